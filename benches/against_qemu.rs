@@ -1,0 +1,3 @@
+//! qcheck against qemu-img on the same images, as ratios.
+
+fn main() {}

@@ -1,0 +1,80 @@
+//! Why an operation could not do its work.
+//!
+//! A problem *in* the image is a finding (`check::finding`), never an `Error`.
+
+use std::fmt;
+use std::io;
+
+/// Shorthand for results of this library.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation ended without a result. `Display` is one line without the file's name, which
+/// the caller adds.
+#[derive(Debug)]
+pub enum Error {
+    /// A read, write, flush or other call on the file failed.
+    Io {
+        /// What was being done, as a phrase ("read the L1 table").
+        action: String,
+        /// Host offset of the access in bytes.
+        offset: u64,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is not a qcow2 image.
+    NotQcow2,
+    /// The image needs something that this program does not know; the text names it.
+    Unsupported(String),
+    /// A header field has a value that leaves the rest of the image without meaning.
+    Header {
+        /// Host offset of the field in bytes.
+        offset: u64,
+        /// The field and what is wrong with it.
+        message: String,
+    },
+    /// Another process holds a lock on the image that excludes this access.
+    Locked(String),
+    /// There is no room for what must be written, and the file cannot grow.
+    NoRoom {
+        /// Bytes that are needed.
+        needed: u64,
+        /// What they are needed for.
+        purpose: String,
+    },
+    /// The request itself is not possible; the text says why.
+    Refused(String),
+}
+
+impl Error {
+    /// An [`Error::Io`] from its parts.
+    pub fn io(action: impl Into<String>, offset: u64, source: io::Error) -> Self {
+        Self::Io { action: action.into(), offset, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, offset, source } => {
+                write!(f, "could not {action} at offset {offset:#x}: {source}")
+            }
+            Self::NotQcow2 => f.write_str("not a qcow2 image (no magic number at offset 0)"),
+            Self::Unsupported(what) => f.write_str(what),
+            Self::Header { offset, message } => write!(f, "header offset {offset}: {message}"),
+            Self::Locked(how) => f.write_str(how),
+            Self::NoRoom { needed, purpose } => {
+                write!(f, "no room for {needed} bytes of {purpose}, and the file cannot grow")
+            }
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The qcow2 engine behind the `qcheck` command line.
+//!
+//! The layers, each using only those below it (see `docs/design.md`):
+//!
+//! * operations: [`check`], [`repair`]
+//! * [`tables`]: tolerant reading of qcow2 structures
+//! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
+//! * [`error`], [`progress`]: leaves
+//!
+//! The library never prints, never exits and never reads the environment.
+
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
+
+pub mod error;
+pub mod format;
+pub mod progress;
+pub mod storage;

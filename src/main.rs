@@ -1,0 +1,3 @@
+//! The `qcheck` command line.
+
+fn main() {}

@@ -1,0 +1,70 @@
+//! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
+
+use std::io;
+use std::ops::Range;
+
+/// Whether a storage can get longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// A regular file: writing past the end makes it longer.
+    Growable,
+    /// A block device: this many bytes and never more.
+    Fixed(u64),
+}
+
+/// Random-access reading, usable from several threads at once.
+pub trait ReadAt: Send + Sync {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the length is 0.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads from `offset` into `buf`; returns how many bytes were read, fewer than asked for only
+    /// at the end.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// The first range of bytes at or after `offset` that may be other than zero, or `None` where
+    /// only holes follow. A storage without holes returns everything up to its end.
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let len = self.len()?;
+        Ok((offset < len).then_some(offset..len))
+    }
+
+    /// A hint that this range will be read soon.
+    fn will_need(&self, _range: Range<u64>) {}
+
+    /// Reads exactly `buf.len()` bytes; an end of file before that is an error.
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.read_at(offset, buf)? == buf.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    /// Reads `buf.len()` bytes; what lies past the end reads as zeroes, as in QEMU's block layer.
+    fn read_padded_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let n = self.read_at(offset, buf)?;
+        buf[n..].fill(0);
+        Ok(())
+    }
+}
+
+/// Random-access reading and writing, usable from several threads at once.
+pub trait Storage: ReadAt {
+    /// Whether the storage can get longer.
+    fn capacity(&self) -> Capacity;
+    /// Writes all of `data` at `offset`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Makes the storage exactly `len` bytes long; new bytes are zero.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Returns once everything written before is on stable storage.
+    fn sync(&self) -> io::Result<()>;
+    /// Tells that the content of a range is no longer needed; it reads as zeroes or as before.
+    fn discard(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Makes a range read as zeroes, without storing them where the storage can do that.
+    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()>;
+}
