@@ -4,7 +4,16 @@
 //! the writing engine can refuse what the checker reports.
 
 pub mod addr;
+pub mod bitmap;
+pub mod crypto;
+pub mod extension;
+pub mod feature;
 pub mod geometry;
+pub mod header;
+pub mod l1;
+pub mod l2;
+pub mod refcount;
+pub mod snapshot;
 
 pub use addr::{
     ClusterCount, GuestCluster, GuestOffset, HostCluster, HostOffset, L1Index, L2Index,
