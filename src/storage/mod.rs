@@ -1,7 +1,11 @@
 //! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
 
+mod file;
+
 use std::io;
 use std::ops::Range;
+
+pub use file::FileStorage;
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
