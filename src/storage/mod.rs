@@ -1,11 +1,13 @@
 //! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
 
 mod file;
+mod lock;
 
 use std::io;
 use std::ops::Range;
 
 pub use file::FileStorage;
+pub use lock::{Access, Locking, lock};
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
