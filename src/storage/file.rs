@@ -106,6 +106,12 @@ impl FileStorage {
     }
 }
 
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        super::lock::release(self);
+    }
+}
+
 impl AsFd for FileStorage {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -20,6 +20,9 @@ const USED_BASE: u8 = 100;
 /// Byte of the first permission that is not shared.
 const UNSHARED_BASE: u8 = 200;
 
+/// How many permissions there are.
+const PERMISSIONS: u8 = 4;
+
 /// QEMU's block permissions; the value is the position within both ranges of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -81,12 +84,18 @@ pub fn lock(file: &FileStorage, access: Access) -> Result<Locking> {
     }
     let result = take(file, access).and_then(|()| look_for_conflicts(file, access));
     if result.is_err() {
-        for byte in all_bytes() {
-            // The first error is the one to tell; what cannot be released ends with the file.
-            let _ = set(file, libc::F_UNLCK, byte);
-        }
+        release(file);
     }
     result.map(|()| Locking::Held)
+}
+
+/// Gives up every lock of an open file.
+///
+/// Closing it does the same, but only once no copy of the descriptor is left, and a process that
+/// another thread is just starting has one for a moment.
+pub(super) fn release(file: &FileStorage) {
+    // What cannot be released ends when the file is closed.
+    let _ = set(file, libc::F_UNLCK, USED_BASE, UNSHARED_BASE - USED_BASE + PERMISSIONS);
 }
 
 fn take(file: &FileStorage, access: Access) -> Result<()> {
@@ -94,7 +103,7 @@ fn take(file: &FileStorage, access: Access) -> Result<()> {
     let wanted: Vec<u8> = used.chain(access.unshared().iter().map(|&p| unshared_byte(p))).collect();
     for byte in all_bytes() {
         let kind = if wanted.contains(&byte) { libc::F_RDLCK } else { libc::F_UNLCK };
-        match set(file, kind, byte) {
+        match set(file, kind, byte, 1) {
             Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => {
                 return Err(Error::Locked(format!(
@@ -150,7 +159,7 @@ fn unshared_byte(permission: Permission) -> u8 {
 
 /// Every byte that can be locked, in the order in which QEMU takes them.
 fn all_bytes() -> impl Iterator<Item = u8> {
-    let all = [ConsistentRead, Write, WriteUnchanged, Resize];
+    let all: [_; PERMISSIONS as usize] = [ConsistentRead, Write, WriteUnchanged, Resize];
     all.map(used_byte).into_iter().chain(all.map(unshared_byte))
 }
 
@@ -177,15 +186,15 @@ fn forbids(permission: Permission) -> String {
     format!("does not let others {}", purpose(permission))
 }
 
-/// Sets the lock of one byte to `kind` (`F_RDLCK` or `F_UNLCK`) without waiting.
-fn set(file: &FileStorage, kind: libc::c_int, byte: u8) -> std::result::Result<(), Errno> {
-    let request = flock(kind, byte, 1);
+/// Sets the lock of `length` bytes from `start` to `kind` (`F_RDLCK` or `F_UNLCK`) without waiting.
+fn set(file: &FileStorage, kind: libc::c_int, start: u8, length: u8) -> nix::Result<()> {
+    let request = flock(kind, start, length);
     retry(|| fcntl(file, FcntlArg::F_OFD_SETLK(&request)).map(drop))
 }
 
 /// Whether another opening of the file has a lock in `length` bytes from `start`; length 0 is up
 /// to the end.
-fn query(file: &FileStorage, start: u8, length: u8) -> std::result::Result<bool, Errno> {
+fn query(file: &FileStorage, start: u8, length: u8) -> nix::Result<bool> {
     let mut request = flock(libc::F_WRLCK, start, length);
     retry(|| fcntl(file, FcntlArg::F_OFD_GETLK(&mut request)).map(drop))?;
     Ok(libc::c_int::from(request.l_type) != libc::F_UNLCK)
@@ -263,6 +272,16 @@ mod tests {
         files.remove(0);
         files.remove(1);
         lock(&files[0], Access::Write).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_opening_releases_while_a_copy_of_its_descriptor_is_open() {
+        let (_dir, mut files) = openings(2);
+        lock(&files[0], Access::Write).unwrap();
+        let copy = std::os::fd::AsFd::as_fd(&files[0]).try_clone_to_owned().unwrap();
+        files.remove(0);
+        lock(&files[0], Access::Write).unwrap();
+        drop(copy);
     }
 
     #[test]
