@@ -1,5 +1,6 @@
 //! The integration tests: one crate, one file a subject.
 
+mod cli_check;
 mod crash_support;
 mod locks;
 mod storage;
