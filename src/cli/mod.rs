@@ -2,6 +2,8 @@
 
 mod check;
 mod exit;
+#[cfg(test)]
+mod generated;
 mod json;
 mod listing;
 mod open;

@@ -2,6 +2,7 @@
 
 mod cli_check;
 mod crash_support;
+mod layers;
 mod locks;
 mod storage;
 mod support;
