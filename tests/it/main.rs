@@ -2,6 +2,7 @@
 
 mod cli_check;
 mod crash_support;
+mod docs;
 mod layers;
 mod locks;
 mod storage;
