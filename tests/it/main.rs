@@ -1,1 +1,5 @@
 //! The integration tests: one crate, one file a subject.
+
+mod builder;
+mod oracle;
+mod support;
