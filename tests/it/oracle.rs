@@ -78,14 +78,14 @@ fn both_agree_after_random_workloads() {
 
 /// The matrix is worth something only while it holds what its names say.
 #[test]
-fn the_matrix_holds_clean_leaking_and_corrupt_images() {
+fn the_matrix_holds_clean_images_and_killed_writers_leave_leaks_and_corruption() {
     let groups = [matrix::geometries(), matrix::layouts(), matrix::compressed(), matrix::chains()];
     for case in groups.iter().flatten().chain(&matrix::extensions()).chain(&matrix::workloads()) {
         let ran = case.qemu_check(&[]);
         assert_eq!(ran.code, Some(0), "[{}] {ran:#?}", case.name);
     }
     let killed: Vec<_> = matrix::killed().iter().map(|case| case.qemu_check(&[]).code).collect();
-    for code in [0, 2, 3] {
+    for code in [2, 3] {
         assert!(killed.contains(&Some(code)), "no killed writer left exit code {code}: {killed:?}");
     }
 }

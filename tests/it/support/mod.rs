@@ -2,6 +2,7 @@
 
 pub mod builder;
 pub mod bytes;
+pub mod damage;
 pub mod layout;
 pub mod matrix;
 pub mod oracle;

@@ -15,6 +15,8 @@ use super::builder::Built;
 pub const IMAGE: &str = "image.qcow2";
 /// No command on these small images takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// No file in these tests is longer: what is, was grown towards a wild pointer.
+const LARGEST: u64 = 64 << 20;
 
 /// A directory with an image and the files it needs.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ impl Scratch {
 
     /// Every byte of the image.
     pub fn bytes(&self) -> Vec<u8> {
+        let length = fs::metadata(self.image()).expect("the image is there").len();
+        assert!(length <= LARGEST, "the image has grown to {length} bytes");
         fs::read(self.image()).expect("the image is readable")
     }
 
@@ -230,7 +234,9 @@ pub fn guest_bytes(image: &Scratch, snapshot: Option<&str>) -> Option<Vec<u8>> {
     }
     args.extend([IMAGE, &target]);
     let ran = image.qemu_img(&args);
-    (ran.code == Some(0)).then(|| fs::read(out.path()).expect("qemu-img wrote the file"))
+    let length = fs::metadata(out.path()).map_or(0, |m| m.len());
+    let readable = ran.code == Some(0) && length <= LARGEST;
+    readable.then(|| fs::read(out.path()).expect("qemu-img wrote the file"))
 }
 
 /// The active disk and then each snapshot, as far as qemu-img can read them.
