@@ -1,5 +1,6 @@
 //! The damage matrix: what qcheck says about a damaged image, and what its repair makes of it.
 
+use std::cell::OnceCell;
 use std::fs;
 
 use crate::support::damage::{Base, Damaged, bases, damages};
@@ -82,6 +83,7 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
     let before = scratch(base, damaged);
     let mut broken = Vec::new();
     let mut clean = false;
+    let old = OnceCell::new();
     for mode in ["leaks", "all"] {
         let image = before.copy();
         let own = image.own_check(&["-r", mode]);
@@ -93,7 +95,8 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         if own.code == Some(0) && !clean && !(base.name == "key" && could_not_open(&after)) {
             broken.push(format!("-r {mode} says clean, qemu-img then says {after:?}"));
         }
-        broken.extend(lost_bytes(base, &before, &image).map(|why| format!("-r {mode} {why}")));
+        broken
+            .extend(lost_bytes(base, &before, &old, &image).map(|why| format!("-r {mode} {why}")));
         let once = image.bytes();
         image.own_check(&["-r", mode]);
         if image.bytes() != once {
@@ -111,11 +114,16 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
 }
 
 /// What was readable before the repair and reads differently after it.
-fn lost_bytes(base: &Base, before: &Scratch, after: &Scratch) -> Option<String> {
+fn lost_bytes(
+    base: &Base,
+    before: &Scratch,
+    old: &OnceCell<Vec<Option<Vec<u8>>>>,
+    after: &Scratch,
+) -> Option<String> {
     if before.bytes() == after.bytes() {
         return None;
     }
-    let old = all_guest_bytes(before, &base.snapshots);
+    let old = old.get_or_init(|| all_guest_bytes(before, &base.snapshots));
     let new = all_guest_bytes(after, &base.snapshots);
     let views = std::iter::once("the active disk").chain(base.snapshots.iter().copied());
     let changed: Vec<_> = views

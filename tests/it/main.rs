@@ -2,5 +2,7 @@
 
 mod builder;
 mod damage;
+mod golden;
+mod hostile;
 mod oracle;
 mod support;

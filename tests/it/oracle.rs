@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use crate::support::builder::Builder;
+use crate::support::bytes;
 use crate::support::matrix::{self, Case};
-use crate::support::oracle::{Ran, compare_check_with};
+use crate::support::oracle::{Ran, Scratch, assert_same_check, compare_check_with};
 
 /// Each mode of checking, once for people and once for programs.
 const MODES: &[&[&str]] = &[
@@ -88,4 +90,55 @@ fn the_matrix_holds_clean_images_and_killed_writers_leave_leaks_and_corruption()
     for code in [2, 3] {
         assert!(killed.contains(&Some(code)), "no killed writer left exit code {code}: {killed:?}");
     }
+}
+
+#[test]
+fn both_agree_on_every_way_to_write_an_option() {
+    let mut leaking = Builder::new(1 << 20).data(0..8, 0x11).build().bytes;
+    bytes::set_refcount(&mut leaking, 5, 3);
+    let image = Scratch::with_image(&leaking);
+    for options in [
+        &["--repair=leaks"][..],
+        &["--repair=all", "--output=json"],
+        &["--repair", "leaks", "--output", "human"],
+        &["-rall"],
+        &["-q", "-r", "all"],
+        &["--quiet"],
+        &["-U"],
+        &["--force-share", "--output=json"],
+        &["-r", "everything"],
+        &["--output", "xml"],
+        &["-U", "-r", "all"],
+        &["--no-such-option"],
+    ] {
+        assert_same_check(&image, options);
+    }
+}
+
+#[test]
+fn both_agree_on_files_that_are_not_there_not_qcow2_or_have_no_checker() {
+    let mut disagreements = Vec::new();
+    let image = Scratch::new();
+    image.write("zeroes.raw", &[0; 65536]);
+    image.write("empty", &[]);
+    image.write("short.qcow2", b"QFI\xfb\0\0\0\x03");
+    for args in [
+        &["check", "missing.qcow2"][..],
+        &["check", "zeroes.raw"],
+        &["check", "--output", "json", "zeroes.raw"],
+        &["check", "-f", "raw", "zeroes.raw"],
+        &["check", "-f", "qcow2", "zeroes.raw"],
+        &["check", "empty"],
+        &["check", "short.qcow2"],
+        &["check", "-f", "qcow2", "short.qcow2"],
+        &["check", "-f", "no-such-format", "zeroes.raw"],
+        &["check"],
+        &["check", "zeroes.raw", "empty"],
+    ] {
+        let (qemu, own) = (image.qemu_img(args), image.qcheck(args));
+        if (qemu.code, &qemu.stdout) != (own.code, &own.stdout) || own.stderr.is_empty() {
+            disagreements.push(format!("{args:?}: {qemu:#?} and {own:#?}"));
+        }
+    }
+    assert!(disagreements.is_empty(), "{}", disagreements.join("\n"));
 }

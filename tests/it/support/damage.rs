@@ -270,7 +270,7 @@ fn mutations(base: &Base, target: &Target) -> Vec<Damaged> {
         ("off by 512".into(), old.wrapping_add(512)),
         ("off by one".into(), old.wrapping_add(1)),
     ];
-    let flips = [0, 5, 9, 12, 55, 58, 62, 63].into_iter().filter(|bit| *bit < bits);
+    let flips = [0, 9, 12, 55, 58, 62, 63].into_iter().filter(|bit| *bit < bits);
     values.extend(flips.map(|bit| (format!("bit {bit} flipped"), old ^ (1 << bit))));
     if bits < 63 {
         values.push(("top bit flipped".into(), old ^ (1 << (bits - 1))));

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -86,12 +87,14 @@ impl Scratch {
             .timeout(PATIENCE)
             .output()
             .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
-        Ran {
-            code: output.status.code(),
-            signal: output.status.signal(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Ran::from(&output)
+    }
+
+    /// Runs qcheck with a limit on the memory it may write to: allocating more fails, and aborts it.
+    pub fn qcheck_within(&self, kibibytes: u64, args: &[&str]) -> Ran {
+        let limited = format!("ulimit -d {kibibytes} && exec \"$@\"");
+        let start = ["-c", &limited, "sh", env!("CARGO_BIN_EXE_qcheck")];
+        self.run("sh", &[&start, args].concat())
     }
 
     /// Runs real qemu-img in this directory.
@@ -128,6 +131,17 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl From<&Output> for Ran {
+    fn from(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            signal: output.status.signal(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl Ran {
     /// Panics unless the program succeeded.
     pub fn success(self) -> Self {
@@ -153,7 +167,7 @@ impl Ran {
     }
 
     /// The JSON on standard output without the keys that are qcheck's own.
-    fn json(&self) -> Result<Value, String> {
+    pub fn json(&self) -> Result<Value, String> {
         let mut value: Value =
             serde_json::from_str(&self.stdout).map_err(|e| format!("no JSON ({e}): {self:?}"))?;
         if let Some(object) = value.as_object_mut() {
@@ -210,7 +224,8 @@ pub fn compare_check_with(qemu: &Ran, image: &Scratch, options: &[&str]) -> Opti
     let own = copy.own_check(options);
     let json = options.contains(&"json");
     let mut found = difference(qemu, &own, json).unwrap_or_default();
-    if !options.contains(&"-r") && copy.bytes() != image.bytes() {
+    let repairs = options.iter().any(|o| o.starts_with("-r") || o.starts_with("--repair"));
+    if !repairs && copy.bytes() != image.bytes() {
         found.push_str("\nqcheck changed the image without -r");
     }
     (!found.is_empty()).then(|| format!("check {}: {found}", options.join(" ")))
