@@ -13,7 +13,10 @@
 #![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
+pub mod check;
 pub mod error;
 pub mod format;
 pub mod progress;
+pub mod repair;
 pub mod storage;
+pub mod tables;

@@ -1,7 +1,18 @@
 //! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
 
+mod file;
+mod forward;
+mod latch;
+mod lock;
+mod memory;
+
 use std::io;
 use std::ops::Range;
+
+pub use file::FileStorage;
+pub use latch::Latch;
+pub use lock::{Access, Locking, lock};
+pub use memory::MemoryStorage;
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,10 @@
-//! What the integration tests share.
+//! What several subjects need.
 
 pub mod builder;
 pub mod bytes;
+pub mod crash;
 pub mod damage;
+pub mod fail;
 pub mod layout;
 pub mod matrix;
 pub mod oracle;

@@ -1,0 +1,386 @@
+//! What a check found: data. Severity, code, text and tally are derived from it, in one place each
+//! (`severity` and `code` here, text in [`super::describe`]).
+
+use crate::format::{
+    ClusterCount, GuestOffset, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
+};
+
+/// Which L1 table a mapping belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The disk as the guest sees it now.
+    Active,
+    /// A snapshot, by its position in the snapshot table.
+    Snapshot(u32),
+}
+
+/// Where in the image a finding was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The header, at this byte of the file.
+    Header(u64),
+    /// The snapshot table as a whole.
+    SnapshotTable,
+    /// An entry of the snapshot table.
+    Snapshot(u32),
+    /// An L1 table as a whole.
+    L1Table(Source),
+    /// An entry of an L1 table.
+    L1(Source, L1Index),
+    /// An entry of the L2 table that this L1 entry points to.
+    L2(Source, L1Index, L2Index),
+    /// The refcount table as a whole.
+    Reftable,
+    /// An entry of the refcount table, or the block it points to.
+    Refblock(ReftableIndex),
+    /// Clusters of the file.
+    Clusters(HostCluster, ClusterCount),
+    /// The encryption header.
+    CryptoHeader,
+    /// The bitmap directory as a whole.
+    BitmapDirectory,
+    /// A bitmap, by its position in the directory.
+    Bitmap(u32),
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing; nothing is wrong.
+    Notice,
+    /// Space that nothing uses.
+    Leak,
+    /// The check could not see this part.
+    CheckError,
+    /// Data is lost or in danger.
+    Corruption,
+}
+
+/// What owns a metadata cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RegionKind {
+    /// The image's header.
+    Header,
+    /// The active L1 table, or a snapshot's.
+    L1Table(Source),
+    /// An L2 table.
+    L2Table,
+    /// The snapshot table.
+    SnapshotTable,
+    /// The refcount table.
+    Reftable,
+    /// A refcount block.
+    Refblock,
+    /// The encryption header.
+    CryptoHeader,
+    /// The bitmap directory.
+    BitmapDirectory,
+    /// A bitmap table.
+    BitmapTable(u32),
+    /// A cluster of bitmap data.
+    BitmapData(u32),
+}
+
+/// What is wrong, with the numbers that describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A header field or extension is out of range; the text names it.
+    HeaderField(String),
+    /// More snapshots than QEMU opens.
+    TooManySnapshots(u32),
+    /// The snapshot table from this entry on is over QEMU's limit.
+    SnapshotTableTooBig {
+        /// Entries from there to the end.
+        overhanging: u32,
+    },
+    /// The snapshot table ends before its last entry, or does not begin at a cluster.
+    SnapshotTableBroken(String),
+    /// A snapshot's extra data is over QEMU's limit.
+    SnapshotExtraTooLarge(u32),
+    /// A version 3 snapshot without VM state size and disk size.
+    SnapshotIncomplete,
+    /// Another snapshot has the same id.
+    SnapshotIdTwice(String),
+    /// Snapshots beside an external data file.
+    SnapshotsWithDataFile(u32),
+    /// A snapshot's L1 table does not begin at a cluster.
+    SnapshotL1Unaligned {
+        /// The snapshot's id.
+        id: String,
+        /// The snapshot's name.
+        name: String,
+        /// Where the table is said to begin.
+        offset: HostOffset,
+    },
+    /// A snapshot's L1 table is over QEMU's limit.
+    SnapshotL1TooLarge {
+        /// The snapshot's id.
+        id: String,
+        /// The snapshot's name.
+        name: String,
+        /// Its entries.
+        entries: u32,
+    },
+    /// A snapshot's L1 table is too small for its disk size.
+    SnapshotL1TooSmall {
+        /// Its entries.
+        entries: u32,
+        /// The entries that its disk size needs.
+        needed: u64,
+    },
+    /// L1 tables that lie over each other are longer than the file together; this one was not read.
+    L1TablesOverlap,
+    /// Reserved bits in an L1 entry.
+    L1Reserved(u64),
+    /// An L1 entry points into the middle of a cluster.
+    L2TableUnaligned(HostOffset),
+    /// Reserved bits in an L2 entry.
+    L2Reserved(u64),
+    /// The zero flag in an extended L2 entry, where it is reserved.
+    L2ZeroReserved(u64),
+    /// COPIED on a compressed cluster.
+    CompressedCopied {
+        /// The descriptor without its sector count.
+        offset: HostOffset,
+    },
+    /// A compressed cluster in an image with an external data file.
+    CompressedWithDataFile(u64),
+    /// A compressed cluster with a subcluster bitmap.
+    CompressedWithBitmap(u64),
+    /// Two compressed extents overlap.
+    CompressedOverlap(HostOffset),
+    /// Subclusters both allocated and zero.
+    SubclusterConflict(HostOffset),
+    /// Allocated subclusters without a cluster.
+    SubclustersWithoutCluster,
+    /// A data cluster in the middle of a cluster.
+    DataUnaligned(HostOffset),
+    /// A preallocated zero cluster in the middle of a cluster.
+    PreallocatedUnaligned(HostOffset),
+    /// In a raw external data file host and guest offset must be the same.
+    DataFileOffset(HostOffset),
+    /// Something lies past the end of the file by a cluster or more.
+    BeyondEnd {
+        /// Where it begins.
+        offset: HostOffset,
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// More references than the refcount width can count.
+    Overflow {
+        /// References over the greatest count.
+        excess: u64,
+    },
+    /// Reserved bits in a refcount table entry.
+    ReftableReserved,
+    /// A refcount block in the middle of a cluster.
+    RefblockUnaligned,
+    /// A refcount block outside the file.
+    RefblockOutside,
+    /// A refcount block's cluster that something else uses too.
+    RefblockShared {
+        /// References to the cluster when this one is counted.
+        references: u64,
+    },
+    /// Counts that differ from the references found, alike over a run of clusters.
+    Count {
+        /// In the refcount block.
+        stored: u64,
+        /// Found in the image.
+        referenced: u64,
+    },
+    /// COPIED of an L1 entry disagrees with the count of its L2 table.
+    L2TableCopied {
+        /// The entry.
+        entry: u64,
+        /// The count.
+        count: u64,
+    },
+    /// COPIED of an L2 entry disagrees with the count of its cluster.
+    DataCopied {
+        /// The entry.
+        entry: u64,
+        /// The count.
+        count: u64,
+    },
+    /// A metadata cluster that something else uses too.
+    Overlap {
+        /// What the cluster is.
+        owner: RegionKind,
+        /// Other metadata there, if it is metadata.
+        other: Option<RegionKind>,
+        /// Whether the refcount comparison tells of the same clusters.
+        counted: bool,
+    },
+    /// The same L2 table at several guest positions.
+    L2TableTwice {
+        /// Where it lies.
+        table: HostOffset,
+        /// Whether the refcount comparison tells of the same cluster.
+        counted: bool,
+    },
+    /// Several guest positions of the active disk use the same clusters.
+    SharedData,
+    /// The bitmap directory is damaged; the text says how.
+    BitmapDirectory(String),
+    /// A bitmap's directory entry is damaged; the text says how.
+    BitmapEntry {
+        /// The bitmap's name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Entries of a bitmap table are damaged.
+    BitmapTable {
+        /// The bitmap's name.
+        name: String,
+        /// How many.
+        entries: u64,
+    },
+    /// A structure could not be read.
+    Unreadable {
+        /// What it is.
+        what: &'static str,
+        /// Where it lies.
+        offset: HostOffset,
+        /// What the operating system said.
+        error: String,
+    },
+    /// The dirty bit: counts may be stale.
+    Dirty,
+    /// The corrupt bit: QEMU found damage while it was writing.
+    MarkedCorrupt,
+}
+
+/// One finding, or a run of equal ones over neighbouring clusters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub kind: Kind,
+    /// Where.
+    pub place: Place,
+}
+
+impl Finding {
+    /// A finding from its parts.
+    pub const fn new(kind: Kind, place: Place) -> Self {
+        Self { kind, place }
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match &self.kind {
+            Kind::Count { stored, referenced } if stored > referenced => Severity::Leak,
+            Kind::Unreadable { .. } => Severity::CheckError,
+            Kind::Dirty | Kind::MarkedCorrupt | Kind::SharedData => Severity::Notice,
+            Kind::Overlap { counted: true, .. } | Kind::L2TableTwice { counted: true, .. } => {
+                Severity::Notice
+            }
+            _ => Severity::Corruption,
+        }
+    }
+
+    /// How many errors or leaked clusters it stands for.
+    pub fn weight(&self) -> u64 {
+        match (&self.kind, self.place) {
+            (Kind::Count { .. }, Place::Clusters(_, count)) => count.get(),
+            (Kind::Overflow { excess }, Place::Clusters(_, count)) => excess * count.get(),
+            (Kind::TooManySnapshots(count), _) => {
+                u64::from(count - crate::format::snapshot::MAX_SNAPSHOTS)
+            }
+            (Kind::SnapshotTableTooBig { overhanging }, _) => u64::from(*overhanging),
+            (Kind::BitmapTable { entries, .. }, _) => *entries,
+            _ => 1,
+        }
+    }
+
+    /// Whether a reference may hide behind it: clusters that seem leaked may be in use.
+    pub fn may_hide_references(&self) -> bool {
+        match &self.kind {
+            Kind::HeaderField(_)
+            | Kind::TooManySnapshots(_)
+            | Kind::SnapshotTableTooBig { .. }
+            | Kind::SnapshotTableBroken(_)
+            | Kind::SnapshotL1Unaligned { .. }
+            | Kind::SnapshotL1TooLarge { .. }
+            | Kind::SnapshotL1TooSmall { .. }
+            | Kind::L1TablesOverlap
+            | Kind::L1Reserved(_)
+            | Kind::L2TableUnaligned(_)
+            | Kind::L2Reserved(_)
+            | Kind::CompressedWithBitmap(_)
+            | Kind::CompressedOverlap(_)
+            | Kind::SubclustersWithoutCluster
+            | Kind::DataUnaligned(_)
+            | Kind::BeyondEnd { .. }
+            | Kind::BitmapDirectory(_)
+            | Kind::BitmapEntry { .. }
+            | Kind::BitmapTable { .. }
+            | Kind::Unreadable { .. } => true,
+            Kind::Overlap { other, .. } => other.is_some(),
+            Kind::L2TableTwice { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The stable name of this kind of finding, for JSON and scripts.
+    pub fn code(&self) -> &'static str {
+        match &self.kind {
+            Kind::HeaderField(_) => "header-field",
+            Kind::TooManySnapshots(_) => "too-many-snapshots",
+            Kind::SnapshotTableTooBig { .. } => "snapshot-table-too-big",
+            Kind::SnapshotTableBroken(_) => "snapshot-table-broken",
+            Kind::SnapshotExtraTooLarge(_) => "snapshot-extra-too-large",
+            Kind::SnapshotIncomplete => "snapshot-incomplete",
+            Kind::SnapshotIdTwice(_) => "snapshot-id-twice",
+            Kind::SnapshotsWithDataFile(_) => "snapshots-with-data-file",
+            Kind::SnapshotL1Unaligned { .. } => "snapshot-l1-unaligned",
+            Kind::SnapshotL1TooLarge { .. } => "snapshot-l1-too-large",
+            Kind::SnapshotL1TooSmall { .. } => "snapshot-l1-too-small",
+            Kind::L1TablesOverlap => "l1-tables-overlap",
+            Kind::L1Reserved(_) => "l1-reserved-bits",
+            Kind::L2TableUnaligned(_) => "l2-table-unaligned",
+            Kind::L2Reserved(_) => "l2-reserved-bits",
+            Kind::L2ZeroReserved(_) => "l2-zero-flag-reserved",
+            Kind::CompressedCopied { .. } => "compressed-copied",
+            Kind::CompressedWithDataFile(_) => "compressed-with-data-file",
+            Kind::CompressedWithBitmap(_) => "compressed-with-subclusters",
+            Kind::CompressedOverlap(_) => "compressed-overlap",
+            Kind::SubclusterConflict(_) => "subcluster-conflict",
+            Kind::SubclustersWithoutCluster => "subclusters-without-cluster",
+            Kind::DataUnaligned(_) => "data-unaligned",
+            Kind::PreallocatedUnaligned(_) => "preallocated-unaligned",
+            Kind::DataFileOffset(_) => "data-file-offset",
+            Kind::BeyondEnd { .. } => "beyond-end",
+            Kind::Overflow { .. } => "refcount-overflow",
+            Kind::ReftableReserved => "reftable-reserved-bits",
+            Kind::RefblockUnaligned => "refblock-unaligned",
+            Kind::RefblockOutside => "refblock-outside",
+            Kind::RefblockShared { .. } => "refblock-shared",
+            Kind::Count { stored, referenced } if stored > referenced => "leak",
+            Kind::Count { .. } => "refcount-too-low",
+            Kind::L2TableCopied { .. } => "copied-l2-table",
+            Kind::DataCopied { .. } => "copied-data",
+            Kind::Overlap { .. } => "overlap",
+            Kind::L2TableTwice { .. } => "l2-table-twice",
+            Kind::SharedData => "shared-data",
+            Kind::BitmapDirectory(_) => "bitmap-directory",
+            Kind::BitmapEntry { .. } => "bitmap-entry",
+            Kind::BitmapTable { .. } => "bitmap-table",
+            Kind::Unreadable { .. } => "unreadable",
+            Kind::Dirty => "dirty",
+            Kind::MarkedCorrupt => "marked-corrupt",
+        }
+    }
+}
+
+/// A range of a guest disk that a finding touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestRange {
+    /// Where it begins.
+    pub offset: GuestOffset,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Whose disk.
+    pub source: Source,
+}

@@ -1,0 +1,120 @@
+//! The result of a check: findings in the order in which qemu-img tells them, and what they add up
+//! to.
+
+use super::finding::{Finding, GuestRange, Kind, Place, Severity};
+use crate::format::{ClusterCount, Geometry, HostOffset, L2Index};
+
+/// How much was found, by severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Errors in the image.
+    pub corruptions: u64,
+    /// Clusters with a count that is too high.
+    pub leaks: u64,
+    /// Parts that could not be checked.
+    pub check_errors: u64,
+    /// Remarks that are no errors.
+    pub notices: u64,
+}
+
+impl Tally {
+    /// Adds one finding.
+    pub fn add(&mut self, finding: &Finding) {
+        let sum = match finding.severity() {
+            Severity::Corruption => &mut self.corruptions,
+            Severity::Leak => &mut self.leaks,
+            Severity::CheckError => &mut self.check_errors,
+            Severity::Notice => &mut self.notices,
+        };
+        *sum = sum.saturating_add(finding.weight());
+    }
+
+    /// Whether nothing is wrong.
+    pub const fn is_clean(&self) -> bool {
+        self.corruptions == 0 && self.leaks == 0 && self.check_errors == 0
+    }
+}
+
+/// How the active disk is mapped, in clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allocation {
+    /// Clusters of the disk.
+    pub total: u64,
+    /// Clusters with a host cluster or compressed data.
+    pub allocated: u64,
+    /// Allocated clusters that do not lie behind the one before.
+    pub fragmented: u64,
+    /// Compressed clusters.
+    pub compressed: u64,
+}
+
+/// A snapshot's names, for telling which one is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotName {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct CheckReport {
+    /// The findings, in the order of the passes. Of a kind that comes in the hundreds of thousands
+    /// only the first ones are kept one by one; `unlisted` says how many are not.
+    pub findings: Vec<Finding>,
+    /// Findings (runs) that were counted but not kept.
+    pub unlisted: u64,
+    /// What all findings add up to, the unlisted ones included.
+    pub tally: Tally,
+    /// How the active disk is mapped.
+    pub allocation: Allocation,
+    /// Where the last used cluster ends; 0 where it is not known.
+    pub image_end: HostOffset,
+    /// The image's sizes.
+    pub geometry: Geometry,
+    /// The snapshots by their position in the snapshot table.
+    pub snapshots: Vec<SnapshotName>,
+}
+
+impl CheckReport {
+    /// The guest range that a finding touches, where it touches one.
+    pub fn guest_range(&self, finding: &Finding) -> Option<GuestRange> {
+        let (source, l1, l2, bytes) = match finding.place {
+            Place::L1(source, l1) => {
+                (source, l1, L2Index::new(0), self.geometry.bytes_per_l2_table())
+            }
+            Place::L2(source, l1, l2) => (source, l1, l2, self.geometry.cluster_bytes()),
+            _ => return None,
+        };
+        Some(GuestRange { offset: self.geometry.guest_offset(l1, l2), bytes, source })
+    }
+
+    /// The clusters of the file that a finding is about, where it is about some.
+    pub fn clusters(&self, finding: &Finding) -> Option<(u64, ClusterCount)> {
+        let g = &self.geometry;
+        let at = |offset: HostOffset| Some((g.cluster_floor(offset).get(), ClusterCount::new(1)));
+        match (&finding.kind, finding.place) {
+            (_, Place::Clusters(first, count)) => Some((first.get(), count)),
+            (Kind::BeyondEnd { offset, bytes }, _) => {
+                let (first, count) = g.span(*offset, *bytes);
+                Some((first.get(), count))
+            }
+            (
+                Kind::L2TableUnaligned(o)
+                | Kind::CompressedCopied { offset: o }
+                | Kind::CompressedOverlap(o)
+                | Kind::SubclusterConflict(o)
+                | Kind::DataUnaligned(o)
+                | Kind::PreallocatedUnaligned(o)
+                | Kind::L2TableTwice { table: o, .. }
+                | Kind::Unreadable { offset: o, .. },
+                _,
+            ) => at(*o),
+            (Kind::DataCopied { entry, .. } | Kind::L2TableCopied { entry, .. }, _) => {
+                at(HostOffset::new(entry & crate::format::l1::OFFSET_MASK))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Persistent dirty bitmaps (specification, "Bitmaps").
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::addr::HostOffset;
+use super::geometry::Geometry;
+
+/// Bytes of the bitmaps extension.
+pub const BITMAPS_EXTENSION_BYTES: usize = 24;
+/// Most bitmaps in an image (QEMU's limit).
+pub const MAX_BITMAPS: u32 = 65535;
+/// Greatest bitmap directory in bytes (QEMU's limit: 1024 for each bitmap).
+pub const MAX_DIRECTORY_BYTES: u64 = 1024 * MAX_BITMAPS as u64;
+/// Bytes of a directory entry without its extra data and name.
+pub const DIRECTORY_ENTRY_BYTES: usize = 24;
+/// Most entries of a bitmap table (QEMU's limit).
+pub const MAX_TABLE_ENTRIES: u32 = 0x800_0000;
+/// Most bytes of the data of one bitmap (QEMU's limit).
+pub const MAX_DATA_BYTES: u64 = 0x2000_0000;
+/// Longest name in bytes (QEMU's limit).
+pub const MAX_NAME_BYTES: u16 = 1023;
+/// Smallest granularity as a power of two.
+pub const MIN_GRANULARITY_BITS: u8 = 9;
+/// Greatest granularity as a power of two.
+pub const MAX_GRANULARITY_BITS: u8 = 31;
+/// The only type of bitmap: dirty tracking.
+pub const TYPE_DIRTY_TRACKING: u8 = 1;
+
+/// The bitmaps extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BitmapsExtension {
+    /// How many bitmaps the directory has.
+    pub count: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Length of the directory in bytes.
+    pub directory_bytes: u64,
+    /// Host offset of the directory; cluster aligned where sound.
+    pub directory: HostOffset,
+}
+
+impl BitmapsExtension {
+    /// Decodes the extension's data; `None` where it has another length than 24 bytes.
+    pub fn decode(data: &[u8]) -> Option<Self> {
+        (data.len() == BITMAPS_EXTENSION_BYTES).then(|| Self {
+            count: BigEndian::read_u32(data),
+            reserved: BigEndian::read_u32(&data[4..]),
+            directory_bytes: BigEndian::read_u64(&data[8..]),
+            directory: HostOffset::new(BigEndian::read_u64(&data[16..])),
+        })
+    }
+}
+
+/// Flags of a directory entry.
+pub mod flag {
+    /// The bitmap was not stored when the image was last closed; its data is stale.
+    pub const IN_USE: u32 = 1 << 0;
+    /// The bitmap records writes.
+    pub const AUTO: u32 = 1 << 1;
+    /// The bitmap may be used though its extra data is not understood.
+    pub const EXTRA_DATA_COMPATIBLE: u32 = 1 << 2;
+    /// All others are reserved.
+    pub const RESERVED: u32 = !(IN_USE | AUTO | EXTRA_DATA_COMPATIBLE);
+}
+
+/// One entry of the bitmap directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BitmapEntry {
+    /// Host offset of the bitmap table; cluster aligned where sound.
+    pub table: HostOffset,
+    /// Entries of the bitmap table.
+    pub table_entries: u32,
+    /// See [`flag`].
+    pub flags: u32,
+    /// 1: dirty tracking.
+    pub kind: u8,
+    /// log2 of the guest bytes behind each bit.
+    pub granularity_bits: u8,
+    /// Kept verbatim.
+    pub extra: Vec<u8>,
+    /// Any bytes.
+    pub name: Vec<u8>,
+}
+
+/// The directory ends in the middle of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truncated;
+
+impl BitmapEntry {
+    /// Decodes the entry at the start of `bytes`; returns it and its length with padding.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, usize), Truncated> {
+        let fixed = bytes.get(..DIRECTORY_ENTRY_BYTES).ok_or(Truncated)?;
+        let name_len = usize::from(BigEndian::read_u16(&fixed[18..]));
+        let extra_len = BigEndian::read_u32(&fixed[20..]) as usize;
+        let rest = &bytes[DIRECTORY_ENTRY_BYTES..];
+        let extra = rest.get(..extra_len).ok_or(Truncated)?;
+        let name = rest.get(extra_len..extra_len + name_len).ok_or(Truncated)?;
+        let length = (DIRECTORY_ENTRY_BYTES + extra_len + name_len).next_multiple_of(8);
+        let entry = Self {
+            table: HostOffset::new(BigEndian::read_u64(fixed)),
+            table_entries: BigEndian::read_u32(&fixed[8..]),
+            flags: BigEndian::read_u32(&fixed[12..]),
+            kind: fixed[16],
+            granularity_bits: fixed[17],
+            extra: extra.to_vec(),
+            name: name.to_vec(),
+        };
+        if length > bytes.len() { Err(Truncated) } else { Ok((entry, length)) }
+    }
+
+    /// The name as text, with what is no UTF-8 replaced.
+    pub fn name_text(&self) -> String {
+        String::from_utf8_lossy(&self.name).into_owned()
+    }
+
+    /// What is wrong with this entry for a disk of the geometry's virtual size.
+    pub fn defects(&self, geometry: &Geometry) -> Vec<&'static str> {
+        let data_bytes = u64::from(self.table_entries).saturating_mul(geometry.cluster_bytes());
+        let sound_granularity =
+            (MIN_GRANULARITY_BITS..=MAX_GRANULARITY_BITS).contains(&self.granularity_bits);
+        let covered =
+            (u128::from(data_bytes) * 8) << self.granularity_bits.min(MAX_GRANULARITY_BITS);
+        [
+            (self.table_entries == 0, "its table is empty"),
+            (self.table_entries > MAX_TABLE_ENTRIES, "its table is too large"),
+            (self.table.get() == 0, "its table has no offset"),
+            (!geometry.is_aligned(self.table), "its table is not cluster aligned"),
+            (self.flags & flag::RESERVED != 0, "it has reserved flags set"),
+            (self.kind != TYPE_DIRTY_TRACKING, "its type is unknown"),
+            (!sound_granularity, "its granularity is out of range"),
+            (self.name.len() > usize::from(MAX_NAME_BYTES), "its name is too long"),
+            (!self.extra.is_empty(), "it has extra data that is not known"),
+            (data_bytes > MAX_DATA_BYTES, "its data is too large"),
+            (
+                sound_granularity && covered < u128::from(geometry.virtual_size()),
+                "its table is too short for the disk",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(wrong, what)| wrong.then_some(what))
+        .collect()
+    }
+}
+
+/// One entry of a bitmap table; any bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BitmapTableEntry(pub u64);
+
+impl BitmapTableEntry {
+    const OFFSET: u64 = 0x00FF_FFFF_FFFF_FE00;
+    const ALL_ONES: u64 = 1;
+    const RESERVED: u64 = 0xFF00_0000_0000_01FE;
+
+    /// Host offset of the bitmap data cluster, or `None` where all bits are alike.
+    pub const fn data(self) -> Option<HostOffset> {
+        match self.0 & Self::OFFSET {
+            0 => None,
+            offset => Some(HostOffset::new(offset)),
+        }
+    }
+
+    /// Whether the entry breaks the specification.
+    pub fn is_broken(self, geometry: &Geometry) -> bool {
+        self.0 & Self::RESERVED != 0
+            || self
+                .data()
+                .is_some_and(|at| self.0 & Self::ALL_ONES != 0 || !geometry.is_aligned(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry_bytes() -> Vec<u8> {
+        let mut bytes = vec![0; 32];
+        bytes[5] = 1; // table at 0x10000
+        bytes[11] = 1; // one entry
+        bytes[15] = 2; // auto
+        bytes[16] = 1; // dirty tracking
+        bytes[17] = 16; // 64 KiB
+        bytes[19] = 3; // name length
+        bytes[24..27].copy_from_slice(b"day");
+        bytes
+    }
+
+    #[test]
+    fn a_directory_entry_decodes_with_its_padding() {
+        let (entry, length) = BitmapEntry::decode(&entry_bytes()).unwrap();
+        assert_eq!((entry.table, length), (HostOffset::new(0x10000), 32));
+        assert_eq!(entry.name, b"day");
+        let geometry = Geometry::new(16, 4, false, 1 << 30).unwrap();
+        assert!(entry.defects(&geometry).is_empty());
+    }
+
+    #[test]
+    fn an_entry_cut_short_is_told_from_a_whole_one() {
+        assert_eq!(BitmapEntry::decode(&entry_bytes()[..26]), Err(Truncated));
+        assert_eq!(BitmapEntry::decode(&[0; 8]), Err(Truncated));
+    }
+
+    #[test]
+    fn all_ones_beside_an_offset_is_broken() {
+        let geometry = Geometry::new(16, 4, false, 0).unwrap();
+        assert!(BitmapTableEntry(0x10001).is_broken(&geometry));
+        assert!(!BitmapTableEntry(1).is_broken(&geometry));
+        assert!(BitmapTableEntry(0x200).is_broken(&geometry));
+    }
+}

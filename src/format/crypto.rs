@@ -1,0 +1,52 @@
+//! Encryption: which method the header names, and where the LUKS header lies.
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::addr::HostOffset;
+
+/// The header's `crypt_method` (specification, bytes 32 - 35).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CryptMethod {
+    /// 0: not encrypted.
+    None,
+    /// 1: AES-CBC, legacy.
+    Aes,
+    /// 2: LUKS.
+    Luks,
+    /// Anything else.
+    Unknown(u32),
+}
+
+impl CryptMethod {
+    /// The method with this number.
+    pub const fn decode(value: u32) -> Self {
+        match value {
+            0 => Self::None,
+            1 => Self::Aes,
+            2 => Self::Luks,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// Where the encryption header lies (specification, "Full disk encryption header pointer").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CryptoHeader {
+    /// Host offset; cluster aligned where sound.
+    pub offset: HostOffset,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// Bytes of the pointer in the extension.
+pub const CRYPTO_POINTER_BYTES: usize = 16;
+
+impl CryptoHeader {
+    /// Decodes the extension's data; `None` where it has another length than 16 bytes.
+    pub fn decode(data: &[u8]) -> Option<Self> {
+        (data.len() == CRYPTO_POINTER_BYTES).then(|| Self {
+            offset: HostOffset::new(BigEndian::read_u64(data)),
+            length: BigEndian::read_u64(&data[8..]),
+        })
+    }
+}

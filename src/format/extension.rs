@@ -1,0 +1,112 @@
+//! Header extensions (specification, "Header extensions").
+
+use byteorder::{BigEndian, ByteOrder};
+
+/// Ends the list.
+pub const END: u32 = 0;
+/// Name of the backing file's format.
+pub const BACKING_FORMAT: u32 = 0xE279_2ACA;
+/// Feature name table.
+pub const FEATURE_NAMES: u32 = 0x6803_F857;
+/// Bitmaps: where the bitmap directory lies.
+pub const BITMAPS: u32 = 0x2385_2875;
+/// Full disk encryption header: where the LUKS header lies.
+pub const CRYPTO: u32 = 0x0537_BE77;
+/// Name of the external data file.
+pub const DATA_FILE: u32 = 0x4441_5441;
+
+/// Bytes of an extension's type and length fields.
+pub const EXTENSION_HEADER_BYTES: usize = 8;
+
+/// One extension, kept verbatim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    /// What it is.
+    pub magic: u32,
+    /// Host offset of its data, behind type and length.
+    pub offset: u64,
+    /// Its data without padding.
+    pub data: Vec<u8>,
+}
+
+/// Why the list of extensions ended before its end mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtensionDefect {
+    /// An extension says that it is longer than the room there is.
+    TooLong {
+        /// Host offset of the extension.
+        offset: u64,
+        /// Its type.
+        magic: u32,
+        /// The length it claims, in bytes.
+        length: u32,
+    },
+}
+
+/// Decodes the list from `header` (the image's first bytes), beginning at byte `start` and ending
+/// before `end`. An end mark, or no room for another extension, ends the list.
+pub fn decode_extensions(
+    header: &[u8],
+    start: usize,
+    end: usize,
+) -> (Vec<Extension>, Option<ExtensionDefect>) {
+    let end = end.min(header.len());
+    let mut list = Vec::new();
+    let mut at = start;
+    while at + EXTENSION_HEADER_BYTES <= end {
+        let magic = BigEndian::read_u32(&header[at..]);
+        let length = BigEndian::read_u32(&header[at + 4..]);
+        if magic == END {
+            break;
+        }
+        let data_at = at + EXTENSION_HEADER_BYTES;
+        if u64::from(length) > (end - data_at) as u64 {
+            let defect = ExtensionDefect::TooLong { offset: at as u64, magic, length };
+            return (list, Some(defect));
+        }
+        let data = header[data_at..data_at + length as usize].to_vec();
+        at = data_at + data.len().next_multiple_of(8);
+        list.push(Extension { magic, offset: data_at as u64, data });
+    }
+    (list, None)
+}
+
+/// Appends one extension, padded to 8 bytes.
+pub fn encode_extension(out: &mut Vec<u8>, magic: u32, data: &[u8]) {
+    let mut head = [0; EXTENSION_HEADER_BYTES];
+    BigEndian::write_u32(&mut head, magic);
+    #[expect(clippy::cast_possible_truncation, reason = "an extension fits into a cluster")]
+    BigEndian::write_u32(&mut head[4..], data.len() as u32);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(data);
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_survives_encoding_and_decoding() {
+        let mut bytes = vec![0; 104];
+        encode_extension(&mut bytes, BACKING_FORMAT, b"raw");
+        encode_extension(&mut bytes, 0xDEAD_BEEF, b"12345678");
+        encode_extension(&mut bytes, END, b"");
+        let (list, defect) = decode_extensions(&bytes, 104, bytes.len());
+        assert_eq!(defect, None);
+        assert_eq!(list[0], Extension { magic: BACKING_FORMAT, offset: 112, data: b"raw".into() });
+        assert_eq!(list[1].data, b"12345678");
+        assert_eq!(list.len(), 2);
+    }
+
+    #[test]
+    fn a_length_past_the_room_is_a_defect_and_ends_the_list() {
+        let mut bytes = vec![0; 32];
+        BigEndian::write_u32(&mut bytes[8..], DATA_FILE);
+        BigEndian::write_u32(&mut bytes[12..], u32::MAX);
+        let (list, defect) = decode_extensions(&bytes, 8, 32);
+        assert!(list.is_empty());
+        let want = ExtensionDefect::TooLong { offset: 8, magic: DATA_FILE, length: u32::MAX };
+        assert_eq!(defect, Some(want));
+    }
+}

@@ -1,0 +1,167 @@
+//! L2 table entries (specification, "Cluster mapping" and "Extended L2 Entries").
+
+use super::addr::HostOffset;
+use super::geometry::{Geometry, SUBCLUSTERS};
+use super::l1::{COPIED, OFFSET_MASK};
+
+/// Bit 62: the rest of the entry is a compressed cluster descriptor.
+pub const COMPRESSED: u64 = 1 << 62;
+/// Bit 0 of a standard entry: the cluster reads as zeroes (version 3, without subclusters).
+pub const ZERO: u64 = 1;
+/// Bytes of the sectors in which a compressed cluster's length is counted.
+pub const SECTOR_BYTES: u64 = 512;
+
+/// One entry of an L2 table with the bitmap that follows it when it is extended; any bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct L2Entry {
+    /// The first 64 bits.
+    pub bits: u64,
+    /// The subcluster bitmap: allocated in the low half, zero in the high half. 0 where standard.
+    pub bitmap: u64,
+}
+
+/// What an entry says about its guest cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Nothing here: the backing file's data, or zeroes. With subclusters, some may be zero.
+    Unallocated,
+    /// Reads as zeroes without a host cluster.
+    Zero,
+    /// Reads as zeroes, with a host cluster kept for later.
+    ZeroAllocated(HostOffset),
+    /// Data in a host cluster; with subclusters, in some of them.
+    Data(HostOffset),
+    /// Compressed data.
+    Compressed(CompressedExtent),
+}
+
+/// Where compressed data lies: byte-granular, in whole or part of sectors and clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressedExtent {
+    /// Host offset of its first byte.
+    pub offset: HostOffset,
+    /// Bytes up to the end of its last sector: the data may end before that.
+    pub bytes: u64,
+}
+
+impl L2Entry {
+    /// Bits 1 - 8 and 56 - 61 of a standard entry.
+    pub const RESERVED: u64 = 0x3F00_0000_0000_01FE;
+    /// The low half of the bitmap: allocated subclusters.
+    pub const ALLOCATED_SUBCLUSTERS: u64 = u32::MAX as u64;
+
+    /// A standard entry.
+    pub const fn standard(bits: u64) -> Self {
+        Self { bits, bitmap: 0 }
+    }
+
+    /// Whether the entry describes compressed data.
+    pub const fn is_compressed(self) -> bool {
+        self.bits & COMPRESSED != 0
+    }
+
+    /// Whether the COPIED flag is set.
+    pub const fn copied(self) -> bool {
+        self.bits & COPIED != 0
+    }
+
+    /// Host offset of a standard entry; 0 means none unless a data file is used.
+    pub const fn offset(self) -> HostOffset {
+        HostOffset::new(self.bits & OFFSET_MASK)
+    }
+
+    /// Subclusters with data, bit N for subcluster N.
+    pub const fn allocated(self) -> u64 {
+        self.bitmap & Self::ALLOCATED_SUBCLUSTERS
+    }
+
+    /// Subclusters that read as zeroes, bit N for subcluster N.
+    pub const fn zero(self) -> u64 {
+        self.bitmap >> SUBCLUSTERS
+    }
+
+    /// Whether a subcluster is both allocated and zero, which is invalid.
+    pub const fn has_conflicting_subclusters(self) -> bool {
+        self.allocated() & self.zero() != 0
+    }
+
+    /// Whether a standard entry has a reserved bit set. With subclusters bit 0 is reserved too.
+    pub const fn has_reserved_bits(self, geometry: &Geometry) -> bool {
+        let reserved = if geometry.extended_l2() { Self::RESERVED | ZERO } else { Self::RESERVED };
+        !self.is_compressed() && self.bits & reserved != 0
+    }
+
+    /// Where the compressed data of this descriptor lies (specification, "Compressed Clusters
+    /// Descriptor"): x = 62 - (cluster_bits - 8); offset in bits 0 - x-1, number of *additional*
+    /// sectors above.
+    pub const fn compressed_extent(self, geometry: &Geometry) -> CompressedExtent {
+        let x = 62 - (geometry.cluster_bits() - 8);
+        let offset = self.bits & ((1 << x) - 1);
+        let additional = (self.bits & (COMPRESSED - 1)) >> x;
+        CompressedExtent {
+            offset: HostOffset::new(offset),
+            bytes: (additional + 1) * SECTOR_BYTES - (offset & (SECTOR_BYTES - 1)),
+        }
+    }
+
+    /// What the entry means. With a data file an offset of 0 counts as allocated when COPIED is
+    /// set, as only there host offset 0 is a place for data.
+    pub const fn meaning(self, geometry: &Geometry, data_file: bool) -> Meaning {
+        if self.is_compressed() {
+            return Meaning::Compressed(self.compressed_extent(geometry));
+        }
+        let offset = self.offset();
+        let zero = self.bits & ZERO != 0 && !geometry.extended_l2();
+        match (offset.get() != 0, zero) {
+            (false, true) => Meaning::Zero,
+            (true, true) => Meaning::ZeroAllocated(offset),
+            (true, false) => Meaning::Data(offset),
+            (false, false) if data_file && self.copied() => Meaning::Data(offset),
+            (false, false) => Meaning::Unallocated,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(cluster_bits: u32, extended: bool) -> Geometry {
+        Geometry::new(cluster_bits, 4, extended, 0).unwrap()
+    }
+
+    #[test]
+    fn a_compressed_descriptor_counts_additional_sectors_from_the_start_of_its_first() {
+        let g = geometry(16, false); // x = 54
+        let entry = L2Entry::standard(COMPRESSED | 1 << 54 | 0x5_0010);
+        let extent = CompressedExtent { offset: HostOffset::new(0x5_0010), bytes: 1024 - 16 };
+        assert_eq!(entry.meaning(&g, false), Meaning::Compressed(extent));
+        let small = geometry(9, false); // x = 61: one bit of sectors
+        let entry = L2Entry::standard(COMPRESSED | 1 << 61 | 0x200);
+        assert_eq!(entry.compressed_extent(&small).bytes, 1024);
+    }
+
+    #[test]
+    fn the_zero_flag_is_reserved_with_subclusters() {
+        let entry = L2Entry::standard(COPIED | 0x10000 | ZERO);
+        let plain = geometry(16, false);
+        assert_eq!(entry.meaning(&plain, false), Meaning::ZeroAllocated(HostOffset::new(0x10000)));
+        assert!(!entry.has_reserved_bits(&plain));
+        assert!(entry.has_reserved_bits(&geometry(16, true)));
+    }
+
+    #[test]
+    fn offset_zero_is_data_only_with_a_data_file_and_copied() {
+        let g = geometry(16, false);
+        let entry = L2Entry::standard(COPIED);
+        assert_eq!(entry.meaning(&g, false), Meaning::Unallocated);
+        assert_eq!(entry.meaning(&g, true), Meaning::Data(HostOffset::new(0)));
+    }
+
+    #[test]
+    fn a_subcluster_both_allocated_and_zero_is_a_conflict() {
+        let entry = L2Entry { bits: 0x10000, bitmap: 1 << 33 | 1 << 1 };
+        assert!(entry.has_conflicting_subclusters());
+        assert!(!L2Entry { bits: 0x10000, bitmap: 1 << 33 | 1 }.has_conflicting_subclusters());
+    }
+}

@@ -1,0 +1,104 @@
+//! The refcount table and refcount blocks (specification, "Host cluster management").
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::addr::HostOffset;
+
+/// Greatest refcount table in bytes (QEMU's limit: 8 MiB).
+pub const MAX_REFTABLE_BYTES: u64 = 8 << 20;
+
+/// One entry of the refcount table; any bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReftableEntry(pub u64);
+
+impl ReftableEntry {
+    /// Bits 0 - 8. Unlike in L1 and L2 entries, the offset goes up to bit 63.
+    pub const RESERVED: u64 = 0x1FF;
+
+    /// Host offset of the refcount block; 0 means that all its counts are 0.
+    pub const fn offset(self) -> HostOffset {
+        HostOffset::new(self.0 & !Self::RESERVED)
+    }
+
+    /// Whether a reserved bit is set.
+    pub const fn has_reserved_bits(self) -> bool {
+        self.0 & Self::RESERVED != 0
+    }
+}
+
+/// Reads entry `index` of a refcount block whose counts are `1 << order` bits wide. Widths under
+/// 8 bits are packed from the least significant bit of each byte; wider ones are big-endian.
+pub fn get_refcount(block: &[u8], order: u32, index: usize) -> u64 {
+    match order {
+        0..=2 => {
+            let bits = 1usize << order;
+            let per_byte = 8 >> order;
+            let shift = index % per_byte * bits;
+            u64::from(block[index / per_byte] >> shift) & ((1 << bits) - 1)
+        }
+        3 => u64::from(block[index]),
+        4 => u64::from(BigEndian::read_u16(&block[index * 2..])),
+        5 => u64::from(BigEndian::read_u32(&block[index * 4..])),
+        _ => BigEndian::read_u64(&block[index * 8..]),
+    }
+}
+
+/// Writes entry `index`; `value` must fit into the width.
+#[expect(clippy::cast_possible_truncation, reason = "the value fits into the width")]
+pub fn set_refcount(block: &mut [u8], order: u32, index: usize, value: u64) {
+    debug_assert!(order == 6 || value < 1 << (1 << order), "a refcount fits into its width");
+    match order {
+        0..=2 => {
+            let bits = 1usize << order;
+            let per_byte = 8 >> order;
+            let shift = index % per_byte * bits;
+            let mask = (((1u32 << bits) - 1) << shift) as u8;
+            let byte = &mut block[index / per_byte];
+            *byte = *byte & !mask | (value as u8) << shift;
+        }
+        3 => block[index] = value as u8,
+        4 => BigEndian::write_u16(&mut block[index * 2..], value as u16),
+        5 => BigEndian::write_u32(&mut block[index * 4..], value as u32),
+        _ => BigEndian::write_u64(&mut block[index * 8..], value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrow_counts_are_packed_from_the_least_significant_bit() {
+        let mut block = [0; 8];
+        set_refcount(&mut block, 0, 1, 1);
+        assert_eq!(block[0], 0b10);
+        set_refcount(&mut block, 1, 5, 3);
+        assert_eq!(block[1], 0b1100);
+        set_refcount(&mut block, 2, 5, 0xA);
+        assert_eq!(block[2], 0xA0);
+    }
+
+    #[test]
+    fn wide_counts_are_big_endian() {
+        let mut block = [0; 16];
+        set_refcount(&mut block, 4, 1, 0x0102);
+        assert_eq!(block[2..4], [1, 2]);
+        set_refcount(&mut block, 6, 1, 0x0102);
+        assert_eq!(block[8..], [0, 0, 0, 0, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_set_is_read_back_at_every_width() {
+        for order in 0..=6 {
+            let max = u64::MAX >> (64 - (1u32 << order));
+            let mut block = [0; 64];
+            for index in 0..8 {
+                set_refcount(&mut block, order, index, max - index as u64 % (max.min(8)));
+            }
+            for index in 0..8 {
+                let want = max - index as u64 % (max.min(8));
+                assert_eq!(get_refcount(&block, order, index), want, "order {order}");
+            }
+        }
+    }
+}

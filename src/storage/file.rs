@@ -1,0 +1,284 @@
+//! Bytes in a regular file or on a block device.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
+use rustix::io::Errno;
+
+use super::{Capacity, ReadAt, Storage};
+
+/// Most bytes in one buffer of zeroes.
+const ZERO_BUFFER: usize = 1 << 20;
+
+/// The last offset that the system can address; a file cannot reach past it.
+const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
+
+/// A regular file or block device, read and written at offsets.
+///
+/// No call uses the file position, so one value serves several threads. Locks taken with
+/// [`super::lock`] last until the value is dropped.
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    capacity: Capacity,
+}
+
+impl FileStorage {
+    /// Opens an existing file for reading only; every write-like call on it fails.
+    ///
+    /// Fails with the system's error, or with [`io::ErrorKind::InvalidInput`] for anything that is
+    /// neither a regular file nor a block device.
+    pub fn open_read(path: &Path) -> io::Result<Self> {
+        Self::open(path, OpenOptions::new().read(true))
+    }
+
+    /// Opens an existing file for reading and writing and leaves its content alone. Errors as for
+    /// [`FileStorage::open_read`].
+    pub fn open_write(path: &Path) -> io::Result<Self> {
+        Self::open(path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens a file for reading and writing, and makes an empty one where there is none.
+    ///
+    /// An existing file keeps its content: whoever wants it gone takes the lock first and then
+    /// calls [`Storage::set_len`]. Errors as for [`FileStorage::open_read`].
+    pub fn open_or_create(path: &Path) -> io::Result<Self> {
+        Self::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    }
+
+    /// Makes a new empty file, open for reading and writing; an existing one is an error of kind
+    /// [`io::ErrorKind::AlreadyExists`].
+    pub fn create_new(path: &Path) -> io::Result<Self> {
+        Self::open(path, OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Self> {
+        // Asked before as well as after opening: the system's own refusal of a socket or directory
+        // says less, and opening some device files has effects.
+        if let Ok(metadata) = std::fs::metadata(path) {
+            refuse_unusable(metadata.file_type())?;
+        }
+        // Should a FIFO come into its place now, opening it does not wait for a peer.
+        let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+        let file_type = file.metadata()?.file_type();
+        refuse_unusable(file_type)?;
+        let capacity = if file_type.is_block_device() {
+            Capacity::Fixed(seek(&file, SeekFrom::End(0))?)
+        } else {
+            Capacity::Growable
+        };
+        Ok(Self { file, capacity })
+    }
+
+    /// Tries the ways to deallocate or zero a range in place. `false`: none is supported here.
+    fn fallocate_any(&self, ways: &[FallocateFlags], range: &Range<u64>) -> io::Result<bool> {
+        for way in ways {
+            let flags = *way | FallocateFlags::KEEP_SIZE;
+            let length = range.end - range.start;
+            match retry(|| fallocate(&self.file, flags, range.start, length)) {
+                Ok(()) => return Ok(true),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::NOTTY) => {}
+                // A range that is not made of whole blocks of the device.
+                Err(Errno::INVAL) if matches!(self.capacity, Capacity::Fixed(_)) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    fn write_zero_buffers(&self, range: &Range<u64>) -> io::Result<()> {
+        let longest = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let zeroes = vec![0; longest.min(ZERO_BUFFER)];
+        let mut offset = range.start;
+        while offset < range.end {
+            let left = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+            let piece = &zeroes[..left.min(zeroes.len())];
+            self.write_at(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        super::lock::release(self);
+    }
+}
+
+impl AsFd for FileStorage {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl ReadAt for FileStorage {
+    fn len(&self) -> io::Result<u64> {
+        match self.capacity {
+            Capacity::Growable => Ok(self.file.metadata()?.len()),
+            Capacity::Fixed(_) => Ok(seek(&self.file, SeekFrom::End(0))?),
+        }
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(MAX_OFFSET.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = buf.len().min(room);
+        let mut done = 0;
+        while done < wanted {
+            match self.file.read_at(&mut buf[done..wanted], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    // Moves the file position, which nothing here uses.
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let start = match seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(None),
+            // Block devices and some file systems do not say where their holes are.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let len = self.len()?;
+                return Ok((offset < len).then_some(offset..len));
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        match seek(&self.file, SeekFrom::Hole(start)) {
+            Ok(end) => Ok((start < end).then_some(start..end)),
+            // The file was cut off in between.
+            Err(Errno::NXIO) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
+            // Only a hint: an error changes nothing.
+            let _ = fadvise(&self.file, range.start, Some(length), Advice::WillNeed);
+        }
+    }
+}
+
+impl Storage for FileStorage {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    /// A block device accepts only the length that it has.
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        match self.capacity {
+            Capacity::Growable => self.file.set_len(len),
+            Capacity::Fixed(_) if self.len()? == len => Ok(()),
+            Capacity::Fixed(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the length of a block device cannot be changed",
+            )),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // fdatasync: includes the length and everything else that is needed to read the data back.
+        self.file.sync_data()
+    }
+
+    /// Punches a hole, also on a block device, where the kernel makes a discard that reads back as
+    /// zeroes of it. Where that is not supported, nothing happens.
+    fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        let range = range(offset, length)?;
+        if !range.is_empty() {
+            self.fallocate_any(&[FallocateFlags::PUNCH_HOLE], &range)?;
+        }
+        Ok(())
+    }
+
+    /// A range that reaches past the end makes a file longer, as writing zeroes there would.
+    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+        let range = range(offset, length)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let ways = [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE];
+        if !self.fallocate_any(&ways, &range)? {
+            return self.write_zero_buffers(&range);
+        }
+        if self.len()? < range.end {
+            // Not set_len: it would cut off what another thread appends meanwhile.
+            self.write_at(range.end - 1, &[0])?;
+        }
+        Ok(())
+    }
+}
+
+/// The range of `length` bytes at `offset`, if a file can have it.
+fn range(offset: u64, length: u64) -> io::Result<Range<u64>> {
+    match offset.checked_add(length) {
+        Some(end) if end <= MAX_OFFSET => Ok(offset..end),
+        _ => Err(Errno::FBIG.into()),
+    }
+}
+
+fn retry(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn refuse_unusable(file_type: FileType) -> io::Result<()> {
+    let what = if file_type.is_file() || file_type.is_block_device() {
+        return Ok(());
+    } else if file_type.is_dir() {
+        "a directory"
+    } else if file_type.is_fifo() {
+        "a pipe"
+    } else if file_type.is_socket() {
+        "a socket"
+    } else if file_type.is_char_device() {
+        "a character device"
+    } else {
+        "a special file"
+    };
+    let message = format!("is {what}, not a regular file or block device");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_buffers_longer_than_one_buffer_cover_the_whole_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = FileStorage::create_new(&dir.path().join("f")).unwrap();
+        let len = 2 * ZERO_BUFFER + 1000;
+        file.write_at(0, &vec![0xaa; len]).unwrap();
+        file.write_zero_buffers(&(1..len as u64 - 1)).unwrap();
+        let mut bytes = vec![0; len];
+        file.read_exact_at(0, &mut bytes).unwrap();
+        assert_eq!((bytes[0], bytes[len - 1]), (0xaa, 0xaa));
+        assert!(bytes[1..len - 1].iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn a_range_past_the_last_offset_is_an_error_not_an_overflow() {
+        assert!(range(u64::MAX, 1).is_err());
+        assert!(range(MAX_OFFSET, 1).is_err());
+        assert_eq!(range(MAX_OFFSET, 0).unwrap(), MAX_OFFSET..MAX_OFFSET);
+    }
+}

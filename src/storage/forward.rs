@@ -1,0 +1,51 @@
+//! A pointer to a storage is a storage, so that wrappers can own, share or borrow one.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Capacity, ReadAt, Storage};
+
+macro_rules! forward {
+    ($pointer:ty) => {
+        impl<T: ReadAt + ?Sized> ReadAt for $pointer {
+            fn len(&self) -> io::Result<u64> {
+                (**self).len()
+            }
+            fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+                (**self).read_at(offset, buf)
+            }
+            fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+                (**self).next_data(offset)
+            }
+            fn will_need(&self, range: Range<u64>) {
+                (**self).will_need(range);
+            }
+        }
+
+        impl<T: Storage + ?Sized> Storage for $pointer {
+            fn capacity(&self) -> Capacity {
+                (**self).capacity()
+            }
+            fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+                (**self).write_at(offset, data)
+            }
+            fn set_len(&self, len: u64) -> io::Result<()> {
+                (**self).set_len(len)
+            }
+            fn sync(&self) -> io::Result<()> {
+                (**self).sync()
+            }
+            fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+                (**self).discard(offset, length)
+            }
+            fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+                (**self).write_zeroes(offset, length)
+            }
+        }
+    };
+}
+
+forward!(&T);
+forward!(Box<T>);
+forward!(Arc<T>);

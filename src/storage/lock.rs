@@ -1,0 +1,294 @@
+//! QEMU's image locks, so that an image in use by a virtual machine is left alone.
+//!
+//! A process that uses permission `n` of an image holds a shared lock on byte `100 + n` of the
+//! file, and one on byte `200 + n` for each permission that it does not let others use. Having
+//! taken its own, it looks for locks of others that exclude it. The locks are those of the open
+//! file description (`F_OFD_SETLK`), so two openings of one file in one process exclude each other
+//! too. The sets used here are those of `qemu-img check`, `qemu-img check -U` and
+//! `qemu-img check -r`.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::FileStorage;
+use crate::error::{Error, Result};
+
+/// Byte of the first permission in use.
+const USED_BASE: u8 = 100;
+/// Byte of the first permission that is not shared.
+const UNSHARED_BASE: u8 = 200;
+
+/// How many permissions there are.
+const PERMISSIONS: u8 = 4;
+
+/// QEMU's block permissions; the value is the position within both ranges of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Permission {
+    ConsistentRead = 0,
+    Write = 1,
+    WriteUnchanged = 2,
+    Resize = 3,
+}
+
+use Permission::{ConsistentRead, Resize, Write, WriteUnchanged};
+
+/// What the image is opened for, which decides what others may do meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading while others may write (`-U`, `--force-share`): what is read may be inconsistent.
+    ReadShared,
+    /// Reading; others may read too.
+    Read,
+    /// Reading, writing and resizing; others may do none of it, except for [`Access::ReadShared`].
+    Write,
+}
+
+impl Access {
+    fn used(self) -> &'static [Permission] {
+        match self {
+            Self::ReadShared | Self::Read => &[ConsistentRead],
+            Self::Write => &[ConsistentRead, Write, Resize],
+        }
+    }
+
+    fn unshared(self) -> &'static [Permission] {
+        match self {
+            Self::ReadShared => &[],
+            Self::Read | Self::Write => &[Write, Resize],
+        }
+    }
+}
+
+/// Whether the image is protected now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// The lock is held.
+    Held,
+    /// The file system knows no locks; as in QEMU, work goes on without.
+    Unavailable,
+}
+
+/// Takes QEMU's locks for `access` on an open file; they are released when `file` is dropped.
+///
+/// On a file that already has locks from an earlier call, those of `access` replace them.
+///
+/// Fails at once with [`Error::Locked`] if another opening of the image excludes this one, with
+/// [`Error::Io`] if a lock call itself fails; the file then has no locks at all.
+pub fn lock(file: &FileStorage, access: Access) -> Result<Locking> {
+    // QEMU's own test of whether there are locks (`locking=auto`).
+    if query(file, 0, 0).is_err() {
+        return Ok(Locking::Unavailable);
+    }
+    let result = take(file, access).and_then(|()| look_for_conflicts(file, access));
+    if result.is_err() {
+        release(file);
+    }
+    result.map(|()| Locking::Held)
+}
+
+/// Gives up every lock of an open file.
+///
+/// Closing it does the same, but only once no copy of the descriptor is left, and a process that
+/// another thread is just starting has one for a moment.
+pub(super) fn release(file: &FileStorage) {
+    // What cannot be released ends when the file is closed.
+    let _ = set(file, libc::F_UNLCK, USED_BASE, UNSHARED_BASE - USED_BASE + PERMISSIONS);
+}
+
+fn take(file: &FileStorage, access: Access) -> Result<()> {
+    let used = access.used().iter().map(|&p| used_byte(p));
+    let wanted: Vec<u8> = used.chain(access.unshared().iter().map(|&p| unshared_byte(p))).collect();
+    for byte in all_bytes() {
+        let kind = if wanted.contains(&byte) { libc::F_RDLCK } else { libc::F_UNLCK };
+        match set(file, kind, byte, 1) {
+            Ok(()) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => {
+                return Err(Error::Locked(format!(
+                    "could not lock byte {byte} of the image: another process has locked it \
+                     exclusively"
+                )));
+            }
+            Err(errno) => return Err(lock_error("lock the image", byte, errno)),
+        }
+    }
+    Ok(())
+}
+
+fn look_for_conflicts(file: &FileStorage, access: Access) -> Result<()> {
+    for &permission in access.used() {
+        let byte = unshared_byte(permission);
+        if is_locked(file, byte)? {
+            return Err(Error::Locked(format!(
+                "could not get the \"{}\" lock: another process has the image open and {}",
+                name(permission),
+                forbids(permission)
+            )));
+        }
+    }
+    for &permission in access.unshared() {
+        let byte = used_byte(permission);
+        if is_locked(file, byte)? {
+            return Err(Error::Locked(format!(
+                "could not get the shared \"{}\" lock: another process has the image open to {}",
+                name(permission),
+                purpose(permission)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn is_locked(file: &FileStorage, byte: u8) -> Result<bool> {
+    query(file, byte, 1).map_err(|errno| lock_error("look for locks of the image", byte, errno))
+}
+
+fn lock_error(action: &str, byte: u8, errno: Errno) -> Error {
+    Error::io(action, byte.into(), io::Error::from(errno))
+}
+
+fn used_byte(permission: Permission) -> u8 {
+    USED_BASE + permission as u8
+}
+
+fn unshared_byte(permission: Permission) -> u8 {
+    UNSHARED_BASE + permission as u8
+}
+
+/// Every byte that can be locked, in the order in which QEMU takes them.
+fn all_bytes() -> impl Iterator<Item = u8> {
+    let all: [_; PERMISSIONS as usize] = [ConsistentRead, Write, WriteUnchanged, Resize];
+    all.map(used_byte).into_iter().chain(all.map(unshared_byte))
+}
+
+/// The name of a permission in QEMU's messages.
+fn name(permission: Permission) -> &'static str {
+    match permission {
+        ConsistentRead => "consistent read",
+        Write => "write",
+        WriteUnchanged => "write unchanged",
+        Resize => "resize",
+    }
+}
+
+fn purpose(permission: Permission) -> &'static str {
+    match permission {
+        ConsistentRead => "read it",
+        Write => "write to it",
+        WriteUnchanged => "rewrite it",
+        Resize => "resize it",
+    }
+}
+
+fn forbids(permission: Permission) -> String {
+    format!("does not let others {}", purpose(permission))
+}
+
+/// Sets the lock of `length` bytes from `start` to `kind` (`F_RDLCK` or `F_UNLCK`) without waiting.
+fn set(file: &FileStorage, kind: libc::c_int, start: u8, length: u8) -> nix::Result<()> {
+    let request = flock(kind, start, length);
+    retry(|| fcntl(file, FcntlArg::F_OFD_SETLK(&request)).map(drop))
+}
+
+/// Whether another opening of the file has a lock in `length` bytes from `start`; length 0 is up
+/// to the end.
+fn query(file: &FileStorage, start: u8, length: u8) -> nix::Result<bool> {
+    let mut request = flock(libc::F_WRLCK, start, length);
+    retry(|| fcntl(file, FcntlArg::F_OFD_GETLK(&mut request)).map(drop))?;
+    Ok(libc::c_int::from(request.l_type) != libc::F_UNLCK)
+}
+
+fn retry(mut call: impl FnMut() -> nix::Result<()>) -> nix::Result<()> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the constants are 0, 1 and 2")]
+fn flock(kind: libc::c_int, start: u8, length: u8) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start.into(),
+        l_len: length.into(),
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn openings(n: usize) -> (tempfile::TempDir, Vec<FileStorage>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let files = (0..n).map(|_| FileStorage::open_or_create(&path).unwrap()).collect();
+        (dir, files)
+    }
+
+    fn refusal(file: &FileStorage, access: Access) -> String {
+        match lock(file, access) {
+            Err(Error::Locked(text)) => text,
+            other => panic!("{access:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn two_readers_share_and_a_writer_is_told_that_they_do_not_share_writing() {
+        let (_dir, files) = openings(3);
+        assert_eq!(lock(&files[0], Access::Read).unwrap(), Locking::Held);
+        assert_eq!(lock(&files[1], Access::Read).unwrap(), Locking::Held);
+        assert_eq!(
+            refusal(&files[2], Access::Write),
+            "could not get the \"write\" lock: another process has the image open and does not \
+             let others write to it"
+        );
+    }
+
+    #[test]
+    fn a_writer_excludes_readers_and_writers_but_not_a_forced_reader() {
+        let (_dir, files) = openings(2);
+        lock(&files[0], Access::Write).unwrap();
+        assert_eq!(
+            refusal(&files[1], Access::Read),
+            "could not get the shared \"write\" lock: another process has the image open to \
+             write to it"
+        );
+        refusal(&files[1], Access::Write);
+        assert_eq!(lock(&files[1], Access::ReadShared).unwrap(), Locking::Held);
+    }
+
+    #[test]
+    fn a_refused_opening_holds_nothing_and_a_dropped_one_releases() {
+        let (_dir, mut files) = openings(3);
+        lock(&files[0], Access::Read).unwrap();
+        refusal(&files[1], Access::Write);
+        lock(&files[2], Access::Read).unwrap();
+        files.remove(0);
+        files.remove(1);
+        lock(&files[0], Access::Write).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_opening_releases_while_a_copy_of_its_descriptor_is_open() {
+        let (_dir, mut files) = openings(2);
+        lock(&files[0], Access::Write).unwrap();
+        let copy = std::os::fd::AsFd::as_fd(&files[0]).try_clone_to_owned().unwrap();
+        files.remove(0);
+        lock(&files[0], Access::Write).unwrap();
+        drop(copy);
+    }
+
+    #[test]
+    fn a_second_call_replaces_the_locks_of_the_first() {
+        let (_dir, files) = openings(2);
+        lock(&files[0], Access::Write).unwrap();
+        lock(&files[0], Access::Read).unwrap();
+        lock(&files[1], Access::Read).unwrap();
+    }
+}
