@@ -34,7 +34,7 @@ fn assert_agreement(cases: Vec<Case>) {
 
 /// An encrypted image is opened by options, which qemu-img then gives as the name of the file.
 fn with_plain_name(case: &Case, mut ran: Ran) -> Ran {
-    if case.encrypted {
+    if case.image.encrypted {
         if let Ok(Value::Object(mut report)) = serde_json::from_str::<Value>(&ran.stdout) {
             report.insert("filename".into(), crate::support::oracle::IMAGE.into());
             ran.stdout = serde_json::to_string(&report).expect("JSON of JSON");

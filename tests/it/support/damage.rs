@@ -1,7 +1,10 @@
 //! Every structure of an image times everything that can happen to a number in it.
 
-use super::builder::{Builder, Content, Snapshot};
+use std::sync::OnceLock;
+
+use super::builder::{Builder, Built, Content, Snapshot};
 use super::bytes::{self, HEADER, OFFSET_MASK, be64, header, l2_entry_at, peek, poke};
+use super::matrix::Case;
 
 /// An image, with the names of its snapshots.
 #[derive(Debug)]
@@ -10,6 +13,10 @@ pub struct Base {
     pub bytes: Vec<u8>,
     pub data: Option<Vec<u8>>,
     pub snapshots: Vec<&'static str>,
+    /// qemu-img needs the secret.
+    pub encrypted: bool,
+    /// Guest clusters whose entries get damaged, by what they hold.
+    guest: &'static [(&'static str, u64)],
 }
 
 /// A damaged image.
@@ -40,9 +47,18 @@ impl Target {
     }
 }
 
-/// Guest clusters of the plain base, by what they hold.
-const GUEST: &[(&str, u64)] =
+/// Guest clusters of an image with `contents`.
+const MIXED: &[(&str, u64)] =
     &[("data", 0), ("unallocated", 6), ("zero", 7), ("zero over data", 8), ("compressed", 9)];
+/// Of one of version 2.
+const OLD: &[(&str, u64)] = &[("data", 0), ("unallocated", 6), ("compressed", 9)];
+/// Of one with subclusters.
+const EXTENDED: &[(&str, u64)] =
+    &[("data", 0), ("unallocated", 6), ("zero", 7), ("subclusters", 8), ("compressed", 9)];
+/// Of one that begins with data and does not fill its L2 table.
+const SPARSE: &[(&str, u64)] = &[("data", 0), ("unallocated", 30)];
+/// Of one that is all data.
+const FULL: &[(&str, u64)] = &[("data", 0)];
 
 fn contents(builder: Builder) -> Builder {
     builder
@@ -55,10 +71,24 @@ fn contents(builder: Builder) -> Builder {
 }
 
 /// The images that get damaged.
-pub fn bases() -> Vec<Base> {
-    let base = |name, builder: Builder, snapshots: &[&'static str]| {
-        let built = builder.build();
-        Base { name, bytes: built.bytes, data: built.data, snapshots: snapshots.to_vec() }
+pub fn bases() -> &'static [Base] {
+    static BASES: OnceLock<Vec<Base>> = OnceLock::new();
+    BASES.get_or_init(all_bases)
+}
+
+/// A LUKS image of qemu-img's, with a small header.
+fn encrypted() -> Base {
+    let cipher = "cipher-alg=aes-128,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=plain64";
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    let case = Case::encrypted(&format!("cluster_size=4k,{options},encrypt.{cipher}"));
+    let bytes = case.image.bytes();
+    Base { name: "key", bytes, data: None, snapshots: Vec::new(), encrypted: true, guest: SPARSE }
+}
+
+fn all_bases() -> Vec<Base> {
+    let base = |name, builder: Builder, guest, snapshots: &[&'static str]| {
+        let Built { bytes, data } = builder.build();
+        Base { name, bytes, data, snapshots: snapshots.to_vec(), encrypted: false, guest }
     };
     let own = Snapshot::own("own", &[(0, Content::Data(0x66)), (20, Content::Data(0x67))]);
     let vm = Snapshot { vm_clusters: 2, ..own.clone() };
@@ -66,15 +96,17 @@ pub fn bases() -> Vec<Base> {
     let mut old = contents(Builder::new(4 << 20)).version(2).snapshot(Snapshot::shared("shared"));
     old.contents.retain(|(_, c)| !matches!(c, Content::Zero | Content::ZeroOver(_)));
     vec![
-        base("plain", contents(Builder::new(4 << 20)).feature_names(), &[]),
+        base("plain", contents(Builder::new(4 << 20)).feature_names(), MIXED, &[]),
         base(
             "snapshots",
             contents(Builder::new(4 << 20)).snapshot(Snapshot::shared("shared")).snapshot(vm),
+            MIXED,
             &["shared", "own"],
         ),
         base(
             "bitmaps",
             contents(Builder::new(4 << 20)).bitmap("day", 12, 0xf0).bitmap("hour", 16, 1),
+            MIXED,
             &[],
         ),
         base(
@@ -86,21 +118,29 @@ pub fn bases() -> Vec<Base> {
                 .at(7, Content::Zero)
                 .at(8, subclusters)
                 .at(9, Content::Compressed(0x33)),
+            EXTENDED,
             &[],
         ),
-        base("version 2", old, &["shared"]),
+        base("version 2", old, OLD, &["shared"]),
         base(
             "wide counts",
             Builder::new(1 << 20).cluster_bits(9).refcount_order(6).data(0..200, 0x11),
+            FULL,
             &[],
         ),
         base(
             "1-bit counts",
             Builder::new(1 << 20).cluster_bits(9).refcount_order(0).data(0..200, 0x11),
+            FULL,
             &[],
         ),
-        base("data file", Builder::new(1 << 20).data_file("data.raw", true).data(0..5, 0x11), &[]),
-        base("key", Builder::new(1 << 20).crypto_header(9000).data(0..5, 0x11), &[]),
+        base(
+            "data file",
+            Builder::new(1 << 20).data_file("data.raw", true).data(0..5, 0x11),
+            SPARSE,
+            &[],
+        ),
+        encrypted(),
     ]
 }
 
@@ -150,7 +190,7 @@ fn entry_targets(base: &Base) -> Vec<Target> {
     if header(image, "l1_size") > 1 {
         targets.push(Target::offset("L1[1]", bytes::l1_entry_at(image, 1)));
     }
-    for (name, cluster) in GUEST {
+    for (name, cluster) in base.guest {
         let guest = cluster * bytes::cluster_size(image);
         let at = l2_entry_at(image, guest);
         targets.push(Target::offset(format!("L2 {name}"), at));

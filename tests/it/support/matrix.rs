@@ -1,17 +1,12 @@
 //! Images made by real qemu-img and qemu-io, of every kind they make.
 
-use super::oracle::{IMAGE, Ran, Scratch};
+use super::oracle::{IMAGE, LOCKED, Ran, SECRET, Scratch};
 
-/// The secret of every encrypted image.
-pub const SECRET: &str = "secret,id=key,data=correct horse";
-
-/// An image, and how qemu-img must be told to open it.
+/// An image and what it is.
 #[derive(Debug)]
 pub struct Case {
     pub name: String,
     pub image: Scratch,
-    /// qemu-img needs the secret. qcheck never does.
-    pub encrypted: bool,
 }
 
 impl Case {
@@ -28,7 +23,19 @@ impl Case {
 
     /// A directory where the image is still to be made.
     fn bare(name: &str) -> Self {
-        Self { name: name.into(), image: Scratch::new(), encrypted: false }
+        Self { name: name.into(), image: Scratch::new() }
+    }
+
+    /// A 1 MiB image that takes the secret to open.
+    pub fn encrypted(options: &str) -> Self {
+        let mut case = Self::bare(options);
+        case.image.encrypted = true;
+        let create =
+            ["create", "-q", "-f", "qcow2", "--object", SECRET, "-o", options, IMAGE, "1M"];
+        case.img(&create);
+        let open = ["--object", SECRET, "--image-opts", LOCKED];
+        case.run_io(&open, &["write -P 1 0 100k", "discard 16k 8k"]).success();
+        case
     }
 
     /// Runs qemu-img, which must succeed.
@@ -72,15 +79,9 @@ impl Case {
         ])
     }
 
-    /// `qemu-img check` on a copy, with the secret where it needs one.
+    /// `qemu-img check` on a copy.
     pub fn qemu_check(&self, options: &[&str]) -> Ran {
-        let copy = self.image.copy();
-        if !self.encrypted {
-            return copy.qemu_check(options);
-        }
-        let target = format!("driver=qcow2,encrypt.key-secret=key,file.filename={IMAGE}");
-        let open = ["--object", SECRET, "--image-opts", &target];
-        copy.qemu_img(&[&["check"], options, &open].concat())
+        self.image.copy().qemu_check(options)
     }
 }
 
@@ -238,14 +239,7 @@ pub fn extensions() -> Vec<Case> {
         for cluster in ["4k", "64k"] {
             let options =
                 format!("encrypt.format={format},encrypt.key-secret=key,cluster_size={cluster}");
-            let mut case = Case::bare(&options);
-            case.encrypted = true;
-            case.img(&[
-                "create", "-q", "-f", "qcow2", "--object", SECRET, "-o", &options, IMAGE, "1M",
-            ]);
-            let target = format!("driver=qcow2,encrypt.key-secret=key,file.filename={IMAGE}");
-            let open = ["--object", SECRET, "--image-opts", &target];
-            case.run_io(&open, &["write -P 1 0 100k", "discard 16k 8k"]).success();
+            let case = Case::encrypted(&options);
             all.push(case);
         }
     }

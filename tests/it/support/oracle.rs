@@ -12,6 +12,10 @@ use tempfile::TempDir;
 
 use super::builder::Built;
 
+/// The secret of every encrypted image.
+pub const SECRET: &str = "secret,id=key,data=correct horse";
+/// How qemu opens an encrypted image.
+pub const LOCKED: &str = "driver=qcow2,encrypt.key-secret=key,file.filename=image.qcow2";
 /// The name of the image in every scratch directory.
 pub const IMAGE: &str = "image.qcow2";
 /// No command on these small images takes longer.
@@ -23,12 +27,14 @@ const LARGEST: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Scratch {
     dir: TempDir,
+    /// qemu-img needs the secret to open the image. qcheck never does.
+    pub encrypted: bool,
 }
 
 impl Scratch {
     /// An empty directory.
     pub fn new() -> Self {
-        Self { dir: TempDir::new().expect("a temporary directory") }
+        Self { dir: TempDir::new().expect("a temporary directory"), encrypted: false }
     }
 
     /// A directory with an image of these bytes.
@@ -68,7 +74,7 @@ impl Scratch {
 
     /// A second directory with a copy of every file.
     pub fn copy(&self) -> Self {
-        let copy = Self::new();
+        let copy = Self { encrypted: self.encrypted, ..Self::new() };
         for entry in fs::read_dir(self.path()).expect("the scratch directory is readable") {
             let from = entry.expect("a directory entry").path();
             let to = copy.path().join(from.file_name().expect("a file name"));
@@ -107,8 +113,12 @@ impl Scratch {
         self.run(env!("CARGO_BIN_EXE_qcheck"), args)
     }
 
-    /// `qemu-img check` with these options on the image.
+    /// `qemu-img check` with these options on the image, with the secret where it needs one.
     pub fn qemu_check(&self, options: &[&str]) -> Ran {
+        if self.encrypted {
+            let open = ["--object", SECRET, "--image-opts", LOCKED];
+            return self.qemu_img(&[&["check"], options, &open].concat());
+        }
         self.qemu_img(&check_args(options))
     }
 
@@ -243,11 +253,15 @@ pub fn guest_bytes(image: &Scratch, snapshot: Option<&str>) -> Option<Vec<u8>> {
     let out = tempfile::NamedTempFile::new().expect("a temporary file");
     let target = out.path().to_str().expect("a UTF-8 path").to_owned();
     let select = snapshot.map(|name| format!("snapshot.name={name}"));
-    let mut args = vec!["convert", "-f", "qcow2", "-O", "raw"];
+    let mut args = vec!["convert", "-O", "raw"];
     if let Some(select) = &select {
         args.extend(["-l", select]);
     }
-    args.extend([IMAGE, &target]);
+    if image.encrypted {
+        args.extend(["--object", SECRET, "--image-opts", LOCKED, &target]);
+    } else {
+        args.extend(["-f", "qcow2", IMAGE, &target]);
+    }
     let ran = image.qemu_img(&args);
     let length = fs::metadata(out.path()).map_or(0, |m| m.len());
     let readable = ran.code == Some(0) && length <= LARGEST;
