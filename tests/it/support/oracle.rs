@@ -167,9 +167,10 @@ impl Ran {
     /// The lines about single clusters and entries, sorted.
     pub fn finding_lines(&self) -> Vec<&str> {
         let starts = ["Leaked", "ERROR cluster", "ERROR OFLAG_COPIED", "Repairing"];
-        let mut lines: Vec<&str> = self
-            .stderr
-            .lines()
+        // A warning of qemu-img ends without a new line.
+        let lines = self.stderr.lines();
+        let lines = lines.map(|line| line.split_once(" to fix.").map_or(line, |(_, rest)| rest));
+        let mut lines: Vec<&str> = lines
             .filter(|line| starts.iter().any(|start| line.starts_with(start)))
             .collect();
         lines.sort_unstable();
