@@ -10,16 +10,18 @@ pub struct Collector {
     findings: Vec<Finding>,
     unlisted: u64,
     tally: Tally,
+    hides_references: bool,
 }
 
 impl Collector {
     /// Keeps up to `keep` findings one by one.
-    pub const fn new(keep: usize) -> Self {
+    pub fn new(keep: usize) -> Self {
         Self {
             keep,
             findings: Vec::new(),
             unlisted: 0,
-            tally: Tally { corruptions: 0, leaks: 0, check_errors: 0, notices: 0 },
+            tally: Tally::default(),
+            hides_references: false,
         }
     }
 
@@ -31,6 +33,7 @@ impl Collector {
     /// Takes one finding; a run that goes on from the last one becomes part of it.
     pub fn push(&mut self, finding: Finding) {
         self.tally.add(&finding);
+        self.hides_references |= finding.may_hide_references();
         if let Some(last) = self.findings.last_mut() {
             if let Some(joined) = joined(last, &finding) {
                 last.place = joined;
@@ -49,10 +52,21 @@ impl Collector {
         self.keep.saturating_sub(self.findings.len())
     }
 
-    /// Counts errors that are not kept one by one.
+    /// Counts damaged entries that are not kept one by one.
     pub const fn count_corruptions(&mut self, count: u64) {
+        self.count_flags(count);
+        self.hides_references |= count > 0;
+    }
+
+    /// Counts wrong COPIED flags that are not kept one by one.
+    pub const fn count_flags(&mut self, count: u64) {
         self.tally.corruptions = self.tally.corruptions.saturating_add(count);
         self.unlisted = self.unlisted.saturating_add(count);
+    }
+
+    /// Whether a finding, kept or not, may hide references.
+    pub const fn hides_references(&self) -> bool {
+        self.hides_references
     }
 
     /// Everything: findings, how many were not kept, and the tally.

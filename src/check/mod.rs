@@ -21,6 +21,7 @@ mod stored;
 
 pub use describe::{Verb, place_text, region_text};
 pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
+pub use pass_mapping::Visit;
 pub use pass_refcounts::{Block, Refcounts};
 pub use report::{Allocation, CheckReport, SnapshotName, Tally};
 pub use stored::Assume;
@@ -28,7 +29,7 @@ pub use stored::Assume;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{ClusterCount, HostOffset, ReftableIndex};
+use crate::format::{ClusterCount, HostOffset, L1Index, ReftableIndex};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, SnapshotTable};
@@ -72,8 +73,22 @@ pub struct Survey {
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no refcount block is.
     pub missing_blocks: bool,
+    /// Entries of the active L1 table whose COPIED flag is wrong, with their bits.
+    pub wrong_l1_flags: Vec<(L1Index, u64)>,
+    /// Active L2 tables with a COPIED flag that is wrong.
+    pub wrong_l2_flags: Vec<HostOffset>,
+    /// The L1 entries that point to a table.
+    pub visits: Vec<Visit>,
     /// The file's length in bytes.
     pub file_bytes: u64,
+}
+
+impl Survey {
+    /// Where the L2 table lies that an L1 entry points to.
+    pub fn table_of(&self, source: Source, index: L1Index) -> Option<HostOffset> {
+        let same = |v: &&Visit| v.source == source && v.index == index;
+        self.visits.iter().find(same).map(|v| v.entry.offset())
+    }
 }
 
 /// Checks an image. `Err` means that there is no verdict; what is wrong with the image is in the
@@ -109,11 +124,12 @@ pub fn survey(
         &compared.differing,
         options.assume,
     );
-    pass_copied::run(&mut ctx, &mapping, &counts, &compared);
+    let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
     ctx.regions.finish();
     pass_overlaps::run(&mut ctx, &mut mapping, &counts);
     let geometry = ctx.geometry;
     let image_end = geometry.bytes_of(ClusterCount::new(last.get() + 1));
+    let hides_references = ctx.found.hides_references();
     let (findings, unlisted, tally) = ctx.found.into_parts();
     let names = ctx.snapshots.entries.iter();
     let names = names.map(|e| SnapshotName { id: e.id_text(), name: e.name_text() }).collect();
@@ -123,6 +139,7 @@ pub fn survey(
         findings,
         unlisted,
         tally,
+        hides_references,
         allocation,
         image_end,
         geometry,
@@ -137,6 +154,9 @@ pub fn survey(
         refcounts,
         differing: compared.differing,
         missing_blocks: compared.missing,
+        wrong_l1_flags: wrong.l1,
+        wrong_l2_flags: wrong.l2,
+        visits: mapping.visits,
         file_bytes,
     })
 }

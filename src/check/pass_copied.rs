@@ -10,7 +10,7 @@ use super::pass_compare::Compared;
 use super::pass_mapping::{Mapping, Table, Visit};
 use super::stored::StoredCounts;
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{L2Index, decode_entries};
+use crate::format::{HostOffset, L1Index, L2Index, decode_entries};
 
 /// Entries whose flag is wrong, and how many more there are.
 #[derive(Default)]
@@ -19,8 +19,22 @@ struct Wrong {
     uncounted: u64,
 }
 
+/// Where flags are wrong, for a repair.
+#[derive(Debug, Default)]
+pub struct WrongFlags {
+    /// Entries of the active L1 table, with their bits.
+    pub l1: Vec<(L1Index, u64)>,
+    /// Active L2 tables.
+    pub l2: Vec<HostOffset>,
+}
+
 /// Checks every flag of the active disk.
-pub fn run(ctx: &mut Context, mapping: &Mapping, counts: &StoredCounts, compared: &Compared) {
+pub fn run(
+    ctx: &mut Context,
+    mapping: &Mapping,
+    counts: &StoredCounts,
+    compared: &Compared,
+) -> WrongFlags {
     let active = mapping.tables.iter().flat_map(|table| {
         let visits = table.visits.iter().map(|&v| mapping.visits[v as usize]);
         visits.filter(|v| v.source == Source::Active).map(move |visit| (visit, table))
@@ -34,15 +48,27 @@ pub fn run(ctx: &mut Context, mapping: &Mapping, counts: &StoredCounts, compared
     let wrong = parallel::map(ctx.threads, active.len(), Vec::new, |buffer, i| {
         if again[i] { look(ctx, active[i].1, counts, &room, buffer) } else { Wrong::default() }
     });
-    for ((visit, _), wrong) in active.iter().zip(wrong) {
-        tell(ctx, visit, counts, wrong);
+    let mut places = WrongFlags::default();
+    for ((visit, table), wrong) in active.iter().zip(wrong) {
+        if !wrong.entries.is_empty() || wrong.uncounted > 0 {
+            places.l2.push(table.offset);
+        }
+        tell(ctx, visit, counts, wrong, &mut places);
     }
+    places
 }
 
-fn tell(ctx: &mut Context, visit: &Visit, counts: &StoredCounts, wrong: Wrong) {
+fn tell(
+    ctx: &mut Context,
+    visit: &Visit,
+    counts: &StoredCounts,
+    wrong: Wrong,
+    places: &mut WrongFlags,
+) {
     let entry = visit.entry;
     if let Some(count) = counts.get(ctx.geometry.cluster_floor(entry.offset())) {
         if (count == 1) != entry.copied() {
+            places.l1.push((visit.index, entry.0));
             let kind = Kind::L2TableCopied { entry: entry.0, count };
             ctx.find(kind, Place::L1(visit.source, visit.index));
         }
@@ -51,7 +77,7 @@ fn tell(ctx: &mut Context, visit: &Visit, counts: &StoredCounts, wrong: Wrong) {
         let place = Place::L2(visit.source, visit.index, l2);
         ctx.found.push(Finding::new(Kind::DataCopied { entry, count }, place));
     }
-    ctx.found.count_corruptions(wrong.uncounted);
+    ctx.found.count_flags(wrong.uncounted);
 }
 
 /// Whether the table's summary leaves a doubt.

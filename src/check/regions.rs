@@ -61,6 +61,13 @@ impl RegionMap {
         self.regions.iter()
     }
 
+    /// How many pointers lead to the structure that begins at this cluster; 0 where none does.
+    pub fn pointers(&self, first: HostCluster) -> u64 {
+        let from = self.regions.partition_point(|r| r.first < first);
+        let here = self.regions[from..].iter().take_while(|r| r.first == first);
+        here.map(|r| r.pointers).sum()
+    }
+
     /// A structure that owns a cluster of this range, other than the one at `not` in [`Self::iter`].
     pub fn overlapping(&self, range: Range<HostCluster>, not: usize) -> Option<&Region> {
         // Regions are in order of their first cluster; a long one may begin far before the range,

@@ -1,10 +1,13 @@
 //! The integration tests: one crate, one file a subject.
 
 mod builder;
+mod cli_check;
 mod crash_support;
 mod damage;
+mod docs;
 mod golden;
 mod hostile;
+mod layers;
 mod locks;
 mod oracle;
 mod storage;

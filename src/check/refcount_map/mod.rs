@@ -7,6 +7,7 @@
 mod page;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,12 @@ impl Default for RefcountMap {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { shards, shared: AtomicBool::new(false) }
+    }
+}
+
+impl fmt::Debug for RefcountMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefcountMap").field("ranges", &self.ranges()).finish_non_exhaustive()
     }
 }
 
@@ -176,6 +183,52 @@ impl RefcountMap {
             }
         }
         None
+    }
+
+    /// The last cluster of a range that is referenced.
+    pub fn last_used_in(&self, range: Range<HostCluster>) -> Option<HostCluster> {
+        let mut last = None;
+        self.for_each_run(range, |first, count, references| {
+            if references > 0 {
+                last = Some(HostCluster::new((first + count).get() - 1));
+            }
+        });
+        last
+    }
+
+    /// The first cluster from `from` on that nothing references.
+    pub fn next_free(&self, from: HostCluster) -> HostCluster {
+        let (mut page, mut index) = split(from);
+        loop {
+            let free = match self.shard(page).get(&page) {
+                None => Some(index),
+                Some(found) => found.next_zero(index),
+            };
+            if let Some(free) = free {
+                return HostCluster::new((page << PAGE_BITS) + free as u64);
+            }
+            (page, index) = (page + 1, 0);
+        }
+    }
+
+    /// The refcount blocks that have a count other than 0, in order.
+    pub fn used_blocks(&self, geometry: &Geometry) -> Vec<ReftableIndex> {
+        let entries = ClusterCount::new(geometry.refblock_entries());
+        let mut used = Vec::new();
+        for range in self.ranges() {
+            let (mut index, _) = geometry.refcount_place(range.start);
+            loop {
+                let first = geometry.first_cluster_of_block(index);
+                if first >= range.end {
+                    break;
+                }
+                if used.last() != Some(&index) && !self.is_unreferenced(first, entries) {
+                    used.push(index);
+                }
+                index = ReftableIndex::new(index.get() + 1);
+            }
+        }
+        used
     }
 
     /// The ranges of clusters that hold all references, in order, a page or more each.

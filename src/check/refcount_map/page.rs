@@ -235,6 +235,24 @@ impl Page {
         &self.aside[start..end]
     }
 
+    /// The first position from `from` on that is 0.
+    pub fn next_zero(&self, from: usize) -> Option<usize> {
+        let mut index = from;
+        while index < PAGE_CLUSTERS {
+            if let Base::Bits(words) = &self.base {
+                if index % 64 == 0 && words[index / 64] == u64::MAX {
+                    index += 64;
+                    continue;
+                }
+            }
+            if self.get(index) == 0 {
+                return Some(index);
+            }
+            index += 1;
+        }
+        None
+    }
+
     /// The last position that is not 0.
     pub fn last(&self) -> Option<usize> {
         (0..PAGE_CLUSTERS).rev().find(|&index| self.get(index) != 0)

@@ -9,3 +9,4 @@ pub mod layout;
 pub mod matrix;
 pub mod oracle;
 pub mod rng;
+pub mod run;

@@ -122,9 +122,9 @@ impl Scratch {
         self.qemu_img(&check_args(options))
     }
 
-    /// `qcheck check` with these options on the image.
+    /// `qcheck check` with these options on the image, without a limit on its lines.
     pub fn own_check(&self, options: &[&str]) -> Ran {
-        self.qcheck(&check_args(options))
+        self.qcheck(&check_args(&[&["--max-findings", "0"], options].concat()))
     }
 }
 
@@ -170,9 +170,8 @@ impl Ran {
         // A warning of qemu-img ends without a new line.
         let lines = self.stderr.lines();
         let lines = lines.map(|line| line.split_once(" to fix.").map_or(line, |(_, rest)| rest));
-        let mut lines: Vec<&str> = lines
-            .filter(|line| starts.iter().any(|start| line.starts_with(start)))
-            .collect();
+        let mut lines: Vec<&str> =
+            lines.filter(|line| starts.iter().any(|start| line.starts_with(start))).collect();
         lines.sort_unstable();
         lines
     }
