@@ -223,6 +223,11 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         if own.code == Some(0) && qemu.code != Some(0) && !wants_key(base, &qemu) {
             broken.push(format!("-r {mode} says clean, qemu-img then says {qemu:?}"));
         }
+        let before = judge.before.copy();
+        let unsafe_before = writable_in_place(&judge.judge(&before, &damaged.bytes).qemu);
+        if once != damaged.bytes && writable_in_place(&qemu) > unsafe_before {
+            broken.push(format!("-r {mode} set COPIED on clusters with other counts: {qemu:?}"));
+        }
         broken.extend(lost.iter().map(|why| format!("-r {mode} {why}")));
         if once != damaged.bytes {
             image.own_check(&["-r", mode]);
@@ -239,6 +244,13 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Clusters that a writer would overwrite in place although they may be shared: COPIED and a count over one.
+fn writable_in_place(qemu: &Ran) -> usize {
+    let lines = qemu.stderr.lines().filter(|l| l.starts_with("ERROR OFLAG_COPIED"));
+    let copied = lines.filter(|l| l.split_once("_entry=").is_some_and(|(_, e)| e.starts_with('8')));
+    copied.filter(|l| !l.ends_with("refcount=0") && !l.ends_with("refcount=1")).count()
 }
 
 /// What qemu-img makes of an image after a repair.
