@@ -64,6 +64,11 @@ impl Collector {
         self.unlisted = self.unlisted.saturating_add(count);
     }
 
+    /// What was found up to now.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// Whether a finding, kept or not, may hide references.
     pub const fn hides_references(&self) -> bool {
         self.hides_references

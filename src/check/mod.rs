@@ -73,6 +73,8 @@ pub struct Survey {
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no refcount block is.
     pub missing_blocks: bool,
+    /// A count is lower than the references ask for.
+    pub too_low: bool,
     /// Entries of the active L1 table whose COPIED flag is wrong, with their bits.
     pub wrong_l1_flags: Vec<(L1Index, u64)>,
     /// Active L2 tables with a COPIED flag that is wrong.
@@ -115,7 +117,7 @@ pub fn survey(
     let mut mapping = pass_mapping::run(&mut ctx);
     let refcounts = count_the_rest(&mut ctx);
     let (compared, last) = pass_compare::run(&mut ctx, &refcounts);
-    let counts = StoredCounts::new(
+    let mut counts = StoredCounts::new(
         source,
         ctx.geometry,
         Arc::clone(&ctx.map),
@@ -123,9 +125,13 @@ pub fn survey(
         &compared.differing,
         options.assume,
     );
-    let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
     ctx.regions.finish();
-    pass_overlaps::run(&mut ctx, &mut mapping, &counts);
+    let overlaps = pass_overlaps::run(&ctx, &mut mapping, &counts);
+    if ctx.found.hides_references() || overlaps.iter().any(Finding::may_hide_references) {
+        counts.hold();
+    }
+    let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
+    overlaps.into_iter().for_each(|finding| ctx.found.push(finding));
     let geometry = ctx.geometry;
     let image_end = geometry.bytes_of(ClusterCount::new(last.get() + 1));
     let hides_references = ctx.found.hides_references();
@@ -153,6 +159,7 @@ pub fn survey(
         refcounts,
         differing: compared.differing,
         missing_blocks: compared.missing,
+        too_low: compared.too_low,
         wrong_l1_flags: wrong.l1,
         wrong_l2_flags: wrong.l2,
         visits: mapping.visits,

@@ -2,7 +2,9 @@
 
 use super::context::Context;
 use super::finding::{Kind, Place, RegionKind};
-use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, MAX_BITMAPS, MAX_TABLE_ENTRIES};
+use crate::format::bitmap::{
+    BitmapEntry, BitmapTableEntry, MAX_BITMAPS, MAX_DIRECTORY_BYTES, MAX_TABLE_ENTRIES,
+};
 use crate::format::extension;
 use crate::format::feature::autoclear;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -35,7 +37,10 @@ pub fn run(ctx: &mut Context) {
         return;
     }
     let place = Place::BitmapDirectory;
-    ctx.claim(RegionKind::BitmapDirectory, pointer.directory, pointer.directory_bytes, place);
+    // A length over the limit says nothing of how many clusters there are.
+    let plausible = pointer.directory_bytes <= MAX_DIRECTORY_BYTES;
+    let bytes = if plausible { pointer.directory_bytes } else { 1 };
+    ctx.claim(RegionKind::BitmapDirectory, pointer.directory, bytes, place);
     match BitmapDirectory::load(ctx.source, &pointer) {
         Ok(directory) => {
             for problem in &directory.problems {

@@ -20,6 +20,8 @@ pub struct Compared {
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no block is.
     pub missing: bool,
+    /// A count is lower than the references ask for.
+    pub too_low: bool,
 }
 
 impl Compared {
@@ -57,7 +59,9 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
         blocks.iter().zip(&equal).filter(|(_, equal)| !**equal).map(|(b, _)| *b).collect();
     let missing = missing(ctx, refcounts, end);
     overflows(ctx, &differing, &missing);
+    let before = ctx.found.tally().corruptions;
     tell(ctx, &differing, &missing, end, &mut last);
+    compared.too_low = ctx.found.tally().corruptions > before;
     compared.differing = differing.iter().map(|b| b.index).collect();
     compared.missing = !missing.is_empty();
     (compared, last)

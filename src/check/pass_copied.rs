@@ -1,6 +1,7 @@
 //! COPIED flags of the active disk against the counts. What the mapping pass noted of each table is
 //! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::context::Context;
@@ -41,6 +42,11 @@ pub fn run(
     });
     let mut active: Vec<(Visit, &Table)> = active.collect();
     active.sort_unstable_by_key(|(visit, _)| visit.index);
+    if counts.is_assumption() {
+        // A repair mends a table once, however many L1 entries lead to it.
+        let mut seen = HashSet::new();
+        active.retain(|(_, table)| seen.insert(table.offset));
+    }
     let again: Vec<bool> =
         active.iter().map(|(_, table)| must_look(ctx, table, counts, compared)).collect();
     let room = AtomicUsize::new(ctx.found.room());
@@ -92,7 +98,7 @@ fn must_look(ctx: &Context, table: &Table, counts: &StoredCounts, compared: &Com
     if copied.set + copied.clear == 0 {
         return false;
     }
-    let as_referenced = compared.is_equal() || counts.assumes_references();
+    let as_referenced = compared.is_equal() || counts.assumes_references(compared.too_low);
     if !as_referenced {
         return true;
     }

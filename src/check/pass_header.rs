@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::finding::{Kind, Place, RegionKind};
 use crate::format::HostOffset;
-use crate::format::crypto::{CryptMethod, LUKS_HEADER_BYTES};
+use crate::format::crypto::{CryptMethod, CryptoHeader, LUKS_HEADER_BYTES, MAX_LUKS_HEADER_BYTES};
 use crate::format::extension::{self, ExtensionDefect};
 use crate::format::feature::{autoclear, incompatible};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -152,9 +152,9 @@ fn encryption(ctx: &mut Context) {
             let what = format!("the encryption header at {at:#x} is not cluster aligned");
             ctx.find(Kind::HeaderField(what), Place::Header(offset));
         }
-        (Some(offset), Some(crypto)) if crypto.length < LUKS_HEADER_BYTES => {
+        (Some(offset), Some(crypto)) if !is_plausible(&crypto) => {
             let length = crypto.length;
-            let what = format!("the encryption header's {length} bytes hold no LUKS header");
+            let what = format!("the encryption header's {length} bytes are no LUKS header");
             ctx.find(Kind::HeaderField(what), Place::Header(offset));
         }
         _ => {}
@@ -165,7 +165,13 @@ fn encryption(ctx: &mut Context) {
 pub fn claim_crypto_header(ctx: &mut Context) {
     if ctx.area.header.crypt_method == CryptMethod::Luks {
         if let Some(crypto) = ctx.area.crypto_header() {
-            ctx.claim(RegionKind::CryptoHeader, crypto.offset, crypto.length, Place::CryptoHeader);
+            let bytes = if is_plausible(&crypto) { crypto.length } else { LUKS_HEADER_BYTES };
+            ctx.claim(RegionKind::CryptoHeader, crypto.offset, bytes, Place::CryptoHeader);
         }
     }
+}
+
+/// Whether a LUKS header can have this length.
+fn is_plausible(crypto: &CryptoHeader) -> bool {
+    (LUKS_HEADER_BYTES..=MAX_LUKS_HEADER_BYTES).contains(&crypto.length)
 }

@@ -9,16 +9,17 @@ use crate::format::l2::{CompressedExtent, L2Entry, SECTOR_BYTES};
 use crate::format::{ClusterCount, HostCluster};
 
 /// Looks for every kind of double use.
-pub fn run(ctx: &mut Context, mapping: &mut Mapping, counts: &StoredCounts) {
-    metadata(ctx, counts);
-    tables_at_two_places(ctx, mapping, counts);
-    shared_data(ctx, mapping);
-    compressed_extents(ctx, &mut mapping.extents, counts);
+pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    metadata(ctx, counts, &mut found);
+    tables_at_two_places(ctx, mapping, counts, &mut found);
+    shared_data(ctx, mapping, &mut found);
+    compressed_extents(ctx, &mut mapping.extents, counts, &mut found);
+    found
 }
 
 /// A metadata cluster has as many references as pointers lead to it; more are somebody else's.
-fn metadata(ctx: &mut Context, counts: &StoredCounts) {
-    let mut found = Vec::new();
+fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
     for (number, region) in ctx.regions.iter().enumerate() {
         let mut over: Vec<(HostCluster, ClusterCount)> = Vec::new();
         ctx.map.for_each_run(region.first..region.end(), |first, count, references| {
@@ -39,9 +40,6 @@ fn metadata(ctx: &mut Context, counts: &StoredCounts) {
             found.push(Finding::new(kind, Place::Clusters(first, count)));
         }
     }
-    for finding in found {
-        ctx.found.push(finding);
-    }
 }
 
 fn precedes(a: &Region, b: &Region) -> bool {
@@ -59,7 +57,12 @@ fn is_equal(ctx: &Context, counts: &StoredCounts, first: HostCluster, count: Clu
 }
 
 /// An L2 table maps one guest range; at a second L1 index it maps another with the same clusters.
-fn tables_at_two_places(ctx: &mut Context, mapping: &Mapping, counts: &StoredCounts) {
+fn tables_at_two_places(
+    ctx: &Context,
+    mapping: &Mapping,
+    counts: &StoredCounts,
+    found: &mut Vec<Finding>,
+) {
     let twice = |table: &&Table| {
         let index = |v: u32| mapping.visits[v as usize].index;
         table.visits.iter().any(|&v| index(v) != index(table.visits[0]))
@@ -71,14 +74,13 @@ fn tables_at_two_places(ctx: &mut Context, mapping: &Mapping, counts: &StoredCou
         let told = beyond || !ctx.geometry.is_aligned(table.offset);
         let counted = told || !is_equal(ctx, counts, cluster, ClusterCount::new(1));
         let kind = Kind::L2TableTwice { table: table.offset, counted };
-        ctx.find(kind, Place::L1(first.source, first.index));
+        found.push(Finding::new(kind, Place::L1(first.source, first.index)));
     }
 }
 
 /// Data clusters of several guest positions of the active disk. Whether that is an error the counts
 /// and COPIED flags tell.
-fn shared_data(ctx: &mut Context, mapping: &Mapping) {
-    let mut found = Vec::new();
+fn shared_data(ctx: &Context, mapping: &Mapping, found: &mut Vec<Finding>) {
     let room = ctx.found.room();
     let mut share = |first, count| {
         if found.len() < room {
@@ -101,13 +103,15 @@ fn shared_data(ctx: &mut Context, mapping: &Mapping) {
             }
         });
     }
-    for finding in found {
-        ctx.found.push(finding);
-    }
 }
 
 /// Compressed extents may share a sector, where one ends and the next begins, but no more.
-fn compressed_extents(ctx: &mut Context, extents: &mut [u64], counts: &StoredCounts) {
+fn compressed_extents(
+    ctx: &Context,
+    extents: &mut [u64],
+    counts: &StoredCounts,
+    found: &mut Vec<Finding>,
+) {
     let geometry = ctx.geometry;
     let extent = |bits: u64| L2Entry::standard(bits).compressed_extent(&geometry);
     extents.sort_unstable_by_key(|&bits| extent(bits).offset);
@@ -129,6 +133,6 @@ fn compressed_extents(ctx: &mut Context, extents: &mut [u64], counts: &StoredCou
         let counted = told(before) || told(after);
         let (first, count) = geometry.span(after.offset, after.bytes);
         let kind = Kind::CompressedOverlap { offset: after.offset, counted };
-        ctx.find(kind, Place::Clusters(first, count));
+        found.push(Finding::new(kind, Place::Clusters(first, count)));
     }
 }

@@ -33,6 +33,8 @@ pub struct StoredCounts<'a> {
     /// Blocks that differ from the references, in order; all others can be told without reading.
     differing: &'a [ReftableIndex],
     assume: Assume,
+    /// Counts that are too high stay, since references may be hidden.
+    held: bool,
     cache: Mutex<HashMap<ReftableIndex, Arc<Vec<u8>>>>,
 }
 
@@ -46,22 +48,44 @@ impl<'a> StoredCounts<'a> {
         differing: &'a [ReftableIndex],
         assume: Assume,
     ) -> Self {
-        Self { source, geometry, map, refcounts, differing, assume, cache: Mutex::default() }
+        let (held, cache) = (false, Mutex::default());
+        Self { source, geometry, map, refcounts, differing, assume, held, cache }
+    }
+
+    /// From here on, counts that are too high stay as they are under every assumption.
+    pub const fn hold(&mut self) {
+        self.held = true;
     }
 
     /// The count of a cluster under the assumption; `None` where it cannot be read.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
         let referenced = || self.map.get(cluster).min(self.geometry.refcount_max());
-        match self.assume {
-            Assume::AllMended => Some(referenced()),
-            Assume::LeaksMended => self.stored(cluster).map(|count| count.min(referenced())),
-            Assume::Stored => self.stored(cluster),
+        match (self.assume, self.held) {
+            (Assume::AllMended, false) => Some(referenced()),
+            (Assume::AllMended, true) => {
+                Some(self.stored(cluster).map_or_else(referenced, |count| count.max(referenced())))
+            }
+            (Assume::LeaksMended, false) => {
+                self.stored(cluster).map(|count| count.min(referenced()))
+            }
+            (Assume::LeaksMended, true) | (Assume::Stored, _) => self.stored(cluster),
         }
     }
 
-    /// Whether every count is taken to be what the references ask for.
-    pub fn assumes_references(&self) -> bool {
-        self.assume == Assume::AllMended
+    /// Whether the counts are those after a repair.
+    pub fn is_assumption(&self) -> bool {
+        self.assume != Assume::Stored
+    }
+
+    /// Whether every count is taken to be what the references ask for; `too_low`: whether a stored
+    /// one is lower than that.
+    pub fn assumes_references(&self, too_low: bool) -> bool {
+        match self.assume {
+            _ if self.held => false,
+            Assume::AllMended => true,
+            Assume::LeaksMended => !too_low,
+            Assume::Stored => false,
+        }
     }
 
     /// The count of a cluster as it stands in the file; `None` where it cannot be read.

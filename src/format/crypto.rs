@@ -40,6 +40,8 @@ pub struct CryptoHeader {
 
 /// Bytes of a LUKS header without its key material (LUKS 1, "partition header layout").
 pub const LUKS_HEADER_BYTES: u64 = 592;
+/// More than any LUKS header with its key material takes, in bytes.
+pub const MAX_LUKS_HEADER_BYTES: u64 = 128 << 20;
 /// Bytes of the pointer in the extension.
 pub const CRYPTO_POINTER_BYTES: usize = 16;
 

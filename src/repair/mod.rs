@@ -92,8 +92,8 @@ pub fn repair(
     let mut released = Vec::new();
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
-        held::keep(storage, &survey, mode)?;
-        let plan = plan(&survey, mode, storage.capacity())?;
+        let target = held::target(storage, &survey, mode)?;
+        let plan = plan(&survey, target, mode, storage.capacity())?;
         if plan.stages.is_empty() {
             break;
         }

@@ -116,12 +116,17 @@ impl RepairPlan {
 
 /// Plans one round. What changes references comes first and alone: the next round's check counts
 /// anew.
-pub fn plan(survey: &Survey, mode: RepairMode, capacity: Capacity) -> Result<RepairPlan> {
+pub fn plan(
+    survey: &Survey,
+    target: Arc<RefcountMap>,
+    mode: RepairMode,
+    capacity: Capacity,
+) -> Result<RepairPlan> {
     let all = mode == RepairMode::All;
     let mut plan = RepairPlan {
         stages: Vec::new(),
         rebuilds: false,
-        target: Arc::clone(&survey.map),
+        target,
         geometry: survey.area.geometry,
         data_file: survey.area.header.has_data_file(),
         mode,
@@ -180,11 +185,7 @@ fn counts(plan: &RepairPlan, survey: &Survey) -> Vec<Step> {
         (RepairMode::All, true) => CountChange::Raise,
         (RepairMode::All, false) => CountChange::Exact,
     };
-    let too_low =
-        |f: &Finding| matches!(f.kind, Kind::Count { stored, referenced } if stored < referenced);
-    let report = &survey.report;
-    if change == CountChange::Raise && report.unlisted == 0 && !report.findings.iter().any(too_low)
-    {
+    if change == CountChange::Raise && !survey.too_low {
         return Vec::new();
     }
     let sound = survey.differing.iter().filter_map(|&index| survey.refcounts.block(index));

@@ -51,6 +51,15 @@ impl Default for RefcountMap {
     }
 }
 
+impl Clone for RefcountMap {
+    fn clone(&self) -> Self {
+        let copy =
+            |s: &Mutex<Shard>| Mutex::new(s.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let shards = self.shards.iter().map(copy).collect();
+        Self { shards, shared: AtomicBool::new(self.has_shared()) }
+    }
+}
+
 impl fmt::Debug for RefcountMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefcountMap").field("ranges", &self.ranges()).finish_non_exhaustive()

@@ -12,14 +12,14 @@ pub const PAGE_CLUSTERS: usize = 1 << PAGE_BITS;
 const MAX_ASIDE: usize = 256;
 
 /// The counts of a page are those of its base plus what is kept aside.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Page {
     base: Base,
     /// What the base cannot hold, by position, in order; never 0.
     aside: Vec<(u16, u64)>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 enum Base {
     #[default]
     Zero,
