@@ -16,6 +16,7 @@
 pub mod check;
 pub mod error;
 pub mod format;
+pub mod image;
 pub mod progress;
 pub mod repair;
 pub mod storage;
