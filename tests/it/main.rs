@@ -1,6 +1,8 @@
 //! The integration tests: one crate, one file a subject.
 
 mod crash_support;
+mod image_crash;
+mod image_invariants;
 mod image_shadow;
 mod image_tools;
 mod locks;
