@@ -2,7 +2,7 @@
 //! at some time since the last flush. The same for a disk that fails.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use qcheck::error::Result;
@@ -10,7 +10,7 @@ use qcheck::image::{Image, OpenOptions, Opened};
 use qcheck::storage::{MemoryStorage, Storage};
 
 use crate::image_invariants::violation;
-use crate::image_tools::{Disk, assert_same, at, options, qemu, read_all};
+use crate::image_tools::{Disk, assert_clean, assert_same, at, options, qemu, read_all};
 use crate::support::crash::{WriteLog, crash_images};
 use crate::support::fail::{Class, FailAfter};
 
@@ -86,6 +86,9 @@ fn pattern(start: u64, length: u64, value: u8) -> Vec<u8> {
 
 struct Case {
     disk: Disk,
+    steps: Vec<Step>,
+    /// The length of the block device that the image is on, if it is on one.
+    device: Option<usize>,
     path: PathBuf,
     before: Vec<u8>,
     _folder: tempfile::TempDir,
@@ -118,7 +121,7 @@ fn case(create: &str, backing: bool, snapshot: bool) -> Case {
         qemu("qemu-img", &["snapshot", "-c", "one", name]);
     }
     disk.load(&path);
-    Case { disk, path, before, _folder: folder }
+    Case { disk, steps: STEPS.to_vec(), device: None, path, before, _folder: folder }
 }
 
 impl Case {
@@ -127,7 +130,14 @@ impl Case {
     }
 
     fn base(&self) -> Vec<u8> {
-        self.disk.files[&self.path].to_vec()
+        let mut bytes = self.disk.files[&self.path].to_vec();
+        bytes.resize(self.device.unwrap_or(bytes.len()), 0);
+        bytes
+    }
+
+    fn log(&self) -> WriteLog {
+        let base = self.base();
+        if self.device.is_some() { WriteLog::fixed(base) } else { WriteLog::new(base) }
     }
 
     fn open(&self, storage: Arc<dyn Storage>) -> Result<Image> {
@@ -140,7 +150,7 @@ impl Case {
     /// Runs all steps, and `after` each of them.
     fn run(&self, storage: Arc<dyn Storage>, mut after: impl FnMut()) -> Result<()> {
         let image = self.open(storage)?;
-        for step in STEPS {
+        for step in &self.steps {
             step.apply(&image)?;
             after();
         }
@@ -154,7 +164,7 @@ impl Case {
             bytes.chunks(SECTOR).map(|sector| HashSet::from([sector.to_vec()])).collect()
         };
         let mut allowed = vec![(0, sets(&now))];
-        for (step, &length) in STEPS.iter().zip(lengths) {
+        for (step, &length) in self.steps.iter().zip(lengths) {
             if matches!(step, Flush) {
                 allowed.push((length, sets(&now)));
                 continue;
@@ -178,7 +188,13 @@ impl Case {
 
 fn survives_crashes(create: &str, backing: bool, snapshot: bool) {
     let case = case(create, backing, snapshot);
-    let log = Arc::new(WriteLog::new(case.base()));
+    let (count, _) = enumerate(&case, create);
+    assert!(count > 100, "{create}: only {count} crash images");
+}
+
+/// Looks at all crash images of a case; returns how many there were, and the image without a crash.
+fn enumerate(case: &Case, create: &str) -> (usize, Vec<u8>) {
+    let log = Arc::new(case.log());
     let mut lengths = Vec::new();
     case.run(log.clone(), || lengths.push(log.ops().len())).unwrap();
     let cluster =
@@ -196,16 +212,54 @@ fn survives_crashes(create: &str, backing: bool, snapshot: bool) {
             assert!(set.contains(sector), "{create}: guest offset {at:#x}: {}", image.story);
         }
     });
-    assert!(count > 100, "{create}: only {count} crash images");
     let mut after = case.before.clone();
-    STEPS.iter().for_each(|step| step.shadow(&mut after, cluster));
+    case.steps.iter().for_each(|step| step.shadow(&mut after, cluster));
     assert_same(&case.read(log.image()), &after, "without a crash");
-    store_and_check(&case, &log.image());
+    std::fs::write(&case.path, log.image()).unwrap();
+    assert_clean(&case.path);
+    (count, log.image())
 }
 
-fn store_and_check(case: &Case, bytes: &[u8]) {
-    std::fs::write(&case.path, bytes).unwrap();
-    crate::image_tools::assert_clean(Path::new(&case.path));
+#[test]
+fn freed_clusters_of_a_full_device_are_used_again_only_when_no_mapping_refers_to_them() {
+    let mut case = case("cluster_size=512", false, false);
+    // The image as it is with all tables and a little room.
+    case.steps = vec![Write(0, 66_000, 1), Flush];
+    let (_, full) = enumerate(&case, "filling");
+    case.disk.files.insert(case.path.clone(), Arc::new(MemoryStorage::new(full.clone())));
+    case.steps.iter().for_each(|step| step.shadow(&mut case.before, 512));
+    case.device = Some(full.len() + 8 * 512);
+    case.steps = vec![
+        Discard(0, 30_000),
+        Write(40_000, 3000, 2),
+        Write(70_000, 12_000, 3),
+        Discard(40_448, 2048),
+        Write(90_000, 9000, 4),
+    ];
+    let (count, _) = enumerate(&case, "full device");
+    assert!(count > 100, "only {count} crash images");
+}
+
+#[test]
+fn a_growing_refcount_table_is_complete_when_the_header_switches_to_it() {
+    let size = 4 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.qcow2");
+    let name = path.to_str().unwrap();
+    let create = "cluster_size=512,refcount_bits=64";
+    qemu("qemu-img", &["create", "-q", "-f", "qcow2", "-o", create, name, "4M"]);
+    qemu("qemu-io", &["-f", "qcow2", "-c", "write -q -P 14 0 1890k", name]);
+    let mut before = vec![0; size];
+    before[..1890 << 10].fill(14);
+    let mut disk = Disk::default();
+    disk.load(&path);
+    let clusters = |image: &[u8]| u32::from_be_bytes(image[56..60].try_into().unwrap());
+    let steps =
+        vec![Write(2 << 20, 33_000, 1), Write(3 << 20, 66_000, 2), Discard(2 << 20, 40_960)];
+    let case = Case { disk, steps, device: None, path, before, _folder: folder };
+    let old = clusters(&case.base());
+    let (_, image) = enumerate(&case, create);
+    assert!(clusters(&image) > old, "the refcount table has not grown");
 }
 
 fn survives_failures(create: &str, backing: bool, snapshot: bool) {
