@@ -3,7 +3,10 @@
 mod crash_support;
 mod image_crash;
 mod image_invariants;
+mod image_open;
+mod image_read;
 mod image_shadow;
+mod image_threads;
 mod image_tools;
 mod locks;
 mod storage;
