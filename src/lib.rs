@@ -19,5 +19,7 @@ pub mod format;
 pub mod image;
 pub mod progress;
 pub mod repair;
+pub mod resize;
+pub mod snapshot;
 pub mod storage;
 pub mod tables;

@@ -37,6 +37,7 @@ mod read;
 mod refcounts;
 mod regions;
 mod root;
+mod states;
 mod write;
 mod zero;
 
@@ -124,6 +125,7 @@ pub struct Image {
     data_file: Option<Arc<dyn Storage>>,
     geometry: Geometry,
     backing: Option<Backing>,
+    has_bitmaps: bool,
     meta: Mutex<Meta>,
     claims: Claims,
 }
@@ -170,6 +172,11 @@ impl Image {
     pub fn close(self) -> Result<()> {
         let mut meta = self.meta.into_inner().map_err(|_| panicked())?;
         meta.end_deferring()
+    }
+
+    /// Whether the image has persistent bitmaps.
+    pub const fn has_bitmaps(&self) -> bool {
+        self.has_bitmaps
     }
 
     fn meta(&self) -> Result<MutexGuard<'_, Meta>> {

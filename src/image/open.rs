@@ -166,7 +166,9 @@ impl Loader {
             data_prepared: false,
         };
         let claims = Claims::default();
-        Ok(Image { file: self.file, data_file, geometry, backing, meta: Mutex::new(meta), claims })
+        let has_bitmaps = self.area.extension(extension::BITMAPS).is_some();
+        let meta = Mutex::new(meta);
+        Ok(Image { file: self.file, data_file, geometry, backing, has_bitmaps, meta, claims })
     }
 
     fn head(&self) -> Result<Vec<u8>> {

@@ -40,6 +40,11 @@ impl Image {
         self.require_on_disk(at, data.len() as u64)?;
         self.require_plain()?;
         self.meta()?.prepare_data_write()?;
+        self.write_pieces(at, data)
+    }
+
+    /// Writes guest bytes up to the end of the disk's last cluster.
+    pub(super) fn write_pieces(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
         let (mut at, mut rest) = (at, data);
         while !rest.is_empty() {
             let length = self.piece(at, rest.len() as u64);

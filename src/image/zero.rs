@@ -54,6 +54,25 @@ impl Image {
         if start < end { self.zero_units(start, end, Become::Discarded) } else { Ok(()) }
     }
 
+    /// Zeroes what the last cluster holds beyond the disk's end, before the disk grows over it.
+    pub(crate) fn zero_beyond_end(&self) -> Result<()> {
+        let end = self.virtual_size();
+        let cluster_end = end.next_multiple_of(self.geometry.cluster_bytes());
+        let (mut at, mut stored) = (end, false);
+        while at < cluster_end {
+            let run = self.meta()?.run(GuestOffset::new(at), cluster_end - at)?;
+            stored |= matches!(run.kind, RunKind::Data(_) | RunKind::Compressed(_));
+            at += run.length;
+        }
+        if !stored {
+            return Ok(());
+        }
+        let rest = cluster_end - end;
+        let zeroes = vec![0; usize::try_from(rest).expect("a part of a cluster")];
+        self.meta()?.prepare_data_write()?;
+        self.write_pieces(GuestOffset::new(end), &zeroes)
+    }
+
     fn prepare_zeroes(&self, at: GuestOffset, length: u64) -> Result<()> {
         self.require_on_disk(at, length)?;
         self.require_plain()?;

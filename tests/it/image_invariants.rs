@@ -69,7 +69,7 @@ impl Reader<'_> {
 
     fn refcount(&self, cluster: u64) -> u64 {
         let order = if self.number(4, 4) >= 3 { self.number(96, 4) } else { 4 };
-        let per_block = self.cluster * 8 >> order;
+        let per_block = (self.cluster * 8) >> order;
         let (index, entry) = (cluster / per_block, cluster % per_block);
         if index >= self.number(56, 4) * self.cluster / 8 {
             return 0;

@@ -6,6 +6,7 @@ mod image_invariants;
 mod image_open;
 mod image_read;
 mod image_shadow;
+mod image_states;
 mod image_threads;
 mod image_tools;
 mod locks;
