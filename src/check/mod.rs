@@ -1,16 +1,42 @@
 //! The check: passes over the image's structures, findings as data.
 
+mod collector;
+mod context;
 mod describe;
 pub mod finding;
+mod parallel;
+mod pass_bitmaps;
+mod pass_compare;
+mod pass_copied;
+mod pass_header;
+mod pass_mapping;
+mod pass_overlaps;
+mod pass_refcounts;
+mod pass_snapshots;
+pub mod refcount_map;
+pub mod regions;
 pub mod report;
+mod scan;
+mod stored;
 
 pub use describe::{Verb, place_text, region_text};
 pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
+pub use pass_mapping::Visit;
+pub use pass_refcounts::{Block, Refcounts};
 pub use report::{Allocation, CheckReport, SnapshotName, Tally};
+pub use stored::Assume;
 
-use crate::error::Result;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{ClusterCount, HostOffset, L1Index, ReftableIndex};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
+use crate::tables::{HeaderArea, SnapshotTable};
+use context::Context;
+use refcount_map::RefcountMap;
+use regions::RegionMap;
+use stored::StoredCounts;
 
 /// How to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +45,49 @@ pub struct CheckOptions {
     pub threads: usize,
     /// Runs of findings to keep one by one; further ones are counted only.
     pub keep: usize,
+    /// The counts by which COPIED flags are judged: those after a repair, when one follows.
+    pub assume: Assume,
 }
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { threads: 0, keep: 100_000 }
+        Self { threads: 0, keep: 100_000, assume: Assume::Stored }
+    }
+}
+
+/// The result of a check with all that a repair is planned from.
+pub struct Survey {
+    /// What was found.
+    pub report: CheckReport,
+    /// The header and its extensions.
+    pub area: HeaderArea,
+    /// The snapshot table.
+    pub snapshots: SnapshotTable,
+    /// The in-memory refcount table.
+    pub map: Arc<RefcountMap>,
+    /// All metadata.
+    pub regions: RegionMap,
+    /// The refcount structures as they stand.
+    pub refcounts: Refcounts,
+    /// Refcount blocks with a count that is not as it should be, in order.
+    pub differing: Vec<ReftableIndex>,
+    /// Something is referenced where no refcount block is.
+    pub missing_blocks: bool,
+    /// Entries of the active L1 table whose COPIED flag is wrong, with their bits.
+    pub wrong_l1_flags: Vec<(L1Index, u64)>,
+    /// Active L2 tables with a COPIED flag that is wrong.
+    pub wrong_l2_flags: Vec<HostOffset>,
+    /// The L1 entries that point to a table.
+    pub visits: Vec<Visit>,
+    /// The file's length in bytes.
+    pub file_bytes: u64,
+}
+
+impl Survey {
+    /// Where the L2 table lies that an L1 entry points to.
+    pub fn table_of(&self, source: Source, index: L1Index) -> Option<HostOffset> {
+        let same = |v: &&Visit| v.source == source && v.index == index;
+        self.visits.iter().find(same).map(|v| v.entry.offset())
     }
 }
 
@@ -34,6 +98,73 @@ pub fn check(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<CheckReport> {
-    let _ = (source, options, progress);
-    Err(crate::error::Error::Unsupported("not yet".into()))
+    survey(source, options, progress).map(|survey| survey.report)
+}
+
+/// Checks an image and keeps what a repair needs.
+pub fn survey(
+    source: &dyn ReadAt,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<Survey> {
+    let area = HeaderArea::load(source)?;
+    let file_bytes = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
+    let threads = parallel::threads(options.threads);
+    let mut ctx = Context::new(source, area, file_bytes, threads, options.keep, progress);
+    pass_header::run(&mut ctx);
+    pass_snapshots::run(&mut ctx);
+    let mut mapping = pass_mapping::run(&mut ctx);
+    let refcounts = count_the_rest(&mut ctx);
+    let (compared, last) = pass_compare::run(&mut ctx, &refcounts);
+    let counts = StoredCounts::new(
+        source,
+        ctx.geometry,
+        Arc::clone(&ctx.map),
+        &refcounts,
+        &compared.differing,
+        options.assume,
+    );
+    let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
+    ctx.regions.finish();
+    pass_overlaps::run(&mut ctx, &mut mapping, &counts);
+    let geometry = ctx.geometry;
+    let image_end = geometry.bytes_of(ClusterCount::new(last.get() + 1));
+    let hides_references = ctx.found.hides_references();
+    let (findings, unlisted, tally) = ctx.found.into_parts();
+    let names = ctx.snapshots.entries.iter();
+    let names = names.map(|e| SnapshotName { id: e.id_text(), name: e.name_text() }).collect();
+    let allocation = Allocation { total: geometry.guest_clusters().get(), ..ctx.allocation };
+    let image_end = HostOffset::new(image_end);
+    let report = CheckReport {
+        findings,
+        unlisted,
+        tally,
+        hides_references,
+        allocation,
+        image_end,
+        geometry,
+        snapshots: names,
+    };
+    Ok(Survey {
+        report,
+        area: ctx.area,
+        snapshots: ctx.snapshots,
+        map: ctx.map,
+        regions: ctx.regions,
+        refcounts,
+        differing: compared.differing,
+        missing_blocks: compared.missing,
+        wrong_l1_flags: wrong.l1,
+        wrong_l2_flags: wrong.l2,
+        visits: mapping.visits,
+        file_bytes,
+    })
+}
+
+/// What is neither header nor mapping, in the order in which qemu-img counts it.
+fn count_the_rest(ctx: &mut Context) -> Refcounts {
+    // The refcount table comes before encryption and bitmaps, its blocks after everything.
+    pass_header::claim_crypto_header(ctx);
+    pass_bitmaps::run(ctx);
+    pass_refcounts::run(ctx)
 }

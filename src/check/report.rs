@@ -67,6 +67,8 @@ pub struct CheckReport {
     pub unlisted: u64,
     /// What all findings add up to, the unlisted ones included.
     pub tally: Tally,
+    /// Whether a reference may hide behind a finding: clusters that seem leaked may be in use.
+    pub hides_references: bool,
     /// How the active disk is mapped.
     pub allocation: Allocation,
     /// Where the last used cluster ends; 0 where it is not known.

@@ -50,6 +50,22 @@ impl Meta {
         Ok(get_refcount(block, order, entry.get() as usize))
     }
 
+    /// How many references each cluster of a run has.
+    pub(super) fn refcounts(&mut self, run: ClusterRun) -> Result<Vec<u64>> {
+        let order = self.geometry.refcount_order();
+        let mut counts = Vec::new();
+        for chunk in self.chunks(run) {
+            match self.refblock(chunk.index)? {
+                None => counts.resize(counts.len() + chunk.entries.len(), 0),
+                Some(at) => {
+                    let block = self.ordering.table(Side::Refcounts, at)?;
+                    counts.extend(chunk.entries.map(|n| get_refcount(block, order, n)));
+                }
+            }
+        }
+        Ok(counts)
+    }
+
     /// Adds `by` references to each cluster of `run`. Nothing is changed where one of them would not fit.
     pub(super) fn raise(&mut self, run: ClusterRun, by: u64) -> Result<()> {
         if run.is_empty() || by == 0 {

@@ -6,9 +6,9 @@
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
 use crate::format::l1::{COPIED, L1Entry, MAX_L1_BYTES};
-use crate::format::l2::{L2Entry, Meaning};
+use crate::format::l2::L2Entry;
 use crate::format::snapshot::{MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry, encode_table};
-use crate::format::{HostOffset, decode_entries, encode_entries};
+use crate::format::{ClusterCount, HostOffset, decode_entries, encode_entries};
 use crate::tables::load_entries;
 
 use super::alloc::Allocation;
@@ -17,6 +17,9 @@ use super::ordering::Side;
 use super::regions::Owner;
 use super::root::RootTable;
 use super::{ClusterRun, Image, damaged};
+
+/// Most entries that are looked at together.
+const MAX_RUN: usize = 1024;
 
 /// Whether the references of a tree are added or taken away.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -370,7 +373,9 @@ impl Meta {
         for &bits in l1 {
             let table = L1Entry(bits).offset();
             if table.get() != 0 {
-                self.change_flags(table, |_, entry| Ok(entry.is_compressed() && entry.copied()))?;
+                for run in self.entry_runs(table)? {
+                    self.set_flags(table, run.entries.into_iter().map(|entry| (entry, false)))?;
+                }
             }
         }
         Ok(())
@@ -384,14 +389,11 @@ impl Meta {
             if table.get() == 0 {
                 continue;
             }
-            self.change_flags(table, |meta, entry| {
-                match entry.meaning(&meta.geometry, meta.has_data_file()) {
-                    Meaning::Data(host) | Meaning::ZeroAllocated(host) if !meta.has_data_file() => {
-                        Ok(meta.refcount(meta.geometry.cluster_floor(host))? == 1)
-                    }
-                    _ => Ok(entry.copied()),
-                }
-            })?;
+            for run in self.entry_runs(table)? {
+                let counts = self.refcounts(run.clusters)?;
+                let alone = counts.into_iter().map(|count| count == 1);
+                self.set_flags(table, run.entries.into_iter().zip(alone))?;
+            }
             let alone = self.refcount(self.geometry.cluster_floor(table))? == 1;
             if entry.copied() != alone {
                 self.ordering.set_root_entry(Side::Mappings, index, entry.with_copied(alone).0);
@@ -400,29 +402,55 @@ impl Meta {
         Ok(())
     }
 
-    /// Sets the COPIED flag of each entry of an L2 table to what `wanted` says; writes nothing where none changes.
-    fn change_flags(
-        &mut self,
-        table: HostOffset,
-        mut wanted: impl FnMut(&mut Self, L2Entry) -> Result<bool>,
-    ) -> Result<()> {
-        let mut words = decode_entries(self.ordering.table(Side::Mappings, table)?);
+    /// The entries of an L2 table that have a cluster and may have the flag, gathered where their
+    /// clusters are neighbours.
+    fn entry_runs(&mut self, table: HostOffset) -> Result<Vec<EntryRun>> {
+        let words = decode_entries(self.ordering.table(Side::Mappings, table)?);
         let per_entry = self.geometry.l2_entry_bytes() / 8;
-        let mut changed = None;
-        for at in (0..words.len()).step_by(per_entry) {
-            let entry = L2Entry::standard(words[at]);
-            let flag = if wanted(self, entry)? { COPIED } else { 0 };
-            let bits = entry.bits & !COPIED | flag;
-            if bits != entry.bits {
-                words[at] = bits;
-                changed = Some((changed.map_or(at, |(first, _)| first), at + 1));
+        let mut runs: Vec<EntryRun> = Vec::new();
+        for (at, bits) in words.into_iter().enumerate().step_by(per_entry) {
+            let entry = L2Entry::standard(bits);
+            if entry.is_compressed() || entry.offset().get() == 0 {
+                continue;
+            }
+            let cluster = self.geometry.cluster_floor(entry.offset());
+            match runs.last_mut() {
+                Some(run) if run.clusters.end() == cluster && run.entries.len() < MAX_RUN => {
+                    run.clusters.count += ClusterCount::new(1);
+                    run.entries.push((at, bits));
+                }
+                _ => runs.push(EntryRun {
+                    clusters: ClusterRun::one(cluster),
+                    entries: vec![(at, bits)],
+                }),
             }
         }
-        if let Some((first, end)) = changed {
-            let range = first * 8..end * 8;
-            let bytes = self.ordering.change(Side::Mappings, table, range.clone())?;
-            bytes[range].copy_from_slice(&encode_entries(&words[first..end]));
+        Ok(runs)
+    }
+
+    /// Sets the COPIED flag of entries (place and bits, flag); writes nothing where none changes.
+    fn set_flags(
+        &mut self,
+        table: HostOffset,
+        flags: impl Iterator<Item = ((usize, u64), bool)>,
+    ) -> Result<()> {
+        let changed: Vec<(usize, u64)> = flags
+            .map(|((at, old), flag)| (at, old, if flag { old | COPIED } else { old & !COPIED }))
+            .filter_map(|(at, old, new)| (old != new).then_some((at, new)))
+            .collect();
+        let (Some(first), Some(last)) = (changed.first(), changed.last()) else { return Ok(()) };
+        let range = first.0 * 8..(last.0 + 1) * 8;
+        let bytes = self.ordering.change(Side::Mappings, table, range)?;
+        for (at, new) in changed {
+            bytes[at * 8..(at + 1) * 8].copy_from_slice(&new.to_be_bytes());
         }
         Ok(())
     }
+}
+
+/// Entries of an L2 table whose clusters are neighbours.
+struct EntryRun {
+    clusters: ClusterRun,
+    /// Place in the table, in 64-bit words, and bits of each.
+    entries: Vec<(usize, u64)>,
 }

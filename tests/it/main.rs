@@ -1,6 +1,12 @@
 //! The integration tests: one crate, one file a subject.
 
+mod builder;
+mod cli_check;
 mod crash_support;
+mod damage;
+mod docs;
+mod golden;
+mod hostile;
 mod image_crash;
 mod image_invariants;
 mod image_open;
@@ -9,6 +15,8 @@ mod image_shadow;
 mod image_states;
 mod image_threads;
 mod image_tools;
+mod layers;
 mod locks;
+mod oracle;
 mod storage;
 mod support;

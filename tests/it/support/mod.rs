@@ -1,4 +1,12 @@
 //! What several subjects need.
 
+pub mod builder;
+pub mod bytes;
 pub mod crash;
+pub mod damage;
 pub mod fail;
+pub mod layout;
+pub mod matrix;
+pub mod oracle;
+pub mod rng;
+pub mod run;

@@ -1,0 +1,118 @@
+//! What the passes share.
+
+use std::sync::Arc;
+
+use super::collector::Collector;
+use super::finding::{Finding, Kind, Place, RegionKind};
+use super::refcount_map::RefcountMap;
+use super::regions::{Region, RegionMap};
+use super::report::Allocation;
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
+use crate::progress::Progress;
+use crate::storage::ReadAt;
+use crate::tables::{HeaderArea, SnapshotTable};
+
+/// The file under check and what is known of it so far.
+pub struct Context<'a> {
+    /// The file.
+    pub source: &'a dyn ReadAt,
+    /// Told of every byte that was gone through.
+    pub progress: &'a dyn Progress,
+    /// Threads that read and count.
+    pub threads: usize,
+    /// The header and its extensions.
+    pub area: HeaderArea,
+    /// The sizes that follow from the header.
+    pub geometry: Geometry,
+    /// The file's length, up to the end of its last 512-byte sector as QEMU counts it.
+    pub file_bytes: u64,
+    /// The in-memory refcount table.
+    pub map: Arc<RefcountMap>,
+    /// All metadata.
+    pub regions: RegionMap,
+    /// The snapshot table.
+    pub snapshots: SnapshotTable,
+    /// How the active disk is mapped.
+    pub allocation: Allocation,
+    /// The findings so far.
+    pub found: Collector,
+}
+
+impl<'a> Context<'a> {
+    /// A check's beginning.
+    pub fn new(
+        source: &'a dyn ReadAt,
+        area: HeaderArea,
+        file_bytes: u64,
+        threads: usize,
+        keep: usize,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self {
+            source,
+            progress,
+            threads,
+            geometry: area.geometry,
+            area,
+            file_bytes: file_bytes.next_multiple_of(512),
+            map: Arc::default(),
+            regions: RegionMap::default(),
+            snapshots: SnapshotTable::default(),
+            allocation: Allocation::default(),
+            found: Collector::new(keep),
+        }
+    }
+
+    /// Takes a finding.
+    pub fn find(&mut self, kind: Kind, place: Place) {
+        self.found.push(Finding::new(kind, place));
+    }
+
+    /// The clusters of the file, the last one perhaps in part.
+    pub fn file_clusters(&self) -> ClusterCount {
+        self.geometry.clusters_for(self.file_bytes)
+    }
+
+    /// Clusters from this one on have no count to compare: they lie behind the file's end and
+    /// nothing references them.
+    pub fn compare_end(&self) -> HostCluster {
+        let file_end = HostCluster::new(self.file_clusters().get());
+        self.map.last().map_or(file_end, |last| last.next().max(file_end))
+    }
+
+    /// Counts a reference to a metadata structure and remembers whose clusters these are.
+    pub fn claim(&mut self, kind: RegionKind, offset: HostOffset, bytes: u64, place: Place) {
+        let extent = Extent::of(&self.geometry, self.file_bytes, offset, bytes);
+        if extent.beyond {
+            self.find(Kind::BeyondEnd { offset, bytes }, place);
+        }
+        self.map.add(extent.first, extent.count, 1);
+        self.regions.add(Region { first: extent.first, count: extent.count, kind, pointers: 1 });
+    }
+}
+
+/// The clusters behind a pointer, as far as the file has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// The first cluster.
+    pub first: HostCluster,
+    /// How many lie in the file: a last one may lie past its end by less than a cluster.
+    pub count: ClusterCount,
+    /// Whether the range goes past the end by a cluster or more. QEMU then counts none of it; here
+    /// the part inside the file counts as used.
+    pub beyond: bool,
+}
+
+impl Extent {
+    /// The clusters that `bytes` bytes at `offset` touch in a file of `file_bytes`.
+    pub fn of(geometry: &Geometry, file_bytes: u64, offset: HostOffset, bytes: u64) -> Self {
+        let (first, count) = geometry.span(offset, bytes);
+        let over = offset.get().saturating_add(bytes).saturating_sub(file_bytes);
+        let beyond = bytes > 0 && over >= geometry.cluster_bytes();
+        if !beyond {
+            return Self { first, count, beyond };
+        }
+        let in_file = geometry.clusters_for(file_bytes).get().saturating_sub(first.get());
+        Self { first, count: ClusterCount::new(count.get().min(in_file)), beyond }
+    }
+}

@@ -1,0 +1,111 @@
+//! The bitmap directory, its tables and their data clusters. Relies on the header pass.
+
+use super::context::Context;
+use super::finding::{Kind, Place, RegionKind};
+use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, MAX_BITMAPS, MAX_TABLE_ENTRIES};
+use crate::format::extension;
+use crate::format::feature::autoclear;
+use crate::format::geometry::TABLE_ENTRY_BYTES;
+use crate::tables::{BitmapDirectory, load_entries};
+
+/// Bitmap table entries that are looked at together.
+const CHUNK_ENTRIES: u64 = 1 << 16;
+
+/// Checks and claims everything that belongs to bitmaps. Without the autoclear bit the extension is
+/// stale: its clusters belong to nobody.
+pub fn run(ctx: &mut Context) {
+    if ctx.area.header.autoclear & autoclear::BITMAPS == 0
+        || ctx.area.extension(extension::BITMAPS).is_none()
+    {
+        return;
+    }
+    let Some(pointer) = ctx.area.bitmaps() else {
+        broken(ctx, "the header extension has a wrong length");
+        return;
+    };
+    if pointer.reserved != 0 {
+        broken(ctx, "a reserved field of the header extension is not 0");
+    }
+    if pointer.count == 0 || pointer.count > MAX_BITMAPS {
+        broken(ctx, &format!("the header extension tells of {} bitmaps", pointer.count));
+    }
+    if !ctx.geometry.is_aligned(pointer.directory) || pointer.directory.get() == 0 {
+        let at = pointer.directory.get();
+        broken(ctx, &format!("its offset {at:#x} is no cluster for it"));
+        return;
+    }
+    let place = Place::BitmapDirectory;
+    ctx.claim(RegionKind::BitmapDirectory, pointer.directory, pointer.directory_bytes, place);
+    match BitmapDirectory::load(ctx.source, &pointer) {
+        Ok(directory) => {
+            for problem in &directory.problems {
+                broken(ctx, problem);
+            }
+            for (index, entry) in (0u32..).zip(&directory.entries) {
+                bitmap(ctx, index, entry);
+            }
+        }
+        Err(error) => ctx.find(
+            Kind::Unreadable {
+                what: "bitmap directory",
+                offset: pointer.directory,
+                error: error.to_string(),
+            },
+            place,
+        ),
+    }
+}
+
+fn broken(ctx: &mut Context, what: &str) {
+    ctx.find(Kind::BitmapDirectory(what.to_owned()), Place::BitmapDirectory);
+}
+
+fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry) {
+    let place = Place::Bitmap(index);
+    for problem in entry.defects(&ctx.geometry) {
+        let kind = Kind::BitmapEntry { name: entry.name_text(), problem: problem.to_owned() };
+        ctx.find(kind, place);
+    }
+    if !ctx.geometry.is_aligned(entry.table)
+        || entry.table.get() == 0
+        || entry.table_entries > MAX_TABLE_ENTRIES
+    {
+        return;
+    }
+    let bytes = u64::from(entry.table_entries) * TABLE_ENTRY_BYTES;
+    ctx.claim(RegionKind::BitmapTable(index), entry.table, bytes, place);
+    let in_file = ctx.file_bytes.saturating_sub(entry.table.get()) / TABLE_ENTRY_BYTES;
+    let entries = u64::from(entry.table_entries).min(in_file);
+    let mut damaged = 0;
+    let mut from = 0;
+    while from < entries {
+        let count = CHUNK_ENTRIES.min(entries - from);
+        let offset = entry.table.saturating_add(from * TABLE_ENTRY_BYTES);
+        match load_entries(ctx.source, offset, count) {
+            Ok(chunk) => damaged += data_clusters(ctx, index, &chunk),
+            Err(error) => {
+                let error = error.to_string();
+                ctx.find(Kind::Unreadable { what: "bitmap table", offset, error }, place);
+                return;
+            }
+        }
+        from += count;
+    }
+    if damaged > 0 {
+        ctx.find(Kind::BitmapTable { name: entry.name_text(), entries: damaged }, place);
+    }
+}
+
+/// Claims the clusters that the entries point to; returns how many entries are damaged.
+fn data_clusters(ctx: &mut Context, index: u32, chunk: &[u64]) -> u64 {
+    let mut damaged = 0;
+    for entry in chunk.iter().filter(|&&e| e != 0).map(|&e| BitmapTableEntry(e)) {
+        if entry.is_broken(&ctx.geometry) {
+            damaged += 1;
+        } else if let Some(at) = entry.data() {
+            let bytes = ctx.geometry.cluster_bytes();
+            ctx.claim(RegionKind::BitmapData(index), at, bytes, Place::Bitmap(index));
+        }
+    }
+    damaged
+}

@@ -1,0 +1,261 @@
+//! The stored counts against the references: a block that is as it should be is told so by one
+//! comparison of memory. Relies on everything being counted.
+
+use std::ops::Range;
+
+use super::context::Context;
+use super::finding::{Finding, Kind, Place};
+use super::parallel;
+use super::pass_refcounts::{Block, Refcounts};
+use crate::format::refcount::get_refcount;
+use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
+
+/// Blocks that lie next to each other are read together up to this many bytes.
+const READ_BYTES: usize = 1 << 20;
+
+/// What the comparison leaves to those that follow.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// Blocks with a count that is not as it should be, or one that cannot be, in order.
+    pub differing: Vec<ReftableIndex>,
+    /// Something is referenced where no block is.
+    pub missing: bool,
+}
+
+impl Compared {
+    /// Whether every count is as it should be.
+    pub fn is_equal(&self) -> bool {
+        self.differing.is_empty() && !self.missing
+    }
+}
+
+/// A run of clusters with its counts.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    first: u64,
+    count: u64,
+    stored: u64,
+    referenced: u64,
+}
+
+/// Compares all counts; returns the result and the last cluster that is used or counted.
+pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) {
+    let mut compared = Compared::default();
+    let mut last = ctx.map.last().unwrap_or_default();
+    if refcounts.unreadable {
+        return (compared, last);
+    }
+    let end = ctx.compare_end();
+    let blocks = comparable(ctx, refcounts, end);
+    ctx.progress.stage("refcount blocks", blocks.len() as u64 * ctx.geometry.cluster_bytes());
+    let (equal, unread) = look_for_differences(ctx, &blocks);
+    for (offset, error, index) in unread {
+        let kind = Kind::Unreadable { what: "refcount block", offset, error };
+        ctx.find(kind, Place::Refblock(index));
+    }
+    let differing: Vec<Block> =
+        blocks.iter().zip(&equal).filter(|(_, equal)| !**equal).map(|(b, _)| *b).collect();
+    let missing = missing(ctx, refcounts, end);
+    overflows(ctx, &differing, &missing);
+    tell(ctx, &differing, &missing, end, &mut last);
+    compared.differing = differing.iter().map(|b| b.index).collect();
+    compared.missing = !missing.is_empty();
+    (compared, last)
+}
+
+/// The blocks whose counts can be read and have something to say.
+fn comparable(ctx: &Context, refcounts: &Refcounts, end: HostCluster) -> Vec<Block> {
+    let readable = |b: &&Block| {
+        b.offset.get() != 0
+            && ctx.geometry.is_aligned(b.offset)
+            && ctx.geometry.first_cluster_of_block(b.index) < end
+    };
+    refcounts.blocks.iter().filter(readable).copied().collect()
+}
+
+type Unread = (HostOffset, String, ReftableIndex);
+
+/// Which blocks are as they should be, and those that could not be read.
+fn look_for_differences(ctx: &Context, blocks: &[Block]) -> (Vec<bool>, Vec<Unread>) {
+    let len = ctx.geometry.cluster_len();
+    let mut batches: Vec<Range<usize>> = Vec::new();
+    for (i, block) in blocks.iter().enumerate() {
+        match batches.last_mut() {
+            Some(batch)
+                if blocks[i - 1].offset.saturating_add(len as u64) == block.offset
+                    && (batch.len() + 1) * len <= READ_BYTES =>
+            {
+                batch.end += 1;
+            }
+            _ => batches.push(i..i + 1),
+        }
+    }
+    let work = |(read, expected): &mut (Vec<u8>, Vec<u8>), number: usize| {
+        let batch = &blocks[batches[number].clone()];
+        read.resize(batch.len() * len, 0);
+        expected.resize(len, 0);
+        ctx.progress.advance(read.len() as u64);
+        match ctx.source.read_padded_at(batch[0].offset.get(), read) {
+            Ok(()) => batch
+                .iter()
+                .zip(read.chunks_exact(len))
+                .map(|(block, stored)| {
+                    let fits = ctx.map.encode_block(block.index, &ctx.geometry, expected);
+                    Ok(fits && stored == expected)
+                })
+                .collect::<Vec<_>>(),
+            Err(error) => {
+                batch.iter().map(|b| Err((b.offset, error.to_string(), b.index))).collect()
+            }
+        }
+    };
+    let results = parallel::map(ctx.threads, batches.len(), Default::default, work);
+    let mut unread = Vec::new();
+    let equal = results
+        .into_iter()
+        .flatten()
+        .map(|result| {
+            result.unwrap_or_else(|failure| {
+                unread.push(failure);
+                true
+            })
+        })
+        .collect();
+    (equal, unread)
+}
+
+/// The clusters that are referenced where no block is.
+fn missing(ctx: &Context, refcounts: &Refcounts, end: HostCluster) -> Vec<Range<HostCluster>> {
+    let entries = ClusterCount::new(ctx.geometry.refblock_entries());
+    let mut gaps = Vec::new();
+    let mut from = HostCluster::new(0);
+    let covering = refcounts.blocks.iter().filter(|b| b.offset.get() != 0);
+    for first in covering.map(|b| ctx.geometry.first_cluster_of_block(b.index)) {
+        if from < first {
+            gaps.push(from..first.min(end));
+        }
+        from = first + entries;
+    }
+    if from < end {
+        gaps.push(from..end);
+    }
+    let used = ctx.map.ranges();
+    let mut missing = Vec::new();
+    for gap in gaps {
+        let overlapping = used.iter().skip(used.partition_point(|u| u.end <= gap.start));
+        for used in overlapping.take_while(|u| u.start < gap.end) {
+            let (start, stop) = (used.start.max(gap.start), used.end.min(gap.end));
+            if start < stop && !ctx.map.is_unreferenced(start, stop - start) {
+                missing.push(start..stop);
+            }
+        }
+    }
+    missing
+}
+
+/// Tells of clusters with more references than can be counted.
+fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluster>]) {
+    let max = ctx.geometry.refcount_max();
+    let entries = ClusterCount::new(ctx.geometry.refblock_entries());
+    let blocks = differing.iter().map(|b| {
+        let first = ctx.geometry.first_cluster_of_block(b.index);
+        first..first + entries
+    });
+    let mut found = Vec::new();
+    let room = ctx.found.room();
+    for range in blocks.chain(missing.iter().cloned()) {
+        ctx.map.for_each_run(range, |first, count, references| {
+            if references > max && found.len() <= room {
+                let kind = Kind::Overflow { excess: references - max };
+                found.push(Finding::new(kind, Place::Clusters(first, count)));
+            }
+        });
+    }
+    for finding in found {
+        ctx.found.push(finding);
+    }
+}
+
+/// Tells of every difference, in the order of clusters.
+fn tell(
+    ctx: &mut Context,
+    differing: &[Block],
+    missing: &[Range<HostCluster>],
+    end: HostCluster,
+    last: &mut HostCluster,
+) {
+    let mut gaps = missing.iter().peekable();
+    for wave in differing.chunks(ctx.threads * 4) {
+        let runs =
+            parallel::map(ctx.threads, wave.len(), || (), |(), i| block_runs(ctx, wave[i], end));
+        for (block, (runs, last_stored)) in wave.iter().zip(runs) {
+            let first = ctx.geometry.first_cluster_of_block(block.index);
+            while let Some(gap) = gaps.next_if(|gap| gap.start < first) {
+                tell_missing(ctx, gap.clone());
+            }
+            for run in runs {
+                tell_run(ctx, run);
+            }
+            *last = last_stored.map_or(*last, |stored| stored.max(*last));
+        }
+    }
+    for gap in gaps {
+        tell_missing(ctx, gap.clone());
+    }
+}
+
+fn tell_missing(ctx: &mut Context, gap: Range<HostCluster>) {
+    let max = ctx.geometry.refcount_max();
+    let mut runs = Vec::new();
+    ctx.map.for_each_run(gap, |first, count, references| {
+        if references > 0 {
+            let referenced = references.min(max);
+            runs.push(Run { first: first.get(), count: count.get(), stored: 0, referenced });
+        }
+    });
+    for run in runs {
+        tell_run(ctx, run);
+    }
+}
+
+fn tell_run(ctx: &mut Context, run: Run) {
+    let place = Place::Clusters(HostCluster::new(run.first), ClusterCount::new(run.count));
+    ctx.find(Kind::Count { stored: run.stored, referenced: run.referenced }, place);
+}
+
+/// The runs of a block whose counts are wrong, and the last cluster that it counts.
+fn block_runs(ctx: &Context, block: Block, end: HostCluster) -> (Vec<Run>, Option<HostCluster>) {
+    let geometry = &ctx.geometry;
+    let mut stored = vec![0; geometry.cluster_len()];
+    let mut expected = stored.clone();
+    if ctx.source.read_padded_at(block.offset.get(), &mut stored).is_err() {
+        return (Vec::new(), None);
+    }
+    ctx.map.encode_block(block.index, geometry, &mut expected);
+    let first = geometry.first_cluster_of_block(block.index);
+    let entries = geometry.refblock_entries().min((end - first).get());
+    let order = geometry.refcount_order();
+    let mut runs: Vec<Run> = Vec::new();
+    let mut last = None;
+    for entry in 0..usize::try_from(entries).unwrap_or(usize::MAX) {
+        let (is, should) =
+            (get_refcount(&stored, order, entry), get_refcount(&expected, order, entry));
+        let cluster = first.get() + entry as u64;
+        if is != 0 {
+            last = Some(HostCluster::new(cluster));
+        }
+        if is == should {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run)
+                if run.first + run.count == cluster
+                    && (run.stored, run.referenced) == (is, should) =>
+            {
+                run.count += 1;
+            }
+            _ => runs.push(Run { first: cluster, count: 1, stored: is, referenced: should }),
+        }
+    }
+    (runs, last)
+}

@@ -1,0 +1,143 @@
+//! COPIED flags of the active disk against the counts. What the mapping pass noted of each table is
+//! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::context::Context;
+use super::finding::{Finding, Kind, Place, Source};
+use super::parallel;
+use super::pass_compare::Compared;
+use super::pass_mapping::{Mapping, Table, Visit};
+use super::stored::StoredCounts;
+use crate::format::l2::{L2Entry, Meaning};
+use crate::format::{HostOffset, L1Index, L2Index, decode_entries};
+
+/// Entries whose flag is wrong, and how many more there are.
+#[derive(Default)]
+struct Wrong {
+    entries: Vec<(L2Index, u64, u64)>,
+    uncounted: u64,
+}
+
+/// Where flags are wrong, for a repair.
+#[derive(Debug, Default)]
+pub struct WrongFlags {
+    /// Entries of the active L1 table, with their bits.
+    pub l1: Vec<(L1Index, u64)>,
+    /// Active L2 tables.
+    pub l2: Vec<HostOffset>,
+}
+
+/// Checks every flag of the active disk.
+pub fn run(
+    ctx: &mut Context,
+    mapping: &Mapping,
+    counts: &StoredCounts,
+    compared: &Compared,
+) -> WrongFlags {
+    let active = mapping.tables.iter().flat_map(|table| {
+        let visits = table.visits.iter().map(|&v| mapping.visits[v as usize]);
+        visits.filter(|v| v.source == Source::Active).map(move |visit| (visit, table))
+    });
+    let mut active: Vec<(Visit, &Table)> = active.collect();
+    active.sort_unstable_by_key(|(visit, _)| visit.index);
+    let again: Vec<bool> =
+        active.iter().map(|(_, table)| must_look(ctx, table, counts, compared)).collect();
+    let room = AtomicUsize::new(ctx.found.room());
+    ctx.progress.stage("COPIED flags", 0);
+    let wrong = parallel::map(ctx.threads, active.len(), Vec::new, |buffer, i| {
+        if again[i] { look(ctx, active[i].1, counts, &room, buffer) } else { Wrong::default() }
+    });
+    let mut places = WrongFlags::default();
+    for ((visit, table), wrong) in active.iter().zip(wrong) {
+        if !wrong.entries.is_empty() || wrong.uncounted > 0 {
+            places.l2.push(table.offset);
+        }
+        tell(ctx, visit, counts, wrong, &mut places);
+    }
+    places
+}
+
+fn tell(
+    ctx: &mut Context,
+    visit: &Visit,
+    counts: &StoredCounts,
+    wrong: Wrong,
+    places: &mut WrongFlags,
+) {
+    let entry = visit.entry;
+    if let Some(count) = counts.get(ctx.geometry.cluster_floor(entry.offset())) {
+        if (count == 1) != entry.copied() {
+            places.l1.push((visit.index, entry.0));
+            let kind = Kind::L2TableCopied { entry: entry.0, count };
+            ctx.find(kind, Place::L1(visit.source, visit.index));
+        }
+    }
+    for (l2, entry, count) in wrong.entries {
+        let place = Place::L2(visit.source, visit.index, l2);
+        ctx.found.push(Finding::new(Kind::DataCopied { entry, count }, place));
+    }
+    ctx.found.count_flags(wrong.uncounted);
+}
+
+/// Whether the table's summary leaves a doubt.
+fn must_look(ctx: &Context, table: &Table, counts: &StoredCounts, compared: &Compared) -> bool {
+    let copied = &table.copied;
+    if copied.look_again {
+        return true;
+    }
+    if ctx.area.header.has_data_file() {
+        return copied.clear > 0;
+    }
+    if copied.set + copied.clear == 0 {
+        return false;
+    }
+    let as_referenced = compared.is_equal() || counts.assumes_references();
+    if !as_referenced {
+        return true;
+    }
+    if table.visits.len() > 1 {
+        return copied.set > 0;
+    }
+    if copied.clear > 0 {
+        return true;
+    }
+    if !ctx.map.has_shared() {
+        return false;
+    }
+    copied.many_runs || copied.runs.iter().any(|&(first, count)| !ctx.map.is_one(first, count))
+}
+
+/// Reads a table again and compares flag by flag.
+fn look(
+    ctx: &Context,
+    table: &Table,
+    counts: &StoredCounts,
+    room: &AtomicUsize,
+    buffer: &mut Vec<u8>,
+) -> Wrong {
+    let mut wrong = Wrong::default();
+    buffer.resize(ctx.geometry.cluster_len(), 0);
+    if ctx.source.read_padded_at(table.offset.get(), buffer).is_err() {
+        return wrong; // The mapping pass has told of it.
+    }
+    let data_file = ctx.area.header.has_data_file();
+    for (index, entry) in (0u32..).zip(buffer.chunks_exact(ctx.geometry.l2_entry_bytes())) {
+        let words = decode_entries(entry);
+        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+        let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) =
+            entry.meaning(&ctx.geometry, data_file)
+        else {
+            continue;
+        };
+        let count = if data_file { Some(1) } else { counts.get(ctx.geometry.cluster_floor(at)) };
+        let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { continue };
+        let less = |room: usize| room.checked_sub(1);
+        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            wrong.entries.push((L2Index::new(index), entry.bits, count));
+        } else {
+            wrong.uncounted += 1;
+        }
+    }
+    wrong
+}

@@ -1,0 +1,125 @@
+//! Clusters that more than one structure claims. Relies on everything being counted and compared.
+
+use super::context::Context;
+use super::finding::{Finding, Kind, Place, RegionKind};
+use super::pass_mapping::{Mapping, Table};
+use super::regions::Region;
+use super::stored::StoredCounts;
+use crate::format::l2::{L2Entry, SECTOR_BYTES};
+use crate::format::{ClusterCount, HostCluster};
+
+/// Looks for every kind of double use.
+pub fn run(ctx: &mut Context, mapping: &mut Mapping, counts: &StoredCounts) {
+    metadata(ctx, counts);
+    tables_at_two_places(ctx, mapping, counts);
+    shared_data(ctx, mapping);
+    compressed_extents(ctx, &mut mapping.extents);
+}
+
+/// A metadata cluster has as many references as pointers lead to it; more are somebody else's.
+fn metadata(ctx: &mut Context, counts: &StoredCounts) {
+    let mut found = Vec::new();
+    for (number, region) in ctx.regions.iter().enumerate() {
+        let mut over: Vec<(HostCluster, ClusterCount)> = Vec::new();
+        ctx.map.for_each_run(region.first..region.end(), |first, count, references| {
+            if references > region.pointers {
+                over.push((first, count));
+            }
+        });
+        for (first, count) in over {
+            let other = ctx.regions.overlapping(first..first + count, number);
+            if other.is_some_and(|other| precedes(other, region)) {
+                continue; // Told where the other one's turn was.
+            }
+            let other = other.map(|o| o.kind);
+            let blocks = [Some(region.kind), other].contains(&Some(RegionKind::Refblock));
+            let counted = blocks || !is_equal(ctx, counts, first, count);
+            let kind = Kind::Overlap { owner: region.kind, other, counted };
+            found.push(Finding::new(kind, Place::Clusters(first, count)));
+        }
+    }
+    for finding in found {
+        ctx.found.push(finding);
+    }
+}
+
+fn precedes(a: &Region, b: &Region) -> bool {
+    (a.first, a.count, a.kind) < (b.first, b.count, b.kind)
+}
+
+/// Whether the comparison had nothing to say of these clusters.
+fn is_equal(ctx: &Context, counts: &StoredCounts, first: HostCluster, count: ClusterCount) -> bool {
+    let max = ctx.geometry.refcount_max();
+    (0..count.get()).all(|n| {
+        let cluster = first + ClusterCount::new(n);
+        let references = ctx.map.get(cluster);
+        references <= max && counts.stored(cluster) == Some(references)
+    })
+}
+
+/// An L2 table maps one guest range; at a second L1 index it maps another with the same clusters.
+fn tables_at_two_places(ctx: &mut Context, mapping: &Mapping, counts: &StoredCounts) {
+    let twice = |table: &&Table| {
+        let index = |v: u32| mapping.visits[v as usize].index;
+        table.visits.iter().any(|&v| index(v) != index(table.visits[0]))
+    };
+    for table in mapping.tables.iter().filter(twice) {
+        let first = mapping.visits[table.visits[0] as usize];
+        let cluster = ctx.geometry.cluster_floor(table.offset);
+        let counted = !is_equal(ctx, counts, cluster, ClusterCount::new(1));
+        let kind = Kind::L2TableTwice { table: table.offset, counted };
+        ctx.find(kind, Place::L1(first.source, first.index));
+    }
+}
+
+/// Data clusters of several guest positions of the active disk. Whether that is an error the counts
+/// and COPIED flags tell.
+fn shared_data(ctx: &mut Context, mapping: &Mapping) {
+    let mut found = Vec::new();
+    let room = ctx.found.room();
+    let mut share = |first, count| {
+        if found.len() < room {
+            found.push(Finding::new(Kind::SharedData, Place::Clusters(first, count)));
+        }
+    };
+    if mapping.active.has_shared() {
+        for range in mapping.active.ranges() {
+            mapping.active.for_each_run(range, |first, count, uses| {
+                if uses > 1 {
+                    share(first, count);
+                }
+            });
+        }
+    }
+    for range in mapping.compressed.ranges() {
+        mapping.compressed.for_each_run(range, |first, count, uses| {
+            if uses > 0 && !mapping.active.is_unreferenced(first, count) {
+                share(first, count);
+            }
+        });
+    }
+    for finding in found {
+        ctx.found.push(finding);
+    }
+}
+
+/// Compressed extents may share a sector, where one ends and the next begins, but no more.
+fn compressed_extents(ctx: &mut Context, extents: &mut [u64]) {
+    let extent = |bits: u64| L2Entry::standard(bits).compressed_extent(&ctx.geometry);
+    extents.sort_unstable_by_key(|&bits| extent(bits).offset);
+    let mut overlapping = Vec::new();
+    let room = ctx.found.room();
+    for pair in extents.windows(2) {
+        let (before, after) = (extent(pair[0]), extent(pair[1]));
+        let last_sector = before.offset.get() + before.bytes - SECTOR_BYTES.min(before.bytes);
+        let apart = before.offset == after.offset || after.offset.get() > last_sector;
+        if !apart && overlapping.len() < room {
+            overlapping.push(after.offset);
+        }
+    }
+    for offset in overlapping {
+        let cluster = ctx.geometry.cluster_floor(offset);
+        let place = Place::Clusters(cluster, ClusterCount::new(1));
+        ctx.find(Kind::CompressedOverlap(offset), place);
+    }
+}

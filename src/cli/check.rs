@@ -1,0 +1,265 @@
+//! `qcheck check`: is the image sound, and repair it.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
+use qcheck::format::probe::ImageFormat;
+use qcheck::repair::{Fixed, RepairMode, RepairOutcome, repair};
+use qcheck::storage::{Access, Latch};
+
+use super::exit::ExitCode;
+use super::json::{self, CheckResult};
+use super::listing::{self, Budget};
+use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
+use super::progress::Meter;
+use super::text;
+use super::ui::Ui;
+
+/// Check a qcow2 image, and repair it with -r.
+///
+/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 63 no
+/// checker for this format.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// Repair clusters with counts that are too high, or everything that can be repaired; --repair
+    /// alone means all
+    #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
+    repair: Option<Mode>,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    output: Output,
+
+    /// Print no result; findings still go to standard error
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Show progress even where standard error is no terminal
+    #[arg(short, long)]
+    progress: bool,
+
+    /// Read the image even if another program has it open for writing
+    #[arg(short = 'U', long)]
+    force_share: bool,
+
+    /// Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe
+    #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
+    cache: Option<()>,
+
+    /// Print at most this many findings and sum up the rest by kind; 0 prints all
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    max_findings: u64,
+
+    /// The image
+    image: PathBuf,
+}
+
+/// What to repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    Leaks,
+    All,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people, and scripts that read qemu-img's lines
+    Human,
+    /// For programs
+    Json,
+}
+
+/// Rewrites `--repair`, whose value may be left out, so that it always has one: a following word
+/// `leaks` or `all` is its value, anything else is not.
+pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
+    let mut out = Vec::with_capacity(args.len());
+    let mut rest = args.into_iter().peekable();
+    while let Some(arg) = rest.next() {
+        if arg == "--" {
+            out.push(arg);
+            break;
+        }
+        let is_repair = arg.to_str().is_some_and(|a| a.len() > 2 && "--repair".starts_with(a));
+        if !is_repair {
+            out.push(arg);
+            continue;
+        }
+        let mode = match rest.next_if(|next| next == "leaks" || next == "all") {
+            Some(mode) => mode,
+            None => "all".into(),
+        };
+        let mut joined = OsString::from("--repair=");
+        joined.push(mode);
+        out.push(joined);
+    }
+    out.extend(rest);
+    out
+}
+
+/// What a run ended with: the verdict, and what was done before it.
+enum Ended {
+    Checked(CheckReport),
+    Repaired(Box<RepairOutcome>),
+}
+
+impl Ended {
+    fn verdict(&self) -> &CheckReport {
+        match self {
+            Self::Checked(report) => report,
+            Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
+        }
+    }
+
+    fn fixed(&self) -> Fixed {
+        match self {
+            Self::Checked(_) => Fixed::default(),
+            Self::Repaired(outcome) => outcome.fixed,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let path = args.image.as_path();
+    let access = match (args.repair, args.force_share) {
+        (Some(_), _) => Access::Write,
+        (None, true) => Access::ReadShared,
+        (None, false) => Access::Read,
+    };
+    if args.format.is_none_or(|f| f == ImageFormat::Raw)
+        && open::is_character_device(path).unwrap_or(false)
+    {
+        return no_checker(path, ImageFormat::Raw, ui);
+    }
+    let image = open::open(path, args.format, access)?;
+    if image.format != ImageFormat::Qcow2 {
+        return no_checker(path, image.format, ui);
+    }
+    let result = work(args, image, ui).with_context(|| quoted(path).to_string())?;
+    let code = ExitCode::of(result.verdict());
+    render(args, &result, ui)?;
+    Ok(code)
+}
+
+fn no_checker(path: &Path, format: ImageFormat, ui: &mut Ui) -> Result<ExitCode> {
+    let what = match format {
+        ImageFormat::Raw => "a raw image has nothing that could be checked".to_owned(),
+        other => format!("there is no checker for the format {}", format_name(other)),
+    };
+    ui.message(&format!("{}: {what}", quoted(path)))?;
+    Ok(ExitCode::NoChecker)
+}
+
+fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
+    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
+    let keep = match args.max_findings {
+        0 => usize::MAX,
+        n => usize::try_from(n).unwrap_or(usize::MAX).max(CheckOptions::default().keep),
+    };
+    let options = CheckOptions { keep, ..CheckOptions::default() };
+    let mode = match args.repair {
+        None => return Ok(Ended::Checked(check(&image.storage, &options, &meter)?)),
+        Some(Mode::Leaks) => RepairMode::Leaks,
+        Some(Mode::All) => RepairMode::All,
+    };
+    let storage = Latch::new(image.storage);
+    let outcome = repair(&storage, mode, &options, &meter)?;
+    Ok(Ended::Repaired(Box::new(outcome)))
+}
+
+/// Prints the findings to standard error and the result to standard output.
+fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
+    let mut budget = Budget::new(args.max_findings);
+    let verdict = result.verdict();
+    verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
+    let json = args.output == Output::Json;
+    match result {
+        Ended::Checked(report) => {
+            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+        }
+        Ended::Repaired(outcome) => {
+            let steps = text::repair_steps(outcome);
+            listing::print(&mut ui.err, &outcome.before, steps, &mut budget)?;
+            if outcome.held > 0 {
+                ui.message(&format!(
+                    "{}: {} leaked clusters were not released, since damaged structures may hide \
+                     references to them",
+                    quoted(&args.image),
+                    outcome.held
+                ))?;
+            }
+            ui.err.flush()?;
+            if let (Some(after), false) = (&outcome.after, result.fixed() == Fixed::default()) {
+                if !args.quiet && !json {
+                    text::fixed(&mut ui.out, outcome.fixed)?;
+                    ui.out.flush()?;
+                }
+                listing::print(&mut ui.err, after, text::check_steps(after), &mut budget)?;
+            }
+        }
+    }
+    ui.err.flush()?;
+    if args.quiet {
+        return Ok(());
+    }
+    if json {
+        let filename = args.image.to_string_lossy();
+        let result = CheckResult {
+            filename: &filename,
+            report: verdict,
+            fixed: result.fixed(),
+            max_findings: args.max_findings,
+        };
+        json::write(&mut ui.out, &json::check_result(&result))?;
+    } else {
+        text::summary(&mut ui.out, verdict)?;
+    }
+    if let Err(error) = ui.out.flush() {
+        bail!("could not write the result: {error}");
+    }
+    Ok(())
+}
+
+fn remark(finding: &Finding) {
+    log::info!("{}", finding.line(0, Verb::Tell));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(args: &[&str]) -> Vec<String> {
+        expand_repair(args.iter().map(OsString::from).collect())
+            .into_iter()
+            .map(|a| a.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn repair_without_a_mode_means_all() {
+        assert_eq!(expanded(&["--repair", "image"]), ["--repair=all", "image"]);
+        assert_eq!(expanded(&["image", "--repair"]), ["image", "--repair=all"]);
+        assert_eq!(expanded(&["--rep", "-q"]), ["--repair=all", "-q"]);
+    }
+
+    #[test]
+    fn a_mode_behind_repair_is_its_value() {
+        assert_eq!(expanded(&["--repair", "leaks", "image"]), ["--repair=leaks", "image"]);
+        assert_eq!(expanded(&["--repair", "all", "all"]), ["--repair=all", "all"]);
+        assert_eq!(expanded(&["--repair=leaks", "image"]), ["--repair=leaks", "image"]);
+    }
+
+    #[test]
+    fn behind_two_dashes_everything_is_a_name() {
+        assert_eq!(expanded(&["--", "--repair"]), ["--", "--repair"]);
+        assert_eq!(expanded(&["-r", "leaks"]), ["-r", "leaks"]);
+    }
+}

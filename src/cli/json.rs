@@ -1,0 +1,221 @@
+//! Results as JSON: QEMU's keys in QEMU's order, indented by four, ASCII only.
+
+use std::io::{self, Write};
+
+use qcheck::check::{CheckReport, Finding, Kind, Severity, Source, Verb, place_text};
+use qcheck::repair::Fixed;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::{Map, Value, json};
+
+/// Writes a value as QEMU lays it out, with a line feed behind it.
+pub fn write(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut bytes, Ascii::new());
+    serde::Serialize::serialize(value, &mut serializer)?;
+    bytes.push(b'\n');
+    out.write_all(&bytes)
+}
+
+/// Pretty printing with what is not ASCII escaped.
+struct Ascii(PrettyFormatter<'static>);
+
+impl Ascii {
+    fn new() -> Self {
+        Self(PrettyFormatter::with_indent(b"    "))
+    }
+}
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        w: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        for c in text.chars() {
+            if matches!(c, ' '..='~') {
+                w.write_all(&[c as u8])?;
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(w, "\\u{unit:04X}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.begin_array(w)
+    }
+    fn end_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.end_array(w)
+    }
+    fn begin_array_value<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(w, first)
+    }
+    fn end_array_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.end_array_value(w)
+    }
+    fn begin_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.begin_object(w)
+    }
+    fn end_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.end_object(w)
+    }
+    fn begin_object_key<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(w, first)
+    }
+    fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(w)
+    }
+    fn end_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
+        self.0.end_object_value(w)
+    }
+}
+
+/// Collects keys in the order in which they are to appear.
+#[derive(Debug, Default)]
+pub struct Object(Map<String, Value>);
+
+impl Object {
+    /// Adds a key.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
+        self.0.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds a key unless the number is 0.
+    pub fn set_nonzero(&mut self, key: &str, value: u64) -> &mut Self {
+        if value > 0 { self.set(key, value) } else { self }
+    }
+
+    /// Adds a key where there is a value.
+    pub fn set_some(&mut self, key: &str, value: Option<impl Into<Value>>) -> &mut Self {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+        self
+    }
+
+    /// The finished object.
+    pub fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+/// A check's result.
+pub struct CheckResult<'a> {
+    /// The image's name as it was given.
+    pub filename: &'a str,
+    /// The verdict.
+    pub report: &'a CheckReport,
+    /// What was repaired before.
+    pub fixed: Fixed,
+    /// Most findings to list; 0 means all.
+    pub max_findings: u64,
+}
+
+/// qemu-img's object for a check, with the findings behind it.
+pub fn check_result(result: &CheckResult<'_>) -> Value {
+    let CheckResult { filename, report, fixed, max_findings } = *result;
+    let (tally, allocation) = (report.tally, report.allocation);
+    let mut object = Object::default();
+    object
+        .set_nonzero("image-end-offset", report.image_end.get())
+        .set_nonzero("compressed-clusters", allocation.compressed)
+        .set_nonzero("total-clusters", allocation.total)
+        .set_nonzero("corruptions", tally.corruptions)
+        .set_nonzero("corruptions-fixed", fixed.corruptions)
+        .set("check-errors", tally.check_errors)
+        .set_nonzero("leaks", tally.leaks)
+        .set_nonzero("leaks-fixed", fixed.leaks)
+        .set_nonzero("allocated-clusters", allocation.allocated)
+        .set("filename", filename)
+        .set("format", "qcow2")
+        .set_nonzero("fragmented-clusters", allocation.fragmented);
+    let limit = match max_findings {
+        0 => usize::MAX,
+        n => usize::try_from(n).unwrap_or(usize::MAX),
+    };
+    let listed: Vec<Value> =
+        report.findings.iter().take(limit).map(|f| finding(report, f)).collect();
+    let omitted = (report.findings.len() - listed.len()) as u64 + report.unlisted;
+    if !listed.is_empty() {
+        object.set("findings", listed);
+    }
+    object.set_nonzero("findings-omitted", omitted);
+    object.into_value()
+}
+
+fn finding(report: &CheckReport, finding: &Finding) -> Value {
+    let (stored, referenced) = match finding.kind {
+        Kind::Count { stored, referenced } => (Some(stored), Some(referenced)),
+        _ => (None, None),
+    };
+    let mut object = Object::default();
+    object
+        .set("code", finding.code())
+        .set("severity", severity(finding.severity()))
+        .set("place", place_text(finding.place))
+        .set("message", finding.line(0, Verb::Tell));
+    if let Some((first, count)) = report.clusters(finding) {
+        object.set("clusters", json!({ "first": first, "count": count.get() }));
+    }
+    if let Some(range) = report.guest_range(finding) {
+        let mut guest = Object::default();
+        guest.set("offset", range.offset.get()).set("length", range.bytes);
+        if let Source::Snapshot(index) = range.source {
+            let names = usize::try_from(index).ok().and_then(|i| report.snapshots.get(i));
+            guest.set("snapshot", names.map_or_else(|| index.to_string(), |n| n.id.clone()));
+        }
+        object.set("guest", guest.into_value());
+    }
+    object
+        .set_some("stored", stored)
+        .set_some("referenced", referenced)
+        .set("repair", repair_mode(finding));
+    object.into_value()
+}
+
+const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Notice => "notice",
+        Severity::Leak => "leak",
+        Severity::CheckError => "check-error",
+        Severity::Corruption => "corruption",
+    }
+}
+
+/// Which repair mends it.
+fn repair_mode(finding: &Finding) -> &'static str {
+    match &finding.kind {
+        Kind::Count { stored, referenced } if stored > referenced => "leaks",
+        Kind::Count { .. }
+        | Kind::L2TableCopied { .. }
+        | Kind::DataCopied { .. }
+        | Kind::PreallocatedUnaligned(_)
+        | Kind::ReftableReserved
+        | Kind::RefblockUnaligned
+        | Kind::RefblockOutside
+        | Kind::RefblockShared { .. }
+        | Kind::TooManySnapshots(_)
+        | Kind::SnapshotTableTooBig { .. }
+        | Kind::SnapshotExtraTooLarge(_)
+        | Kind::SnapshotIncomplete
+        | Kind::Dirty
+        | Kind::MarkedCorrupt => "all",
+        _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_beyond_ascii_is_escaped_as_qemu_escapes_it() {
+        let mut out = Vec::new();
+        write(&mut out, &json!({ "name": "a\"ü\u{1F4BE}\u{7f}\n/" })).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "{\n    \"name\": \"a\\\"\\u00FC\\uD83D\\uDCBE\\u007F\\n/\"\n}\n");
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: parse, run, print, exit.
+
+mod check;
+mod exit;
+#[cfg(test)]
+mod generated;
+mod json;
+mod listing;
+mod open;
+mod progress;
+mod text;
+mod ui;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use exit::ExitCode;
+use ui::Ui;
+
+/// Check, repair and manage qcow2 disk images, with the command line of qemu-img
+#[derive(Debug, Parser)]
+#[command(name = "qcheck", version, infer_long_args = true, args_override_self = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+}
+
+/// The whole program.
+pub fn main() -> std::process::ExitCode {
+    // The error is that there is a logger already.
+    let _ = env_logger::Builder::from_default_env().try_init();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let program = args.first().map(PathBuf::from);
+    let mut ui = Ui::new(program.as_deref());
+    let code = match Cli::try_parse_from(expand(args)) {
+        Ok(cli) => run(&cli, &mut ui),
+        Err(error) => usage(&error, &mut ui),
+    };
+    code.into()
+}
+
+fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|command| command == "check") {
+        let rest = args.split_off(2);
+        args.extend(check::expand_repair(rest));
+    }
+    args
+}
+
+fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
+    let result = match &cli.command {
+        Command::Check(args) => check::run(args, ui),
+    };
+    result.unwrap_or_else(|error| {
+        // Nowhere is left to tell of a standard error that fails.
+        let _ = ui.message(&format!("{error:#}"));
+        ExitCode::Failure
+    })
+}
+
+/// Prints help or version as asked for, or says what is wrong with the arguments.
+fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let printed = write!(ui.out, "{}", error.render()).and_then(|()| ui.out.flush());
+        return if printed.is_ok() { ExitCode::Success } else { ExitCode::Failure };
+    }
+    let text = error.render().to_string();
+    let first: Vec<&str> = text.lines().take_while(|l| !l.is_empty()).map(str::trim).collect();
+    let cause = first.join(" ");
+    let cause = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a subcommand is needed",
+        _ => cause.strip_prefix("error: ").unwrap_or(&cause),
+    };
+    let hint = format!("Try '{} --help' for more information.", ui.name());
+    let _ = ui.message(cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
+    ExitCode::Failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,112 @@
+//! Opening the image that the user names.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use qcheck::error::Error;
+use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
+use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
+
+/// Formats of QEMU that this program can tell by name but not read.
+const OTHER_FORMATS: [&str; 11] =
+    ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
+
+/// A format as the user names it.
+pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
+    match name {
+        "qcow2" => Ok(ImageFormat::Qcow2),
+        "raw" => Ok(ImageFormat::Raw),
+        _ => OTHER_FORMATS
+            .iter()
+            .find(|known| **known == name)
+            .map(|known| ImageFormat::Other(known))
+            .ok_or_else(|| format!("unknown format '{name}'")),
+    }
+}
+
+/// The name of a format.
+pub const fn format_name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Qcow2 => "qcow2",
+        ImageFormat::Raw => "raw",
+        ImageFormat::Other(name) => name,
+    }
+}
+
+/// Cache modes of QEMU. They are accepted and checked; the page cache is used in any case.
+pub fn parse_cache(name: &str) -> Result<(), String> {
+    match name {
+        "none" | "off" | "writeback" | "writethrough" | "directsync" | "unsafe" => Ok(()),
+        _ => Err(format!("unknown cache mode '{name}'")),
+    }
+}
+
+/// A file name in messages, quoted.
+pub fn quoted(path: &Path) -> impl fmt::Display {
+    format!("'{}'", path.display())
+}
+
+/// An image that is open and locked.
+pub struct Opened {
+    /// Its bytes.
+    pub storage: FileStorage,
+    /// Its format: the one given, or the one that its first bytes announce.
+    pub format: ImageFormat,
+}
+
+/// Opens and locks an image and finds out its format where none is given.
+pub fn open(path: &Path, format: Option<ImageFormat>, access: Access) -> Result<Opened> {
+    let opened = match access {
+        Access::Write => FileStorage::open_write(path),
+        Access::Read | Access::ReadShared => FileStorage::open_read(path),
+    };
+    let storage = opened.with_context(|| format!("could not open {}", quoted(path)))?;
+    take_lock(&storage, path, access)?;
+    let format = match format {
+        Some(format) => format,
+        None => probe_file(&storage).with_context(|| quoted(path).to_string())?,
+    };
+    Ok(Opened { storage, format })
+}
+
+/// Takes the lock for an access; a file system without locks is only remarked on.
+pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<()> {
+    match lock(storage, access) {
+        Ok(Locking::Held) => Ok(()),
+        Ok(Locking::Unavailable) => {
+            log::warn!("{}: no locks on this file system", path.display());
+            Ok(())
+        }
+        Err(Error::Locked(how)) => bail!("{}: {how}; is it in use?", quoted(path)),
+        Err(error) => Err(error).with_context(|| quoted(path).to_string()),
+    }
+}
+
+fn probe_file(storage: &dyn ReadAt) -> Result<ImageFormat, Error> {
+    let mut bytes = [0; PROBE_BYTES];
+    let n = storage
+        .read_at(0, &mut bytes)
+        .map_err(|error| Error::io("read the first bytes", 0, error))?;
+    Ok(probe(&bytes[..n]))
+}
+
+/// Whether QEMU would take this for a raw image though it is neither file nor block device.
+pub fn is_character_device(path: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path)?.file_type().is_char_device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_known_by_qemus_names() {
+        assert_eq!(parse_format("qcow2"), Ok(ImageFormat::Qcow2));
+        assert_eq!(parse_format("vdi"), Ok(ImageFormat::Other("vdi")));
+        assert_eq!(parse_format("foo").unwrap_err(), "unknown format 'foo'");
+    }
+}

@@ -1,0 +1,136 @@
+//! How far a long operation has come: a bar on a terminal, or plain lines where `-p` asks for them.
+
+use std::sync::Mutex;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use qcheck::progress::Progress;
+
+/// Shows the progress on standard error.
+pub enum Meter {
+    /// Nothing.
+    Hidden,
+    /// A bar with the time that is left, on a terminal.
+    Bar(ProgressBar),
+    /// A line for each stage and each tenth of it.
+    Lines(Mutex<Lines>),
+}
+
+/// Where the current stage is.
+#[derive(Debug, Default)]
+pub struct Lines {
+    name: String,
+    what: String,
+    total: u64,
+    done: u64,
+    told: u64,
+}
+
+impl Meter {
+    /// Chooses by what the user asked for and where standard error goes.
+    pub fn new(name: &str, wanted: bool, quiet: bool, terminal: bool) -> Self {
+        if quiet {
+            Self::Hidden
+        } else if terminal {
+            let target = ProgressDrawTarget::stderr_with_hz(8);
+            Self::Bar(ProgressBar::with_draw_target(None, target))
+        } else if wanted {
+            Self::Lines(Mutex::new(Lines { name: name.into(), ..Lines::default() }))
+        } else {
+            Self::Hidden
+        }
+    }
+
+    /// Takes the bar away, so that other output has the terminal for itself.
+    pub fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Progress for Meter {
+    fn stage(&self, what: &str, total: u64) {
+        match self {
+            Self::Hidden => {}
+            Self::Bar(bar) => {
+                let template = if total > 0 {
+                    "{msg} [{bar:30}] {percent}% {bytes_per_sec} {eta} left"
+                } else {
+                    "{msg} {spinner} {elapsed}"
+                };
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.reset();
+                bar.set_message(what.to_owned());
+                bar.set_length(total);
+            }
+            Self::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                *lines = Lines {
+                    name: std::mem::take(&mut lines.name),
+                    what: what.into(),
+                    total,
+                    ..Lines::default()
+                };
+                lines.tell("");
+            }
+        }
+    }
+
+    fn advance(&self, bytes: u64) {
+        match self {
+            Self::Hidden => {}
+            Self::Bar(bar) => bar.inc(bytes),
+            Self::Lines(lines) => {
+                lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).advance(bytes);
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn advance(&mut self, bytes: u64) {
+        self.done = self.done.saturating_add(bytes);
+        let tenth = (u128::from(self.done) * 10).checked_div(self.total.into()).unwrap_or(0);
+        let tenth = u64::try_from(tenth).unwrap_or(10).min(10);
+        if tenth > self.told {
+            self.told = tenth;
+            self.tell(&format!(" {}%", tenth * 10));
+        }
+    }
+
+    fn tell(&self, how_far: &str) {
+        eprintln!("{}: {}{how_far}", self.name, self.what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_at_most_eleven_times_a_stage() {
+        let mut lines = Lines { total: 1000, ..Lines::default() };
+        let mut changes = 0;
+        for _ in 0..2000 {
+            let before = lines.told;
+            lines.advance(1);
+            changes += u32::from(lines.told != before);
+        }
+        assert_eq!((lines.told, changes), (10, 10));
+    }
+
+    #[test]
+    fn a_stage_of_unknown_length_divides_by_nothing() {
+        let mut lines = Lines::default();
+        lines.advance(7);
+        assert_eq!(lines.told, 0);
+    }
+}

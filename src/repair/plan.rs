@@ -1,0 +1,345 @@
+//! What a repair will write, in order. Pure: reads only what the check left.
+
+use std::sync::Arc;
+
+use super::placement::{self, Placement};
+use super::snapshot_table;
+use super::{RepairMode, only_leaks_and_flags};
+use crate::check::refcount_map::RefcountMap;
+use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey};
+use crate::error::Result;
+use crate::format::encode_entries;
+use crate::format::feature::autoclear;
+use crate::format::header::{HeaderField, encode_field};
+use crate::format::l1::L1Entry;
+use crate::format::l2::{L2Entry, ZERO};
+use crate::format::snapshot::MAX_SNAPSHOTS;
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
+use crate::storage::Capacity;
+
+/// Which counts of a block are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountChange {
+    /// Those that are too low.
+    Raise,
+    /// Those that are too high.
+    Lower,
+    /// Both.
+    Exact,
+}
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// These bytes at this place.
+    Write {
+        /// Where.
+        offset: HostOffset,
+        /// What.
+        bytes: Vec<u8>,
+        /// What it is, as a phrase.
+        what: &'static str,
+    },
+    /// Wrong counts in a refcount block that exists.
+    Counts {
+        /// Which block.
+        index: ReftableIndex,
+        /// Where it lies.
+        block: HostOffset,
+        /// Which of its counts.
+        change: CountChange,
+    },
+    /// A new refcount block, whole.
+    NewBlock {
+        /// Which block.
+        index: ReftableIndex,
+        /// Where it goes.
+        block: HostOffset,
+    },
+    /// Wrong COPIED flags in an L2 table: those that are set, or those that are clear.
+    Copied {
+        /// Where the table lies.
+        table: HostOffset,
+        /// What the flags become.
+        set: bool,
+    },
+}
+
+/// Steps that may reach the disk in any order; all are on it before the next stage begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// What the stage is for.
+    pub what: &'static str,
+    /// What it writes.
+    pub steps: Vec<Step>,
+}
+
+/// A repair that can be printed and carried out.
+#[derive(Debug)]
+pub struct RepairPlan {
+    /// The stages in order; none where there is nothing to do.
+    pub stages: Vec<Stage>,
+    /// Whether the refcount structures are built anew.
+    pub rebuilds: bool,
+    /// The counts that blocks get.
+    pub target: Arc<RefcountMap>,
+    /// The image's sizes.
+    pub geometry: Geometry,
+    /// Whether data lies in an external data file.
+    pub data_file: bool,
+    mode: RepairMode,
+    held: bool,
+    flags: bool,
+}
+
+impl RepairPlan {
+    /// Whether this plan mends a finding.
+    pub fn mends(&self, finding: &Finding) -> bool {
+        let all = self.mode == RepairMode::All;
+        match &finding.kind {
+            Kind::Count { stored, referenced } if stored > referenced => !self.held,
+            Kind::Count { .. } => all,
+            Kind::DataCopied { .. } | Kind::L2TableCopied { .. } => self.flags,
+            Kind::PreallocatedUnaligned(_)
+            | Kind::TooManySnapshots(_)
+            | Kind::SnapshotTableTooBig { .. }
+            | Kind::SnapshotExtraTooLarge(_)
+            | Kind::SnapshotIncomplete => all,
+            Kind::ReftableReserved
+            | Kind::RefblockUnaligned
+            | Kind::RefblockOutside
+            | Kind::RefblockShared { .. } => self.rebuilds,
+            _ => false,
+        }
+    }
+}
+
+/// Plans one round. What changes references comes first and alone: the next round's check counts
+/// anew.
+pub fn plan(survey: &Survey, mode: RepairMode, capacity: Capacity) -> Result<RepairPlan> {
+    let all = mode == RepairMode::All;
+    let mut plan = RepairPlan {
+        stages: Vec::new(),
+        rebuilds: false,
+        target: Arc::clone(&survey.map),
+        geometry: survey.area.geometry,
+        data_file: survey.area.header.has_data_file(),
+        mode,
+        held: survey.report.hides_references,
+        flags: all || only_leaks_and_flags(&survey.report),
+    };
+    if all {
+        plan.stage("what is beyond the limits", excess_snapshots(survey));
+        plan.stage("zero clusters out of place", misplaced_zeroes(survey));
+    }
+    if plan.stages.is_empty() {
+        counts_and_flags(&mut plan, survey, capacity)?;
+    }
+    if plan.stages.is_empty() && all {
+        snapshot_table::plan(&mut plan, survey, capacity)?;
+    }
+    if !plan.stages.is_empty() {
+        let unknown = unknown_autoclear(survey);
+        plan.stages[0].steps.splice(0..0, unknown);
+    }
+    Ok(plan)
+}
+
+impl RepairPlan {
+    /// Adds a stage unless it is empty.
+    pub(super) fn stage(&mut self, what: &'static str, steps: Vec<Step>) {
+        if !steps.is_empty() {
+            self.stages.push(Stage { what, steps });
+        }
+    }
+}
+
+fn counts_and_flags(plan: &mut RepairPlan, survey: &Survey, capacity: Capacity) -> Result<()> {
+    let all = plan.mode == RepairMode::All;
+    if plan.flags {
+        plan.stage("COPIED flags that must not be set", copied_flags(survey, false));
+    }
+    if all && (survey.refcounts.is_broken() || survey.missing_blocks) {
+        rebuild(plan, survey, capacity, ClusterCount::new(0))?;
+    } else {
+        plan.stage("counts", counts(plan, survey));
+    }
+    if plan.flags {
+        plan.stage("COPIED flags that are missing", copied_flags(survey, true));
+    }
+    Ok(())
+}
+
+/// Counts of blocks that exist, patched in place.
+fn counts(plan: &RepairPlan, survey: &Survey) -> Vec<Step> {
+    let change = match (plan.mode, plan.held) {
+        (RepairMode::Leaks, true) => return Vec::new(),
+        (RepairMode::Leaks, false) => CountChange::Lower,
+        (RepairMode::All, true) => CountChange::Raise,
+        (RepairMode::All, false) => CountChange::Exact,
+    };
+    let too_low =
+        |f: &Finding| matches!(f.kind, Kind::Count { stored, referenced } if stored < referenced);
+    let report = &survey.report;
+    if change == CountChange::Raise && report.unlisted == 0 && !report.findings.iter().any(too_low)
+    {
+        return Vec::new();
+    }
+    let sound = survey.differing.iter().filter_map(|&index| survey.refcounts.block(index));
+    let sound = sound.filter(|block| block.sound && is_undisputed(survey, block.offset));
+    sound.map(|b| Step::Counts { index: b.index, block: b.offset, change }).collect()
+}
+
+/// Whether a cluster of metadata has no other owner, so that it may be written.
+fn is_undisputed(survey: &Survey, offset: HostOffset) -> bool {
+    let Some(cluster) = survey.area.geometry.cluster_exact(offset) else { return false };
+    let pointers = survey.regions.pointers(cluster);
+    pointers > 0 && survey.map.get(cluster) == pointers
+}
+
+/// New blocks and a new table beside the old ones, then one write that switches to them. The new
+/// counts do not know the old structures: they are free once nothing points to them. `extra`
+/// clusters are kept free of both, and counted.
+pub(super) fn rebuild(
+    plan: &mut RepairPlan,
+    survey: &Survey,
+    capacity: Capacity,
+    extra: ClusterCount,
+) -> Result<HostCluster> {
+    let geometry = &survey.area.geometry;
+    let old: Vec<_> = survey
+        .regions
+        .iter()
+        .filter(|r| matches!(r.kind, RegionKind::Reftable | RegionKind::Refblock))
+        .copied()
+        .collect();
+    for region in &old {
+        plan.target.take(region.first, region.count, region.pointers);
+    }
+    let avoid = old.iter().map(|r| r.first..r.end()).collect();
+    let placement = placement::place(geometry, &plan.target, avoid, capacity, extra)?;
+    for &(first, count) in &placement.taken {
+        plan.target.add(first, count, 1);
+    }
+    let at = |cluster| geometry.offset_of(cluster);
+    let new_block = |&(index, cluster)| Step::NewBlock { index, block: at(cluster) };
+    let mut steps: Vec<Step> = placement.blocks.iter().map(new_block).collect();
+    let table = encode_entries(&table_entries(geometry, &placement));
+    let table_at = at(placement.table);
+    steps.push(Step::Write { offset: table_at, bytes: table, what: "the new refcount table" });
+    plan.stage("new refcount structures", steps);
+    let mut pointer = encode_field(HeaderField::ReftableOffset, table_at.get());
+    let clusters = placement.table_clusters.get();
+    pointer.extend(encode_field(HeaderField::ReftableClusters, clusters));
+    let offset = HostOffset::new(HeaderField::ReftableOffset.place().0);
+    let what = "the refcount table's place and length in the header";
+    plan.stage("the switch", vec![Step::Write { offset, bytes: pointer, what }]);
+    plan.rebuilds = true;
+    Ok(placement.extra)
+}
+
+fn table_entries(geometry: &Geometry, placement: &Placement) -> Vec<u64> {
+    let entries = geometry.bytes_of(placement.table_clusters) / 8;
+    let mut table = vec![0; usize::try_from(entries).unwrap_or(0)];
+    for &(index, cluster) in &placement.blocks {
+        if let Some(entry) = usize::try_from(index.get()).ok().and_then(|i| table.get_mut(i)) {
+            *entry = geometry.offset_of(cluster).get();
+        }
+    }
+    table
+}
+
+/// COPIED flags in the active L1 table and in its L2 tables that are to be set, or cleared.
+fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
+    let geometry = &survey.area.geometry;
+    let mut steps = Vec::new();
+    let l1_table = survey.area.header.l1_table;
+    for &(index, bits) in &survey.wrong_l1_flags {
+        let entry = L1Entry(bits);
+        if entry.copied() == set || !is_undisputed_l1(survey) {
+            continue;
+        }
+        let offset = l1_table.saturating_add(u64::from(index.get()) * 8);
+        let bytes = entry.with_copied(set).0.to_be_bytes().to_vec();
+        steps.push(Step::Write { offset, bytes, what: "an L1 entry" });
+    }
+    for &table in &survey.wrong_l2_flags {
+        if geometry.is_aligned(table) && is_undisputed(survey, table) {
+            steps.push(Step::Copied { table, set });
+        }
+    }
+    steps
+}
+
+/// Whether the active L1 table's clusters have no other owner.
+fn is_undisputed_l1(survey: &Survey) -> bool {
+    let kind = RegionKind::L1Table(Source::Active);
+    survey.regions.iter().filter(|r| r.kind == kind).all(|region| {
+        let mut alone = true;
+        survey.map.for_each_run(region.first..region.end(), |_, _, n| alone &= n == 1);
+        alone
+    })
+}
+
+/// The header's count of snapshots, cut to what QEMU opens.
+fn excess_snapshots(survey: &Survey) -> Vec<Step> {
+    let mut count = survey.area.header.snapshot_count.min(MAX_SNAPSHOTS);
+    let excess = |f: &&Finding| {
+        matches!(f.kind, Kind::TooManySnapshots(_) | Kind::SnapshotTableTooBig { .. })
+    };
+    let mut found = survey.report.findings.iter().filter(excess).peekable();
+    if found.peek().is_none() {
+        return Vec::new();
+    }
+    for finding in found {
+        if let Kind::SnapshotTableTooBig { overhanging } = finding.kind {
+            count -= overhanging;
+        }
+    }
+    let offset = HostOffset::new(HeaderField::SnapshotCount.place().0);
+    let bytes = encode_field(HeaderField::SnapshotCount, u64::from(count));
+    vec![Step::Write { offset, bytes, what: "the count of snapshots in the header" }]
+}
+
+/// Preallocated zero clusters in the middle of a cluster: zero without a cluster says the same.
+fn misplaced_zeroes(survey: &Survey) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for finding in &survey.report.findings {
+        let (Kind::PreallocatedUnaligned(_), Place::L2(source, l1, l2)) =
+            (&finding.kind, finding.place)
+        else {
+            continue;
+        };
+        if let Some(table) = survey.table_of(source, l1) {
+            if is_undisputed(survey, table) {
+                steps.push(zero_entry(&survey.area.geometry, table, l2));
+            }
+        }
+    }
+    steps.dedup();
+    steps
+}
+
+fn zero_entry(geometry: &Geometry, table: HostOffset, l2: L2Index) -> Step {
+    let entry_bytes = geometry.l2_entry_bytes();
+    let offset = table.saturating_add(u64::from(l2.get()) * entry_bytes as u64);
+    let entry = if geometry.extended_l2() {
+        L2Entry { bits: 0, bitmap: !L2Entry::ALLOCATED_SUBCLUSTERS }
+    } else {
+        L2Entry::standard(ZERO)
+    };
+    let words = [entry.bits, entry.bitmap];
+    let bytes = encode_entries(&words[..entry_bytes / 8]);
+    Step::Write { offset, bytes, what: "an L2 entry that reads as zeroes" }
+}
+
+/// A writer that does not know an autoclear feature clears its bit.
+fn unknown_autoclear(survey: &Survey) -> Option<Step> {
+    let bits = survey.area.header.autoclear;
+    let known = bits & autoclear::KNOWN;
+    (bits != known).then(|| Step::Write {
+        offset: HostOffset::new(HeaderField::Autoclear.place().0),
+        bytes: encode_field(HeaderField::Autoclear, known),
+        what: "unknown autoclear bits in the header",
+    })
+}

@@ -1,0 +1,166 @@
+//! The layers of `docs/design.md`: a room uses only what lies below it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each room of the library may use.
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("error", &[]),
+    ("progress", &[]),
+    ("format", &["error", "progress"]),
+    ("storage", &["error", "progress"]),
+    ("tables", &["format", "storage", "error", "progress"]),
+    ("check", &["tables", "format", "storage", "error", "progress"]),
+    ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
+    ("image", &["tables", "format", "storage", "error", "progress"]),
+    ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
+    ("create", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("resize", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("snapshot", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("info", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+];
+
+/// Crates that only some files may name, and the beginnings of those files' paths.
+const CRATES: [(&str, &[&str]); 6] = [
+    ("clap", &["cli/", "main.rs"]),
+    ("anyhow", &["cli/", "main.rs"]),
+    ("indicatif", &["cli/", "main.rs"]),
+    ("env_logger", &["cli/", "main.rs"]),
+    ("serde_json", &["cli/"]),
+    ("byteorder", &["format/"]),
+];
+
+/// Every source file with its path below `src` and its code, comments left out.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>();
+            (path.strip_prefix(&root).unwrap().display().to_string(), code.join("\n"))
+        })
+        .collect()
+}
+
+/// The rooms that follow `crate::` in a file's code.
+fn rooms_used(code: &str) -> Vec<String> {
+    let name = |text: &str| {
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        text[..end].to_owned()
+    };
+    let mut used = Vec::new();
+    for (at, word) in code.match_indices("crate::") {
+        let rest = &code[at + word.len()..];
+        // `$crate::` and `mycrate::` are other things.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        match rest.strip_prefix('{') {
+            None => used.push(name(rest)),
+            Some(group) => used.extend(top_level(group).map(|part| name(part.trim()))),
+        }
+    }
+    used
+}
+
+/// The parts of a `use` group that are separated by commas outside of inner groups.
+fn top_level(group: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0;
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                parts.push(&group[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&group[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.into_iter().filter(|part| !part.trim().is_empty())
+}
+
+fn room_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
+}
+
+#[test]
+fn no_room_uses_one_that_is_not_below_it() {
+    let mut wrong = Vec::new();
+    for (path, code) in sources() {
+        let room = room_of(&path);
+        if ["lib", "main", "cli"].contains(&room) {
+            continue;
+        }
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{path}: the room '{room}' has no place in the layers"));
+            continue;
+        };
+        for used in rooms_used(&code) {
+            if used != room && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{path} uses crate::{used}, which is not below it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_of_rooms_itself_points_only_down() {
+    for (at, (room, allowed)) in ROOMS.iter().enumerate() {
+        for used in *allowed {
+            let below = ROOMS[..at].iter().any(|(name, _)| name == used);
+            assert!(below, "{room} may use {used}, which is not listed before it");
+        }
+    }
+}
+
+#[test]
+fn crates_of_one_room_are_named_in_no_other() {
+    let mut wrong = Vec::new();
+    for (path, code) in sources() {
+        for (name, homes) in CRATES {
+            let at_home = homes.iter().any(|home| path.starts_with(home));
+            let named = code.match_indices(name).any(|(at, _)| {
+                let word = |c: char| c.is_alphanumeric() || c == '_';
+                !code[..at].ends_with(word) && code[at + name.len()..].starts_with("::")
+            });
+            if named && !at_home {
+                wrong.push(format!("{path} names {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_command_line_has_no_private_way_into_the_library() {
+    for (path, code) in sources() {
+        if path.starts_with("cli/") {
+            assert!(!code.contains("#[path"), "{path} includes a file of the library");
+        }
+    }
+}
+
+#[test]
+fn uses_are_found_in_every_form() {
+    let code =
+        "use crate::format::{A, B};\nuse crate::{check::X, tables::{Y, Z}};\n crate::image::f()";
+    assert_eq!(rooms_used(code), ["format", "check", "tables", "image"]);
+}

@@ -1,0 +1,370 @@
+//! Every structure of an image times everything that can happen to a number in it.
+
+use std::sync::OnceLock;
+
+use super::builder::{Builder, Built, Content, Snapshot};
+use super::bytes::{self, HEADER, OFFSET_MASK, be64, header, l2_entry_at, peek, poke};
+use super::matrix::Case;
+
+/// An image, with the names of its snapshots.
+#[derive(Debug)]
+pub struct Base {
+    pub name: &'static str,
+    pub bytes: Vec<u8>,
+    pub data: Option<Vec<u8>>,
+    pub snapshots: Vec<&'static str>,
+    /// qemu-img needs the secret.
+    pub encrypted: bool,
+    /// Guest clusters whose entries get damaged, by what they hold.
+    guest: &'static [(&'static str, u64)],
+}
+
+/// A damaged image.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Base, structure and damage: `plain/L1[0]/off by 512`.
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// A number in an image.
+#[derive(Clone, Debug)]
+struct Target {
+    name: String,
+    at: usize,
+    width: usize,
+    /// It is, or holds, a host offset.
+    offset: bool,
+}
+
+impl Target {
+    fn number(name: impl Into<String>, at: usize, width: usize) -> Self {
+        Self { name: name.into(), at, width, offset: false }
+    }
+
+    fn offset(name: impl Into<String>, at: usize) -> Self {
+        Self { name: name.into(), at, width: 8, offset: true }
+    }
+}
+
+/// Guest clusters of an image with `contents`.
+const MIXED: &[(&str, u64)] =
+    &[("data", 0), ("unallocated", 6), ("zero", 7), ("zero over data", 8), ("compressed", 9)];
+/// Of one of version 2.
+const OLD: &[(&str, u64)] = &[("data", 0), ("unallocated", 6), ("compressed", 9)];
+/// Of one with subclusters.
+const EXTENDED: &[(&str, u64)] =
+    &[("data", 0), ("unallocated", 6), ("zero", 7), ("subclusters", 8), ("compressed", 9)];
+/// Of one that begins with data and does not fill its L2 table.
+const SPARSE: &[(&str, u64)] = &[("data", 0), ("unallocated", 30)];
+/// Of one that is all data.
+const FULL: &[(&str, u64)] = &[("data", 0)];
+
+fn contents(builder: Builder) -> Builder {
+    builder
+        .data(0..5, 0x11)
+        .at(7, Content::Zero)
+        .at(8, Content::ZeroOver(0x22))
+        .at(9, Content::Compressed(0x33))
+        .at(10, Content::Compressed(0x44))
+        .at(700, Content::Data(0x55))
+}
+
+/// The images that get damaged.
+pub fn bases() -> &'static [Base] {
+    static BASES: OnceLock<Vec<Base>> = OnceLock::new();
+    BASES.get_or_init(all_bases)
+}
+
+/// A LUKS image of qemu-img's, with a small header.
+fn encrypted() -> Base {
+    let cipher = "cipher-alg=aes-128,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=plain64";
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    let case = Case::encrypted(&format!("cluster_size=4k,{options},encrypt.{cipher}"));
+    let bytes = case.image.bytes();
+    Base { name: "key", bytes, data: None, snapshots: Vec::new(), encrypted: true, guest: SPARSE }
+}
+
+fn all_bases() -> Vec<Base> {
+    let base = |name, builder: Builder, guest, snapshots: &[&'static str]| {
+        let Built { bytes, data } = builder.build();
+        Base { name, bytes, data, snapshots: snapshots.to_vec(), encrypted: false, guest }
+    };
+    let own = Snapshot::own("own", &[(0, Content::Data(0x66)), (20, Content::Data(0x67))]);
+    let vm = Snapshot { vm_clusters: 2, ..own.clone() };
+    let subclusters = Content::Subclusters { allocated: 0xff, zero: 0xff00_0000, byte: 0x88 };
+    let mut old = contents(Builder::new(4 << 20)).version(2).snapshot(Snapshot::shared("shared"));
+    old.contents.retain(|(_, c)| !matches!(c, Content::Zero | Content::ZeroOver(_)));
+    vec![
+        base("plain", contents(Builder::new(4 << 20)).feature_names(), MIXED, &[]),
+        base(
+            "snapshots",
+            contents(Builder::new(4 << 20)).snapshot(Snapshot::shared("shared")).snapshot(vm),
+            MIXED,
+            &["shared", "own"],
+        ),
+        base(
+            "bitmaps",
+            contents(Builder::new(4 << 20)).bitmap("day", 12, 0xf0).bitmap("hour", 16, 1),
+            MIXED,
+            &[],
+        ),
+        base(
+            "subclusters",
+            Builder::new(8 << 20)
+                .cluster_bits(14)
+                .extended_l2()
+                .data(0..3, 0x11)
+                .at(7, Content::Zero)
+                .at(8, subclusters)
+                .at(9, Content::Compressed(0x33)),
+            EXTENDED,
+            &[],
+        ),
+        base("version 2", old, OLD, &["shared"]),
+        base(
+            "wide counts",
+            Builder::new(1 << 20).cluster_bits(9).refcount_order(6).data(0..200, 0x11),
+            FULL,
+            &[],
+        ),
+        base(
+            "1-bit counts",
+            Builder::new(1 << 20).cluster_bits(9).refcount_order(0).data(0..200, 0x11),
+            FULL,
+            &[],
+        ),
+        base(
+            "data file",
+            Builder::new(1 << 20).data_file("data.raw", true).data(0..5, 0x11),
+            SPARSE,
+            &[],
+        ),
+        encrypted(),
+    ]
+}
+
+/// Everything that can happen to a base.
+pub fn damages(base: &Base) -> Vec<Damaged> {
+    let image = &base.bytes;
+    let mut targets = entry_targets(base);
+    match base.name {
+        "plain" | "version 2" => targets.extend(header_targets(image)),
+        "snapshots" => targets.extend(snapshot_targets(image)),
+        "bitmaps" => targets.extend(bitmap_targets(image)),
+        "key" => targets.extend(crypto_targets(image)),
+        _ => {}
+    }
+    let mut all: Vec<_> = targets.iter().flat_map(|t| mutations(base, t)).collect();
+    all.extend(blocks(base));
+    all
+}
+
+fn header_targets(image: &[u8]) -> Vec<Target> {
+    let v3 = header(image, "version") >= 3;
+    let mut targets: Vec<_> = HEADER
+        .iter()
+        .filter(|f| v3 || f.at < 72)
+        .map(|f| Target {
+            name: format!("header {}", f.name),
+            at: f.at,
+            width: f.width,
+            offset: f.name.ends_with("_offset"),
+        })
+        .collect();
+    let first = if v3 { header(image, "header_length") as usize } else { 72 };
+    targets.push(Target::number("extension type", first, 4));
+    targets.push(Target::number("extension length", first + 4, 4));
+    targets
+}
+
+/// L1, L2, refcount table and refcount block entries.
+fn entry_targets(base: &Base) -> Vec<Target> {
+    let image = &base.bytes;
+    let wide = bytes::l2_entry_size(image) == 16;
+    let mut targets = vec![
+        Target::offset("L1[0]", bytes::l1_entry_at(image, 0)),
+        Target::offset("reftable[0]", bytes::reftable_entry_at(image, 0)),
+        Target::offset("reftable[1]", bytes::reftable_entry_at(image, 1)),
+    ];
+    if header(image, "l1_size") > 1 {
+        targets.push(Target::offset("L1[1]", bytes::l1_entry_at(image, 1)));
+    }
+    for (name, cluster) in base.guest {
+        let guest = cluster * bytes::cluster_size(image);
+        let at = l2_entry_at(image, guest);
+        targets.push(Target::offset(format!("L2 {name}"), at));
+        if wide {
+            targets.push(Target::number(format!("L2 bitmap {name}"), at + 8, 8));
+        }
+    }
+    targets.extend(count_targets(image));
+    targets
+}
+
+/// The offset part of the entry at `at`.
+fn pointee(image: &[u8], at: usize) -> u64 {
+    be64(image, at) & OFFSET_MASK
+}
+
+/// The clusters that own a role, by name.
+fn owners(image: &[u8]) -> Vec<(&'static str, u64)> {
+    let l1 = header(image, "l1_table_offset");
+    vec![
+        ("the header", 0),
+        ("the L1 table", l1),
+        ("an L2 table", pointee(image, l1 as usize)),
+        ("a refcount block", bytes::refblock_at(image, 0) as u64),
+        ("the refcount table", header(image, "refcount_table_offset")),
+        ("data", pointee(image, l2_entry_at(image, bytes::cluster_size(image)))),
+    ]
+}
+
+/// The counts of one cluster of each role, where they are whole bytes.
+fn count_targets(image: &[u8]) -> Vec<Target> {
+    let bits = bytes::refcount_bits(image);
+    if bits < 8 {
+        return Vec::new();
+    }
+    let per_block = bytes::cluster_size(image) * 8 / bits;
+    owners(image)
+        .into_iter()
+        .map(|(name, offset)| {
+            let cluster = offset / bytes::cluster_size(image);
+            let block = bytes::refblock_at(image, cluster / per_block);
+            let at = block + (cluster % per_block * bits / 8) as usize;
+            Target::number(format!("count of {name}"), at, (bits / 8) as usize)
+        })
+        .collect()
+}
+
+fn snapshot_targets(image: &[u8]) -> Vec<Target> {
+    let entries = bytes::snapshot_entries(image);
+    let mut targets = vec![
+        Target::offset("header snapshots_offset", 64),
+        Target::number("header nb_snapshots", 60, 4),
+    ];
+    for (index, at) in entries.iter().enumerate() {
+        let name = |field: &str| format!("snapshot[{index}] {field}");
+        targets.push(Target::offset(name("l1_table_offset"), *at));
+        for (field, offset, width) in [
+            ("l1_size", 8, 4),
+            ("id_str_size", 12, 2),
+            ("name_size", 14, 2),
+            ("date_sec", 16, 4),
+            ("vm_state_size", 32, 4),
+            ("extra_data_size", 36, 4),
+            ("large vm_state_size", 40, 8),
+            ("disk_size", 48, 8),
+        ] {
+            targets.push(Target::number(name(field), at + offset, width));
+        }
+        let l1 = be64(image, *at);
+        targets.push(Target::offset(name("L1[0]"), l1 as usize));
+        let own = bytes::l2_entry_through(image, l1, 0).expect("an L2 table");
+        targets.push(Target::offset(name("L2 data"), own));
+    }
+    targets
+}
+
+fn bitmap_targets(image: &[u8]) -> Vec<Target> {
+    let (ext, _) = bytes::extension(image, 0x2385_2875).expect("a bitmaps extension");
+    let directory = be64(image, ext + 16) as usize;
+    let table = be64(image, directory) as usize;
+    vec![
+        Target::number("bitmaps extension length", ext - 4, 4),
+        Target::number("bitmaps count", ext, 4),
+        Target::number("bitmaps reserved", ext + 4, 4),
+        Target::number("bitmaps directory size", ext + 8, 8),
+        Target::offset("bitmaps directory offset", ext + 16),
+        Target::number("header autoclear_features", 88, 8),
+        Target::offset("bitmap table offset", directory),
+        Target::number("bitmap table size", directory + 8, 4),
+        Target::number("bitmap flags", directory + 12, 4),
+        Target::number("bitmap type", directory + 16, 1),
+        Target::number("bitmap granularity", directory + 17, 1),
+        Target::number("bitmap name size", directory + 18, 2),
+        Target::number("bitmap extra data size", directory + 20, 4),
+        Target::offset("bitmap table entry", table),
+    ]
+}
+
+fn crypto_targets(image: &[u8]) -> Vec<Target> {
+    let (ext, _) = bytes::extension(image, 0x0537_be77).expect("an encryption extension");
+    vec![
+        Target::number("crypto extension length", ext - 4, 4),
+        Target::offset("crypto header offset", ext),
+        Target::number("crypto header length", ext + 8, 8),
+    ]
+}
+
+/// Everything that can happen to one number.
+fn mutations(base: &Base, target: &Target) -> Vec<Damaged> {
+    let image = &base.bytes;
+    let bits = 8 * target.width as u32;
+    let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+    let old = peek(image, target.at, target.width);
+    let mut values = vec![
+        ("zeroed".to_owned(), 0),
+        ("maximum".into(), mask),
+        ("off by 512".into(), old.wrapping_add(512)),
+        ("off by one".into(), old.wrapping_add(1)),
+    ];
+    let flips = [0, 9, 12, 55, 58, 62, 63].into_iter().filter(|bit| *bit < bits);
+    values.extend(flips.map(|bit| (format!("bit {bit} flipped"), old ^ (1 << bit))));
+    if bits < 63 {
+        values.push(("top bit flipped".into(), old ^ (1 << (bits - 1))));
+    }
+    if target.offset {
+        let flags = old & !OFFSET_MASK;
+        let cluster = bytes::cluster_size(image);
+        let end = (image.len() as u64).next_multiple_of(cluster);
+        values.push(("at the end of the file".into(), end | flags));
+        values.push(("beyond the end of the file".into(), (end + 64 * cluster) | flags));
+        values.push(("far beyond the end".into(), 0x00f0_0000_0000_0000 | flags));
+        for (name, offset) in owners(image) {
+            values.push((format!("at {name}"), offset | flags));
+        }
+    }
+    let mut all = Vec::new();
+    for (what, value) in values {
+        let mut damaged = image.clone();
+        poke(&mut damaged, target.at, target.width, value & mask);
+        if damaged != *image {
+            let name = format!("{}/{}/{what}", base.name, target.name);
+            all.push(Damaged { name, bytes: damaged });
+        }
+    }
+    all
+}
+
+/// Whole clusters zeroed or filled, and a file cut short.
+fn blocks(base: &Base) -> Vec<Damaged> {
+    let image = &base.bytes;
+    let cluster = bytes::cluster_size(image) as usize;
+    let mut all = Vec::new();
+    for (owner, at) in owners(image).into_iter().filter(|(_, at)| *at != 0) {
+        for (what, byte) in
+            [("zeroed", 0u8), ("filled with ones", 0xff), ("filled with 0x5a", 0x5a)]
+        {
+            let mut bytes = image.clone();
+            bytes[at as usize..at as usize + cluster].fill(byte);
+            if owner != "data" {
+                all.push(Damaged { name: format!("{}/whole {owner}/{what}", base.name), bytes });
+            }
+        }
+    }
+    for (what, keep) in [
+        ("one byte", image.len() - 1),
+        ("one cluster", image.len() - cluster),
+        ("half", image.len() / 2),
+        ("all but a header", 112),
+    ] {
+        let name = format!("{}/file/cut by {what}", base.name);
+        all.push(Damaged { name, bytes: image[..keep].to_vec() });
+    }
+    let mut bytes = image.clone();
+    bytes.resize(image.len() + 10 * cluster, 0x5a);
+    all.push(Damaged { name: format!("{}/file/junk after the end", base.name), bytes });
+    all
+}
