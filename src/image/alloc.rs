@@ -240,3 +240,78 @@ impl Meta {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{open, small};
+    use super::*;
+
+    fn count(count: u64) -> ClusterCount {
+        ClusterCount::new(count)
+    }
+
+    #[test]
+    fn room_that_was_freed_is_found_again_and_a_long_run_skips_short_holes() {
+        let image = open(small(4));
+        let mut meta = image.meta().unwrap();
+        let first = meta.allocate(count(10)).unwrap().commit();
+        assert_eq!((first.first, first.count), (HostCluster::new(4), count(10)));
+        meta.lower(ClusterRun::new(HostCluster::new(6), count(2)), 1).unwrap();
+        let long = meta.allocate_contiguous(count(3)).unwrap().commit();
+        assert_eq!(long.first, HostCluster::new(14));
+        let short = meta.allocate(count(3)).unwrap().commit();
+        assert_eq!((short.first, short.count), (HostCluster::new(6), count(2)));
+    }
+
+    #[test]
+    fn a_run_is_extended_as_far_as_there_is_room() {
+        let image = open(small(4));
+        let mut meta = image.meta().unwrap();
+        let blocker = meta.allocate_at(HostCluster::new(20), count(1)).unwrap().unwrap();
+        let run = meta.allocate_at(HostCluster::new(17), count(8)).unwrap().unwrap();
+        assert_eq!(run.run().count, count(3));
+        assert!(meta.allocate_at(HostCluster::new(3), count(1)).unwrap().is_none());
+        run.release(&mut meta).unwrap();
+        blocker.release(&mut meta).unwrap();
+        assert_eq!(
+            meta.refcounts(ClusterRun::new(HostCluster::new(17), count(4))).unwrap(),
+            [0; 4]
+        );
+    }
+
+    #[test]
+    fn compressed_data_is_packed_and_each_sharer_counts() {
+        let image = open(small(4));
+        let mut meta = image.meta().unwrap();
+        let mut places = Vec::new();
+        for bytes in [200, 200, 200, 300] {
+            let packed = meta.allocate_packed(bytes).unwrap();
+            places.push(packed.at.get());
+            packed.clusters.commit();
+        }
+        // The third reaches into the next cluster.
+        assert_eq!(places, [2048, 2248, 2448, 2648]);
+        assert_eq!(meta.refcount(HostCluster::new(4)).unwrap(), 3);
+        assert_eq!(meta.refcount(HostCluster::new(5)).unwrap(), 2);
+    }
+
+    #[test]
+    fn counts_of_one_bit_let_nothing_share_a_cluster() {
+        let image = open(small(0));
+        let mut meta = image.meta().unwrap();
+        for cluster in [4, 5] {
+            let packed = meta.allocate_packed(100).unwrap();
+            assert_eq!(packed.at.get(), cluster * 512);
+            packed.clusters.commit();
+        }
+    }
+
+    #[test]
+    fn clusters_that_hold_metadata_are_never_handed_out_whatever_is_counted() {
+        let file = small(4);
+        crate::storage::Storage::write_at(file.as_ref(), 1024, &[0; 8]).unwrap();
+        let image = open(file);
+        let mut meta = image.meta().unwrap();
+        assert_eq!(meta.allocate(count(1)).unwrap().commit().first, HostCluster::new(4));
+    }
+}

@@ -38,6 +38,8 @@ mod refcounts;
 mod regions;
 mod root;
 mod states;
+#[cfg(test)]
+mod testing;
 mod write;
 mod zero;
 

@@ -381,3 +381,104 @@ impl Meta {
         block
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{open, small};
+    use super::*;
+
+    fn run(first: u64, count: u64) -> ClusterRun {
+        ClusterRun::new(HostCluster::new(first), ClusterCount::new(count))
+    }
+
+    #[test]
+    fn counts_of_every_width_go_up_to_their_greatest_value_and_no_further() {
+        for order in 0..=6 {
+            let file = small(order);
+            let image = open(file.clone());
+            let mut meta = image.meta().unwrap();
+            let max = meta.geometry.refcount_max();
+            meta.raise(run(10, 3), max).unwrap();
+            assert_eq!(meta.refcounts(run(9, 5)).unwrap(), [0, max, max, max, 0], "order {order}");
+            assert!(meta.raise(run(8, 4), 1).is_err(), "order {order}");
+            assert_eq!(meta.refcount(HostCluster::new(8)).unwrap(), 0, "nothing is changed");
+            meta.lower(run(10, 3), max).unwrap();
+            assert_eq!(meta.refcounts(run(10, 3)).unwrap(), [0, 0, 0]);
+            assert_eq!(meta.search_start, HostCluster::new(1));
+        }
+    }
+
+    #[test]
+    fn a_run_of_no_clusters_changes_nothing_and_writes_nothing() {
+        let file = small(4);
+        let before = file.to_vec();
+        let image = open(file.clone());
+        image.meta().unwrap().raise(run(1 << 40, 0), 1).unwrap();
+        image.meta().unwrap().lower(run(1 << 40, 0), 1).unwrap();
+        image.close().unwrap();
+        assert_eq!(file.to_vec(), before);
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_counted_cannot_be_freed() {
+        let image = open(small(4));
+        let mut meta = image.meta().unwrap();
+        assert!(meta.lower(run(3, 2), 1).is_err());
+        assert_eq!(meta.refcount(HostCluster::new(3)).unwrap(), 1, "nothing is changed");
+    }
+
+    #[test]
+    fn a_new_block_counts_itself_where_its_own_cluster_falls_into_it() {
+        let image = open(small(6)); // 64 counts in a block
+        let mut meta = image.meta().unwrap();
+        meta.raise(run(64, 1), 1).unwrap();
+        let block = meta.refblock(ReftableIndex::new(1)).unwrap().unwrap();
+        assert_eq!(block.get(), 65 * 512);
+        assert_eq!(meta.refcounts(run(64, 3)).unwrap(), [1, 1, 0]);
+    }
+
+    #[test]
+    fn blocks_of_a_run_that_leaves_them_no_room_lie_behind_it() {
+        let image = open(small(6));
+        let mut meta = image.meta().unwrap();
+        meta.raise(run(64, 256), 1).unwrap();
+        assert!(meta.refcounts(run(64, 256)).unwrap().iter().all(|&count| count == 1));
+        for index in 1..5 {
+            let block = meta.refblock(ReftableIndex::new(index)).unwrap().unwrap();
+            let cluster = meta.geometry.cluster_floor(block);
+            assert!(cluster.get() < 64 || cluster.get() >= 320, "{cluster}");
+            assert_eq!(meta.refcount(cluster).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_too_short_grows_by_half_and_describes_itself() {
+        let file = small(6);
+        let image = open(file.clone());
+        // 64 entries of 64 counts.
+        image.meta().unwrap().raise(run(64 * 64 - 1, 2), 1).unwrap();
+        {
+            let mut meta = image.meta().unwrap();
+            assert_eq!(meta.header().reftable_clusters, 2);
+            let table = meta.geometry.cluster_floor(meta.header().reftable);
+            assert_eq!(
+                meta.refcounts(ClusterRun::new(table, ClusterCount::new(2))).unwrap(),
+                [1, 1]
+            );
+            meta.free_pending().unwrap();
+            assert_eq!(meta.refcount(HostCluster::new(1)).unwrap(), 0, "the old table is free");
+        }
+        image.close().unwrap();
+        open(file).meta().unwrap().lower(run(64 * 64 - 1, 2), 1).unwrap();
+    }
+
+    #[test]
+    fn a_table_over_the_limit_is_refused_before_anything_is_written() {
+        let file = small(6);
+        let before = file.to_vec();
+        let image = open(file.clone());
+        assert!(image.meta().unwrap().raise(run(1 << 36, 1), 1).is_err());
+        image.close().unwrap();
+        assert_eq!(file.to_vec(), before);
+    }
+}

@@ -1,8 +1,12 @@
 //! Random writes, zeroes, discards and compressed writes on every kind of image, against a shadow in memory.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
+use qcheck::image::{Image, OpenOptions};
+use qcheck::resize::{ResizeOptions, resize};
+use qcheck::snapshot;
 
 use crate::image_tools::{
     Disk, assert_clean, assert_same, at, convert, open_write, options, qemu, read_all,
@@ -16,6 +20,10 @@ enum Op {
     Compressed { cluster: u64, value: u8 },
     Flush,
     Reopen,
+    Snapshot,
+    Apply(usize),
+    Delete(usize),
+    Resize(u64),
 }
 
 /// Positions are in thousandths of the disk, lengths in bytes.
@@ -30,6 +38,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..1000u64, 1..=255u8).prop_map(|(cluster, value)| Op::Compressed { cluster, value }),
         1 => Just(Op::Flush),
         1 => Just(Op::Reopen),
+        1 => Just(Op::Snapshot),
+        1 => any::<usize>().prop_map(Op::Apply),
+        1 => any::<usize>().prop_map(Op::Delete),
+        1 => (1..2000u64).prop_map(Op::Resize),
     ]
 }
 
@@ -135,20 +147,52 @@ impl Kind {
     }
 }
 
+/// Snapshots and sizes. What the engine refuses changes nothing.
+fn change_state(image: &mut Image, op: &Op, shadow: &mut Vec<u8>, saved: &mut Vec<Vec<u8>>) {
+    let ids = |image: &Image| -> Vec<String> {
+        image.snapshots().unwrap().iter().map(|entry| entry.id_text()).collect()
+    };
+    match *op {
+        Op::Snapshot => {
+            if snapshot::create(image, "taken", Duration::from_secs(1)).is_ok() {
+                saved.push(shadow.clone());
+            }
+        }
+        Op::Apply(n) if !saved.is_empty() => {
+            let n = n % saved.len();
+            if snapshot::apply(image, &ids(image)[n]).is_ok() {
+                shadow.clone_from(&saved[n]);
+            }
+        }
+        Op::Delete(n) if !saved.is_empty() => {
+            let n = n % saved.len();
+            snapshot::delete(image, &ids(image)[n]).unwrap();
+            saved.remove(n);
+        }
+        Op::Resize(sectors) => {
+            let size = sectors * 4096 + 512;
+            if resize(image, size, ResizeOptions { shrink: true }).is_ok() {
+                shadow.resize(size as usize, 0);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn run(kind: &Kind, ops: &[Op]) {
     let folder = tempfile::tempdir().unwrap();
     let (disk, path, mut shadow) = kind.create(folder.path());
-    let size = shadow.len() as u64;
+    let mut saved = Vec::new();
     let cluster = 1u64 << kind.cluster_bits;
     // Small caches, so that tables come and go.
-    let options =
-        qcheck::image::OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&path) };
+    let options = OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&path) };
     let mut image = open_write(&disk, &path, &options);
-    let clip = |start: u64, length: u64| {
-        let start = start * size / 1000;
-        start..(start + length).min(size)
-    };
     for (n, op) in ops.iter().enumerate() {
+        let size = shadow.len() as u64;
+        let clip = |start: u64, length: u64| {
+            let start = start * size / 1000;
+            start..(start + length).min(size)
+        };
         match *op {
             Op::Write { at: start, length, value } => {
                 let range = clip(start, length);
@@ -183,6 +227,9 @@ fn run(kind: &Kind, ops: &[Op]) {
                 image.close().unwrap();
                 image = open_write(&disk, &path, &options);
             }
+            Op::Snapshot | Op::Apply(_) | Op::Delete(_) | Op::Resize(_) => {
+                change_state(&mut image, op, &mut shadow, &mut saved);
+            }
         }
         if n % 8 == 0 {
             assert_same(&read_all(&image), &shadow, "the engine's reading");
@@ -192,6 +239,11 @@ fn run(kind: &Kind, ops: &[Op]) {
     image.close().unwrap();
     disk.store_all();
     assert_clean(&path);
+    for (n, bytes) in saved.iter().enumerate() {
+        let options = OpenOptions { snapshot: Some(n), ..options.clone() };
+        let image = Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap();
+        assert_same(&read_all(&image), bytes, "the engine's reading of a snapshot");
+    }
     assert_same(&convert(&path), &shadow, "qemu-img's reading");
     if kind.data_file == Some(true) {
         let mut data = std::fs::read(folder.path().join("data.raw")).unwrap();
@@ -201,7 +253,7 @@ fn run(kind: &Kind, ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_guest_sees_what_was_written_and_qemu_finds_the_image_clean(

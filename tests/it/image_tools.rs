@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use qcheck::error::Error;
-use qcheck::error::Result;
+use qcheck::check::{CheckOptions, check};
+use qcheck::error::{Error, Result};
 use qcheck::format::GuestOffset;
 use qcheck::image::{Image, OpenOptions, Opened, Opener};
-use qcheck::storage::{MemoryStorage, ReadAt, Storage};
+use qcheck::progress::Silent;
+use qcheck::storage::{FileStorage, MemoryStorage, ReadAt, Storage};
 
 /// Runs a program of QEMU; a failure ends the test.
 pub fn qemu(program: &str, args: &[&str]) -> Output {
@@ -96,10 +97,13 @@ pub fn check_code(path: &Path) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Fails unless qemu-img finds the image clean.
+/// Fails unless qemu-img and qcheck find the image clean.
 pub fn assert_clean(path: &Path) {
     let (code, text) = check_code(path);
     assert_eq!(code, 0, "{text}");
+    let file = FileStorage::open_read(path).unwrap();
+    let report = check(&file, &CheckOptions::default(), &Silent).unwrap();
+    assert!(report.tally.is_clean(), "{:?}", report.findings);
 }
 
 /// Fails at the first byte that differs.
