@@ -154,9 +154,8 @@ fn change_state(image: &mut Image, op: &Op, shadow: &mut Vec<u8>, saved: &mut Ve
     };
     match *op {
         Op::Snapshot => {
-            if snapshot::create(image, "taken", Duration::from_secs(1)).is_ok() {
-                saved.push(shadow.clone());
-            }
+            let taken = snapshot::create(image, "taken", Duration::from_secs(1));
+            saved.extend(taken.ok().map(|_| shadow.clone()));
         }
         Op::Apply(n) if !saved.is_empty() => {
             let n = n % saved.len();
