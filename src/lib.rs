@@ -2,8 +2,8 @@
 //!
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
-//! * operations: [`check`], [`repair`]
-//! * [`tables`]: tolerant reading of qcow2 structures
+//! * operations: [`check`], [`repair`], [`resize`], [`snapshot`]
+//! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of qcow2 structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
 //!
@@ -16,7 +16,10 @@
 pub mod check;
 pub mod error;
 pub mod format;
+pub mod image;
 pub mod progress;
 pub mod repair;
+pub mod resize;
+pub mod snapshot;
 pub mod storage;
 pub mod tables;

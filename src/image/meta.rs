@@ -1,0 +1,177 @@
+//! The metadata of an open image, all of it under one lock.
+
+use crate::error::{Error, Result};
+use crate::format::feature::{autoclear, compatible, incompatible};
+use crate::format::header::{Header, HeaderField};
+use crate::format::snapshot::SnapshotEntry;
+use crate::format::{Geometry, HostCluster, HostOffset};
+
+use super::ClusterRun;
+use super::ordering::{Ordering, Side};
+
+/// How many runs of clusters wait to be freed before they are.
+const MAX_PENDING: usize = 4096;
+
+/// Where the flags of a bitmap lie that guest writes make stale, and their value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BitmapFlags {
+    pub(super) at: HostOffset,
+    pub(super) flags: u32,
+}
+
+/// Header, tables, and what is known about free room.
+pub(super) struct Meta {
+    pub(super) ordering: Ordering,
+    pub(super) geometry: Geometry,
+    pub(super) writable: bool,
+    /// Below this cluster nothing is free.
+    pub(super) search_start: HostCluster,
+    /// Where the next compressed data may go: behind the last, in its cluster.
+    pub(super) packed_end: Option<HostOffset>,
+    /// Clusters whose last reference from a mapping is gone; their counts are lowered together, later:
+    /// each turn from allocating to freeing costs a flush.
+    pub(super) pending: Vec<ClusterRun>,
+    /// Freed by a discard: their room goes back to the file system at the next flush.
+    pub(super) discarded: Vec<ClusterRun>,
+    pub(super) bitmaps: Vec<BitmapFlags>,
+    pub(super) snapshots: Vec<SnapshotEntry>,
+    pub(super) prepared: bool,
+    pub(super) data_prepared: bool,
+}
+
+impl Meta {
+    /// The header as it stands in the file.
+    pub(super) const fn header(&self) -> &Header {
+        self.ordering.disk.header()
+    }
+
+    /// Whether guest data lies in an external data file.
+    pub(super) const fn has_data_file(&self) -> bool {
+        self.header().has_data_file()
+    }
+
+    /// An error unless the image may be written.
+    pub(super) fn require_writable(&self) -> Result<()> {
+        if !self.writable {
+            return Err(Error::Refused("the image is open for reading only".into()));
+        }
+        self.ordering.disk.usable()
+    }
+
+    /// Before the first change of anything: clears autoclear bits that are not known here, since what
+    /// they promise may no longer hold.
+    pub(super) fn prepare_write(&mut self) -> Result<()> {
+        self.require_writable()?;
+        if self.prepared {
+            return Ok(());
+        }
+        let known = self.header().autoclear & autoclear::KNOWN;
+        if known != self.header().autoclear {
+            self.ordering.disk.patch_header(&[(HeaderField::Autoclear, known)])?;
+            self.ordering.disk.sync()?;
+        }
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// Before the first change of guest data: marks each bitmap that should record it as in use,
+    /// which is how the format says that its bits are no longer to be trusted.
+    pub(super) fn prepare_data_write(&mut self) -> Result<()> {
+        self.prepare_write()?;
+        if self.data_prepared {
+            return Ok(());
+        }
+        use super::regions::Owner;
+        use crate::format::bitmap::flag;
+        for bitmap in std::mem::take(&mut self.bitmaps) {
+            let flags = bitmap.flags | flag::IN_USE;
+            let bytes = flags.to_be_bytes();
+            self.ordering.disk.write(Owner::BitmapDirectory, bitmap.at, &bytes, "bitmap flags")?;
+        }
+        self.ordering.disk.sync()?;
+        self.data_prepared = true;
+        Ok(())
+    }
+
+    /// Before counts change: with lazy refcounts the dirty bit is on disk first.
+    pub(super) fn prepare_refcounts(&mut self) -> Result<()> {
+        self.prepare_write()?;
+        let lazy = self.header().version >= 3
+            && self.header().compatible & compatible::LAZY_REFCOUNTS != 0;
+        if lazy && !self.ordering.is_deferred() {
+            let bits = self.header().incompatible | incompatible::DIRTY;
+            self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
+            self.ordering.disk.sync()?;
+            self.ordering.defer_refcounts(true);
+        }
+        Ok(())
+    }
+
+    /// Queues clusters whose reference was just taken out of a mapping.
+    pub(super) fn free_later(&mut self, run: ClusterRun) {
+        match self.pending.last_mut() {
+            Some(last) if last.end() == run.first => last.count += run.count,
+            _ => self.pending.push(run),
+        }
+    }
+
+    /// Frees what waits, where there is much of it.
+    pub(super) fn limit_pending(&mut self) -> Result<()> {
+        if self.pending.len() < MAX_PENDING { Ok(()) } else { self.free_pending() }
+    }
+
+    /// Lowers the counts of all clusters that wait for it. Every run is tried; the first error is told.
+    pub(super) fn free_pending(&mut self) -> Result<()> {
+        let mut runs = std::mem::take(&mut self.pending);
+        runs.sort_unstable_by_key(|run| run.first);
+        let mut outcome = Ok(());
+        for run in runs {
+            outcome = outcome.and(self.lower(run, 1));
+        }
+        outcome
+    }
+
+    /// Brings all changes to stable storage. Deferred refcounts only with `all`.
+    pub(super) fn flush(&mut self, all: bool) -> Result<()> {
+        if !self.writable {
+            return Ok(());
+        }
+        let freed = self.free_pending();
+        // Guest data that was overwritten in place is not counted anywhere else.
+        self.ordering.disk.note_data();
+        self.ordering.flush(all)?;
+        freed?;
+        self.punch_discarded()
+    }
+
+    /// All counts to the disk, then the dirty bit off.
+    pub(super) fn end_deferring(&mut self) -> Result<()> {
+        self.flush(true)?;
+        if self.ordering.is_deferred() {
+            let bits = self.header().incompatible & !incompatible::DIRTY;
+            self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
+            self.ordering.disk.sync()?;
+            self.ordering.defer_refcounts(false);
+        }
+        Ok(())
+    }
+
+    fn punch_discarded(&mut self) -> Result<()> {
+        for run in std::mem::take(&mut self.discarded) {
+            for cluster in run.clusters() {
+                if self.refcount(cluster)? != 0 || self.ordering.disk.regions.is_owned(cluster) {
+                    continue;
+                }
+                let at = self.geometry.offset_of(cluster).get();
+                // Only a hint: a file system that cannot do it keeps the old bytes.
+                let _ = self.ordering.disk.file.discard(at, self.geometry.cluster_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables of a side of the image, for what is known about the whole.
+    pub(super) fn l1_entries(&self) -> &[u64] {
+        self.ordering.root(Side::Mappings).entries()
+    }
+}

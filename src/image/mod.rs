@@ -1,0 +1,214 @@
+//! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any moment.
+//!
+//! * `open`: what may be opened, and what is loaded
+//! * `meta`, `disk`: the metadata under one lock; where it is written
+//! * `ordering` over `cache` and `root`: in which order it reaches the disk
+//! * `refcounts`, `alloc`, `regions`: which clusters are in use, which are free, which hold metadata
+//! * `mapping`: guest ranges to where their bytes are
+//! * [`Image::read`], [`Image::write`], [`Image::write_zeroes`], [`Image::discard`],
+//!   [`Image::write_compressed`]: guest bytes, from several threads at once
+//! * [`backing`]: the chain of images below
+//!
+//! An image is closed with [`Image::close`], which tells every failure; dropping it instead writes
+//! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked clusters.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::format::header::Header;
+use crate::format::snapshot::SnapshotEntry;
+use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
+use crate::storage::Storage;
+
+mod alloc;
+pub mod backing;
+mod cache;
+mod claims;
+mod compress;
+mod disk;
+mod mapping;
+mod meta;
+mod open;
+mod ordering;
+mod read;
+mod refcounts;
+mod regions;
+mod root;
+mod states;
+#[cfg(test)]
+mod testing;
+mod write;
+mod zero;
+
+pub use backing::{Backing, FileOpener, Opener};
+pub use mapping::{Run, RunKind};
+pub use open::{BackingPolicy, OpenOptions, Opened};
+
+use claims::Claims;
+use meta::Meta;
+
+/// Neighbouring clusters of the image file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClusterRun {
+    pub(crate) first: HostCluster,
+    pub(crate) count: ClusterCount,
+}
+
+impl ClusterRun {
+    /// `count` clusters from `first` on.
+    pub(crate) const fn new(first: HostCluster, count: ClusterCount) -> Self {
+        Self { first, count }
+    }
+
+    /// One cluster.
+    pub(crate) const fn one(cluster: HostCluster) -> Self {
+        Self::new(cluster, ClusterCount::new(1))
+    }
+
+    /// The clusters that a range of bytes touches.
+    pub(crate) const fn of(geometry: &Geometry, at: HostOffset, bytes: u64) -> Self {
+        let (first, count) = geometry.span(at, bytes);
+        Self { first, count }
+    }
+
+    /// The cluster behind the last.
+    pub(crate) fn end(self) -> HostCluster {
+        self.first + self.count
+    }
+
+    /// Whether there is no cluster.
+    pub(crate) const fn is_empty(self) -> bool {
+        self.count.get() == 0
+    }
+}
+
+/// Damage that an operation met: what is wrong at which host offset. Found as the source of the
+/// [`Error::Io`] that the operation returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Host offset of what is damaged, in bytes.
+    pub offset: HostOffset,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Damage {
+    /// The damage that an error tells of, if it is about damage.
+    pub fn of(error: &Error) -> Option<&Self> {
+        match error {
+            Error::Io { source, .. } => source.get_ref()?.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// An error about damage at a host offset.
+fn damaged(offset: HostOffset, reason: impl Into<String>) -> Error {
+    let damage = Damage { offset, reason: reason.into() };
+    let source = io::Error::new(io::ErrorKind::InvalidData, damage);
+    Error::io("use the image's metadata", offset.get(), source)
+}
+
+/// An open image. All methods that take `&self` may be called from several threads at once; bytes that
+/// overlapping calls write are those of one or the other.
+pub struct Image {
+    file: Arc<dyn Storage>,
+    data_file: Option<Arc<dyn Storage>>,
+    geometry: Geometry,
+    backing: Option<Backing>,
+    has_bitmaps: bool,
+    meta: Mutex<Meta>,
+    claims: Claims,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image").field("geometry", &self.geometry).finish_non_exhaustive()
+    }
+}
+
+impl Image {
+    /// Cluster size, refcount width, L2 entry size and virtual size.
+    pub const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The disk's size in bytes.
+    pub const fn virtual_size(&self) -> u64 {
+        self.geometry.virtual_size()
+    }
+
+    /// The header as it stands in the file.
+    pub fn header(&self) -> Result<Header> {
+        Ok(self.meta()?.header().clone())
+    }
+
+    /// The snapshots in table order.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotEntry>> {
+        Ok(self.meta()?.snapshots.clone())
+    }
+
+    /// What unallocated clusters are read from, if there is anything.
+    pub const fn backing(&self) -> Option<&Backing> {
+        self.backing.as_ref()
+    }
+
+    /// Brings everything written so far to stable storage.
+    pub fn flush(&self) -> Result<()> {
+        self.meta()?.flush(false)
+    }
+
+    /// Brings everything to stable storage and ends the use of the image. Any failure on the way, also one
+    /// of a flush, is an error: the image then holds what a crash would have left.
+    pub fn close(self) -> Result<()> {
+        let mut meta = self.meta.into_inner().map_err(|_| panicked())?;
+        meta.end_deferring()
+    }
+
+    /// Whether the image has persistent bitmaps.
+    pub const fn has_bitmaps(&self) -> bool {
+        self.has_bitmaps
+    }
+
+    fn meta(&self) -> Result<MutexGuard<'_, Meta>> {
+        self.meta.lock().map_err(|_| panicked())
+    }
+
+    /// Where guest data lies: the image file or the external data file.
+    fn data(&self) -> &dyn Storage {
+        self.data_file.as_deref().unwrap_or(self.file.as_ref())
+    }
+
+    /// The guest clusters that a range of bytes touches.
+    fn guest_clusters(&self, at: GuestOffset, bytes: u64) -> Range<GuestCluster> {
+        let last = GuestOffset::new(at.get() + bytes.saturating_sub(1));
+        let end = self.geometry.guest_cluster_floor(last) + ClusterCount::new(1);
+        self.geometry.guest_cluster_floor(at)..end
+    }
+
+    /// An error unless the range lies on the disk.
+    fn require_on_disk(&self, at: GuestOffset, bytes: u64) -> Result<()> {
+        match at.get().checked_add(bytes) {
+            Some(end) if end <= self.virtual_size() => Ok(()),
+            _ => Err(Error::Refused(format!(
+                "{bytes} bytes at guest offset {at} lie past the disk's end at {}",
+                self.virtual_size()
+            ))),
+        }
+    }
+}
+
+fn panicked() -> Error {
+    Error::Refused("an earlier operation on the image broke off".into())
+}

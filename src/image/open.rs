@@ -1,0 +1,403 @@
+//! Opening an image: which features are served, what is loaded, and what is refused.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::format::bitmap::flag;
+use crate::format::crypto::CryptMethod;
+use crate::format::extension;
+use crate::format::feature::{autoclear, incompatible};
+use crate::format::header::HeaderField;
+use crate::format::l1::{L1Entry, MAX_L1_BYTES};
+use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
+use crate::format::snapshot::MAX_SNAPSHOTS;
+use crate::format::{HostCluster, HostOffset};
+use crate::storage::{Capacity, ReadAt, Storage};
+use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
+
+use super::backing::{self, Chain, Opener};
+use super::claims::Claims;
+use super::disk::Disk;
+use super::meta::{BitmapFlags, Meta};
+use super::ordering::Ordering;
+use super::regions::{Owner, Regions};
+use super::root::RootTable;
+use super::{ClusterRun, Image};
+
+/// Memory for L2 tables in bytes.
+const L2_CACHE_BYTES: usize = 16 << 20;
+/// Memory for refcount blocks in bytes.
+const REFBLOCK_CACHE_BYTES: usize = 4 << 20;
+/// The header cluster, which is never free.
+const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
+
+/// What to do about the backing file that an image names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum BackingPolicy {
+    /// Open it in the format that the image gives; without one, opening fails.
+    #[default]
+    AsNamed,
+    /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
+    AsNamedOr(String),
+    /// Do not open it: for work on metadata alone. Reading a guest byte that lies in it fails.
+    Leave,
+    /// Open this file in this format instead.
+    Instead(PathBuf, String),
+}
+
+/// How to open an image.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// The image's own path: relative names in it are resolved against its folder.
+    pub path: Option<PathBuf>,
+    /// What to do about the backing file.
+    pub backing: BackingPolicy,
+    /// Read this snapshot (its position in the snapshot table) instead of the active state. For reading only.
+    pub snapshot: Option<usize>,
+    /// Use this external data file, not the one that the image names.
+    pub data_file: Option<PathBuf>,
+    /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
+    pub l2_cache_bytes: usize,
+    /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
+    pub refblock_cache_bytes: usize,
+}
+
+/// What opening for writing led to.
+#[derive(Debug)]
+pub enum Opened {
+    /// The image, ready to be written.
+    Ready(Box<Image>),
+    /// The dirty bit is set: refcounts may be stale, so the image must be repaired before it is written.
+    NeedsRepair,
+}
+
+impl Image {
+    /// Opens an image for reading. Nothing is written, not even a dirty or autoclear bit.
+    pub fn open_read(
+        file: Arc<dyn ReadAt>,
+        options: &OpenOptions,
+        opener: &dyn Opener,
+    ) -> Result<Self> {
+        Self::open_in_chain(file, options, &mut Chain::new(opener, options.path.as_deref()))
+    }
+
+    pub(super) fn open_in_chain(
+        file: Arc<dyn ReadAt>,
+        options: &OpenOptions,
+        chain: &mut Chain<'_>,
+    ) -> Result<Self> {
+        let area = HeaderArea::load(file.as_ref())?;
+        let loader = Loader { file: Arc::new(ReadOnly(file)), area, writable: false };
+        loader.load(options, chain)
+    }
+
+    /// Opens an image for reading and writing. One that is marked corrupt, or whose structures are out of
+    /// range, is refused; nothing is written before the first change.
+    pub fn open_write(
+        file: Arc<dyn Storage>,
+        options: &OpenOptions,
+        opener: &dyn Opener,
+    ) -> Result<Opened> {
+        let area = HeaderArea::load(file.as_ref())?;
+        if options.snapshot.is_some() {
+            return Err(Error::Refused("a snapshot cannot be opened for writing".into()));
+        }
+        if area.header.has_incompatible(incompatible::CORRUPT) {
+            let why = "the image is marked corrupt and is not written before it is repaired";
+            return Err(Error::Refused(why.into()));
+        }
+        if area.header.has_incompatible(incompatible::DIRTY) {
+            return Ok(Opened::NeedsRepair);
+        }
+        let loader = Loader { file, area, writable: true };
+        let mut chain = Chain::new(opener, options.path.as_deref());
+        Ok(Opened::Ready(Box::new(loader.load(options, &mut chain)?)))
+    }
+}
+
+struct Loader {
+    file: Arc<dyn Storage>,
+    area: HeaderArea,
+    writable: bool,
+}
+
+impl Loader {
+    fn load(mut self, options: &OpenOptions, chain: &mut Chain<'_>) -> Result<Image> {
+        self.check_header()?;
+        let snapshots = self.load_snapshots()?;
+        let mut l1_place = (self.area.header.l1_table, self.area.header.l1_entries);
+        if let Some(index) = options.snapshot {
+            let missing = || Error::Refused(format!("there is no snapshot at position {index}"));
+            let snapshot = snapshots.entries.get(index).ok_or_else(missing)?;
+            l1_place = (snapshot.header.l1_table, snapshot.header.l1_entries);
+            let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
+            self.area.geometry = self.area.geometry.with_virtual_size(size);
+        }
+        let geometry = self.area.geometry;
+        let l1 = self.load_l1(l1_place.0, l1_place.1)?;
+        let reftable = self.load_reftable()?;
+        let data_file = self.open_data_file(options, chain)?;
+        let backing = backing::open(&self.area, options, chain)?;
+        let mut disk =
+            Disk::new(self.file.clone(), &self.head()?, self.area.header.clone(), geometry);
+        disk.data_file = data_file.clone();
+        if self.writable {
+            disk.regions = self.regions(&l1, &reftable, &snapshots)?;
+        }
+        let or_default = |given, default| if given == 0 { default } else { given };
+        let budgets = (
+            or_default(options.l2_cache_bytes, L2_CACHE_BYTES),
+            or_default(options.refblock_cache_bytes, REFBLOCK_CACHE_BYTES),
+        );
+        let meta = Meta {
+            ordering: Ordering::new(disk, l1, reftable, budgets),
+            geometry,
+            writable: self.writable,
+            search_start: HEADER_CLUSTER.next(),
+            packed_end: None,
+            pending: Vec::new(),
+            discarded: Vec::new(),
+            bitmaps: self.recording_bitmaps()?,
+            snapshots: snapshots.entries,
+            prepared: false,
+            data_prepared: false,
+        };
+        let claims = Claims::default();
+        let has_bitmaps = self.area.extension(extension::BITMAPS).is_some();
+        let meta = Mutex::new(meta);
+        Ok(Image { file: self.file, data_file, geometry, backing, has_bitmaps, meta, claims })
+    }
+
+    fn head(&self) -> Result<Vec<u8>> {
+        let mut head = vec![0; 512];
+        self.file
+            .read_padded_at(0, &mut head)
+            .map_err(|source| Error::io("read the header", 0, source))?;
+        Ok(head)
+    }
+
+    fn check_header(&self) -> Result<()> {
+        let header = &self.area.header;
+        if header.compression_type > 1 {
+            let kind = header.compression_type;
+            return Err(Error::Unsupported(format!("compression type {kind} is not supported")));
+        }
+        if let CryptMethod::Unknown(method) = header.crypt_method {
+            return Err(Error::Unsupported(format!("encryption method {method} is not known")));
+        }
+        if header.version >= 3 && header.header_length < 104 {
+            let message = format!("a header of {} bytes is too short", header.header_length);
+            return Err(field_error(HeaderField::HeaderLength, message));
+        }
+        if let Some(defect) = self.area.extension_defect {
+            let message = format!("the header extensions break off: {defect:?}");
+            return Err(field_error(HeaderField::HeaderLength, message));
+        }
+        if self.writable && header.snapshot_count > MAX_SNAPSHOTS {
+            let message = format!("{} snapshots are too many", header.snapshot_count);
+            return Err(field_error(HeaderField::SnapshotCount, message));
+        }
+        Ok(())
+    }
+
+    fn load_l1(&self, at: HostOffset, entries: u32) -> Result<RootTable> {
+        let geometry = &self.area.geometry;
+        let wrong = |message: String| Err(field_error(HeaderField::L1Offset, message));
+        if u64::from(entries) * 8 > MAX_L1_BYTES {
+            return wrong(format!("an L1 table of {entries} entries is over the limit of 32 MiB"));
+        }
+        if !geometry.is_aligned(at) {
+            return wrong(format!(
+                "the L1 table at {at:#x} does not begin at a cluster",
+                at = at.get()
+            ));
+        }
+        if u64::from(entries) < geometry.l1_entries_for(geometry.virtual_size()) {
+            return wrong(format!("an L1 table of {entries} entries is too short for the disk"));
+        }
+        let table = load_entries(self.file.as_ref(), at, u64::from(entries));
+        let table = table.map_err(|e| Error::io("read the L1 table", at.get(), e))?;
+        Ok(RootTable::new(at, table))
+    }
+
+    /// The refcount table; a reader needs none.
+    fn load_reftable(&self) -> Result<RootTable> {
+        let header = &self.area.header;
+        let at = header.reftable;
+        if !self.writable {
+            return Ok(RootTable::new(at, Vec::new()));
+        }
+        let bytes = u64::from(header.reftable_clusters) << header.cluster_bits;
+        if bytes == 0 || bytes > MAX_REFTABLE_BYTES {
+            let message = format!("a refcount table of {bytes} bytes is out of range");
+            return Err(field_error(HeaderField::ReftableClusters, message));
+        }
+        if at.get() == 0 || !self.area.geometry.is_aligned(at) {
+            let message = format!("the refcount table cannot lie at {:#x}", at.get());
+            return Err(field_error(HeaderField::ReftableOffset, message));
+        }
+        let table = load_entries(self.file.as_ref(), at, bytes / 8);
+        let table = table.map_err(|e| Error::io("read the refcount table", at.get(), e))?;
+        Ok(RootTable::new(at, table))
+    }
+
+    fn load_snapshots(&self) -> Result<SnapshotTable> {
+        let header = &self.area.header;
+        if header.snapshot_count == 0 {
+            return Ok(SnapshotTable::default());
+        }
+        let table =
+            SnapshotTable::load(self.file.as_ref(), header.snapshot_table, header.snapshot_count);
+        match &table.problem {
+            Some(problem) if self.writable => {
+                let message = format!("the snapshot table cannot be read: {problem:?}");
+                Err(field_error(HeaderField::SnapshotTableOffset, message))
+            }
+            _ => Ok(table),
+        }
+    }
+
+    fn open_data_file(
+        &self,
+        options: &OpenOptions,
+        chain: &Chain<'_>,
+    ) -> Result<Option<Arc<dyn Storage>>> {
+        if !self.area.header.has_data_file() {
+            return match &options.data_file {
+                Some(_) => Err(Error::Refused("the image has no external data file".into())),
+                None => Ok(None),
+            };
+        }
+        let path = match &options.data_file {
+            Some(path) => path.clone(),
+            None => {
+                let missing = || Error::Refused("the external data file has no name".into());
+                let name = self.area.extension(extension::DATA_FILE).ok_or_else(missing)?;
+                backing::resolve(options.path.as_deref(), name)?
+            }
+        };
+        Ok(Some(if self.writable {
+            chain.opener().open_write(&path)?
+        } else {
+            Arc::new(ReadOnly(chain.opener().open_read(&path)?))
+        }))
+    }
+
+    /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are used.
+    fn regions(
+        &self,
+        l1: &RootTable,
+        reftable: &RootTable,
+        snapshots: &SnapshotTable,
+    ) -> Result<Regions> {
+        let (geometry, header) = (&self.area.geometry, &self.area.header);
+        let mut regions = Regions::default();
+        let mut add = |owner, at: HostOffset, bytes| {
+            if at.get() != 0 || owner == Owner::Header {
+                regions.add(ClusterRun::of(geometry, at, bytes), owner);
+            }
+        };
+        add(Owner::Header, HostOffset::new(0), geometry.cluster_bytes());
+        add(Owner::L1, l1.offset(), l1.entries().len() as u64 * 8);
+        for &entry in l1.entries() {
+            add(Owner::L2, L1Entry(entry).offset(), geometry.cluster_bytes());
+        }
+        add(Owner::Reftable, reftable.offset(), reftable.entries().len() as u64 * 8);
+        for &entry in reftable.entries() {
+            add(Owner::Refblock, ReftableEntry(entry).offset(), geometry.cluster_bytes());
+        }
+        add(Owner::SnapshotTable, header.snapshot_table, snapshots.bytes);
+        for snapshot in &snapshots.entries {
+            let bytes = u64::from(snapshot.header.l1_entries) * 8;
+            if bytes > MAX_L1_BYTES || !geometry.is_aligned(snapshot.header.l1_table) {
+                let message = "a snapshot's L1 table is out of range".to_owned();
+                return Err(field_error(HeaderField::SnapshotTableOffset, message));
+            }
+            add(Owner::SnapshotL1, snapshot.header.l1_table, bytes);
+        }
+        if let Some(bitmaps) = self.area.bitmaps() {
+            let bytes = bitmaps.directory_bytes.min(crate::format::bitmap::MAX_DIRECTORY_BYTES);
+            add(Owner::BitmapDirectory, bitmaps.directory, bytes);
+        }
+        if let Some(crypto) = self.area.crypto_header() {
+            let file_bytes = self.file.len().map_err(|e| Error::io("get the length", 0, e))?;
+            add(Owner::Crypto, crypto.offset, crypto.length.min(file_bytes));
+        }
+        Ok(regions)
+    }
+
+    /// The bitmaps that record guest writes and are not yet marked as in use.
+    fn recording_bitmaps(&self) -> Result<Vec<BitmapFlags>> {
+        let consistent = self.area.header.autoclear & autoclear::BITMAPS != 0;
+        let Some(extension) = self.area.bitmaps().filter(|_| self.writable && consistent) else {
+            return Ok(Vec::new());
+        };
+        let at = extension.directory;
+        let directory = BitmapDirectory::load(self.file.as_ref(), &extension);
+        let directory =
+            directory.map_err(|e| Error::io("read the bitmap directory", at.get(), e))?;
+        let mut entry_at = at;
+        let mut recording = Vec::new();
+        for entry in &directory.entries {
+            if entry.flags & flag::AUTO != 0 && entry.flags & flag::IN_USE == 0 {
+                recording.push(BitmapFlags { at: entry_at.saturating_add(12), flags: entry.flags });
+            }
+            let bytes = 24 + entry.extra.len() + entry.name.len();
+            entry_at = entry_at.saturating_add(bytes.next_multiple_of(8) as u64);
+        }
+        Ok(recording)
+    }
+}
+
+fn field_error(field: HeaderField, message: String) -> Error {
+    Error::Header { offset: field.place().0, message }
+}
+
+/// A storage that cannot be written.
+#[derive(Debug)]
+struct ReadOnly<R>(R);
+
+impl ReadOnly<Arc<dyn ReadAt>> {
+    fn refuse() -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, buf)
+    }
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        self.0.next_data(offset)
+    }
+    fn will_need(&self, range: Range<u64>) {
+        self.0.will_need(range);
+    }
+}
+
+impl Storage for ReadOnly<Arc<dyn ReadAt>> {
+    fn capacity(&self) -> Capacity {
+        Capacity::Fixed(0)
+    }
+    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
+        Self::refuse()
+    }
+    fn set_len(&self, _len: u64) -> io::Result<()> {
+        Self::refuse()
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn discard(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Self::refuse()
+    }
+    fn write_zeroes(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Self::refuse()
+    }
+}

@@ -1,0 +1,80 @@
+//! Internal snapshots: taken, deleted, gone back to.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::format::HostOffset;
+use crate::format::crypto::CryptMethod;
+use crate::format::snapshot::{SnapshotEntry, SnapshotHeader};
+use crate::image::Image;
+
+/// Most bytes of a name or an id, as the format has 16 bits for their length.
+const MAX_NAME_BYTES: usize = u16::MAX as usize;
+
+/// Takes a snapshot of the active state called `name`, dated `now` after 1970, and returns its id. Ids count up from the
+/// greatest one that is a number.
+pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Error::Refused(format!("a name of {} bytes is too long", name.len())));
+    }
+    refuse_data_file(image)?;
+    let snapshots = image.snapshots()?;
+    let greatest = snapshots.iter().filter_map(|entry| entry.id_text().parse::<u64>().ok()).max();
+    let id = greatest.unwrap_or(0).saturating_add(1).to_string();
+    let extra = [0, image.virtual_size(), u64::MAX];
+    let header = SnapshotHeader {
+        l1_table: HostOffset::new(0),
+        l1_entries: 0,
+        id_len: 0,
+        name_len: 0,
+        date_sec: u32::try_from(now.as_secs()).unwrap_or(u32::MAX),
+        date_nsec: now.subsec_nanos(),
+        vm_clock_nsec: 0,
+        vm_state_bytes: 0,
+        extra_len: 0,
+    };
+    image.take_snapshot(SnapshotEntry {
+        header,
+        extra: crate::format::encode_entries(&extra),
+        id: id.clone().into_bytes(),
+        name: name.as_bytes().to_vec(),
+    })?;
+    Ok(id)
+}
+
+/// Makes the state of a snapshot the active one: its data, and its disk size.
+pub fn apply(image: &mut Image, id_or_name: &str) -> Result<()> {
+    refuse_data_file(image)?;
+    let index = find(image, id_or_name)?;
+    let size = image.snapshots()?[index].disk_bytes().unwrap_or(image.virtual_size());
+    if size != image.virtual_size() && image.header()?.crypt_method != CryptMethod::None {
+        let why = "the snapshot of an encrypted image has another disk size";
+        return Err(Error::Unsupported(why.into()));
+    }
+    image.apply_snapshot(index, size)
+}
+
+/// Deletes a snapshot.
+pub fn delete(image: &mut Image, id_or_name: &str) -> Result<()> {
+    refuse_data_file(image)?;
+    let index = find(image, id_or_name)?;
+    image.delete_snapshot(index)
+}
+
+/// The position of the snapshot with this id, or else of the first with this name.
+pub fn find(image: &Image, id_or_name: &str) -> Result<usize> {
+    let snapshots = image.snapshots()?;
+    let wanted = id_or_name.as_bytes();
+    let by_id = snapshots.iter().position(|entry| entry.id == wanted);
+    by_id.or_else(|| snapshots.iter().position(|entry| entry.name == wanted)).ok_or_else(|| {
+        Error::Refused(format!("there is no snapshot '{}'", id_or_name.escape_debug()))
+    })
+}
+
+fn refuse_data_file(image: &Image) -> Result<()> {
+    if image.header()?.has_data_file() {
+        let why = "snapshots do not go with an external data file: it holds one state only";
+        return Err(Error::Unsupported(why.into()));
+    }
+    Ok(())
+}
