@@ -26,6 +26,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
@@ -48,12 +49,33 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'qcheck;create' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The new image''s format, qcow2 or raw')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The new image''s format, qcow2 or raw')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the format, as name=value,...; "help" lists them')
+            [CompletionResult]::new('--options', '--options', [CompletionResultType]::ParameterName, 'Options of the format, as name=value,...; "help" lists them')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'The file that has what the new image does not have')
+            [CompletionResult]::new('--backing', '--backing', [CompletionResultType]::ParameterName, 'The file that has what the new image does not have')
+            [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the backing file')
+            [CompletionResult]::new('--backing-format', '--backing-format', [CompletionResultType]::ParameterName, 'The format of the backing file')
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Do not open the backing file')
+            [CompletionResult]::new('--backing-unsafe', '--backing-unsafe', [CompletionResultType]::ParameterName, 'Do not open the backing file')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Do not tell what is created')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Do not tell what is created')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
         'qcheck;help' {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
         'qcheck;help;check' {
+            break
+        }
+        'qcheck;help;create' {
             break
         }
         'qcheck;help;help' {

@@ -23,6 +23,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
             cand check 'Check a qcow2 image, and repair it with -r'
+            cand create 'Make a new image, qcow2 or raw'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;check'= {
@@ -43,11 +44,30 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'qcheck;create'= {
+            cand -f 'The new image''s format, qcow2 or raw'
+            cand --format 'The new image''s format, qcow2 or raw'
+            cand -o 'Options of the format, as name=value,...; "help" lists them'
+            cand --options 'Options of the format, as name=value,...; "help" lists them'
+            cand -b 'The file that has what the new image does not have'
+            cand --backing 'The file that has what the new image does not have'
+            cand -F 'The format of the backing file'
+            cand --backing-format 'The format of the backing file'
+            cand -u 'Do not open the backing file'
+            cand --backing-unsafe 'Do not open the backing file'
+            cand -q 'Do not tell what is created'
+            cand --quiet 'Do not tell what is created'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
         &'qcheck;help'= {
             cand check 'Check a qcow2 image, and repair it with -r'
+            cand create 'Make a new image, qcow2 or raw'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;help;check'= {
+        }
+        &'qcheck;help;create'= {
         }
         &'qcheck;help;help'= {
         }

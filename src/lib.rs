@@ -2,7 +2,7 @@
 //!
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
-//! * operations: [`check`], [`repair`]
+//! * operations: [`create`], [`check`], [`repair`]
 //! * [`tables`]: tolerant reading of qcow2 structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 pub mod check;
+pub mod create;
 pub mod error;
 pub mod format;
 pub mod progress;
