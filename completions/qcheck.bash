@@ -25,6 +25,9 @@ _qcheck() {
             qcheck,help)
                 cmd="qcheck__subcmd__help"
                 ;;
+            qcheck,info)
+                cmd="qcheck__subcmd__info"
+                ;;
             qcheck__subcmd__help,check)
                 cmd="qcheck__subcmd__help__subcmd__check"
                 ;;
@@ -34,6 +37,9 @@ _qcheck() {
             qcheck__subcmd__help,help)
                 cmd="qcheck__subcmd__help__subcmd__help"
                 ;;
+            qcheck__subcmd__help,info)
+                cmd="qcheck__subcmd__help__subcmd__info"
+                ;;
             *)
                 ;;
         esac
@@ -41,7 +47,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --help --version check create help"
+            opts="-h -V --help --version check create info help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -147,7 +153,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="check create help"
+            opts="check create info help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,6 +201,46 @@ _qcheck() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__info)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__info)
+            opts="-f -b -U -h --format --output --backing-chain --force-share --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

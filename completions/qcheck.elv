@@ -24,6 +24,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --version 'Print version'
             cand check 'Check a qcow2 image, and repair it with -r'
             cand create 'Make a new image, qcow2 or raw'
+            cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;check'= {
@@ -60,14 +61,28 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help'
             cand --help 'Print help'
         }
+        &'qcheck;info'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --output 'How to print the result'
+            cand -b 'Tell of the backing file too, and of its backing file, and so on'
+            cand --backing-chain 'Tell of the backing file too, and of its backing file, and so on'
+            cand -U 'Read the image even if another program has it open for writing'
+            cand --force-share 'Read the image even if another program has it open for writing'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;help'= {
             cand check 'Check a qcow2 image, and repair it with -r'
             cand create 'Make a new image, qcow2 or raw'
+            cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;help;check'= {
         }
         &'qcheck;help;create'= {
+        }
+        &'qcheck;help;info'= {
         }
         &'qcheck;help;help'= {
         }

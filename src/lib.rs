@@ -2,7 +2,7 @@
 //!
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
-//! * operations: [`create`], [`check`], [`repair`]
+//! * operations: [`create`], [`info`], [`check`], [`repair`]
 //! * [`tables`]: tolerant reading of qcow2 structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
@@ -17,6 +17,7 @@ pub mod check;
 pub mod create;
 pub mod error;
 pub mod format;
+pub mod info;
 pub mod progress;
 pub mod repair;
 pub mod storage;

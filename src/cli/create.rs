@@ -156,7 +156,7 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
     Ok(Some(bytes))
 }
 
-/// Where an image looks for a file that it names: relative to its own folder.
+/// Where an image looks for its backing file: relative to its own folder.
 fn beside(image: &Path, name: &str) -> PathBuf {
     image.parent().unwrap_or(Path::new("")).join(name)
 }
@@ -243,7 +243,8 @@ fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> 
     let options = create_options(given)?;
     let new = NewImage::new(&options)?;
     let target = Target::open(path, given)?;
-    let data_path = options.data_file.as_ref().map(|d| beside(path, as_str(&d.name)));
+    // Unlike a backing file's, QEMU takes this name as it stands, from the current folder.
+    let data_path = options.data_file.as_ref().map(|d| PathBuf::from(OsStr::from_bytes(&d.name)));
     if data_path.as_deref().is_some_and(|data| same_file(path, data)) {
         target.give_up();
         bail!("the data file is the new image itself");
@@ -259,10 +260,6 @@ fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> 
     let storage = data.as_ref().map(|data| &data.storage as &dyn Storage);
     let written = new.write(&target.storage, storage, &meter);
     finish(written, [Some(target), data])
-}
-
-fn as_str(name: &[u8]) -> &str {
-    OsStr::from_bytes(name).to_str().unwrap_or_default()
 }
 
 fn make_raw(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {

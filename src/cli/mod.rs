@@ -5,6 +5,9 @@ mod create;
 mod exit;
 #[cfg(test)]
 mod generated;
+mod info;
+mod info_json;
+mod info_text;
 mod json;
 mod listing;
 mod open;
@@ -36,6 +39,7 @@ pub struct Cli {
 enum Command {
     Check(check::Args),
     Create(create::Args),
+    Info(info::Args),
 }
 
 /// The whole program.
@@ -64,6 +68,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
         Command::Create(args) => create::run(args, ui),
+        Command::Info(args) => info::run(args, ui),
     };
     result.unwrap_or_else(|error| {
         // Nowhere is left to tell of a standard error that fails.

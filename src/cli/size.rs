@@ -86,9 +86,58 @@ fn shift(suffix: char) -> Result<u32, SizeError> {
     }
 }
 
+/// A size with three significant digits and a unit, as qemu-img prints it.
+#[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
+pub fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut unit = 0;
+    // 1,000 of a unit are told in the next one: at most three digits before the point.
+    while unit + 1 < UNITS.len() && u128::from(bytes) >= 1000u128 << (10 * unit) {
+        unit += 1;
+    }
+    let value = bytes as f64 / (1u64 << (10 * unit)) as f64;
+    format!("{} {}B", three_digits(value), UNITS[unit])
+}
+
+/// C's `%.3g` for numbers from 0 up to 1,000.
+fn three_digits(value: f64) -> String {
+    let decimals = match value {
+        v if v >= 999.5 => return "1e+03".into(),
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        v if v >= 0.9995 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_as_in_qemu_img() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (512, "512 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (1_023_488, "1e+03 KiB"),
+            (1_024_000, "0.977 MiB"),
+            (1_048_064, "1 MiB"),
+            (10_738_467_328, "10 GiB"),
+            (999_999_488, "954 MiB"),
+            (1_376_256, "1.31 MiB"),
+            (1 << 40, "1 TiB"),
+            (1 << 62, "4 EiB"),
+        ] {
+            assert_eq!(human_size(bytes), text);
+        }
+    }
 
     #[test]
     fn suffixes_are_powers_of_1024_in_either_case() {

@@ -13,6 +13,8 @@ use crate::storage::{Capacity, Storage};
 
 /// Bytes that are written at once.
 const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes that a disk writes whole or not at all.
+const ATOMIC_BYTES: usize = 512;
 
 /// Writes everything but the header, flushes, and then the header.
 pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
@@ -33,8 +35,11 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
         let bytes = geometry.bytes_of(layout.data.count);
         fill(storage, geometry.offset_of(layout.data.first), bytes, new.preallocation, progress)?;
     }
+    // A sector is written whole or not at all, so the header cannot be there without its names.
+    let (first_sector, rest) = new.header.split_at(new.header.len().min(ATOMIC_BYTES));
+    put(storage, HostOffset::new(ATOMIC_BYTES as u64), rest, "the header's extensions")?;
     sync(storage)?;
-    storage.write_at(0, &new.header).map_err(|e| Error::io("write the header", 0, e))?;
+    put(storage, HostOffset::new(0), first_sector, "the header")?;
     sync(storage)
 }
 
@@ -73,6 +78,9 @@ fn sync(storage: &dyn Storage) -> Result<()> {
 }
 
 fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
     storage.write_at(at.get(), bytes).map_err(|e| Error::io(format!("write {what}"), at.get(), e))
 }
 

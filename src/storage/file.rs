@@ -58,6 +58,12 @@ impl FileStorage {
         Self::open(path, OpenOptions::new().read(true).write(true).create_new(true))
     }
 
+    /// Bytes that the file takes on its file system; 0 for a device.
+    pub fn disk_usage(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(self.file.metadata()?.blocks().saturating_mul(512))
+    }
+
     /// Turns copy-on-write of the file system off for this file, where it has that (btrfs). Only
     /// an empty file takes it; where it is not possible, nothing happens.
     pub fn disable_copy_on_write(&self) {
