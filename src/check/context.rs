@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::collector::Collector;
 use super::finding::{Finding, Kind, Place, RegionKind};
+use super::parallel;
 use super::refcount_map::RefcountMap;
 use super::regions::{Region, RegionMap};
 use super::report::Allocation;
+use super::{Assume, CheckOptions};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
@@ -20,6 +22,8 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// Threads that read and count.
     pub threads: usize,
+    /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
+    pub zeroes_mended: bool,
     /// The header and its extensions.
     pub area: HeaderArea,
     /// The sizes that follow from the header.
@@ -44,14 +48,14 @@ impl<'a> Context<'a> {
         source: &'a dyn ReadAt,
         area: HeaderArea,
         file_bytes: u64,
-        threads: usize,
-        keep: usize,
+        options: &CheckOptions,
         progress: &'a dyn Progress,
     ) -> Self {
         Self {
             source,
             progress,
-            threads,
+            threads: parallel::threads(options.threads),
+            zeroes_mended: options.assume == Assume::AllMended,
             geometry: area.geometry,
             area,
             file_bytes: file_bytes.next_multiple_of(512),
@@ -59,7 +63,7 @@ impl<'a> Context<'a> {
             regions: RegionMap::default(),
             snapshots: SnapshotTable::default(),
             allocation: Allocation::default(),
-            found: Collector::new(keep),
+            found: Collector::new(options.keep),
         }
     }
 
@@ -87,7 +91,13 @@ impl<'a> Context<'a> {
             self.find(Kind::BeyondEnd { offset, bytes }, place);
         }
         self.map.add(extent.first, extent.count, 1);
-        self.regions.add(Region { first: extent.first, count: extent.count, kind, pointers: 1 });
+        self.add_region(kind, extent, extent.beyond);
+    }
+
+    /// Remembers whose clusters these are; `told`: whether the pointer is told to be wrong already.
+    pub fn add_region(&mut self, kind: RegionKind, extent: Extent, told: bool) {
+        let Extent { first, count, .. } = extent;
+        self.regions.add(Region { first, count, kind, pointers: 1, told });
     }
 }
 

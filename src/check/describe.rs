@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use super::finding::{Finding, Kind, Place, RegionKind, Source};
+use crate::format::HostOffset;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS};
-use crate::format::{HostCluster, HostOffset};
 
 /// Whether a finding is only told or is being mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,9 @@ impl Finding {
                 let cluster = first.get() + number;
                 format!("{word} cluster {cluster} refcount={stored} reference={referenced}")
             }
-            (Kind::Overflow { .. }, Place::Clusters(first, _)) => {
-                overflow(HostCluster::new(first.get() + number))
+            (Kind::Overflow { cluster_bytes, .. }, Place::Clusters(first, _)) => {
+                let offset = (first.get() + number) * cluster_bytes;
+                format!("ERROR: overflow cluster offset=0x{offset:x}")
             }
             (kind, place) => self
                 .mapping_line(word)
@@ -168,13 +169,6 @@ fn snapshot_line(kind: &Kind, place: Place, verb: Verb) -> Option<String> {
     })
 }
 
-fn overflow(cluster: HostCluster) -> String {
-    format!(
-        "ERROR: cluster {cluster} has more references than its refcount width can count; copy the \
-         image with convert, or widen its refcounts"
-    )
-}
-
 /// What only qcheck tells.
 fn own_words(kind: &Kind) -> String {
     let mut text = String::new();
@@ -200,7 +194,7 @@ fn own_words(kind: &Kind) -> String {
         Kind::L2ZeroReserved(entry) => {
             write!(text, "extended entry with the reserved zero flag set: {entry:x}")
         }
-        Kind::CompressedOverlap(offset) => {
+        Kind::CompressedOverlap { offset, .. } => {
             write!(text, "compressed data at {} overlaps other compressed data", at(offset))
         }
         Kind::DataFileOffset(offset) => {
@@ -273,7 +267,7 @@ pub fn place_text(place: Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::ClusterCount;
+    use crate::format::{ClusterCount, HostCluster};
 
     #[test]
     fn a_run_of_leaks_is_a_line_for_each_cluster() {

@@ -148,7 +148,12 @@ pub enum Kind {
     /// A compressed cluster with a subcluster bitmap.
     CompressedWithBitmap(u64),
     /// Two compressed extents overlap.
-    CompressedOverlap(HostOffset),
+    CompressedOverlap {
+        /// Where the second one begins.
+        offset: HostOffset,
+        /// Whether the refcount comparison tells of the same clusters.
+        counted: bool,
+    },
     /// Subclusters both allocated and zero.
     SubclusterConflict(HostOffset),
     /// Allocated subclusters without a cluster.
@@ -170,6 +175,8 @@ pub enum Kind {
     Overflow {
         /// References over the greatest count.
         excess: u64,
+        /// Bytes of a cluster.
+        cluster_bytes: u64,
     },
     /// Reserved bits in a refcount table entry.
     ReftableReserved,
@@ -273,9 +280,9 @@ impl Finding {
             Kind::Count { stored, referenced } if stored > referenced => Severity::Leak,
             Kind::Unreadable { .. } => Severity::CheckError,
             Kind::Dirty | Kind::MarkedCorrupt | Kind::SharedData => Severity::Notice,
-            Kind::Overlap { counted: true, .. } | Kind::L2TableTwice { counted: true, .. } => {
-                Severity::Notice
-            }
+            Kind::Overlap { counted: true, .. }
+            | Kind::L2TableTwice { counted: true, .. }
+            | Kind::CompressedOverlap { counted: true, .. } => Severity::Notice,
             _ => Severity::Corruption,
         }
     }
@@ -284,7 +291,7 @@ impl Finding {
     pub fn weight(&self) -> u64 {
         match (&self.kind, self.place) {
             (Kind::Count { .. }, Place::Clusters(_, count)) => count.get(),
-            (Kind::Overflow { excess }, Place::Clusters(_, count)) => excess * count.get(),
+            (Kind::Overflow { excess, .. }, Place::Clusters(_, count)) => excess * count.get(),
             (Kind::TooManySnapshots(count), _) => {
                 u64::from(count - crate::format::snapshot::MAX_SNAPSHOTS)
             }
@@ -309,7 +316,7 @@ impl Finding {
             | Kind::L2TableUnaligned(_)
             | Kind::L2Reserved(_)
             | Kind::CompressedWithBitmap(_)
-            | Kind::CompressedOverlap(_)
+            | Kind::CompressedOverlap { .. }
             | Kind::SubclustersWithoutCluster
             | Kind::DataUnaligned(_)
             | Kind::BeyondEnd { .. }
@@ -345,7 +352,7 @@ impl Finding {
             Kind::CompressedCopied { .. } => "compressed-copied",
             Kind::CompressedWithDataFile(_) => "compressed-with-data-file",
             Kind::CompressedWithBitmap(_) => "compressed-with-subclusters",
-            Kind::CompressedOverlap(_) => "compressed-overlap",
+            Kind::CompressedOverlap { .. } => "compressed-overlap",
             Kind::SubclusterConflict(_) => "subcluster-conflict",
             Kind::SubclustersWithoutCluster => "subclusters-without-cluster",
             Kind::DataUnaligned(_) => "data-unaligned",

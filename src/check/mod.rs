@@ -109,8 +109,7 @@ pub fn survey(
 ) -> Result<Survey> {
     let area = HeaderArea::load(source)?;
     let file_bytes = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
-    let threads = parallel::threads(options.threads);
-    let mut ctx = Context::new(source, area, file_bytes, threads, options.keep, progress);
+    let mut ctx = Context::new(source, area, file_bytes, options, progress);
     pass_header::run(&mut ctx);
     pass_snapshots::run(&mut ctx);
     let mut mapping = pass_mapping::run(&mut ctx);

@@ -156,6 +156,7 @@ fn missing(ctx: &Context, refcounts: &Refcounts, end: HostCluster) -> Vec<Range<
 /// Tells of clusters with more references than can be counted.
 fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluster>]) {
     let max = ctx.geometry.refcount_max();
+    let cluster_bytes = ctx.geometry.cluster_bytes();
     let entries = ClusterCount::new(ctx.geometry.refblock_entries());
     let blocks = differing.iter().map(|b| {
         let first = ctx.geometry.first_cluster_of_block(b.index);
@@ -166,7 +167,7 @@ fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluste
     for range in blocks.chain(missing.iter().cloned()) {
         ctx.map.for_each_run(range, |first, count, references| {
             if references > max && found.len() <= room {
-                let kind = Kind::Overflow { excess: references - max };
+                let kind = Kind::Overflow { excess: references - max, cluster_bytes };
                 found.push(Finding::new(kind, Place::Clusters(first, count)));
             }
         });

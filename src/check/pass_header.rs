@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::finding::{Kind, Place, RegionKind};
 use crate::format::HostOffset;
-use crate::format::crypto::CryptMethod;
+use crate::format::crypto::{CryptMethod, LUKS_HEADER_BYTES};
 use crate::format::extension::{self, ExtensionDefect};
 use crate::format::feature::{autoclear, incompatible};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -150,6 +150,11 @@ fn encryption(ctx: &mut Context) {
         (Some(offset), Some(crypto)) if !ctx.geometry.is_aligned(crypto.offset) => {
             let at = crypto.offset.get();
             let what = format!("the encryption header at {at:#x} is not cluster aligned");
+            ctx.find(Kind::HeaderField(what), Place::Header(offset));
+        }
+        (Some(offset), Some(crypto)) if crypto.length < LUKS_HEADER_BYTES => {
+            let length = crypto.length;
+            let what = format!("the encryption header's {length} bytes hold no LUKS header");
             ctx.find(Kind::HeaderField(what), Place::Header(offset));
         }
         _ => {}

@@ -10,7 +10,6 @@ use super::finding::{Finding, Kind, Place, RegionKind, Source};
 use super::parallel;
 use super::pass_snapshots;
 use super::refcount_map::RefcountMap;
-use super::regions::Region;
 use super::scan::{CopiedSummary, Reach, Scan, Scanner};
 use crate::format::feature::autoclear;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -112,12 +111,7 @@ fn l1_table(
         pending.push((order, Finding::new(Kind::BeyondEnd { offset, bytes }, place)));
     }
     ctx.map.add(extent.first, extent.count, 1);
-    ctx.regions.add(Region {
-        first: extent.first,
-        count: extent.count,
-        kind: RegionKind::L1Table(source),
-        pointers: 1,
-    });
+    ctx.add_region(RegionKind::L1Table(source), extent, extent.beyond);
     if bytes > *budget {
         pending.push((order, Finding::new(Kind::L1TablesOverlap, place)));
         return;
@@ -165,12 +159,8 @@ fn l1_entries(
             find(Kind::L2TableUnaligned(offset));
         }
         ctx.map.add(extent.first, extent.count, 1);
-        ctx.regions.add(Region {
-            first: extent.first,
-            count: extent.count,
-            kind: RegionKind::L2Table,
-            pointers: 1,
-        });
+        let told = extent.beyond || entry.is_unaligned(&ctx.geometry);
+        ctx.add_region(RegionKind::L2Table, extent, told);
         mapping.visits.push(Visit { source, index, entry });
     }
 }
@@ -220,6 +210,7 @@ fn walk(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
         map: &ctx.map,
         active: &mapping.active,
         compressed: &mapping.compressed,
+        zeroes_mended: ctx.zeroes_mended,
         room: &room,
     };
     let cluster_bytes = ctx.geometry.cluster_bytes();

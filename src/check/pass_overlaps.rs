@@ -5,7 +5,7 @@ use super::finding::{Finding, Kind, Place, RegionKind};
 use super::pass_mapping::{Mapping, Table};
 use super::regions::Region;
 use super::stored::StoredCounts;
-use crate::format::l2::{L2Entry, SECTOR_BYTES};
+use crate::format::l2::{CompressedExtent, L2Entry, SECTOR_BYTES};
 use crate::format::{ClusterCount, HostCluster};
 
 /// Looks for every kind of double use.
@@ -13,7 +13,7 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, counts: &StoredCounts) {
     metadata(ctx, counts);
     tables_at_two_places(ctx, mapping, counts);
     shared_data(ctx, mapping);
-    compressed_extents(ctx, &mut mapping.extents);
+    compressed_extents(ctx, &mut mapping.extents, counts);
 }
 
 /// A metadata cluster has as many references as pointers lead to it; more are somebody else's.
@@ -31,9 +31,10 @@ fn metadata(ctx: &mut Context, counts: &StoredCounts) {
             if other.is_some_and(|other| precedes(other, region)) {
                 continue; // Told where the other one's turn was.
             }
+            let told = region.told || other.is_some_and(|o| o.told);
             let other = other.map(|o| o.kind);
             let blocks = [Some(region.kind), other].contains(&Some(RegionKind::Refblock));
-            let counted = blocks || !is_equal(ctx, counts, first, count);
+            let counted = blocks || told || !is_equal(ctx, counts, first, count);
             let kind = Kind::Overlap { owner: region.kind, other, counted };
             found.push(Finding::new(kind, Place::Clusters(first, count)));
         }
@@ -66,7 +67,9 @@ fn tables_at_two_places(ctx: &mut Context, mapping: &Mapping, counts: &StoredCou
     for table in mapping.tables.iter().filter(twice) {
         let first = mapping.visits[table.visits[0] as usize];
         let cluster = ctx.geometry.cluster_floor(table.offset);
-        let counted = !is_equal(ctx, counts, cluster, ClusterCount::new(1));
+        let beyond = table.offset.get() >= ctx.file_bytes;
+        let told = beyond || !ctx.geometry.is_aligned(table.offset);
+        let counted = told || !is_equal(ctx, counts, cluster, ClusterCount::new(1));
         let kind = Kind::L2TableTwice { table: table.offset, counted };
         ctx.find(kind, Place::L1(first.source, first.index));
     }
@@ -104,8 +107,9 @@ fn shared_data(ctx: &mut Context, mapping: &Mapping) {
 }
 
 /// Compressed extents may share a sector, where one ends and the next begins, but no more.
-fn compressed_extents(ctx: &mut Context, extents: &mut [u64]) {
-    let extent = |bits: u64| L2Entry::standard(bits).compressed_extent(&ctx.geometry);
+fn compressed_extents(ctx: &mut Context, extents: &mut [u64], counts: &StoredCounts) {
+    let geometry = ctx.geometry;
+    let extent = |bits: u64| L2Entry::standard(bits).compressed_extent(&geometry);
     extents.sort_unstable_by_key(|&bits| extent(bits).offset);
     let mut overlapping = Vec::new();
     let room = ctx.found.room();
@@ -114,12 +118,17 @@ fn compressed_extents(ctx: &mut Context, extents: &mut [u64]) {
         let last_sector = before.offset.get() + before.bytes - SECTOR_BYTES.min(before.bytes);
         let apart = before.offset == after.offset || after.offset.get() > last_sector;
         if !apart && overlapping.len() < room {
-            overlapping.push(after.offset);
+            overlapping.push((before, after));
         }
     }
-    for offset in overlapping {
-        let cluster = ctx.geometry.cluster_floor(offset);
-        let place = Place::Clusters(cluster, ClusterCount::new(1));
-        ctx.find(Kind::CompressedOverlap(offset), place);
+    for (before, after) in overlapping {
+        let told = |extent: CompressedExtent| {
+            let (first, count) = geometry.span(extent.offset, extent.bytes);
+            !is_equal(ctx, counts, first, count)
+        };
+        let counted = told(before) || told(after);
+        let (first, count) = geometry.span(after.offset, after.bytes);
+        let kind = Kind::CompressedOverlap { offset: after.offset, counted };
+        ctx.find(kind, Place::Clusters(first, count));
     }
 }

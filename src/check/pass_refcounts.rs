@@ -94,9 +94,11 @@ fn block(ctx: &mut Context, index: ReftableIndex, entry: ReftableEntry) -> Block
     } else if offset.get() != 0 {
         ctx.claim(RegionKind::Refblock, offset, ctx.geometry.cluster_bytes(), place);
         let references = ctx.map.get(cluster);
+        sound &= references == 1;
+        // More than can be counted is told as such.
+        let references = references.min(ctx.geometry.refcount_max());
         if references != 1 {
             ctx.find(Kind::RefblockShared { references }, place);
-            sound = false;
         }
     }
     Block { index, offset, sound }

@@ -14,13 +14,14 @@ use crate::tables::{SnapshotTable, SnapshotTableProblem};
 pub fn run(ctx: &mut Context) {
     let header = &ctx.area.header;
     let (at, count) = (header.snapshot_table, header.snapshot_count);
-    if count == 0 {
+    let misplaced = !ctx.geometry.is_aligned(at) || at.get() > i64::MAX as u64;
+    if count == 0 && !misplaced {
         return;
     }
     if count > MAX_SNAPSHOTS {
         ctx.find(Kind::TooManySnapshots(count), Place::SnapshotTable);
     }
-    if !ctx.geometry.is_aligned(at) || at.get() == 0 {
+    if misplaced || at.get() == 0 {
         let what = format!("its offset {:#x} is no cluster for it", at.get());
         ctx.find(Kind::SnapshotTableBroken(what), Place::SnapshotTable);
         return;

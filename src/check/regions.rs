@@ -17,6 +17,8 @@ pub struct Region {
     pub kind: RegionKind,
     /// How many pointers lead to it: more than one where snapshots share an L2 table.
     pub pointers: u64,
+    /// Whether the pointer is told to be wrong already.
+    pub told: bool,
 }
 
 impl Region {
@@ -93,6 +95,7 @@ mod tests {
             count: ClusterCount::new(count),
             kind,
             pointers: 1,
+            told: false,
         }
     }
 

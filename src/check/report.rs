@@ -105,7 +105,7 @@ impl CheckReport {
             (
                 Kind::L2TableUnaligned(o)
                 | Kind::CompressedCopied { offset: o }
-                | Kind::CompressedOverlap(o)
+                | Kind::CompressedOverlap { offset: o, .. }
                 | Kind::SubclusterConflict(o)
                 | Kind::DataUnaligned(o)
                 | Kind::PreallocatedUnaligned(o)

@@ -32,6 +32,8 @@ pub struct Scanner<'a> {
     pub active: &'a RefcountMap,
     /// Counts references of compressed extents.
     pub compressed: &'a RefcountMap,
+    /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
+    pub zeroes_mended: bool,
     /// How many more findings may be kept one by one.
     pub room: &'a AtomicUsize,
 }
@@ -261,12 +263,17 @@ impl Scanner<'_> {
             } else {
                 Kind::PreallocatedUnaligned(at)
             };
+            let mended = self.zeroes_mended && !self.has_data(entry);
             self.find(scan, l2, kind);
+            if mended {
+                return;
+            }
         }
         let bytes = self.geometry.cluster_bytes();
         scan.place(at.get(), 1, bytes);
         if self.data_file {
-            if self.raw_data_file && at.get() != self.guest(reach, l2).get() {
+            let misplaced = at.get() != self.guest(reach, l2).get();
+            if self.raw_data_file && misplaced && self.geometry.is_aligned(at) {
                 self.find(scan, l2, Kind::DataFileOffset(at));
             }
             let cluster = self.geometry.cluster_floor(at);

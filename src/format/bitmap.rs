@@ -113,6 +113,14 @@ impl BitmapEntry {
         String::from_utf8_lossy(&self.name).into_owned()
     }
 
+    /// The table entries that a disk of the geometry's virtual size needs. QEMU stores a bitmap in
+    /// whole 64-bit words.
+    pub fn table_entries_for(&self, geometry: &Geometry) -> u64 {
+        let granularity = 1u64 << self.granularity_bits.min(MAX_GRANULARITY_BITS);
+        let bits = geometry.virtual_size().div_ceil(granularity);
+        (bits.div_ceil(64) * 8).div_ceil(geometry.cluster_bytes())
+    }
+
     /// What is wrong with this entry for a disk of the geometry's virtual size.
     pub fn defects(&self, geometry: &Geometry) -> Vec<&'static str> {
         let data_bytes = u64::from(self.table_entries).saturating_mul(geometry.cluster_bytes());
@@ -134,6 +142,12 @@ impl BitmapEntry {
             (
                 sound_granularity && covered < u128::from(geometry.virtual_size()),
                 "its table is too short for the disk",
+            ),
+            (
+                sound_granularity
+                    && self.flags & flag::IN_USE == 0
+                    && u64::from(self.table_entries) > self.table_entries_for(geometry),
+                "its table is too long for the disk",
             ),
         ]
         .into_iter()

@@ -38,6 +38,8 @@ pub struct CryptoHeader {
     pub length: u64,
 }
 
+/// Bytes of a LUKS header without its key material (LUKS 1, "partition header layout").
+pub const LUKS_HEADER_BYTES: u64 = 592;
 /// Bytes of the pointer in the extension.
 pub const CRYPTO_POINTER_BYTES: usize = 16;
 

@@ -56,13 +56,13 @@ pub fn decode_extensions(
     while at + EXTENSION_HEADER_BYTES <= end {
         let magic = BigEndian::read_u32(&header[at..]);
         let length = BigEndian::read_u32(&header[at + 4..]);
-        if magic == END {
-            break;
-        }
         let data_at = at + EXTENSION_HEADER_BYTES;
         if u64::from(length) > (end - data_at) as u64 {
             let defect = ExtensionDefect::TooLong { offset: at as u64, magic, length };
             return (list, Some(defect));
+        }
+        if magic == END {
+            break;
         }
         let data = header[data_at..data_at + length as usize].to_vec();
         at = data_at + data.len().next_multiple_of(8);

@@ -130,9 +130,11 @@ pub fn plan(survey: &Survey, mode: RepairMode, capacity: Capacity) -> Result<Rep
     };
     if all {
         plan.stage("what is beyond the limits", excess_snapshots(survey));
-        plan.stage("zero clusters out of place", misplaced_zeroes(survey));
     }
     if plan.stages.is_empty() {
+        if all {
+            plan.stage("zero clusters out of place", misplaced_zeroes(survey));
+        }
         counts_and_flags(&mut plan, survey, capacity)?;
     }
     if plan.stages.is_empty() && all {

@@ -23,6 +23,10 @@ fn assert_agreement(cases: Vec<Case>) {
     for case in &cases {
         for mode in MODES {
             let qemu = with_plain_name(case, case.qemu_check(mode));
+            if qemu.stderr.to_lowercase().contains("rebuild") {
+                differences.extend(smaller_repair(case, mode));
+                continue;
+            }
             if let Some(difference) = compare_check_with(&qemu, &case.image, mode) {
                 differences.push(format!("[{}] {difference}", case.name));
             }
@@ -30,6 +34,17 @@ fn assert_agreement(cases: Vec<Case>) {
     }
     let count = differences.len();
     assert!(count == 0, "{count} disagreements:\n{}", differences.join("\n"));
+}
+
+/// qemu-img rebuilds all counts for one that is too low, and refuses to with `-r leaks`; qcheck patches it, and
+/// with `-r leaks` leaves it. See `docs/differences.md`.
+fn smaller_repair(case: &Case, mode: &[&str]) -> Option<String> {
+    let image = case.image.copy();
+    let own = image.own_check(mode);
+    let after = image.qemu_check(&[]).code;
+    let wanted = if mode.contains(&"all") { 0 } else { 2 };
+    let same = own.code == Some(wanted) && after == Some(wanted);
+    (!same).then(|| format!("[{}] {mode:?}: qemu-img then says {after:?}: {own:#?}", case.name))
 }
 
 /// An encrypted image is opened by options, which qemu-img then gives as the name of the file.

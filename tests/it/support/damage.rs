@@ -327,13 +327,16 @@ fn mutations(base: &Base, target: &Target) -> Vec<Damaged> {
         }
     }
     let mut all = Vec::new();
+    let mut seen = vec![old];
     for (what, value) in values {
+        if seen.contains(&(value & mask)) {
+            continue;
+        }
+        seen.push(value & mask);
         let mut damaged = image.clone();
         poke(&mut damaged, target.at, target.width, value & mask);
-        if damaged != *image {
-            let name = format!("{}/{}/{what}", base.name, target.name);
-            all.push(Damaged { name, bytes: damaged });
-        }
+        let name = format!("{}/{}/{what}", base.name, target.name);
+        all.push(Damaged { name, bytes: damaged });
     }
     all
 }
