@@ -266,6 +266,22 @@ fn a_reader_that_went_away_changes_neither_the_exit_code_nor_prints_an_error() {
 }
 
 #[test]
+fn a_reader_of_the_progress_that_went_away_does_not_stop_a_repair() {
+    let dir = folder();
+    leaky_image(dir.path(), "a", 1);
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("qcheck"))
+        .current_dir(dir.path())
+        .args(["check", "-p", "-r", "leaks", "a"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(qemu(dir.path(), "qemu-img", &["check", "a"]).code, 0);
+}
+
+#[test]
 fn messages_begin_with_the_name_under_which_the_program_was_called() {
     let dir = folder();
     let output = Command::new(assert_cmd::cargo::cargo_bin!("qcheck"))
