@@ -23,6 +23,8 @@ enum Before {
     Cold,
     /// It is a fresh copy, since the run changes it.
     Fresh,
+    /// It is not there: the run makes it.
+    Absent,
 }
 
 /// One line of the table.
@@ -97,6 +99,20 @@ const ROWS: &[Row] = &[
         before: Before::Fresh,
         goal: 10.0,
     },
+    Row {
+        name: "create 1 TiB fully mapped",
+        image: |i| i.folder.join("copy.qcow2"),
+        args: &["create", "-q", "-f", "qcow2", "-o", "preallocation=metadata,size=1T"],
+        before: Before::Absent,
+        goal: 5.0,
+    },
+    Row {
+        name: "info of a small image",
+        image: |i| images::mapped(&i.folder, "10M.qcow2", "10M", "64k"),
+        args: &["info"],
+        before: Before::Warm,
+        goal: 1.5,
+    },
 ];
 
 fn main() {
@@ -158,6 +174,10 @@ fn run(program: &Path, row: &Row, image: &Path, images: &Images) -> Cost {
             images::copy(image, &copy);
             images::must("sync", &[copy.to_str().expect("the name is text")]);
             &copy
+        }
+        Before::Absent => {
+            let _ = std::fs::remove_file(image);
+            image
         }
     };
     let mut args = row.args.to_vec();

@@ -26,6 +26,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
+            [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
@@ -48,12 +50,49 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'qcheck;create' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The new image''s format, qcow2 or raw')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The new image''s format, qcow2 or raw')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the format, as name=value,...; "help" lists them')
+            [CompletionResult]::new('--options', '--options', [CompletionResultType]::ParameterName, 'Options of the format, as name=value,...; "help" lists them')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'The file that has what the new image does not have')
+            [CompletionResult]::new('--backing', '--backing', [CompletionResultType]::ParameterName, 'The file that has what the new image does not have')
+            [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the backing file')
+            [CompletionResult]::new('--backing-format', '--backing-format', [CompletionResultType]::ParameterName, 'The format of the backing file')
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Do not open the backing file')
+            [CompletionResult]::new('--backing-unsafe', '--backing-unsafe', [CompletionResultType]::ParameterName, 'Do not open the backing file')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Do not tell what is created')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Do not tell what is created')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'qcheck;info' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Tell of the backing file too, and of its backing file, and so on')
+            [CompletionResult]::new('--backing-chain', '--backing-chain', [CompletionResultType]::ParameterName, 'Tell of the backing file too, and of its backing file, and so on')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'qcheck;help' {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
+            [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
         'qcheck;help;check' {
+            break
+        }
+        'qcheck;help;create' {
+            break
+        }
+        'qcheck;help;info' {
             break
         }
         'qcheck;help;help' {

@@ -27,6 +27,8 @@ end
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all' -r -f -a "leaks\t''
@@ -39,5 +41,20 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s q -l quiet -d 'P
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check help" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format, qcow2 or raw' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s o -l options -d 'Options of the format, as name=value,...; "help" lists them' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s b -l backing -d 'The file that has what the new image does not have' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s F -l backing-format -d 'The format of the backing file' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s u -l backing-unsafe -d 'Do not open the backing file'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not tell what is created'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Tell of the backing file too, and of its backing file, and so on'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

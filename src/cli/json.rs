@@ -4,24 +4,46 @@ use std::io::{self, Write};
 
 use qcheck::check::{CheckReport, Finding, Kind, Severity, Source, Verb, place_text};
 use qcheck::repair::Fixed;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
 /// Writes a value as QEMU lays it out, with a line feed behind it.
 pub fn write(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, Ascii::new());
+    let mut serializer = Serializer::with_formatter(&mut bytes, Ascii::default());
     serde::Serialize::serialize(value, &mut serializer)?;
     bytes.push(b'\n');
     out.write_all(&bytes)
 }
 
-/// Pretty printing with what is not ASCII escaped.
-struct Ascii(PrettyFormatter<'static>);
+/// Pretty printing as QEMU does it: what is not ASCII is escaped, and the brackets of something
+/// empty are on two lines.
+#[derive(Default)]
+struct Ascii {
+    depth: usize,
+}
 
 impl Ascii {
-    fn new() -> Self {
-        Self(PrettyFormatter::with_indent(b"    "))
+    fn open<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        w.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + Write>(&mut self, w: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        self.new_line(w)?;
+        w.write_all(bracket)
+    }
+
+    fn next<W: ?Sized + Write>(&self, w: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            w.write_all(b",")?;
+        }
+        self.new_line(w)
+    }
+
+    fn new_line<W: ?Sized + Write>(&self, w: &mut W) -> io::Result<()> {
+        write!(w, "\n{:1$}", "", 4 * self.depth)
     }
 }
 
@@ -44,31 +66,25 @@ impl Formatter for Ascii {
     }
 
     fn begin_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.begin_array(w)
+        self.open(w, b"[")
     }
     fn end_array<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.end_array(w)
+        self.close(w, b"]")
     }
     fn begin_array_value<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(w, first)
-    }
-    fn end_array_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.end_array_value(w)
+        self.next(w, first)
     }
     fn begin_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.begin_object(w)
+        self.open(w, b"{")
     }
     fn end_object<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.end_object(w)
+        self.close(w, b"}")
     }
     fn begin_object_key<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(w, first)
+        self.next(w, first)
     }
     fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(w)
-    }
-    fn end_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
-        self.0.end_object_value(w)
+        w.write_all(b": ")
     }
 }
 
@@ -210,6 +226,14 @@ fn repair_mode(finding: &Finding) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_containers_take_two_lines() {
+        let mut out = Vec::new();
+        write(&mut out, &json!({ "a": [], "b": [{}] })).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "{\n    \"a\": [\n    ],\n    \"b\": [\n        {\n        }\n    ]\n}\n");
+    }
 
     #[test]
     fn text_beyond_ascii_is_escaped_as_qemu_escapes_it() {

@@ -1,13 +1,19 @@
 //! The command line: parse, run, print, exit.
 
 mod check;
+mod create;
 mod exit;
 #[cfg(test)]
 mod generated;
+mod info;
+mod info_json;
+mod info_text;
 mod json;
 mod listing;
 mod open;
+mod options;
 mod progress;
+mod size;
 mod text;
 mod ui;
 
@@ -32,6 +38,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Create(create::Args),
+    Info(info::Args),
 }
 
 /// The whole program.
@@ -59,6 +67,8 @@ fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
+        Command::Create(args) => create::run(args, ui),
+        Command::Info(args) => info::run(args, ui),
     };
     result.unwrap_or_else(|error| {
         // Nowhere is left to tell of a standard error that fails.

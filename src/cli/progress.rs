@@ -1,5 +1,6 @@
 //! How far a long operation has come: a bar on a terminal, or plain lines where `-p` asks for them.
 
+use std::io::{self, Write};
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -107,7 +108,8 @@ impl Lines {
     }
 
     fn tell(&self, how_far: &str) {
-        eprintln!("{}: {}{how_far}", self.name, self.what);
+        // Nobody who reads it must not end the work.
+        let _ = writeln!(io::stderr(), "{}: {}{how_far}", self.name, self.what);
     }
 }
 

@@ -58,6 +58,21 @@ impl FileStorage {
         Self::open(path, OpenOptions::new().read(true).write(true).create_new(true))
     }
 
+    /// Bytes that the file takes on its file system; 0 for a device.
+    pub fn disk_usage(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(self.file.metadata()?.blocks().saturating_mul(512))
+    }
+
+    /// Turns copy-on-write of the file system off for this file, where it has that (btrfs). Only
+    /// an empty file takes it; where it is not possible, nothing happens.
+    pub fn disable_copy_on_write(&self) {
+        if let Ok(flags) = rustix::fs::ioctl_getflags(&self.file) {
+            // Only a hint: a file system without copy-on-write needs none.
+            let _ = rustix::fs::ioctl_setflags(&self.file, flags | rustix::fs::IFlags::NOCOW);
+        }
+    }
+
     fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Self> {
         // Asked before as well as after opening: the system's own refusal of a socket or directory
         // says less, and opening some device files has effects.
@@ -203,6 +218,20 @@ impl Storage for FileStorage {
             self.fallocate_any(&[FallocateFlags::PUNCH_HOLE], &range)?;
         }
         Ok(())
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        let range = range(offset, length)?;
+        if range.is_empty() || self.capacity != Capacity::Growable {
+            return Ok(());
+        }
+        match retry(|| fallocate(&self.file, FallocateFlags::empty(), range.start, length)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < range.end => {
+                self.set_len(range.end)
+            }
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// A range that reaches past the end makes a file longer, as writing zeroes there would.

@@ -39,6 +39,9 @@ macro_rules! forward {
             fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
                 (**self).discard(offset, length)
             }
+            fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+                (**self).allocate(offset, length)
+            }
             fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
                 (**self).write_zeroes(offset, length)
             }

@@ -89,6 +89,10 @@ impl<S: Storage> Storage for Latch<S> {
         self.guard(|inner| inner.discard(offset, length))
     }
 
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.guard(|inner| inner.allocate(offset, length))
+    }
+
     fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
         self.guard(|inner| inner.write_zeroes(offset, length))
     }

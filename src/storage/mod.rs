@@ -76,6 +76,13 @@ pub trait Storage: ReadAt {
     fn sync(&self) -> io::Result<()>;
     /// Tells that the content of a range is no longer needed; it reads as zeroes or as before.
     fn discard(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Gives a range room on the disk, so that writing there later does not fail for lack of it;
+    /// a file gets as long as that needs. What is there already stays. Where this is not
+    /// supported, the file is only made longer.
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = offset.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
+        if self.len()? < end { self.set_len(end) } else { Ok(()) }
+    }
     /// Makes a range read as zeroes, without storing them where the storage can do that.
     fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()>;
 }

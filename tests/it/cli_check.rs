@@ -266,6 +266,22 @@ fn a_reader_that_went_away_changes_neither_the_exit_code_nor_prints_an_error() {
 }
 
 #[test]
+fn a_reader_of_the_progress_that_went_away_does_not_stop_a_repair() {
+    let dir = folder();
+    leaky_image(dir.path(), "a", 1);
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("qcheck"))
+        .current_dir(dir.path())
+        .args(["check", "-p", "-r", "leaks", "a"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(qemu(dir.path(), "qemu-img", &["check", "a"]).code, 0);
+}
+
+#[test]
 fn messages_begin_with_the_name_under_which_the_program_was_called() {
     let dir = folder();
     let output = Command::new(assert_cmd::cargo::cargo_bin!("qcheck"))
@@ -293,4 +309,95 @@ fn names_that_look_like_options_or_modes_are_names_behind_two_dashes() {
     assert_eq!(qcheck(dir.path(), &["check", "--", "--repair"]).code, 0);
     fs::rename(dir.path().join("--repair"), dir.path().join("leaks")).unwrap();
     assert_eq!(qcheck(dir.path(), &["check", "leaks"]).code, 0);
+}
+
+/// Repairs the same damage with both programs.
+fn both_repair(damage: impl Fn(&Path), args: &[&str]) -> (Ran, Ran) {
+    let (ours, theirs) = (folder(), folder());
+    damage(ours.path());
+    damage(theirs.path());
+    let args = [&["check"], args].concat();
+    let ran = (qcheck(ours.path(), &args), qemu(theirs.path(), "qemu-img", &args));
+    let check = |dir: &Path| qemu(dir, "qemu-img", &["check", "a"]);
+    assert_eq!(check(ours.path()), check(theirs.path()), "{args:?}");
+    ran
+}
+
+#[test]
+fn a_repair_of_leaks_is_told_as_by_qemu_img() {
+    for args in [
+        &["-r", "leaks", "a"][..],
+        &["-r", "all", "a"],
+        &["--repair=leaks", "a"],
+        &["-q", "-r", "leaks", "a"],
+    ] {
+        let (ours, theirs) = both_repair(|dir| leaky_image(dir, "a", 3), args);
+        assert_eq!(ours, theirs, "{args:?}");
+    }
+    let args = ["--output=json", "-r", "leaks", "a"];
+    let (ours, theirs) = both_repair(|dir| leaky_image(dir, "a", 3), &args);
+    assert_eq!((ours.code, &ours.out), (0, &theirs.out));
+    assert!(ours.out.contains("\"leaks-fixed\": 3"), "{}", ours.out);
+}
+
+#[test]
+fn a_flag_and_a_leak_are_told_and_mended_in_the_order_of_qemu_img() {
+    let damage = |dir: &Path| {
+        leaky_image(dir, "a", 2);
+        let file = fs::OpenOptions::new().write(true).open(dir.join("a")).unwrap();
+        // COPIED of the first entry of the L2 table, behind the L1 table.
+        file.write_all_at(&[0], 4 * CLUSTER).unwrap();
+    };
+    for args in [&["-r", "all", "a"][..], &["-r", "leaks", "a"], &["-q", "--repair=all", "a"]] {
+        let (ours, theirs) = both_repair(damage, args);
+        assert_eq!(ours, theirs, "{args:?}");
+    }
+}
+
+#[test]
+fn leaks_that_damage_may_hide_references_to_are_kept_and_told_of() {
+    let dir = folder();
+    leaky_image(dir.path(), "a", 2);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();
+    // A reserved bit in the second entry of the L2 table, behind the L1 table.
+    file.write_all_at(&[2], 4 * CLUSTER + 15).unwrap();
+    let ran = qcheck(dir.path(), &["check", "-r", "all", "a"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.out.contains("\n2 leaked clusters were found"), "{}", ran.out);
+    assert!(ran.err.contains("qcheck: 'a': 2 leaked clusters were not released"), "{}", ran.err);
+}
+
+#[test]
+fn repair_takes_its_mode_in_every_spelling() {
+    for (args, mended) in [
+        (&["--repair", "a"][..], true),
+        (&["a", "--repair"], true),
+        (&["--repair", "all", "a"], true),
+        (&["--repair=all", "a"], true),
+        (&["--rep", "a"], true),
+        (&["-r", "all", "a"], true),
+        (&["-rall", "a"], true),
+        (&["--repair", "leaks", "a"], false),
+        (&["--repair=leaks", "a"], false),
+        (&["-r", "leaks", "a"], false),
+    ] {
+        let dir = folder();
+        image(dir.path(), "a");
+        set_count(dir.path(), "a", 6, 0);
+        let args = [&["check"], args].concat();
+        let code = qcheck(dir.path(), &args).code;
+        assert_eq!(code, if mended { 0 } else { 2 }, "{args:?}");
+        assert_eq!(qemu(dir.path(), "qemu-img", &["check", "a"]).code, code, "{args:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_not_repaired() {
+    let dir = folder();
+    leaky_image(dir.path(), "a", 1);
+    let before = fs::read(dir.path().join("a")).unwrap();
+    let user = FileStorage::open_read(&dir.path().join("a")).unwrap();
+    lock(&user, Access::Read).unwrap();
+    refusal(dir.path(), &["check", "-r", "leaks", "a"]);
+    assert_eq!(fs::read(dir.path().join("a")).unwrap(), before);
 }

@@ -21,12 +21,13 @@ const ROOMS: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("clap", &["cli/", "main.rs"]),
     ("anyhow", &["cli/", "main.rs"]),
     ("indicatif", &["cli/", "main.rs"]),
     ("env_logger", &["cli/", "main.rs"]),
     ("serde_json", &["cli/"]),
+    ("jiff", &["cli/"]),
     ("byteorder", &["format/"]),
 ];
 

@@ -2,6 +2,8 @@
 
 mod builder;
 mod cli_check;
+mod cli_create;
+mod cli_info;
 mod crash_support;
 mod damage;
 mod docs;

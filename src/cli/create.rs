@@ -1,0 +1,318 @@
+//! `qcheck create`: make a new image.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::create::{
+    Backing, Compression, CreateOptions, DataFile, NewImage, Preallocation, Version, create_raw,
+};
+use qcheck::error::Error;
+use qcheck::format::probe::ImageFormat;
+use qcheck::storage::{Access, FileStorage, Latch, ReadAt, Storage};
+use qcheck::tables::HeaderArea;
+
+use super::exit::ExitCode;
+use super::open::{self, parse_format, quoted, take_lock};
+use super::options::{self, Asked, Options};
+use super::progress::Meter;
+use super::size::parse_size;
+use super::ui::Ui;
+
+/// Make a new image, qcow2 or raw.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The new image's format, qcow2 or raw
+    #[arg(short, long, value_name = "FMT", default_value = "raw", value_parser = parse_format)]
+    format: ImageFormat,
+
+    /// Options of the format, as name=value,...; "help" lists them
+    #[arg(short, long, value_name = "OPTIONS", action = clap::ArgAction::Append)]
+    options: Vec<String>,
+
+    /// The file that has what the new image does not have
+    #[arg(short, long, value_name = "FILE")]
+    backing: Option<String>,
+
+    /// The format of the backing file
+    #[arg(short = 'F', long, value_name = "FMT")]
+    backing_format: Option<String>,
+
+    /// Do not open the backing file
+    #[arg(short = 'u', long)]
+    backing_unsafe: bool,
+
+    /// Do not tell what is created
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// The new image
+    #[arg(value_name = "FILE", required_unless_present = "options")]
+    image: Option<PathBuf>,
+
+    /// Bytes of the disk, or a number with one of k, M, G, T, P, E; the backing file's size if not
+    /// given
+    size: Option<String>,
+}
+
+/// The order in which qemu-img tells the options of a new image.
+const TOLD: [&str; 12] = [
+    "cluster_size",
+    "extended_l2",
+    "preallocation",
+    "compression_type",
+    "size",
+    "compat",
+    "backing_file",
+    "backing_fmt",
+    "data_file",
+    "data_file_raw",
+    "lazy_refcounts",
+    "refcount_bits",
+];
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let qcow2 = match args.format {
+        ImageFormat::Qcow2 => true,
+        ImageFormat::Raw => false,
+        ImageFormat::Other(name) => bail!("cannot make images of the format {name}"),
+    };
+    let mut given = match options::parse(&args.options, qcow2)? {
+        Asked::Help => {
+            options::help(&mut ui.out, qcow2)?;
+            return Ok(ExitCode::Success);
+        }
+        Asked::Options(given) => given,
+    };
+    let path = args.image.as_deref().ok_or_else(|| anyhow!("the new image's name is needed"))?;
+    let context = || quoted(path).to_string();
+    settle(args, path, &mut given, qcow2).with_context(context)?;
+    tell(path, &given, qcow2, args, ui)?;
+    if qcow2 { make_qcow2(args, path, &given, ui) } else { make_raw(args, path, &given, ui) }
+        .with_context(context)?;
+    Ok(ExitCode::Success)
+}
+
+/// Brings the arguments and `-o` together, down to the size.
+fn settle(args: &Args, path: &Path, given: &mut Options, qcow2: bool) -> Result<()> {
+    if let Some(size) = &args.size {
+        if given.number("size").is_some() {
+            bail!("the size is given twice");
+        }
+        let bytes = parse_size(size).map_err(|error| anyhow!("size '{size}' is {error}"))?;
+        given.set_number("size", bytes);
+    }
+    if let Some(name) = &args.backing {
+        given.set_text("backing_file", name);
+    }
+    if let Some(format) = &args.backing_format {
+        given.set_text("backing_fmt", format);
+    }
+    let backing = given.text("backing_file").filter(|name| !name.is_empty()).map(str::to_owned);
+    if !qcow2 && backing.is_some() {
+        bail!("a raw image cannot have a backing file");
+    }
+    if let Some(name) = &backing {
+        let size = backing_size(args, path, name, given.text("backing_fmt"))?;
+        if let (None, Some(bytes)) = (given.number("size"), size) {
+            given.set_number("size", bytes);
+        }
+    } else if given.text("backing_fmt").is_some() {
+        bail!("a backing format is given without a backing file");
+    }
+    if given.number("size").is_none() {
+        bail!("a size is needed");
+    }
+    Ok(())
+}
+
+/// The size of the backing file's disk; `None` where it is not to be opened.
+fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> Result<Option<u64>> {
+    let Some(format) = format else {
+        bail!("the format of the backing file is needed (-F)");
+    };
+    let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
+    let file = beside(path, name);
+    if same_file(path, &file) {
+        bail!("the backing file is the new image itself");
+    }
+    if args.backing_unsafe {
+        return Ok(None);
+    }
+    let backing = open::open(&file, Some(format), Access::Read).context("backing file")?;
+    let bytes = match format {
+        ImageFormat::Raw => backing.storage.len().context("backing file")?,
+        ImageFormat::Qcow2 => {
+            let area = HeaderArea::load(&backing.storage);
+            area.with_context(|| format!("backing file {}", quoted(&file)))?.geometry.virtual_size()
+        }
+        ImageFormat::Other(name) => {
+            bail!("cannot read a backing file of the format {name}; see -u")
+        }
+    };
+    Ok(Some(bytes))
+}
+
+/// Where an image looks for its backing file: relative to its own folder.
+fn beside(image: &Path, name: &str) -> PathBuf {
+    image.parent().unwrap_or(Path::new("")).join(name)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// What qemu-img says before it makes an image.
+fn tell(path: &Path, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> Result<()> {
+    if args.quiet {
+        return Ok(());
+    }
+    let text = if qcow2 {
+        let mut all = Options::default();
+        all.set_number("cluster_size", given.number("cluster_size").unwrap_or(1 << 16));
+        all.set_number("refcount_bits", given.number("refcount_bits").unwrap_or(16));
+        all.set_text("compression_type", given.text("compression_type").unwrap_or("zlib"));
+        for name in ["extended_l2", "lazy_refcounts"] {
+            all.set_text(name, if given.switch(name) { "on" } else { "off" });
+        }
+        let told: String = TOLD
+            .iter()
+            .map(|name| match all.describe(&[name]) {
+                own if own.is_empty() => given.describe(&[name]),
+                own => own,
+            })
+            .collect();
+        format!("qcow2{told}{}", given.describe(&["nocow", "extent_size_hint"]))
+    } else {
+        format!("raw{}", given.describe(&["size", "preallocation", "nocow", "extent_size_hint"]))
+    };
+    ui.out.line(&format!("Formatting '{}', fmt={text}", path.display()))?;
+    std::io::Write::flush(&mut ui.out)?;
+    Ok(())
+}
+
+fn preallocation(given: &Options) -> Result<Preallocation> {
+    Ok(match given.text("preallocation") {
+        None | Some("off") => Preallocation::Off,
+        Some("metadata") => Preallocation::Metadata,
+        Some("falloc") => Preallocation::Falloc,
+        Some("full") => Preallocation::Full,
+        Some(other) => bail!("preallocation: '{other}' is none of off, metadata, falloc, full"),
+    })
+}
+
+fn create_options(given: &Options) -> Result<CreateOptions> {
+    let version = match given.text("compat") {
+        None | Some("1.1" | "v3") => Version::V3,
+        Some("0.10" | "v2") => Version::V2,
+        Some(other) => bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3"),
+    };
+    let compression = match given.text("compression_type") {
+        None | Some("zlib") => Compression::Zlib,
+        Some("zstd") => Compression::Zstd,
+        Some(other) => bail!("compression_type: '{other}' is neither zlib nor zstd"),
+    };
+    let raw = given.switch("data_file_raw");
+    let data_file = given.text("data_file").map(|name| DataFile { name: name.into(), raw });
+    if raw && data_file.is_none() {
+        bail!("data_file_raw needs data_file");
+    }
+    let backing = given.text("backing_file").filter(|name| !name.is_empty());
+    let format = given.text("backing_fmt").unwrap_or_default();
+    Ok(CreateOptions {
+        size: given.number("size").unwrap_or(0),
+        version,
+        cluster_bytes: given.number("cluster_size").unwrap_or(1 << 16),
+        refcount_bits: given.number("refcount_bits").unwrap_or(16),
+        lazy_refcounts: given.switch("lazy_refcounts"),
+        preallocation: preallocation(given)?,
+        compression,
+        extended_l2: given.switch("extended_l2"),
+        data_file,
+        backing: backing.map(|name| Backing { name: name.into(), format: format.into() }),
+    })
+}
+
+fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {
+    let options = create_options(given)?;
+    let new = NewImage::new(&options)?;
+    let target = Target::open(path, given)?;
+    // Unlike a backing file's, QEMU takes this name as it stands, from the current folder.
+    let data_path = options.data_file.as_ref().map(|d| PathBuf::from(OsStr::from_bytes(&d.name)));
+    if data_path.as_deref().is_some_and(|data| same_file(path, data)) {
+        target.give_up();
+        bail!("the data file is the new image itself");
+    }
+    let data = match data_path.as_deref().map(|data| Target::open(data, given)).transpose() {
+        Ok(data) => data,
+        Err(error) => {
+            target.give_up();
+            return Err(error.context("data file"));
+        }
+    };
+    let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
+    let storage = data.as_ref().map(|data| &data.storage as &dyn Storage);
+    let written = new.write(&target.storage, storage, &meter);
+    finish(written, [Some(target), data])
+}
+
+fn make_raw(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {
+    let preallocation = preallocation(given)?;
+    let target = Target::open(path, given)?;
+    let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
+    let size = given.number("size").unwrap_or(0);
+    let written = create_raw(&target.storage, size, preallocation, &meter);
+    finish(written, [Some(target), None])
+}
+
+/// A file that is being made.
+struct Target<'a> {
+    path: &'a Path,
+    storage: Latch<FileStorage>,
+    is_new: bool,
+}
+
+impl<'a> Target<'a> {
+    fn open(path: &'a Path, given: &Options) -> Result<Self> {
+        let is_new = !path.exists();
+        let file = FileStorage::open_or_create(path).context("could not create the file")?;
+        take_lock(&file, path, Access::Write)?;
+        if given.switch("nocow") {
+            file.disable_copy_on_write();
+        }
+        Ok(Self { path, storage: Latch::new(file), is_new })
+    }
+
+    /// Takes a file away that was not there before.
+    fn give_up(self) {
+        if self.is_new {
+            // Without its header it is no image, should it stay.
+            let _ = fs::remove_file(self.path);
+        }
+    }
+}
+
+fn finish(written: Result<(), Error>, targets: [Option<Target<'_>>; 2]) -> Result<()> {
+    if written.is_err() {
+        targets.into_iter().flatten().for_each(Target::give_up);
+    }
+    Ok(written?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_an_image_are_relative_to_its_folder() {
+        assert_eq!(beside(Path::new("sub/a"), "base"), Path::new("sub/base"));
+        assert_eq!(beside(Path::new("a"), "base"), Path::new("base"));
+        assert_eq!(beside(Path::new("sub/a"), "/base"), Path::new("/base"));
+    }
+}

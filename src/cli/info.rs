@@ -1,0 +1,153 @@
+//! `qcheck info`: what is this image.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use qcheck::format::probe::ImageFormat;
+use qcheck::info::{Qcow2Info, qcow2_info};
+use qcheck::storage::{Access, Capacity, ReadAt, Storage};
+use serde_json::Value;
+
+use super::check::Output;
+use super::exit::ExitCode;
+use super::info_text;
+use super::open::{self, format_name, parse_format, quoted};
+use super::ui::Ui;
+use super::{info_json, json};
+
+/// Tell what an image is: format, sizes, snapshots, bitmaps.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    output: Output,
+
+    /// Tell of the backing file too, and of its backing file, and so on
+    #[arg(short, long)]
+    backing_chain: bool,
+
+    /// Read the image even if another program has it open for writing
+    #[arg(short = 'U', long)]
+    force_share: bool,
+
+    /// The image
+    image: PathBuf,
+}
+
+/// What is told of one image.
+pub struct ImageInfo {
+    /// Its name, as given or as the image above it leads to it.
+    pub filename: String,
+    /// qcow2 or raw.
+    pub format: &'static str,
+    /// "file" or "host_device".
+    pub protocol: &'static str,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes that it takes on its file system.
+    pub disk_bytes: u64,
+    /// Bytes of the disk.
+    pub virtual_bytes: u64,
+    /// What a qcow2 image says of itself.
+    pub qcow2: Option<Qcow2Info>,
+}
+
+impl ImageInfo {
+    /// Where the backing file is, seen from the current folder.
+    pub fn full_backing_name(&self) -> Option<String> {
+        let name = self.qcow2.as_ref()?.backing_name.as_deref()?;
+        let folder = Path::new(&self.filename).parent()?;
+        Some(folder.join(name).to_string_lossy().into_owned())
+    }
+}
+
+/// Longest backing chain that is followed.
+const MAX_CHAIN: usize = 200;
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let chain = chain(args)?;
+    match args.output {
+        Output::Human => {
+            for (number, image) in chain.iter().enumerate() {
+                if number > 0 {
+                    ui.out.line("")?;
+                }
+                info_text::print(&mut ui.out, image)?;
+            }
+        }
+        Output::Json => {
+            let mut values: Vec<Value> = chain.iter().map(info_json::image).collect();
+            let value = match values.pop() {
+                Some(only) if !args.backing_chain => only,
+                last => values.into_iter().chain(last).collect(),
+            };
+            json::write(&mut ui.out, &value)?;
+        }
+    }
+    std::io::Write::flush(&mut ui.out).context("could not write the result")?;
+    Ok(ExitCode::Success)
+}
+
+/// The image, and with `--backing-chain` those below it.
+fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
+    let mut chain: Vec<ImageInfo> = Vec::new();
+    let mut seen = Vec::new();
+    let mut next = Some((args.image.clone(), args.format));
+    while let Some((path, format)) = next {
+        let identity = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if seen.contains(&identity) || chain.len() >= MAX_CHAIN {
+            bail!("{}: the backing chain is endless", quoted(&path));
+        }
+        seen.push(identity);
+        let image = look(&path, format, args.force_share)?;
+        next = match image.full_backing_name() {
+            Some(name) if args.backing_chain => {
+                Some((PathBuf::from(name), backing_format(&path, &image)?))
+            }
+            _ => None,
+        };
+        chain.push(image);
+    }
+    Ok(chain)
+}
+
+/// The format that an image gives for its backing file.
+fn backing_format(path: &Path, image: &ImageInfo) -> Result<Option<ImageFormat>> {
+    let named = image.qcow2.as_ref().and_then(|q| q.backing_format.as_deref());
+    match named.map(parse_format) {
+        Some(Ok(format)) => Ok(Some(format)),
+        Some(Err(error)) => bail!("{}: backing file: {error}", quoted(path)),
+        None => {
+            log::warn!("{}: no format for the backing file; it is guessed", path.display());
+            Ok(None)
+        }
+    }
+}
+
+fn look(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<ImageInfo> {
+    let access = if force_share { Access::ReadShared } else { Access::Read };
+    let image = open::open(path, format, access)?;
+    let context = || quoted(path).to_string();
+    let sectors = |bytes: u64| bytes.checked_next_multiple_of(512).unwrap_or(bytes);
+    let file_bytes = sectors(image.storage.len().with_context(context)?);
+    let qcow2 = match image.format {
+        ImageFormat::Qcow2 => Some(qcow2_info(&image.storage).with_context(context)?),
+        ImageFormat::Raw => None,
+        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}", quoted(path)),
+    };
+    let is_file = image.storage.capacity() == Capacity::Growable;
+    Ok(ImageInfo {
+        filename: path.to_string_lossy().into_owned(),
+        format: format_name(image.format),
+        protocol: if is_file { "file" } else { "host_device" },
+        file_bytes,
+        disk_bytes: image.storage.disk_usage().with_context(context)?,
+        virtual_bytes: qcow2.as_ref().map_or(file_bytes, |q| q.geometry.virtual_size()),
+        qcow2,
+    })
+}

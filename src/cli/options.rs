@@ -1,0 +1,252 @@
+//! `-o name=value,...` as qemu-img takes it.
+
+use std::io;
+
+use anyhow::{Result, bail};
+
+use super::size::parse_size;
+use super::ui::Output;
+
+/// What kind of value an option has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Text,
+    Switch,
+    Size,
+    Number,
+}
+
+/// An option of a format.
+struct Known {
+    name: &'static str,
+    kind: Type,
+    help: &'static str,
+}
+
+const fn known(name: &'static str, kind: Type, help: &'static str) -> Known {
+    Known { name, kind, help }
+}
+
+/// The options of qcow2, in the order in which they are told of.
+const QCOW2: [Known; 14] = [
+    known("backing_file", Type::Text, "file that has what this image does not have"),
+    known("backing_fmt", Type::Text, "format of the backing file"),
+    known("cluster_size", Type::Size, "bytes of a cluster, 512 to 2M"),
+    known("compat", Type::Text, "version: v2 (0.10) or v3 (1.1)"),
+    known("compression_type", Type::Text, "zlib or zstd"),
+    known("data_file", Type::Text, "external file for the data"),
+    known("data_file_raw", Type::Switch, "keep the data file readable as a raw image"),
+    known("extended_l2", Type::Switch, "allocate in 32nds of a cluster"),
+    known("extent_size_hint", Type::Size, "accepted, has no effect"),
+    known("lazy_refcounts", Type::Switch, "postpone refcount updates"),
+    known("nocow", Type::Switch, "no copy-on-write by the file system (btrfs)"),
+    known("preallocation", Type::Text, "off, metadata, falloc or full"),
+    known("refcount_bits", Type::Number, "bits of a refcount, 1 to 64"),
+    known("size", Type::Size, "bytes of the disk"),
+];
+
+/// The options of raw.
+const RAW: [Known; 4] = [
+    known("extent_size_hint", Type::Size, "accepted, has no effect"),
+    known("nocow", Type::Switch, "no copy-on-write by the file system (btrfs)"),
+    known("preallocation", Type::Text, "off, falloc or full"),
+    known("size", Type::Size, "bytes of the disk"),
+];
+
+/// Options as given, the last of each name.
+#[derive(Debug, Default)]
+pub struct Options {
+    values: Vec<(&'static str, Value)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    Text(String),
+    Switch(bool),
+    Number(u64),
+}
+
+/// What `-o` asked for.
+#[derive(Debug)]
+pub enum Asked {
+    /// A list of options.
+    Help,
+    /// These options.
+    Options(Options),
+}
+
+fn table(qcow2: bool) -> &'static [Known] {
+    if qcow2 { &QCOW2 } else { &RAW }
+}
+
+/// Parses every `-o` of a command line.
+pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
+    let mut options = Options::default();
+    for item in given.iter().flat_map(|text| split(text)).filter(|item| !item.is_empty()) {
+        if item == "help" || item == "?" {
+            return Ok(Asked::Help);
+        }
+        let (name, text) = match item.split_once('=') {
+            Some((name, text)) => (name, Some(text)),
+            None => (item.as_str(), None),
+        };
+        if name.starts_with("encrypt") {
+            bail!("{name}: encryption is not supported; create the image with qemu-img");
+        }
+        let Some(known) = table(qcow2).iter().find(|k| k.name == name) else {
+            bail!("unknown option '{name}'");
+        };
+        options.set(known.name, value(known, text)?);
+    }
+    Ok(Asked::Options(options))
+}
+
+/// Splits at commas; a doubled comma stands for itself.
+fn split(text: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == ',' && chars.next_if_eq(&',').is_none() {
+            items.push(String::new());
+        } else if let Some(item) = items.last_mut() {
+            item.push(c);
+        }
+    }
+    items
+}
+
+fn value(known: &Known, text: Option<&str>) -> Result<Value> {
+    let name = known.name;
+    Ok(match (known.kind, text) {
+        (Type::Switch, None | Some("on")) => Value::Switch(true),
+        (Type::Switch, Some("off")) => Value::Switch(false),
+        (Type::Switch, Some(other)) => bail!("{name}: '{other}' is neither on nor off"),
+        (_, None) => bail!("{name} needs a value"),
+        (Type::Text, Some(text)) => Value::Text(text.to_owned()),
+        (Type::Size, Some(text)) => match parse_size(text) {
+            Ok(bytes) => Value::Number(bytes),
+            Err(error) => bail!("{name}: '{text}' is {error}"),
+        },
+        (Type::Number, Some(text)) => match text.parse() {
+            Ok(number) => Value::Number(number),
+            Err(_) => bail!("{name}: '{text}' is no number"),
+        },
+    })
+}
+
+impl Options {
+    fn set(&mut self, name: &'static str, value: Value) {
+        self.values.retain(|(n, _)| *n != name);
+        self.values.push((name, value));
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// Sets a text, over one that was given.
+    pub fn set_text(&mut self, name: &'static str, text: &str) {
+        self.set(name, Value::Text(text.to_owned()));
+    }
+
+    /// Sets a number, over one that was given.
+    pub fn set_number(&mut self, name: &'static str, number: u64) {
+        self.set(name, Value::Number(number));
+    }
+
+    /// A text option.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A size or number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.get(name) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A switch; off where it is not given.
+    pub fn switch(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::Switch(true)))
+    }
+
+    /// The options of these names that are set, as `name=value`, in this order.
+    pub fn describe(&self, names: &[&str]) -> String {
+        let mut text = String::new();
+        for name in names {
+            let value = match self.get(name) {
+                None => continue,
+                Some(Value::Text(text)) => text.replace(',', ",,"),
+                Some(Value::Switch(on)) => if *on { "on" } else { "off" }.to_owned(),
+                Some(Value::Number(number)) => number.to_string(),
+            };
+            text.push_str(&format!(" {name}={value}"));
+        }
+        text
+    }
+}
+
+/// Prints what `-o` takes.
+pub fn help(out: &mut Output, qcow2: bool) -> io::Result<()> {
+    out.line(if qcow2 { "Supported qcow2 options:" } else { "Supported raw options:" })?;
+    for known in table(qcow2) {
+        let kind = match known.kind {
+            Type::Text => "<str>",
+            Type::Switch => "<bool (on/off)>",
+            Type::Size => "<size>",
+            Type::Number => "<num>",
+        };
+        let left = format!("{}={kind}", known.name);
+        out.line(&format!("  {left:<22} - {}", known.help))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Options {
+        match parse(&[text.into()], true).unwrap() {
+            Asked::Options(options) => options,
+            Asked::Help => panic!("no options"),
+        }
+    }
+
+    #[test]
+    fn a_doubled_comma_is_one_of_the_value() {
+        assert_eq!(split("a=1,,2,b"), ["a=1,2", "b"]);
+        let given = options("backing_file=a,,b,size=1k");
+        assert_eq!(given.text("backing_file"), Some("a,b"));
+        assert_eq!(given.describe(&["size", "backing_file"]), " size=1024 backing_file=a,,b");
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts_and_a_bare_switch_is_on() {
+        let given = options("cluster_size=4k,lazy_refcounts,cluster_size=8k");
+        assert_eq!(given.number("cluster_size"), Some(8192));
+        assert!(given.switch("lazy_refcounts") && !given.switch("extended_l2"));
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_option() {
+        for (text, word) in [
+            ("nonsense=1", "nonsense"),
+            ("cluster_size=foo", "cluster_size"),
+            ("cluster_size", "cluster_size"),
+            ("lazy_refcounts=maybe", "lazy_refcounts"),
+            ("refcount_bits=x", "refcount_bits"),
+            ("encrypt.format=luks", "encryption"),
+        ] {
+            let error = parse(&[text.into()], true).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        assert!(parse(&["cluster_size=4k".into()], false).is_err());
+        assert!(matches!(parse(&["size=1,help".into()], true), Ok(Asked::Help)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Writing a new image: large pieces in file order, the header last.
+
+use super::layout::Run;
+use super::{NewImage, Preallocation, need_room};
+use crate::error::{Error, Result};
+use crate::format::encode_entries;
+use crate::format::geometry::TABLE_ENTRY_BYTES;
+use crate::format::l1::{COPIED, L1Entry};
+use crate::format::refcount::set_refcount;
+use crate::format::{ClusterCount, Geometry, HostOffset};
+use crate::progress::Progress;
+use crate::storage::{Capacity, Storage};
+
+/// Bytes that are written at once.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes that a disk writes whole or not at all.
+const ATOMIC_BYTES: usize = 512;
+
+/// Writes everything but the header, flushes, and then the header.
+pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
+    let geometry = &new.geometry;
+    let layout = &new.layout;
+    empty(storage, geometry.cluster_bytes())?;
+    let tables = layout.reftable.count + layout.refblocks.count + layout.l1.count + layout.l2.count;
+    progress.stage("writing tables", geometry.bytes_of(tables));
+    let length = layout.file_bytes(geometry);
+    if storage.capacity() == Capacity::Growable {
+        storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
+    }
+    reftable(new, storage)?;
+    refblocks(new, storage, progress)?;
+    l1_table(new, storage)?;
+    l2_tables(new, storage, progress)?;
+    if !new.external {
+        let bytes = geometry.bytes_of(layout.data.count);
+        fill(storage, geometry.offset_of(layout.data.first), bytes, new.preallocation, progress)?;
+    }
+    // A sector is written whole or not at all, so the header cannot be there without its names.
+    let (first_sector, rest) = new.header.split_at(new.header.len().min(ATOMIC_BYTES));
+    put(storage, HostOffset::new(ATOMIC_BYTES as u64), rest, "the header's extensions")?;
+    sync(storage)?;
+    put(storage, HostOffset::new(0), first_sector, "the header")?;
+    sync(storage)
+}
+
+/// Writes `size` bytes that read as zeroes.
+pub fn raw(
+    storage: &dyn Storage,
+    size: u64,
+    preallocation: Preallocation,
+    progress: &dyn Progress,
+) -> Result<()> {
+    need_room(storage, size, "the disk")?;
+    match storage.capacity() {
+        Capacity::Growable => {
+            storage.set_len(0).map_err(|e| Error::io("empty the file", 0, e))?;
+            storage.set_len(size).map_err(|e| Error::io("set the length", size, e))?;
+        }
+        // A device keeps its content, as with qemu-img, unless it is to be written.
+        Capacity::Fixed(_) => {}
+    }
+    fill(storage, HostOffset::new(0), size, preallocation, progress)?;
+    sync(storage)
+}
+
+/// Makes sure that what was there before is no longer taken for an image.
+fn empty(storage: &dyn Storage, cluster_bytes: u64) -> Result<()> {
+    let result = match storage.capacity() {
+        Capacity::Growable => storage.set_len(0),
+        Capacity::Fixed(_) => storage.write_zeroes(0, cluster_bytes),
+    };
+    result.map_err(|e| Error::io("empty the file", 0, e))?;
+    sync(storage)
+}
+
+fn sync(storage: &dyn Storage) -> Result<()> {
+    storage.sync().map_err(|e| Error::io("flush the new image", 0, e))
+}
+
+fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    storage.write_at(at.get(), bytes).map_err(|e| Error::io(format!("write {what}"), at.get(), e))
+}
+
+/// `entries`, padded with zeroes to whole clusters where the storage has an old content.
+fn padded(entries: &[u64], run: Run, geometry: &Geometry, storage: &dyn Storage) -> Vec<u8> {
+    let mut bytes = encode_entries(entries);
+    if let Capacity::Fixed(_) = storage.capacity() {
+        let full = usize::try_from(geometry.bytes_of(run.count)).unwrap_or(bytes.len());
+        bytes.resize(full.max(bytes.len()), 0);
+    }
+    bytes
+}
+
+fn reftable(new: &NewImage, storage: &dyn Storage) -> Result<()> {
+    let geometry = &new.geometry;
+    let blocks = new.layout.refblocks;
+    let entries: Vec<u64> = (0..blocks.count.get())
+        .map(|n| geometry.offset_of(blocks.first + ClusterCount::new(n)).get())
+        .collect();
+    let run = new.layout.reftable;
+    let bytes = padded(&entries, run, geometry, storage);
+    put(storage, geometry.offset_of(run.first), &bytes, "the refcount table")
+}
+
+/// Every cluster up to the last one has the count 1.
+fn refblocks(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
+    let geometry = &new.geometry;
+    let run = new.layout.refblocks;
+    let order = geometry.refcount_order();
+    let described = new.layout.end().get();
+    let full_blocks = described / geometry.refblock_entries();
+    let mut full = vec![0; geometry.cluster_len()];
+    let entries = usize::try_from(geometry.refblock_entries()).unwrap_or(0);
+    (0..entries).for_each(|index| set_refcount(&mut full, order, index, 1));
+
+    let at_once = (PIECE_BYTES / geometry.cluster_bytes()).max(1).min(full_blocks.max(1));
+    let piece = full.repeat(usize::try_from(at_once).unwrap_or(1));
+    let mut done = 0;
+    while done < full_blocks {
+        let count = at_once.min(full_blocks - done);
+        let length = usize::try_from(count * geometry.cluster_bytes()).unwrap_or(piece.len());
+        let at = geometry.offset_of(run.first + ClusterCount::new(done));
+        put(storage, at, &piece[..length], "refcount blocks")?;
+        progress.advance(length as u64);
+        done += count;
+    }
+    if done < run.count.get() {
+        let mut last = vec![0; geometry.cluster_len()];
+        let rest = usize::try_from(described - full_blocks * geometry.refblock_entries());
+        (0..rest.unwrap_or(0)).for_each(|index| set_refcount(&mut last, order, index, 1));
+        let at = geometry.offset_of(run.first + ClusterCount::new(done));
+        put(storage, at, &last, "a refcount block")?;
+        progress.advance(geometry.cluster_bytes());
+    }
+    Ok(())
+}
+
+fn l1_table(new: &NewImage, storage: &dyn Storage) -> Result<()> {
+    let geometry = &new.geometry;
+    let l2 = new.layout.l2;
+    let entries: Vec<u64> = (0..u64::from(new.layout.l1_entries))
+        .map(|n| match l2.count.get() {
+            0 => 0,
+            _ => L1Entry::new(geometry.offset_of(l2.first + ClusterCount::new(n)), true).0,
+        })
+        .collect();
+    let run = new.layout.l1;
+    let bytes = padded(&entries, run, geometry, storage);
+    put(storage, geometry.offset_of(run.first), &bytes, "the L1 table")
+}
+
+/// Maps every guest cluster to its place: one behind the other in the image, or at the guest's own
+/// offset in an external data file.
+fn l2_tables(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
+    let geometry = &new.geometry;
+    let run = new.layout.l2;
+    let first = if new.external { 0 } else { geometry.offset_of(new.layout.data.first).get() };
+    let clusters = geometry.guest_clusters().get();
+    let table_bytes = geometry.bytes_of(run.count);
+    let entry_bytes = geometry.l2_entry_bytes() as u64;
+    let step = if geometry.extended_l2() { 2 } else { 1 };
+    let mut entries: Vec<u64> = Vec::new();
+    let mut done = 0;
+    while done < table_bytes {
+        let piece = PIECE_BYTES.min(table_bytes - done);
+        let (start, count) = (done / entry_bytes, piece / entry_bytes);
+        entries.clear();
+        entries.resize(usize::try_from(piece / TABLE_ENTRY_BYTES).unwrap_or(0), 0);
+        let mapped = usize::try_from(clusters.saturating_sub(start).min(count)).unwrap_or(0);
+        // Of an extended entry the second word stays 0: no subcluster is allocated yet.
+        for (index, entry) in (start..).zip(entries.iter_mut().step_by(step).take(mapped)) {
+            *entry = COPIED | (first + (index << geometry.cluster_bits()));
+        }
+        let at = geometry.offset_of(run.first).saturating_add(done);
+        put(storage, at, &encode_entries(&entries), "L2 tables")?;
+        progress.advance(piece);
+        done += piece;
+    }
+    Ok(())
+}
+
+/// Gives a range room on the disk, or writes it, as asked for.
+fn fill(
+    storage: &dyn Storage,
+    at: HostOffset,
+    bytes: u64,
+    preallocation: Preallocation,
+    progress: &dyn Progress,
+) -> Result<()> {
+    match preallocation {
+        Preallocation::Off | Preallocation::Metadata => return Ok(()),
+        Preallocation::Falloc => {
+            progress.stage("reserving room", 0);
+            return storage
+                .allocate(at.get(), bytes)
+                .map_err(|e| Error::io("reserve room on the disk", at.get(), e));
+        }
+        Preallocation::Full => {}
+    }
+    progress.stage("writing zeroes", bytes);
+    let zeroes = vec![0; usize::try_from(PIECE_BYTES.min(bytes)).unwrap_or(0)];
+    let mut done = 0;
+    while done < bytes {
+        let piece = PIECE_BYTES.min(bytes - done);
+        let length = usize::try_from(piece).unwrap_or(zeroes.len());
+        put(storage, at.saturating_add(done), &zeroes[..length], "zeroes")?;
+        progress.advance(piece);
+        done += piece;
+    }
+    Ok(())
+}
