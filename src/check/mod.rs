@@ -4,6 +4,7 @@ mod collector;
 mod context;
 mod describe;
 pub mod finding;
+pub mod owners;
 mod parallel;
 mod pass_bitmaps;
 mod pass_compare;

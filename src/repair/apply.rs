@@ -41,6 +41,7 @@ fn run_stage(
                 plan.target.encode_block(*index, &plan.geometry, &mut bytes);
                 write(storage, *block, &bytes, "a refcount block")?;
             }
+            Step::Copy { from, to, table } => copy(storage, plan, *from, *to, *table)?,
             Step::Copied { table, set } => copied(storage, plan, *table, *set)?,
         }
     }
@@ -125,6 +126,23 @@ fn release(released: &mut Vec<Range<HostCluster>>, cluster: HostCluster) {
         Some(last) if last.end == cluster => last.end = cluster.next(),
         _ => released.push(cluster..cluster.next()),
     }
+}
+
+/// Copies a cluster; a copy of an L2 table shares all its clusters with the original.
+fn copy(
+    storage: &dyn Storage,
+    plan: &RepairPlan,
+    from: HostOffset,
+    to: HostOffset,
+    table: bool,
+) -> Result<()> {
+    let mut bytes = read(storage, from, plan.geometry.cluster_len(), "a cluster")?;
+    if table {
+        for entry in bytes.chunks_exact_mut(plan.geometry.l2_entry_bytes()) {
+            entry[0] &= !(COPIED >> 56).to_be_bytes()[7];
+        }
+    }
+    write(storage, to, &bytes, "a copy of a cluster")
 }
 
 /// Sets or clears the flags of a table that disagree with the counts.

@@ -2,9 +2,11 @@
 //! next one relies on it, then a fresh check as the verdict.
 
 mod apply;
+mod cross_links;
 mod held;
 mod placement;
 mod plan;
+mod room;
 mod snapshot_table;
 
 pub use placement::Placement;
@@ -93,15 +95,20 @@ pub fn repair(
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
         let target = held::target(storage, &survey, mode)?;
-        let plan = plan(&survey, target, mode, storage.capacity())?;
+        let plan = plan(storage, &survey, target, mode)?;
         if plan.stages.is_empty() {
             break;
         }
         progress.stage("repair", 0);
         outcome.rebuilt |= plan.rebuilds;
         if outcome.mended.is_empty() {
-            outcome.mended =
-                survey.report.findings.iter().filter(|f| plan.mends(f)).cloned().collect();
+            outcome.mended = survey
+                .report
+                .findings
+                .iter()
+                .filter(|f| f.severity() != Severity::Notice && plan.mends(f))
+                .cloned()
+                .collect();
         }
         released.extend(apply::apply(storage, &plan)?);
         drop(plan);

@@ -1,7 +1,9 @@
-//! What a repair will write, in order. Pure: reads only what the check left.
+//! What a repair will write, in order. Writes nothing; reads beside what the check left only L2
+//! tables that hold cross-links.
 
 use std::sync::Arc;
 
+use super::cross_links;
 use super::placement::{self, Placement};
 use super::snapshot_table;
 use super::{RepairMode, only_leaks_and_flags};
@@ -15,7 +17,7 @@ use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, ZERO};
 use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
-use crate::storage::Capacity;
+use crate::storage::{Capacity, Storage};
 
 /// Which counts of a block are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,15 @@ pub enum Step {
         index: ReftableIndex,
         /// Where it goes.
         block: HostOffset,
+    },
+    /// A copy of a cluster; in an L2 table's copy no COPIED flag is set.
+    Copy {
+        /// Where the bytes lie.
+        from: HostOffset,
+        /// Where the copy goes.
+        to: HostOffset,
+        /// Whether it is an L2 table.
+        table: bool,
     },
     /// Wrong COPIED flags in an L2 table: those that are set, or those that are clear.
     Copied {
@@ -101,6 +112,8 @@ impl RepairPlan {
             Kind::Count { .. } => all,
             Kind::DataCopied { .. } | Kind::L2TableCopied { .. } => self.flags,
             Kind::PreallocatedUnaligned(_)
+            | Kind::L2TableTwice { .. }
+            | Kind::Overlap { other: None, .. }
             | Kind::TooManySnapshots(_)
             | Kind::SnapshotTableTooBig { .. }
             | Kind::SnapshotExtraTooLarge(_)
@@ -117,11 +130,12 @@ impl RepairPlan {
 /// Plans one round. What changes references comes first and alone: the next round's check counts
 /// anew.
 pub fn plan(
+    storage: &dyn Storage,
     survey: &Survey,
     target: Arc<RefcountMap>,
     mode: RepairMode,
-    capacity: Capacity,
 ) -> Result<RepairPlan> {
+    let capacity = storage.capacity();
     let all = mode == RepairMode::All;
     let mut plan = RepairPlan {
         stages: Vec::new(),
@@ -143,6 +157,9 @@ pub fn plan(
         counts_and_flags(&mut plan, survey, capacity)?;
     }
     if plan.stages.is_empty() && all {
+        cross_links::plan(&mut plan, &storage, survey, capacity);
+    }
+    if plan.stages.is_empty() && all {
         snapshot_table::plan(&mut plan, survey, capacity)?;
     }
     if !plan.stages.is_empty() {
@@ -153,6 +170,11 @@ pub fn plan(
 }
 
 impl RepairPlan {
+    /// The counts that blocks get, to be changed: a copy of those that the check counted.
+    pub(super) fn target_mut(&mut self) -> &RefcountMap {
+        Arc::make_mut(&mut self.target)
+    }
+
     /// Adds a stage unless it is empty.
     pub(super) fn stage(&mut self, what: &'static str, steps: Vec<Step>) {
         if !steps.is_empty() {
@@ -217,12 +239,12 @@ pub(super) fn rebuild(
         .copied()
         .collect();
     for region in &old {
-        plan.target.take(region.first, region.count, region.pointers);
+        plan.target_mut().take(region.first, region.count, region.pointers);
     }
     let avoid = old.iter().map(|r| r.first..r.end()).collect();
     let placement = placement::place(geometry, &plan.target, avoid, capacity, extra)?;
     for &(first, count) in &placement.taken {
-        plan.target.add(first, count, 1);
+        plan.target_mut().add(first, count, 1);
     }
     let at = |cluster| geometry.offset_of(cluster);
     let new_block = |&(index, cluster)| Step::NewBlock { index, block: at(cluster) };

@@ -1,0 +1,70 @@
+//! Which L2 entries point to given clusters: a second, targeted walk, for suspicious clusters only.
+
+use std::collections::HashSet;
+
+use super::Survey;
+use super::parallel;
+use crate::format::l2::{L2Entry, Meaning};
+use crate::format::{HostCluster, HostOffset, L2Index, decode_entries};
+use crate::storage::ReadAt;
+
+/// An L2 entry that points to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Where its table lies.
+    pub table: HostOffset,
+    /// L1 entries that point to the table.
+    pub times: u64,
+    /// Which entry.
+    pub index: L2Index,
+    /// The entry.
+    pub entry: L2Entry,
+    /// The cluster that it points to.
+    pub cluster: HostCluster,
+}
+
+/// The standard entries of all tables that point to one of these clusters, by table and entry.
+/// Tables that cannot be read or do not begin at a cluster have none.
+pub fn find(source: &dyn ReadAt, survey: &Survey, wanted: &HashSet<HostCluster>) -> Vec<Owner> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let geometry = &survey.area.geometry;
+    let mut tables: Vec<HostOffset> = survey.visits.iter().map(|v| v.entry.offset()).collect();
+    tables.retain(|&table| geometry.is_aligned(table));
+    tables.sort_unstable();
+    let tables: Vec<(HostOffset, u64)> =
+        tables.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u64)).collect();
+    let found = parallel::map(parallel::threads(0), tables.len(), Vec::new, |buffer, number| {
+        let (table, times) = tables[number];
+        buffer.resize(geometry.cluster_len(), 0);
+        match source.read_padded_at(table.get(), buffer) {
+            Ok(()) => in_table(survey, buffer, table, times, wanted),
+            Err(_) => Vec::new(),
+        }
+    });
+    found.into_iter().flatten().collect()
+}
+
+fn in_table(
+    survey: &Survey,
+    bytes: &[u8],
+    table: HostOffset,
+    times: u64,
+    wanted: &HashSet<HostCluster>,
+) -> Vec<Owner> {
+    let geometry = &survey.area.geometry;
+    let data_file = survey.area.header.has_data_file();
+    let entries = (0u32..).zip(bytes.chunks_exact(geometry.l2_entry_bytes()));
+    let owner = |(index, bytes): (u32, &[u8])| {
+        let words = decode_entries(bytes);
+        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+        let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) = entry.meaning(geometry, data_file)
+        else {
+            return None;
+        };
+        let cluster = geometry.cluster_exact(at).filter(|c| wanted.contains(c))?;
+        Some(Owner { table, times, index: L2Index::new(index), entry, cluster })
+    };
+    if data_file { Vec::new() } else { entries.filter_map(owner).collect() }
+}
