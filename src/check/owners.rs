@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Survey;
 use super::parallel;
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{HostCluster, HostOffset, L2Index, decode_entries};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index, decode_entries};
 use crate::storage::ReadAt;
 
 /// An L2 entry that points to a cluster.
@@ -19,11 +19,13 @@ pub struct Owner {
     pub index: L2Index,
     /// The entry.
     pub entry: L2Entry,
-    /// The cluster that it points to.
-    pub cluster: HostCluster,
+    /// The first cluster that it points to.
+    pub first: HostCluster,
+    /// How many clusters: more than one where compressed data crosses a border.
+    pub count: ClusterCount,
 }
 
-/// The standard entries of all tables that point to one of these clusters, by table and entry.
+/// The entries of all tables that point to one of these clusters, by table and entry.
 /// Tables that cannot be read or do not begin at a cluster have none.
 pub fn find(source: &dyn ReadAt, survey: &Survey, wanted: &HashSet<HostCluster>) -> Vec<Owner> {
     if wanted.is_empty() {
@@ -59,12 +61,23 @@ fn in_table(
     let owner = |(index, bytes): (u32, &[u8])| {
         let words = decode_entries(bytes);
         let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
-        let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) = entry.meaning(geometry, data_file)
-        else {
-            return None;
+        let (first, count) = match entry.meaning(geometry, data_file) {
+            Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
+                (geometry.cluster_exact(at)?, ClusterCount::new(1))
+            }
+            Meaning::Compressed(extent) => geometry.span(extent.offset, extent.bytes),
+            Meaning::Unallocated | Meaning::Zero => return None,
         };
-        let cluster = geometry.cluster_exact(at).filter(|c| wanted.contains(c))?;
-        Some(Owner { table, times, index: L2Index::new(index), entry, cluster })
+        let points_there = |n| wanted.contains(&(first + ClusterCount::new(n)));
+        let index = L2Index::new(index);
+        (0..count.get()).any(points_there).then_some(Owner {
+            table,
+            times,
+            index,
+            entry,
+            first,
+            count,
+        })
     };
     if data_file { Vec::new() } else { entries.filter_map(owner).collect() }
 }

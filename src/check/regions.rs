@@ -63,11 +63,20 @@ impl RegionMap {
         self.regions.iter()
     }
 
-    /// How many pointers lead to the structure that begins at this cluster; 0 where none does.
+    /// How many pointers lead to the structure that begins at this cluster, without those that are
+    /// told to be wrong; 0 where none does.
     pub fn pointers(&self, first: HostCluster) -> u64 {
         let from = self.regions.partition_point(|r| r.first < first);
         let here = self.regions[from..].iter().take_while(|r| r.first == first);
-        here.map(|r| r.pointers).sum()
+        here.filter(|r| !r.told).map(|r| r.pointers).sum()
+    }
+
+    /// How many pointers that are told to be wrong claim this cluster.
+    pub fn wrong_claims(&self, cluster: HostCluster) -> u64 {
+        let behind = self.regions.partition_point(|r| r.first <= cluster);
+        let near = self.regions[..behind].iter().rev();
+        let near = near.take_while(|r| r.first + self.longest > cluster);
+        near.filter(|r| r.told && r.end() > cluster).map(|r| r.pointers).sum()
     }
 
     /// A structure that owns a cluster of this range, other than the one at `not` in [`Self::iter`].

@@ -104,6 +104,16 @@ impl L2Entry {
         }
     }
 
+    /// The entry with another host offset: the same flags, and the same length where compressed.
+    pub const fn moved(self, geometry: &Geometry, to: HostOffset) -> Self {
+        let mask = if self.is_compressed() {
+            (1 << (62 - (geometry.cluster_bits() - 8))) - 1
+        } else {
+            OFFSET_MASK
+        };
+        Self { bits: self.bits & !mask | to.get(), bitmap: self.bitmap }
+    }
+
     /// What the entry means. With a data file an offset of 0 counts as allocated when COPIED is
     /// set, as only there host offset 0 is a place for data.
     pub const fn meaning(self, geometry: &Geometry, data_file: bool) -> Meaning {

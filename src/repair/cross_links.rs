@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, HashSet};
 use super::plan::{RepairPlan, Step};
 use super::room;
 use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey, Visit, owners};
+use crate::format::crypto::CryptMethod;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
-use crate::format::l1::{COPIED, L1Entry, OFFSET_MASK};
-use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
+use crate::format::l1::{COPIED, L1Entry};
+use crate::format::l2::L2Entry;
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L1Index};
 use crate::storage::{Capacity, ReadAt};
 
 /// Most copies that one round makes.
@@ -19,34 +21,62 @@ const MAX_COPIES: usize = 1024;
 
 /// A pointer that is to lead to a copy.
 struct Move {
-    from: HostOffset,
+    first: HostCluster,
+    count: ClusterCount,
+    /// Where the pointer lies.
     pointer: HostOffset,
-    /// The pointer's bits with the new place put in.
-    bits: u64,
     /// References that the copy gets.
     times: u64,
-    what: &'static str,
-    table: bool,
+    kind: Pointer,
+}
+
+/// The pointer as it stands.
+enum Pointer {
+    L1 { active: bool },
+    L2(L2Entry),
+}
+
+impl Move {
+    /// The pointer that leads to the copy.
+    fn redirected(&self, geometry: &Geometry, to: HostCluster) -> u64 {
+        let start = geometry.offset_of(to);
+        match self.kind {
+            Pointer::L1 { active } => L1Entry::new(start, active).0,
+            Pointer::L2(entry) if entry.is_compressed() => {
+                let within = entry.compressed_extent(geometry).offset.get()
+                    - geometry.offset_of(self.first).get();
+                entry.moved(geometry, start.saturating_add(within)).bits
+            }
+            Pointer::L2(entry) => {
+                let moved = entry.moved(geometry, start).bits;
+                if self.times == 1 { moved | COPIED } else { moved & !COPIED }
+            }
+        }
+    }
 }
 
 /// Plans the copies and the pointers that lead to them.
 pub fn plan(plan: &mut RepairPlan, source: &dyn ReadAt, survey: &Survey, capacity: Capacity) {
-    if survey.refcounts.is_broken() || survey.missing_blocks || survey.too_low {
+    if !is_clear(survey) {
         return;
     }
     let mut moves = guest_clusters(source, survey);
     moves.extend(tables(survey));
     moves.truncate(MAX_COPIES);
-    let one = ClusterCount::new(1);
     let (mut counts, mut copies, mut pointers) = (Vec::new(), Vec::new(), Vec::new());
     for step in moves {
-        let Some(place) = room::covered_run(survey, &plan.target, capacity, one) else { break };
-        plan.target_mut().add(place, one, step.times);
-        counts.extend(room::raise(survey, place, one));
-        let to = plan.geometry.offset_of(place);
-        copies.push(Step::Copy { from: step.from, to, table: step.table });
-        let bytes = (step.bits | to.get()).to_be_bytes().to_vec();
-        pointers.push(Step::Write { offset: step.pointer, bytes, what: step.what });
+        let run = room::covered_run(survey, &plan.target, capacity, step.count);
+        let Some(to) = run else { break };
+        plan.target_mut().add(to, step.count, step.times);
+        counts.extend(room::raise(survey, to, step.count));
+        let table = matches!(step.kind, Pointer::L1 { .. });
+        for n in (0..step.count.get()).map(ClusterCount::new) {
+            let at = |cluster: HostCluster| plan.geometry.offset_of(cluster + n);
+            copies.push(Step::Copy { from: at(step.first), to: at(to), table });
+        }
+        let bytes = step.redirected(&plan.geometry, to).to_be_bytes().to_vec();
+        let what = if table { "an L1 entry" } else { "an L2 entry" };
+        pointers.push(Step::Write { offset: step.pointer, bytes, what });
     }
     counts.dedup();
     plan.stage("counts of copies", counts);
@@ -54,8 +84,21 @@ pub fn plan(plan: &mut RepairPlan, source: &dyn ReadAt, survey: &Survey, capacit
     plan.stage("pointers to the copies", pointers);
 }
 
+/// Whether everybody's role is clear: counts are right, and no pointer that is damaged otherwise
+/// could have brought the cross-link about.
+fn is_clear(survey: &Survey) -> bool {
+    let report = &survey.report;
+    let other =
+        |f: &Finding| f.may_hide_references() && !matches!(f.kind, Kind::L2TableTwice { .. });
+    let structure = survey.refcounts.is_broken() || survey.missing_blocks || survey.too_low;
+    !structure && report.unlisted == 0 && !report.findings.iter().any(other)
+}
+
 /// Guest clusters that are metadata too.
 fn guest_clusters(source: &dyn ReadAt, survey: &Survey) -> Vec<Move> {
+    if survey.area.header.crypt_method == CryptMethod::Luks {
+        return Vec::new(); // Its data can be read at its place only.
+    }
     let geometry = &survey.area.geometry;
     let mut wanted = HashSet::new();
     for finding in &survey.report.findings {
@@ -64,19 +107,13 @@ fn guest_clusters(source: &dyn ReadAt, survey: &Survey) -> Vec<Move> {
         }
     }
     let owners = owners::find(source, survey, &wanted);
-    let moves = owners.iter().map(|owner| {
-        let alone = owner.times == 1;
-        let bits = owner.entry.bits & !(OFFSET_MASK | COPIED);
-        Move {
-            from: geometry.offset_of(owner.cluster),
-            pointer: owner
-                .table
-                .saturating_add(u64::from(owner.index.get()) * geometry.l2_entry_bytes() as u64),
-            bits: if alone { bits | COPIED } else { bits },
-            times: owner.times,
-            what: "an L2 entry",
-            table: false,
-        }
+    let entry_bytes = geometry.l2_entry_bytes() as u64;
+    let moves = owners.iter().map(|owner| Move {
+        first: owner.first,
+        count: owner.count,
+        pointer: owner.table.saturating_add(u64::from(owner.index.get()) * entry_bytes),
+        times: owner.times,
+        kind: Pointer::L2(owner.entry),
     });
     moves.collect()
 }
@@ -105,12 +142,11 @@ fn tables(survey: &Survey) -> Vec<Move> {
         for visit in places.into_values().skip(1).flatten() {
             if let Some(pointer) = l1_entry(survey, &visit) {
                 moves.push(Move {
-                    from: table,
+                    first: survey.area.geometry.cluster_floor(table),
+                    count: ClusterCount::new(1),
                     pointer,
-                    bits: L1Entry::new(HostOffset::new(0), visit.source == Source::Active).0,
                     times: 1,
-                    what: "an L1 entry",
-                    table: true,
+                    kind: Pointer::L1 { active: visit.source == Source::Active },
                 });
             }
         }

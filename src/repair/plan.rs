@@ -215,11 +215,13 @@ fn counts(plan: &RepairPlan, survey: &Survey) -> Vec<Step> {
     sound.map(|b| Step::Counts { index: b.index, block: b.offset, change }).collect()
 }
 
-/// Whether a cluster of metadata has no other owner, so that it may be written.
+/// Whether a cluster of metadata has no other owner, so that it may be written. A pointer that is
+/// told to be wrong makes no owner.
 fn is_undisputed(survey: &Survey, offset: HostOffset) -> bool {
     let Some(cluster) = survey.area.geometry.cluster_exact(offset) else { return false };
     let pointers = survey.regions.pointers(cluster);
-    pointers > 0 && survey.map.get(cluster) == pointers
+    let wrong = survey.regions.wrong_claims(cluster);
+    pointers > 0 && survey.map.get(cluster) == pointers + wrong
 }
 
 /// New blocks and a new table beside the old ones, then one write that switches to them. The new
@@ -296,7 +298,8 @@ fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
     steps
 }
 
-/// Whether the active L1 table's clusters have no other owner.
+/// Whether the active L1 table's clusters have no other owner: a flag that is mended there must not
+/// change what somebody reads as data.
 fn is_undisputed_l1(survey: &Survey) -> bool {
     let kind = RegionKind::L1Table(Source::Active);
     survey.regions.iter().filter(|r| r.kind == kind).all(|region| {
