@@ -86,14 +86,6 @@ pub struct Survey {
     pub file_bytes: u64,
 }
 
-impl Survey {
-    /// Where the L2 table lies that an L1 entry points to.
-    pub fn table_of(&self, source: Source, index: L1Index) -> Option<HostOffset> {
-        let same = |v: &&Visit| v.source == source && v.index == index;
-        self.visits.iter().find(same).map(|v| v.entry.offset())
-    }
-}
-
 /// Checks an image. `Err` means that there is no verdict; what is wrong with the image is in the
 /// report.
 pub fn check(

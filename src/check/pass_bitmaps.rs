@@ -46,8 +46,10 @@ pub fn run(ctx: &mut Context) {
             for problem in &directory.problems {
                 broken(ctx, problem);
             }
+            // Sound tables do not lie over each other, so all are no longer than the file.
+            let mut budget = ctx.file_bytes;
             for (index, entry) in (0u32..).zip(&directory.entries) {
-                bitmap(ctx, index, entry);
+                bitmap(ctx, index, entry, &mut budget);
             }
         }
         Err(error) => ctx.find(
@@ -65,7 +67,7 @@ fn broken(ctx: &mut Context, what: &str) {
     ctx.find(Kind::BitmapDirectory(what.to_owned()), Place::BitmapDirectory);
 }
 
-fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry) {
+fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry, budget: &mut u64) {
     let place = Place::Bitmap(index);
     for problem in entry.defects(&ctx.geometry) {
         let kind = Kind::BitmapEntry { name: entry.name_text(), problem: problem.to_owned() };
@@ -79,6 +81,12 @@ fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry) {
     }
     let bytes = u64::from(entry.table_entries) * TABLE_ENTRY_BYTES;
     ctx.claim(RegionKind::BitmapTable(index), entry.table, bytes, place);
+    if bytes > *budget {
+        let problem = "its table lies over others; it was not read".to_owned();
+        ctx.find(Kind::BitmapEntry { name: entry.name_text(), problem }, place);
+        return;
+    }
+    *budget -= bytes;
     let in_file = ctx.file_bytes.saturating_sub(entry.table.get()) / TABLE_ENTRY_BYTES;
     let entries = u64::from(entry.table_entries).min(in_file);
     let mut damaged = 0;
@@ -86,6 +94,9 @@ fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry) {
     while from < entries {
         let count = CHUNK_ENTRIES.min(entries - from);
         let offset = entry.table.saturating_add(from * TABLE_ENTRY_BYTES);
+        if ctx.is_hole(offset, (entries - from) * TABLE_ENTRY_BYTES) {
+            break;
+        }
         match load_entries(ctx.source, offset, count) {
             Ok(chunk) => damaged += data_clusters(ctx, index, &chunk),
             Err(error) => {

@@ -17,6 +17,10 @@ use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::{HostOffset, L1Index};
 use crate::tables::load_entries;
 
+/// Tables in the middle of clusters can lie over each other in any number; so many are read.
+const MAX_UNALIGNED: usize = 1024;
+/// From so many bytes of tables on, holes among them are looked for before they are read.
+const MANY_BYTES: u64 = 1 << 30;
 /// Tables that lie next to each other are read together up to this many bytes.
 const READ_BYTES: u64 = 1 << 20;
 
@@ -38,6 +42,8 @@ pub struct Table {
     pub offset: HostOffset,
     /// Positions in [`Mapping::visits`].
     pub visits: Vec<u32>,
+    /// Whether it is not read: it lies past the end, or is one of too many in the middle of clusters.
+    pub unread: bool,
     /// Its COPIED flags.
     pub copied: CopiedSummary,
 }
@@ -117,6 +123,9 @@ fn l1_table(
         return;
     }
     *budget -= bytes;
+    if ctx.is_hole(offset, bytes) {
+        return;
+    }
     match load_entries(ctx.source, offset, entries) {
         Ok(table) => {
             ctx.progress.advance(bytes);
@@ -175,9 +184,20 @@ fn group(visits: &[Visit]) -> Vec<Table> {
         .map(|same| Table {
             offset: same[0].0,
             visits: same.iter().map(|&(_, visit)| visit).collect(),
+            unread: false,
             copied: CopiedSummary::default(),
         })
         .collect()
+}
+
+/// Marks the tables that need not be read, or of which there are too many.
+fn leave_unread(ctx: &Context, tables: &mut [Table]) {
+    let mut unaligned = 0;
+    for table in tables {
+        unaligned += usize::from(!ctx.geometry.is_aligned(table.offset));
+        let one_too_many = !ctx.geometry.is_aligned(table.offset) && unaligned > MAX_UNALIGNED;
+        table.unread = one_too_many || table.offset.get() >= ctx.file_bytes;
+    }
 }
 
 /// Ranges of tables that are read in one go: neighbours in the file.
@@ -187,7 +207,8 @@ fn batches(tables: &[Table], cluster_bytes: u64) -> Vec<Range<usize>> {
         if let Some(batch) = batches.last_mut() {
             let bytes = (batch.len() as u64 + 1) * cluster_bytes;
             let next = tables[batch.end - 1].offset.saturating_add(cluster_bytes);
-            if next == table.offset && bytes <= READ_BYTES.max(cluster_bytes) {
+            let joins = next == table.offset && bytes <= READ_BYTES.max(cluster_bytes);
+            if joins && !table.unread && !tables[batch.start].unread {
                 batch.end += 1;
                 continue;
             }
@@ -199,6 +220,7 @@ fn batches(tables: &[Table], cluster_bytes: u64) -> Vec<Range<usize>> {
 
 fn walk(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     mapping.tables = group(&mapping.visits);
+    leave_unread(ctx, &mut mapping.tables);
     let header = &ctx.area.header;
     let raw = header.autoclear & autoclear::DATA_FILE_RAW != 0;
     let room = AtomicUsize::new(ctx.found.room());
@@ -211,6 +233,7 @@ fn walk(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
         active: &mapping.active,
         compressed: &mapping.compressed,
         zeroes_mended: ctx.zeroes_mended,
+        skip_holes: mapping.tables.len() as u64 * ctx.geometry.cluster_bytes() > MANY_BYTES,
         room: &room,
     };
     let cluster_bytes = ctx.geometry.cluster_bytes();
@@ -255,6 +278,10 @@ fn scan_batch(
     buffer: &mut Vec<u8>,
 ) -> Vec<Scan> {
     let table_len = ctx.geometry.cluster_len();
+    let bytes = (batch.len() * table_len) as u64;
+    if batch[0].unread || scanner.skip_holes && ctx.is_hole(batch[0].offset, bytes) {
+        return batch.iter().map(|_| Scan::default()).collect();
+    }
     buffer.resize(batch.len() * table_len, 0);
     if ctx.source.read_padded_at(batch[0].offset.get(), buffer).is_ok() {
         let tables = buffer.chunks_exact(table_len);

@@ -34,6 +34,8 @@ pub struct Scanner<'a> {
     pub compressed: &'a RefcountMap,
     /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
     pub zeroes_mended: bool,
+    /// Whether it is worth while to look for holes before reading.
+    pub skip_holes: bool,
     /// How many more findings may be kept one by one.
     pub room: &'a AtomicUsize,
 }

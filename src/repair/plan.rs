@@ -1,6 +1,7 @@
 //! What a repair will write, in order. Writes nothing; reads beside what the check left only L2
 //! tables that hold cross-links.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cross_links;
@@ -16,7 +17,9 @@ use crate::format::header::{HeaderField, encode_field};
 use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, ZERO};
 use crate::format::snapshot::MAX_SNAPSHOTS;
-use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
+use crate::format::{
+    ClusterCount, Geometry, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
+};
 use crate::storage::{Capacity, Storage};
 
 /// Which counts of a block are changed.
@@ -281,9 +284,10 @@ fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
     let geometry = &survey.area.geometry;
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
+    let undisputed = is_undisputed_l1(survey);
     for &(index, bits) in &survey.wrong_l1_flags {
         let entry = L1Entry(bits);
-        if entry.copied() == set || !is_undisputed_l1(survey) {
+        if entry.copied() == set || !undisputed {
             continue;
         }
         let offset = l1_table.saturating_add(u64::from(index.get()) * 8);
@@ -332,13 +336,15 @@ fn excess_snapshots(survey: &Survey) -> Vec<Step> {
 /// Preallocated zero clusters in the middle of a cluster: zero without a cluster says the same.
 fn misplaced_zeroes(survey: &Survey) -> Vec<Step> {
     let mut steps = Vec::new();
+    let table_of: HashMap<(Source, L1Index), HostOffset> =
+        survey.visits.iter().map(|v| ((v.source, v.index), v.entry.offset())).collect();
     for finding in &survey.report.findings {
         let (Kind::PreallocatedUnaligned(_), Place::L2(source, l1, l2)) =
             (&finding.kind, finding.place)
         else {
             continue;
         };
-        if let Some(table) = survey.table_of(source, l1) {
+        if let Some(&table) = table_of.get(&(source, l1)) {
             if is_undisputed(survey, table) {
                 steps.push(zero_entry(&survey.area.geometry, table, l2));
             }
