@@ -4,6 +4,7 @@ mod builder;
 mod cli_check;
 mod cli_create;
 mod cli_info;
+mod crash_repair;
 mod crash_support;
 mod damage;
 mod docs;
