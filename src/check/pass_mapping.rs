@@ -240,13 +240,13 @@ fn walk(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     let (tables, visits) = (&mapping.tables, &mapping.visits);
     ctx.progress.stage("L2 tables", tables.len() as u64 * cluster_bytes);
     let batches = batches(tables, cluster_bytes);
-    for batch in &batches {
+    for batch in batches.iter().filter(|_| !scanner.skip_holes) {
         let first = tables[batch.start].offset.get();
         ctx.source.will_need(first..first.saturating_add(batch.len() as u64 * cluster_bytes));
     }
-    let scans = parallel::map(ctx.threads, batches.len(), Vec::new, |buffer, number| {
+    let scans = parallel::map(ctx.threads, batches.len(), Reader::default, |reader, number| {
         let batch = &tables[batches[number].clone()];
-        let scans = scan_batch(ctx, &scanner, batch, visits, buffer);
+        let scans = reader.scan(ctx, &scanner, batch, visits);
         ctx.progress.advance(batch.len() as u64 * cluster_bytes);
         scans
     });
@@ -269,34 +269,60 @@ fn walk(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     }
 }
 
-/// Reads neighbouring tables and goes through each.
-fn scan_batch(
-    ctx: &Context,
-    scanner: &Scanner,
-    batch: &[Table],
-    visits: &[Visit],
-    buffer: &mut Vec<u8>,
-) -> Vec<Scan> {
-    let table_len = ctx.geometry.cluster_len();
-    let bytes = (batch.len() * table_len) as u64;
-    if batch[0].unread || scanner.skip_holes && ctx.is_hole(batch[0].offset, bytes) {
-        return batch.iter().map(|_| Scan::default()).collect();
+/// What a thread keeps from batch to batch.
+#[derive(Default)]
+struct Reader {
+    buffer: Vec<u8>,
+    /// A range that is known to be a hole.
+    hole: Range<u64>,
+}
+
+impl Reader {
+    /// Reads neighbouring tables and goes through each.
+    fn scan(
+        &mut self,
+        ctx: &Context,
+        scanner: &Scanner,
+        batch: &[Table],
+        visits: &[Visit],
+    ) -> Vec<Scan> {
+        let table_len = ctx.geometry.cluster_len();
+        let bytes = batch.len() * table_len;
+        let unread = batch[0].unread;
+        if unread || scanner.skip_holes && self.is_hole(ctx, batch[0].offset, bytes as u64) {
+            return batch.iter().map(|_| Scan::default()).collect();
+        }
+        self.buffer.resize(bytes, 0);
+        if ctx.source.read_padded_at(batch[0].offset.get(), &mut self.buffer).is_ok() {
+            let tables = batch.iter().zip(self.buffer.chunks_exact(table_len));
+            return tables.map(|(t, b)| scanner.table(b, reach(t, visits))).collect();
+        }
+        // Something in there cannot be read: find out which table, and check the others.
+        let one = &mut self.buffer[..table_len];
+        let mut scans = Vec::with_capacity(batch.len());
+        for table in batch {
+            scans.push(match ctx.source.read_padded_at(table.offset.get(), one) {
+                Ok(()) => scanner.table(one, reach(table, visits)),
+                Err(error) => Scan::unreadable(table.offset, &error),
+            });
+        }
+        scans
     }
-    buffer.resize(batch.len() * table_len, 0);
-    if ctx.source.read_padded_at(batch[0].offset.get(), buffer).is_ok() {
-        let tables = buffer.chunks_exact(table_len);
-        return batch.iter().zip(tables).map(|(t, b)| scanner.table(b, reach(t, visits))).collect();
+
+    /// Whether a range is a hole; asks the file only where the last answer does not tell.
+    fn is_hole(&mut self, ctx: &Context, offset: HostOffset, bytes: u64) -> bool {
+        let range = offset.get()..offset.get().saturating_add(bytes);
+        if !(self.hole.start <= range.start && range.end <= self.hole.end) {
+            let data = ctx.source.next_data(range.start);
+            let end = match data {
+                Ok(Some(data)) => data.start,
+                Ok(None) => u64::MAX,
+                Err(_) => return false,
+            };
+            self.hole = range.start..end;
+        }
+        range.end <= self.hole.end
     }
-    // Something in there cannot be read: find out which table, and check the others.
-    let one = &mut buffer[..table_len];
-    let mut scans = Vec::with_capacity(batch.len());
-    for table in batch {
-        scans.push(match ctx.source.read_padded_at(table.offset.get(), one) {
-            Ok(()) => scanner.table(one, reach(table, visits)),
-            Err(error) => Scan::unreadable(table.offset, &error),
-        });
-    }
-    scans
 }
 
 fn reach(table: &Table, visits: &[Visit]) -> Reach {
