@@ -8,6 +8,7 @@ mod crash_repair;
 mod crash_support;
 mod damage;
 mod docs;
+mod fail_repair;
 mod golden;
 mod hostile;
 mod image_crash;
