@@ -22,5 +22,6 @@ mod image_tools;
 mod layers;
 mod locks;
 mod oracle;
+mod repair_keeps;
 mod storage;
 mod support;
