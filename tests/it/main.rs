@@ -7,6 +7,7 @@ mod cli_info;
 mod crash_repair;
 mod crash_support;
 mod damage;
+mod device;
 mod docs;
 mod fail_repair;
 mod golden;

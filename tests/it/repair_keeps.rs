@@ -211,3 +211,16 @@ fn a_cross_link_in_an_image_of_one_bit_counts_loses_no_data() {
         }
     }
 }
+
+#[test]
+fn a_snapshot_table_that_is_cut_short_keeps_its_snapshots_in_a_repair_of_another_entry() {
+    let large = Snapshot { extra: vec![0x5e; 1100], ..Snapshot::shared("large") };
+    let builder = Builder::new(160 << 10).cluster_bits(10).data(0..11, 0x11).snapshot(large);
+    let mut bytes = builder.snapshot(Snapshot::shared("cut")).build().bytes;
+    let second = snapshot_entries(&bytes)[1];
+    poke(&mut bytes, second + 36, 4, 0x10_0000);
+    let (_, after) = repaired(&bytes, RepairMode::All);
+    assert_eq!(header(&after, "nb_snapshots"), 2);
+    assert_eq!(header(&after, "snapshots_offset"), header(&bytes, "snapshots_offset"));
+    assert_eq!(after[second..second + 60], bytes[second..second + 60]);
+}
