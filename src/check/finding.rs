@@ -1,6 +1,7 @@
 //! What a check found: data. Severity, code, text and tally are derived from it, in one place each
 //! (`severity` and `code` here, text in [`super::describe`]).
 
+use crate::format::header::HeaderField;
 use crate::format::{
     ClusterCount, GuestOffset, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
 };
@@ -304,8 +305,8 @@ impl Finding {
     /// Whether a reference may hide behind it: clusters that seem leaked may be in use.
     pub fn may_hide_references(&self) -> bool {
         match &self.kind {
-            Kind::HeaderField(_)
-            | Kind::TooManySnapshots(_)
+            Kind::HeaderField(_) => !self.is_about_the_reftable(),
+            Kind::TooManySnapshots(_)
             | Kind::SnapshotTableTooBig { .. }
             | Kind::SnapshotTableBroken(_)
             | Kind::SnapshotL1Unaligned { .. }
@@ -328,6 +329,12 @@ impl Finding {
             Kind::L2TableTwice { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether a header field is wrong that says where the refcount table lies: no reference does.
+    fn is_about_the_reftable(&self) -> bool {
+        let fields = [HeaderField::ReftableOffset, HeaderField::ReftableClusters];
+        fields.iter().any(|field| self.place == Place::Header(field.place().0))
     }
 
     /// The stable name of this kind of finding, for JSON and scripts.

@@ -125,6 +125,10 @@ pub fn survey(
         counts.hold();
     }
     let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
+    for (index, (offset, error)) in counts.into_unread() {
+        let kind = Kind::Unreadable { what: "refcount block", offset, error };
+        ctx.find(kind, Place::Refblock(index));
+    }
     overlaps.into_iter().for_each(|finding| ctx.found.push(finding));
     let geometry = ctx.geometry;
     let image_end = geometry.bytes_of(ClusterCount::new(last.get() + 1));

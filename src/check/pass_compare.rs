@@ -1,6 +1,7 @@
 //! The stored counts against the references: a block that is as it should be is told so by one
 //! comparison of memory. Relies on everything being counted.
 
+use std::io;
 use std::ops::Range;
 
 use super::context::Context;
@@ -39,6 +40,9 @@ struct Run {
     stored: u64,
     referenced: u64,
 }
+
+/// The runs of a block, and the last cluster that it counts.
+type Runs = (Vec<Run>, Option<HostCluster>);
 
 /// Compares all counts; returns the result and the last cluster that is used or counted.
 pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) {
@@ -193,7 +197,13 @@ fn tell(
     for wave in differing.chunks(ctx.threads * 4) {
         let runs =
             parallel::map(ctx.threads, wave.len(), || (), |(), i| block_runs(ctx, wave[i], end));
-        for (block, (runs, last_stored)) in wave.iter().zip(runs) {
+        for (block, runs) in wave.iter().zip(runs) {
+            let (runs, last_stored) = runs.unwrap_or_else(|error| {
+                let error = error.to_string();
+                let kind = Kind::Unreadable { what: "refcount block", offset: block.offset, error };
+                ctx.find(kind, Place::Refblock(block.index));
+                Runs::default()
+            });
             let first = ctx.geometry.first_cluster_of_block(block.index);
             while let Some(gap) = gaps.next_if(|gap| gap.start < first) {
                 tell_missing(ctx, gap.clone());
@@ -229,13 +239,11 @@ fn tell_run(ctx: &mut Context, run: Run) {
 }
 
 /// The runs of a block whose counts are wrong, and the last cluster that it counts.
-fn block_runs(ctx: &Context, block: Block, end: HostCluster) -> (Vec<Run>, Option<HostCluster>) {
+fn block_runs(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Runs> {
     let geometry = &ctx.geometry;
     let mut stored = vec![0; geometry.cluster_len()];
     let mut expected = stored.clone();
-    if ctx.source.read_padded_at(block.offset.get(), &mut stored).is_err() {
-        return (Vec::new(), None);
-    }
+    ctx.source.read_padded_at(block.offset.get(), &mut stored)?;
     ctx.map.encode_block(block.index, geometry, &mut expected);
     let first = geometry.first_cluster_of_block(block.index);
     let entries = geometry.refblock_entries().min((end - first).get());
@@ -262,5 +270,5 @@ fn block_runs(ctx: &Context, block: Block, end: HostCluster) -> (Vec<Run>, Optio
             _ => runs.push(Run { first: cluster, count: 1, stored: is, referenced: should }),
         }
     }
-    (runs, last)
+    Ok((runs, last))
 }

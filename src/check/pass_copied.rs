@@ -18,6 +18,8 @@ use crate::format::{HostOffset, L1Index, L2Index, decode_entries};
 struct Wrong {
     entries: Vec<(L2Index, u64, u64)>,
     uncounted: u64,
+    /// The table could not be read a second time.
+    unread: Option<String>,
 }
 
 /// Where flags are wrong, for a repair.
@@ -84,6 +86,10 @@ fn tell(
         ctx.found.push(Finding::new(Kind::DataCopied { entry, count }, place));
     }
     ctx.found.count_flags(wrong.uncounted);
+    if let Some(error) = wrong.unread {
+        let kind = Kind::Unreadable { what: "L2 table", offset: entry.offset(), error };
+        ctx.find(kind, Place::L1(visit.source, visit.index));
+    }
 }
 
 /// Whether the table's summary leaves a doubt.
@@ -124,8 +130,9 @@ fn look(
 ) -> Wrong {
     let mut wrong = Wrong::default();
     buffer.resize(ctx.geometry.cluster_len(), 0);
-    if ctx.source.read_padded_at(table.offset.get(), buffer).is_err() {
-        return wrong; // The mapping pass has told of it.
+    if let Err(error) = ctx.source.read_padded_at(table.offset.get(), buffer) {
+        wrong.unread = Some(error.to_string());
+        return wrong;
     }
     let data_file = ctx.area.header.has_data_file();
     for (index, entry) in (0u32..).zip(buffer.chunks_exact(ctx.geometry.l2_entry_bytes())) {

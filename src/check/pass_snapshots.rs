@@ -33,7 +33,8 @@ pub fn run(ctx: &mut Context) {
 }
 
 fn problem(ctx: &mut Context, count: u32) {
-    let kind = match ctx.snapshots.problem.take() {
+    // The problem stays where it is: a table that is not known to its end must not be written anew.
+    let kind = match &ctx.snapshots.problem {
         None => return,
         Some(SnapshotTableProblem::TooBig(first)) => {
             Kind::SnapshotTableTooBig { overhanging: count - first }
@@ -44,10 +45,10 @@ fn problem(ctx: &mut Context, count: u32) {
         }
         Some(SnapshotTableProblem::Unreadable(index, error)) => {
             let offset = ctx.area.header.snapshot_table.saturating_add(ctx.snapshots.bytes);
-            ctx.find(
-                Kind::Unreadable { what: "snapshot table", offset, error: error.to_string() },
-                Place::Snapshot(index),
-            );
+            let kind =
+                Kind::Unreadable { what: "snapshot table", offset, error: error.to_string() };
+            let place = Place::Snapshot(*index);
+            ctx.find(kind, place);
             return;
         }
     };

@@ -1,12 +1,12 @@
 //! The counts as they are stored, or as they will be after a repair.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pass_refcounts::Refcounts;
 use super::refcount_map::RefcountMap;
 use crate::format::refcount::get_refcount;
-use crate::format::{Geometry, HostCluster, ReftableIndex};
+use crate::format::{Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
 
 /// Blocks kept in memory at most, in bytes.
@@ -36,6 +36,7 @@ pub struct StoredCounts<'a> {
     /// Counts that are too high stay, since references may be hidden.
     held: bool,
     cache: Mutex<HashMap<ReftableIndex, Arc<Vec<u8>>>>,
+    unread: Mutex<BTreeMap<ReftableIndex, (HostOffset, String)>>,
 }
 
 impl<'a> StoredCounts<'a> {
@@ -48,8 +49,8 @@ impl<'a> StoredCounts<'a> {
         differing: &'a [ReftableIndex],
         assume: Assume,
     ) -> Self {
-        let (held, cache) = (false, Mutex::default());
-        Self { source, geometry, map, refcounts, differing, assume, held, cache }
+        let (held, cache, unread) = (false, Mutex::default(), Mutex::default());
+        Self { source, geometry, map, refcounts, differing, assume, held, cache, unread }
     }
 
     /// From here on, counts that are too high stay as they are under every assumption.
@@ -104,17 +105,26 @@ impl<'a> StoredCounts<'a> {
         if self.differing.binary_search(&index).is_err() {
             return Some(self.map.get(cluster));
         }
-        let bytes = self.load(index, block.offset.get())?;
+        let bytes = self.load(index, block.offset)?;
         Some(get_refcount(&bytes, self.geometry.refcount_order(), entry.get() as usize))
     }
 
-    fn load(&self, index: ReftableIndex, offset: u64) -> Option<Arc<Vec<u8>>> {
+    /// The blocks that could not be read when a count was looked up, though they could before.
+    pub fn into_unread(self) -> BTreeMap<ReftableIndex, (HostOffset, String)> {
+        self.unread.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self, index: ReftableIndex, offset: HostOffset) -> Option<Arc<Vec<u8>>> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = cache.get(&index) {
             return Some(Arc::clone(bytes));
         }
         let mut bytes = vec![0; self.geometry.cluster_len()];
-        self.source.read_padded_at(offset, &mut bytes).ok()?;
+        if let Err(error) = self.source.read_padded_at(offset.get(), &mut bytes) {
+            let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+            unread.insert(index, (offset, error.to_string()));
+            return None;
+        }
         if (cache.len() + 1) * bytes.len() > CACHE_BYTES {
             cache.clear();
         }

@@ -34,7 +34,7 @@ pub fn target(
                 let (index, _) = geometry.refcount_place(at);
                 let entries = ClusterCount::new(geometry.refblock_entries());
                 let stop = (geometry.first_cluster_of_block(index) + entries).min(range.end);
-                let stored = stored(storage, survey, index);
+                let stored = stored(storage, survey, index)?;
                 hold(geometry, &target, at..stop, stored.as_deref());
                 at = stop;
             }
@@ -56,11 +56,12 @@ fn differing(survey: &Survey) -> Vec<Range<HostCluster>> {
 }
 
 /// A sound block's content.
-fn stored(storage: &dyn Storage, survey: &Survey, index: ReftableIndex) -> Option<Vec<u8>> {
-    let block = survey.refcounts.block(index).filter(|b| b.sound)?;
+fn stored(storage: &dyn Storage, survey: &Survey, index: ReftableIndex) -> Result<Option<Vec<u8>>> {
+    let Some(block) = survey.refcounts.block(index).filter(|b| b.sound) else { return Ok(None) };
     let mut bytes = vec![0; survey.area.geometry.cluster_len()];
-    storage.read_padded_at(block.offset.get(), &mut bytes).ok()?;
-    Some(bytes)
+    let failed = |e| Error::io("read a refcount block", block.offset.get(), e);
+    storage.read_padded_at(block.offset.get(), &mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
 }
 
 /// Raises the counts of a range of one block's clusters to the stored ones, or to 1 where those are

@@ -120,7 +120,7 @@ pub fn repair(
             break;
         }
     }
-    finish(storage, &mut outcome, &survey, &released, &look)?;
+    finish(storage, &mut outcome, survey, &released, &look)?;
     Ok(outcome)
 }
 
@@ -129,13 +129,14 @@ pub fn repair(
 fn finish(
     storage: &dyn Storage,
     outcome: &mut RepairOutcome,
-    survey: &Survey,
+    mut survey: Survey,
     released: &[Range<HostCluster>],
     look: &dyn Fn(Assume) -> Result<Survey>,
 ) -> Result<()> {
     // Flags were judged by the counts that a repair leaves behind; the verdict goes by those stored.
     if outcome.after.is_some() && !survey.report.tally.is_clean() {
-        outcome.after = Some(look(Assume::Stored)?.report);
+        survey = look(Assume::Stored)?;
+        outcome.after = Some(survey.report.clone());
     }
     let verdict = outcome.after.as_ref().unwrap_or(&outcome.before);
     let sound = verdict.tally.corruptions == 0 && verdict.tally.check_errors == 0;
@@ -143,10 +144,10 @@ fn finish(
         outcome.fixed = fixed(&outcome.before.tally, &after.tally);
     }
     if sound {
-        clear_bits(storage, survey)?;
+        clear_bits(storage, &survey)?;
     }
     if sound && verdict.tally.is_clean() {
-        give_back(storage, survey, released)?;
+        give_back(storage, &survey, released)?;
     }
     Ok(())
 }

@@ -150,6 +150,10 @@ pub fn plan(
         held: survey.report.hides_references,
         flags: all || only_leaks_and_flags(&survey.report),
     };
+    // With something unread, what seems free may be in use, and what seems a refcount block data.
+    if survey.report.tally.check_errors > 0 {
+        return Ok(plan);
+    }
     if all {
         plan.stage("what is beyond the limits", excess_snapshots(survey));
     }

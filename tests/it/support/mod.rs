@@ -1,5 +1,6 @@
 //! What several subjects need.
 
+pub mod broken;
 pub mod builder;
 pub mod bytes;
 pub mod crash;
@@ -8,5 +9,6 @@ pub mod fail;
 pub mod layout;
 pub mod matrix;
 pub mod oracle;
+pub mod reader;
 pub mod rng;
 pub mod run;

@@ -1,0 +1,270 @@
+//! Reads an image as the specification says, sharing no code with the library: what the guest sees, what is referenced,
+//! what is counted, and which entries have COPIED.
+
+use std::collections::BTreeMap;
+
+use super::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
+
+/// No disk of these tests is larger: what is, is no snapshot's entry.
+const LARGEST: u64 = 64 << 20;
+
+/// What a guest cluster reads as; `None` where its entry leads nowhere.
+pub type Cluster = Option<Vec<u8>>;
+
+/// An image that is being read. Bytes past the end of the file are zeroes.
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    cluster: u64,
+    version: u64,
+    order: u64,
+    extended: bool,
+}
+
+/// An L1 table: where it lies, its entries, and the size of the disk.
+#[derive(Clone, Copy, Debug)]
+struct Disk {
+    l1: u64,
+    entries: u64,
+    size: u64,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts reading; only the header's plain fields are looked at.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut reader = Self { bytes, cluster: 0, version: 0, order: 4, extended: false };
+        assert_eq!(reader.number(0, 4), 0x5146_49fb, "no magic number");
+        reader.version = reader.number(4, 4);
+        reader.cluster = 1 << reader.number(20, 4);
+        if reader.version >= 3 {
+            reader.order = reader.number(96, 4);
+            reader.extended = reader.number(72, 8) & 0x10 != 0;
+        }
+        assert!(!reader.extended, "this reader has no subclusters");
+        reader
+    }
+
+    fn number(&self, at: u64, width: u64) -> u64 {
+        let byte = |n| self.bytes.get((at + n) as usize).copied().unwrap_or(0);
+        (0..width).fold(0, |value, n| value << 8 | u64::from(byte(n)))
+    }
+
+    fn slice(&self, at: u64, length: u64) -> Vec<u8> {
+        let end = (at.saturating_add(length)).min(self.bytes.len() as u64);
+        let start = at.min(end);
+        let mut bytes = self.bytes[start as usize..end as usize].to_vec();
+        bytes.resize(length as usize, 0);
+        bytes
+    }
+
+    fn aligned(&self, offset: u64) -> bool {
+        offset % self.cluster == 0 && offset != 0 && offset < self.bytes.len() as u64
+    }
+
+    /// The active disk and then every snapshot.
+    fn disks(&self) -> Vec<Disk> {
+        let size = self.number(24, 8);
+        let mut disks = vec![Disk { l1: self.number(40, 8), entries: self.number(36, 4), size }];
+        let mut at = self.number(64, 8);
+        for _ in 0..self.number(60, 4) {
+            at = at.next_multiple_of(8);
+            let extra = self.number(at + 36, 4);
+            let own = if extra >= 16 { self.number(at + 48, 8) } else { size };
+            let (l1, entries) = (self.number(at, 8), self.number(at + 8, 4));
+            assert!(own <= LARGEST && entries * 8 <= LARGEST, "a wild snapshot of {own:#x} bytes");
+            disks.push(Disk { l1, entries, size: own });
+            at += 40 + extra + self.number(at + 12, 2) + self.number(at + 14, 2);
+        }
+        disks
+    }
+
+    /// The active disk and then every snapshot, cluster by cluster.
+    pub fn views(&self) -> Vec<Vec<Cluster>> {
+        let view = |disk: Disk| {
+            (0..disk.size.div_ceil(self.cluster)).map(|guest| self.guest(disk, guest)).collect()
+        };
+        self.disks().into_iter().map(view).collect()
+    }
+
+    fn guest(&self, disk: Disk, guest: u64) -> Cluster {
+        let per_table = self.cluster / 8;
+        let (l1_index, l2_index) = (guest / per_table, guest % per_table);
+        if l1_index >= disk.entries {
+            return None;
+        }
+        let table = self.number(disk.l1 + 8 * l1_index, 8) & OFFSET_MASK;
+        if table == 0 {
+            return Some(vec![0; self.cluster as usize]);
+        }
+        if !self.aligned(table) {
+            return None;
+        }
+        let entry = self.number(table + 8 * l2_index, 8);
+        let host = entry & OFFSET_MASK;
+        if entry & COMPRESSED != 0 {
+            let (at, length) = self.extent(entry);
+            return inflate_stored(&self.slice(at, length), self.cluster as usize);
+        }
+        if host == 0 || (self.version >= 3 && entry & 1 != 0) {
+            return Some(vec![0; self.cluster as usize]);
+        }
+        self.aligned(host).then(|| self.slice(host, self.cluster))
+    }
+
+    fn extent(&self, entry: u64) -> (u64, u64) {
+        let shift = 62 - (self.cluster.trailing_zeros() - 8);
+        let at = entry & ((1 << shift) - 1);
+        let sectors = (entry & (COMPRESSED - 1)) >> shift;
+        (at, (sectors + 1) * 512 - at % 512)
+    }
+
+    /// How often each cluster is referenced.
+    pub fn references(&self) -> BTreeMap<u64, u64> {
+        let mut found = BTreeMap::new();
+        let mut refer = |at: u64, length: u64| {
+            if length > 0 && at < self.bytes.len() as u64 {
+                for cluster in at / self.cluster..=(at + length - 1) / self.cluster {
+                    *found.entry(cluster).or_default() += 1;
+                }
+            }
+        };
+        refer(0, 1);
+        if self.aligned(self.number(48, 8)) {
+            refer(self.number(48, 8), self.number(56, 4) * self.cluster);
+        }
+        self.blocks().iter().filter(|b| self.aligned(**b)).for_each(|b| refer(*b, self.cluster));
+        for disk in self.disks() {
+            refer(disk.l1, disk.entries * 8);
+            for (_, table) in self.tables(disk) {
+                refer(table, self.cluster);
+                for (_, entry) in self.entries(table) {
+                    let host = entry & OFFSET_MASK;
+                    if entry & COMPRESSED != 0 {
+                        let (at, length) = self.extent(entry);
+                        refer(at, length);
+                    } else if self.aligned(host) {
+                        refer(host, self.cluster);
+                    }
+                }
+            }
+        }
+        let table = self.number(64, 8);
+        refer(table, self.snapshot_table_end() - table);
+        found
+    }
+
+    fn snapshot_table_end(&self) -> u64 {
+        let mut at = self.number(64, 8);
+        for _ in 0..self.number(60, 4) {
+            at = at.next_multiple_of(8);
+            at += 40 + self.number(at + 36, 4) + self.number(at + 12, 2) + self.number(at + 14, 2);
+        }
+        at
+    }
+
+    /// The entries of the active disk that have COPIED: where each lies, and the cluster it is for.
+    pub fn copied(&self) -> BTreeMap<u64, u64> {
+        let mut found = BTreeMap::new();
+        for (at, table) in self.tables(self.disks()[0]) {
+            if self.number(at, 8) & COPIED != 0 {
+                found.insert(at, table / self.cluster);
+            }
+            for (at, entry) in self.entries(table) {
+                if entry & COPIED != 0 && entry & COMPRESSED == 0 {
+                    found.insert(at, (entry & OFFSET_MASK) / self.cluster);
+                }
+            }
+        }
+        found
+    }
+
+    /// The L1 entries that lead to a table: where each lies, and the table.
+    fn tables(&self, disk: Disk) -> Vec<(u64, u64)> {
+        let entries = (0..disk.entries).map(|index| disk.l1 + 8 * index);
+        let tables = entries.map(|at| (at, self.number(at, 8) & OFFSET_MASK));
+        tables.filter(|(_, table)| self.aligned(*table)).collect()
+    }
+
+    /// The entries of an L2 table: where each lies, and its bits.
+    fn entries(&self, table: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        (table..table + self.cluster).step_by(8).map(|at| (at, self.number(at, 8)))
+    }
+
+    /// What the refcount table points to, as far as there is a table.
+    fn blocks(&self) -> Vec<u64> {
+        let table = self.number(48, 8);
+        if !self.aligned(table) {
+            return Vec::new();
+        }
+        let entries = self.number(56, 4) * self.cluster / 8;
+        (0..entries).map(|index| self.number(table + 8 * index, 8)).collect()
+    }
+
+    /// The stored counts of the first clusters; 0 where there is no sound block.
+    pub fn counts(&self, clusters: u64) -> Vec<u64> {
+        let blocks = self.blocks();
+        let per_block = (self.cluster * 8) >> self.order;
+        let count = |cluster: u64| {
+            let block = blocks.get((cluster / per_block) as usize).copied().unwrap_or(0);
+            if !self.aligned(block) {
+                return 0;
+            }
+            let bit = (cluster % per_block) << self.order;
+            match self.order {
+                0..=2 => {
+                    self.number(block + bit / 8, 1) >> (bit % 8) & ((1 << (1 << self.order)) - 1)
+                }
+                wide => self.number(block + bit / 8, 1 << (wide - 3)),
+            }
+        };
+        (0..clusters).map(count).collect()
+    }
+
+    /// Clusters in the file, a part of one at its end included.
+    pub fn clusters(&self) -> u64 {
+        (self.bytes.len() as u64).div_ceil(self.cluster)
+    }
+}
+
+/// Inflates stored blocks, which is what the builder makes.
+fn inflate_stored(stream: &[u8], length: usize) -> Cluster {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while out.len() < length {
+        let head = stream.get(at..at + 5)?;
+        let size = usize::from(head[1]) | usize::from(head[2]) << 8;
+        out.extend_from_slice(stream.get(at + 5..at + 5 + size)?);
+        at += 5 + size;
+    }
+    Some(out)
+}
+
+/// Why `after` is worse than `before`, or nothing: guest bytes that read otherwise, a referenced cluster with a count that
+/// got lower, a COPIED flag that appeared on a shared cluster.
+pub fn worse(before: &Reader, after: &Reader) -> Option<String> {
+    let (old, new) = (before.views(), after.views());
+    if old.len() != new.len() {
+        return Some(format!("{} disks became {}", old.len(), new.len()));
+    }
+    for (disk, (old, new)) in old.iter().zip(&new).enumerate() {
+        let same = |(old, new): (&Cluster, &Cluster)| old.is_none() || old == new;
+        if let Some(guest) = old.iter().zip(new).position(|pair| !same(pair)) {
+            return Some(format!("disk {disk} reads otherwise at guest cluster {guest}"));
+        }
+        if new.len() < old.len() {
+            return Some(format!("disk {disk} got smaller"));
+        }
+    }
+    let references = after.references();
+    let clusters = before.clusters().max(after.clusters());
+    let counts = before.counts(clusters).into_iter().zip(after.counts(clusters));
+    for (cluster, (was, is)) in (0..).zip(counts) {
+        let used = references.get(&cluster).copied().unwrap_or(0);
+        if is < was && is < used {
+            return Some(format!("cluster {cluster}: {used} uses, count {was} became {is}"));
+        }
+    }
+    let flags = before.copied();
+    let gained = after.copied().into_iter().find(|(at, cluster)| {
+        flags.get(at) != Some(cluster) && references.get(cluster).is_some_and(|&used| used > 1)
+    });
+    gained.map(|(at, cluster)| format!("COPIED at {at:#x} for the shared cluster {cluster}"))
+}
