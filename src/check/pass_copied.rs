@@ -2,12 +2,13 @@
 //! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::context::Context;
 use super::finding::{Finding, Kind, Place, Source};
 use super::parallel;
 use super::pass_compare::Compared;
+use super::scan::take_one;
 use super::stored::StoredCounts;
 use super::walk::{Mapping, Table, Visit};
 use crate::format::l2::{L2Entry, Meaning};
@@ -145,8 +146,7 @@ fn look(
         };
         let count = if data_file { Some(1) } else { counts.get(ctx.geometry.cluster_floor(at)) };
         let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { continue };
-        let less = |room: usize| room.checked_sub(1);
-        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+        if take_one(room) {
             wrong.entries.push((L2Index::new(index), entry.bits, count));
         } else {
             wrong.uncounted += 1;

@@ -99,7 +99,13 @@ fn l1_entries(
         }
         let (index, entry) = (L1Index::new(index), L1Entry(bits));
         let order = mapping.visits.len();
-        let mut find = |kind| pending.push((order, Finding::new(kind, Place::L1(source, index))));
+        let mut find = |kind| {
+            if pending.len() < ctx.found.room() {
+                pending.push((order, Finding::new(kind, Place::L1(source, index))));
+            } else {
+                ctx.found.count_corruptions(1);
+            }
+        };
         let offset = entry.offset();
         if entry.has_reserved_bits() || offset.get() == 0 {
             find(Kind::L1Reserved(bits));

@@ -33,6 +33,8 @@ pub struct Scanner<'a> {
     pub zeroes_mended: bool,
     /// How many more findings may be kept one by one.
     pub room: &'a AtomicUsize,
+    /// How many more compressed extents may be kept.
+    pub extent_room: &'a AtomicUsize,
 }
 
 /// How a table is reached.
@@ -238,7 +240,9 @@ impl Scanner<'_> {
         }
         self.map.add(clusters.first, clusters.count, reach.times);
         self.compressed.add(clusters.first, clusters.count, 1);
-        scan.extents.push(plain & !COMPRESSED);
+        if take_one(self.extent_room) {
+            scan.extents.push(plain & !COMPRESSED);
+        }
         scan.allocated += 1;
         scan.compressed += 1;
         scan.fragmented += 1;
@@ -291,8 +295,7 @@ impl Scanner<'_> {
 
     /// Keeps a finding, or counts it where there are too many.
     fn find(&self, scan: &mut Scan, l2: L2Index, kind: Kind) {
-        let less = |room: usize| room.checked_sub(1);
-        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+        if take_one(self.room) {
             scan.found.push((l2, kind));
         } else {
             scan.uncounted += 1;
@@ -324,6 +327,12 @@ impl Scan {
         }
         self.next_offset = offset + count * cluster_bytes;
     }
+}
+
+/// Takes one from what is left; returns whether there was one.
+pub fn take_one(room: &AtomicUsize) -> bool {
+    let less = |room: usize| room.checked_sub(1);
+    room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
 }
 
 fn be64(bytes: &[u8]) -> u64 {

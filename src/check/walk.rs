@@ -21,6 +21,8 @@ const MAX_UNALIGNED: usize = 1024;
 const MANY_BYTES: u64 = 1 << 30;
 /// Tables that lie next to each other are read together up to this many bytes.
 const READ_BYTES: u64 = 1 << 20;
+/// Compressed extents that are kept to be compared with each other.
+const MAX_EXTENTS: usize = 1 << 22;
 /// Reads that a thread takes from the queue at once, at most.
 const MAX_READS: usize = 64;
 
@@ -137,7 +139,8 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     let cluster_bytes = ctx.geometry.cluster_bytes();
     let table_bytes = mapping.tables.len() as u64 * cluster_bytes;
     let room = AtomicUsize::new(ctx.found.room());
-    let scanner = scanner(ctx, mapping, &room);
+    let extent_room = AtomicUsize::new(MAX_EXTENTS);
+    let scanner = scanner(ctx, mapping, &room, &extent_room);
     ctx.progress.stage("L2 tables", table_bytes);
     let reads = reads(&mapping.tables, cluster_bytes);
     let skip_holes = table_bytes > MANY_BYTES;
@@ -175,7 +178,12 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     }
 }
 
-fn scanner<'a>(ctx: &'a Context, mapping: &'a Mapping, room: &'a AtomicUsize) -> Scanner<'a> {
+fn scanner<'a>(
+    ctx: &'a Context,
+    mapping: &'a Mapping,
+    room: &'a AtomicUsize,
+    extent_room: &'a AtomicUsize,
+) -> Scanner<'a> {
     let header = &ctx.area.header;
     let raw = header.autoclear & autoclear::DATA_FILE_RAW != 0;
     Scanner {
@@ -188,20 +196,22 @@ fn scanner<'a>(ctx: &'a Context, mapping: &'a Mapping, room: &'a AtomicUsize) ->
         compressed: &mapping.compressed,
         zeroes_mended: ctx.zeroes_mended,
         room,
+        extent_room,
     }
 }
 
 /// Tells of an entry once for each L1 entry that leads to it, as far as findings are kept.
 fn tell(ctx: &mut Context, mapping: &Mapping, table: &Table, what: Told, pending: &mut Pending) {
-    for (order, visit) in mapping.visits_of(table) {
-        match &what {
-            Told::Entry(l2, kind) if pending.len() < ctx.found.room() => {
-                let place = Place::L2(visit.source, visit.index, *l2);
+    match what {
+        Told::Entry(l2, kind) => {
+            let room = ctx.found.room().saturating_sub(pending.len());
+            for (order, visit) in mapping.visits_of(table).take(room) {
+                let place = Place::L2(visit.source, visit.index, l2);
                 pending.push((order, Finding::new(kind.clone(), place)));
             }
-            Told::Entry(..) => ctx.found.count_corruptions(1),
-            Told::More(count) => ctx.found.count_corruptions(*count),
+            ctx.found.count_corruptions(table.times().saturating_sub(room as u64));
         }
+        Told::More(count) => ctx.found.count_corruptions(count.saturating_mul(table.times())),
     }
 }
 

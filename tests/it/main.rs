@@ -12,6 +12,7 @@ mod docs;
 mod fail_repair;
 mod golden;
 mod hostile;
+mod hostile_tables;
 mod image_crash;
 mod image_invariants;
 mod image_open;

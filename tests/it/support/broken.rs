@@ -98,6 +98,7 @@ fn spare(image: &[u8]) -> u64 {
     image.len() as u64 / cluster_size(image) - SPARE
 }
 
+#[expect(clippy::ptr_arg, reason = "one of many with this signature")]
 fn leaks(image: &mut Vec<u8>) -> bool {
     let first = spare(image);
     let most = (1 << refcount_bits(image).min(8)) - 1;
