@@ -1,5 +1,7 @@
 //! Small images and what can be wrong with them, for every step that a repair may take.
 
+#![expect(clippy::ptr_arg, reason = "every damage has the same signature")]
+
 use std::sync::OnceLock;
 
 use super::builder::{Builder, Content, Snapshot};
@@ -98,7 +100,6 @@ fn spare(image: &[u8]) -> u64 {
     image.len() as u64 / cluster_size(image) - SPARE
 }
 
-#[expect(clippy::ptr_arg, reason = "one of many with this signature")]
 fn leaks(image: &mut Vec<u8>) -> bool {
     let first = spare(image);
     let most = (1 << refcount_bits(image).min(8)) - 1;
