@@ -19,13 +19,14 @@ pub mod regions;
 pub mod report;
 mod scan;
 mod stored;
+mod walk;
 
 pub use describe::{Verb, place_text, region_text};
 pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
-pub use pass_mapping::Visit;
 pub use pass_refcounts::{Block, Refcounts};
 pub use report::{Allocation, CheckReport, SnapshotName, Tally};
 pub use stored::Assume;
+pub use walk::Visit;
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use super::context::Context;
 use super::finding::{Finding, Kind, Place, Source};
 use super::parallel;
 use super::pass_compare::Compared;
-use super::pass_mapping::{Mapping, Table, Visit};
 use super::stored::StoredCounts;
+use super::walk::{Mapping, Table, Visit};
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{HostOffset, L1Index, L2Index, decode_entries};
 
@@ -39,7 +39,7 @@ pub fn run(
     compared: &Compared,
 ) -> WrongFlags {
     let active = mapping.tables.iter().flat_map(|table| {
-        let visits = table.visits.iter().map(|&v| mapping.visits[v as usize]);
+        let visits = mapping.visits_of(table).map(|(_, visit)| visit);
         visits.filter(|v| v.source == Source::Active).map(move |visit| (visit, table))
     });
     let mut active: Vec<(Visit, &Table)> = active.collect();
@@ -108,7 +108,7 @@ fn must_look(ctx: &Context, table: &Table, counts: &StoredCounts, compared: &Com
     if !as_referenced {
         return true;
     }
-    if table.visits.len() > 1 {
+    if table.times() > 1 {
         return copied.set > 0;
     }
     if copied.clear > 0 {
@@ -117,7 +117,7 @@ fn must_look(ctx: &Context, table: &Table, counts: &StoredCounts, compared: &Com
     if !ctx.map.has_shared() {
         return false;
     }
-    copied.many_runs || copied.runs.iter().any(|&(first, count)| !ctx.map.is_one(first, count))
+    copied.run().is_none_or(|(first, count)| !ctx.map.is_one(first, count))
 }
 
 /// Reads a table again and compares flag by flag.

@@ -2,9 +2,9 @@
 
 use super::context::Context;
 use super::finding::{Finding, Kind, Place, RegionKind};
-use super::pass_mapping::{Mapping, Table};
 use super::regions::Region;
 use super::stored::StoredCounts;
+use super::walk::{Mapping, Table};
 use crate::format::l2::{CompressedExtent, L2Entry, SECTOR_BYTES};
 use crate::format::{ClusterCount, HostCluster};
 
@@ -75,11 +75,12 @@ fn tables_at_two_places(
     found: &mut Vec<Finding>,
 ) {
     let twice = |table: &&Table| {
-        let index = |v: u32| mapping.visits[v as usize].index;
-        table.visits.iter().any(|&v| index(v) != index(table.visits[0]))
+        let mut indices = mapping.visits_of(table).map(|(_, visit)| visit.index);
+        let first = indices.next();
+        indices.any(|index| Some(index) != first)
     };
     for table in mapping.tables.iter().filter(twice) {
-        let first = mapping.visits[table.visits[0] as usize];
+        let Some((_, first)) = mapping.visits_of(table).next() else { continue };
         let cluster = ctx.geometry.cluster_floor(table.offset);
         let beyond = table.offset.get() >= ctx.file_bytes;
         let told = beyond || !ctx.geometry.is_aligned(table.offset);

@@ -12,9 +12,6 @@ use crate::format::{
     ClusterCount, Geometry, GuestOffset, HostCluster, HostOffset, L1Index, L2Index,
 };
 
-/// Runs with COPIED set that a table's summary keeps; a table with more is read again.
-const MAX_RUNS: usize = 8;
-
 /// What does not change from table to table.
 #[derive(Clone, Copy)]
 pub struct Scanner<'a> {
@@ -34,8 +31,6 @@ pub struct Scanner<'a> {
     pub compressed: &'a RefcountMap,
     /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
     pub zeroes_mended: bool,
-    /// Whether it is worth while to look for holes before reading.
-    pub skip_holes: bool,
     /// How many more findings may be kept one by one.
     pub room: &'a AtomicUsize,
 }
@@ -45,8 +40,8 @@ pub struct Scanner<'a> {
 pub struct Reach {
     /// L1 entries that point to it.
     pub times: u64,
-    /// Whether one of them is of the active L1 table.
-    pub active: bool,
+    /// How many of them are of the active L1 table.
+    pub active: u64,
     /// The index of the first of them.
     pub index: L1Index,
 }
@@ -72,38 +67,38 @@ pub struct Scan {
 }
 
 /// The COPIED flags of a table in short.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct CopiedSummary {
     /// Entries with the flag set.
-    pub set: u64,
+    pub set: u32,
     /// Entries with the flag clear.
-    pub clear: u64,
-    /// The clusters of the entries with the flag set, unless there are too many runs.
-    pub runs: Vec<(HostCluster, ClusterCount)>,
-    /// There are more runs than are kept.
+    pub clear: u32,
+    /// The first run of clusters with the flag set; it ends where the next begins.
+    pub first: HostCluster,
+    /// There is more than one run.
     pub many_runs: bool,
     /// Whether the entries have to be looked at one by one in any case.
     pub look_again: bool,
 }
 
 impl CopiedSummary {
-    fn add(&mut self, first: HostCluster, count: ClusterCount, copied: bool) {
+    fn add(&mut self, first: HostCluster, count: u32, copied: bool) {
         if !copied {
-            self.clear += count.get();
+            self.clear += count;
             return;
         }
-        self.set += count.get();
-        if let Some((run, so_far)) = self.runs.last_mut() {
-            if *run + *so_far == first {
-                *so_far += count;
-                return;
-            }
-        }
-        if self.runs.len() < MAX_RUNS {
-            self.runs.push((first, count));
+        if self.set == 0 {
+            self.first = first;
         } else {
-            self.many_runs = true;
+            let end = self.first + ClusterCount::new(u64::from(self.set));
+            self.many_runs |= end != first;
         }
+        self.set += count;
+    }
+
+    /// The clusters with the flag set, where they are one run.
+    pub fn run(&self) -> Option<(HostCluster, ClusterCount)> {
+        (!self.many_runs).then(|| (self.first, ClusterCount::new(u64::from(self.set))))
     }
 }
 
@@ -191,10 +186,11 @@ impl Scanner<'_> {
         let clusters = ClusterCount::new(count as u64);
         scan.place(offset, clusters.get(), self.geometry.cluster_bytes());
         self.map.add(first, clusters, reach.times);
-        if reach.active {
+        if reach.active > 0 {
             self.active.add(first, clusters, 1);
         }
-        scan.copied.add(first, clusters, bits & COPIED != 0);
+        #[expect(clippy::cast_possible_truncation, reason = "a table has at most 2^18 entries")]
+        scan.copied.add(first, count as u32, bits & COPIED != 0);
     }
 
     /// An entry that is not plain: compressed, damaged, or in a data file.
@@ -279,7 +275,7 @@ impl Scanner<'_> {
                 self.find(scan, l2, Kind::DataFileOffset(at));
             }
             let cluster = self.geometry.cluster_floor(at);
-            scan.copied.add(cluster, ClusterCount::new(1), entry.copied());
+            scan.copied.add(cluster, 1, entry.copied());
             return;
         }
         let clusters = Extent::of(&self.geometry, self.file_bytes, at, bytes);
@@ -287,7 +283,7 @@ impl Scanner<'_> {
             self.find(scan, l2, Kind::BeyondEnd { offset: at, bytes });
         }
         self.map.add(clusters.first, clusters.count, reach.times);
-        if reach.active {
+        if reach.active > 0 {
             self.active.add(clusters.first, clusters.count, 1);
         }
         scan.copied.look_again = true;

@@ -1,0 +1,299 @@
+//! The walk through all L2 tables: each is read once, in file order, by several threads, and counts
+//! as often as L1 entries point to it.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
+
+use super::context::Context;
+use super::finding::{Finding, Kind, Place, Source};
+use super::parallel;
+use super::pass_mapping::Pending;
+use super::refcount_map::RefcountMap;
+use super::report::Allocation;
+use super::scan::{CopiedSummary, Reach, Scan, Scanner};
+use crate::format::feature::autoclear;
+use crate::format::l1::L1Entry;
+use crate::format::{HostOffset, L1Index, L2Index};
+
+/// Tables in the middle of clusters can lie over each other in any number; so many are read.
+const MAX_UNALIGNED: usize = 1024;
+/// From so many bytes of tables on, holes among them are looked for before they are read.
+const MANY_BYTES: u64 = 1 << 30;
+/// Tables that lie next to each other are read together up to this many bytes.
+const READ_BYTES: u64 = 1 << 20;
+/// Reads that a thread takes from the queue at once, at most.
+const MAX_READS: usize = 64;
+
+/// An L1 entry that points to an L2 table.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit {
+    /// Whose L1 table.
+    pub source: Source,
+    /// Which entry.
+    pub index: L1Index,
+    /// Its bits.
+    pub entry: L1Entry,
+}
+
+/// An L2 table.
+#[derive(Debug)]
+pub struct Table {
+    /// Where it lies.
+    pub offset: HostOffset,
+    /// Its visits in [`Mapping::order`].
+    visits: Range<u32>,
+    /// Whether it is not read: it lies past the end, or is one of too many in the middle of clusters.
+    unread: bool,
+    /// Its COPIED flags.
+    pub copied: CopiedSummary,
+}
+
+impl Table {
+    /// How many L1 entries point to it.
+    pub fn times(&self) -> u64 {
+        u64::from(self.visits.end - self.visits.start)
+    }
+}
+
+/// What the walk leaves to the passes that follow.
+#[derive(Default)]
+pub struct Mapping {
+    /// The L1 entries that point to a table, the active disk's first.
+    pub visits: Vec<Visit>,
+    /// The tables by offset.
+    pub tables: Vec<Table>,
+    /// Positions in `visits`, table by table.
+    order: Vec<u32>,
+    /// References of the active disk to data clusters.
+    pub active: RefcountMap,
+    /// References of compressed extents.
+    pub compressed: RefcountMap,
+    /// Compressed extents of all tables, as descriptors without flags.
+    pub extents: Vec<u64>,
+}
+
+impl Mapping {
+    /// The L1 entries that point to a table, with their positions in `visits`.
+    pub fn visits_of(&self, table: &Table) -> impl Iterator<Item = (usize, Visit)> + use<'_> {
+        let range = table.visits.start as usize..table.visits.end as usize;
+        self.order[range].iter().map(|&v| (v as usize, self.visits[v as usize]))
+    }
+
+    /// Brings the tables into the order of the file.
+    fn group(&mut self) {
+        let visits = &self.visits;
+        let offset = |v: u32| visits[v as usize].entry.offset();
+        self.order = (0u32..).zip(visits).map(|(number, _)| number).collect();
+        self.order.sort_unstable_by_key(|&v| (offset(v), v));
+        let mut start = 0;
+        for same in self.order.chunk_by(|&a, &b| offset(a) == offset(b)) {
+            let end = start + u32::try_from(same.len()).unwrap_or(u32::MAX);
+            let (offset, copied) = (offset(same[0]), CopiedSummary::default());
+            self.tables.push(Table { offset, visits: start..end, unread: false, copied });
+            start = end;
+        }
+    }
+
+    fn reach(&self, table: &Table) -> Reach {
+        let active = self.visits_of(table).filter(|(_, v)| v.source == Source::Active).count();
+        let first = self.order[table.visits.start as usize];
+        let index = self.visits[first as usize].index;
+        Reach { times: table.times(), active: active as u64, index }
+    }
+}
+
+/// Marks the tables that need not be read, or of which there are too many.
+fn leave_unread(ctx: &Context, tables: &mut [Table]) {
+    let mut unaligned = 0;
+    for table in tables {
+        unaligned += usize::from(!ctx.geometry.is_aligned(table.offset));
+        let one_too_many = !ctx.geometry.is_aligned(table.offset) && unaligned > MAX_UNALIGNED;
+        table.unread = one_too_many || table.offset.get() >= ctx.file_bytes;
+    }
+}
+
+/// Ranges of tables that are read in one go: neighbours in the file.
+fn reads(tables: &[Table], cluster_bytes: u64) -> Vec<Range<u32>> {
+    let mut reads: Vec<Range<u32>> = Vec::new();
+    for (i, table) in (0u32..).zip(tables) {
+        if let Some(read) = reads.last_mut() {
+            let bytes = (u64::from(read.end - read.start) + 1) * cluster_bytes;
+            let next = tables[read.end as usize - 1].offset.saturating_add(cluster_bytes);
+            let joins = next == table.offset && bytes <= READ_BYTES.max(cluster_bytes);
+            if joins && !table.unread && !tables[read.start as usize].unread {
+                read.end += 1;
+                continue;
+            }
+        }
+        reads.push(i..i + 1);
+    }
+    reads
+}
+
+/// Goes through all tables.
+pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
+    mapping.group();
+    leave_unread(ctx, &mut mapping.tables);
+    let cluster_bytes = ctx.geometry.cluster_bytes();
+    let table_bytes = mapping.tables.len() as u64 * cluster_bytes;
+    let room = AtomicUsize::new(ctx.found.room());
+    let scanner = scanner(ctx, mapping, &room);
+    ctx.progress.stage("L2 tables", table_bytes);
+    let reads = reads(&mapping.tables, cluster_bytes);
+    let skip_holes = table_bytes > MANY_BYTES;
+    for read in reads.iter().filter(|_| !skip_holes) {
+        let first = mapping.tables[read.start as usize].offset.get();
+        let bytes = u64::from(read.end - read.start) * cluster_bytes;
+        ctx.source.will_need(first..first.saturating_add(bytes));
+    }
+    let at_once = (reads.len() / (ctx.threads * 16)).clamp(1, MAX_READS);
+    let work: Vec<&[Range<u32>]> = reads.chunks(at_once).collect();
+    let reader = || Reader { skip_holes, ..Reader::default() };
+    let results = parallel::map(ctx.threads, work.len(), reader, |reader, number| {
+        let mut part = Part::default();
+        for read in work[number] {
+            let tables = &mapping.tables[read.start as usize..read.end as usize];
+            reader.scan(ctx, &scanner, mapping, tables, &mut part);
+            ctx.progress.advance(tables.len() as u64 * cluster_bytes);
+        }
+        part
+    });
+    let mut number = 0;
+    for part in results {
+        let first = number;
+        for copied in part.copied {
+            mapping.tables[number].copied = copied;
+            number += 1;
+        }
+        ctx.allocation.allocated += part.allocation.allocated;
+        ctx.allocation.fragmented += part.allocation.fragmented;
+        ctx.allocation.compressed += part.allocation.compressed;
+        mapping.extents.extend_from_slice(&part.extents);
+        for (table, what) in part.found {
+            tell(ctx, mapping, &mapping.tables[first + table], what, pending);
+        }
+    }
+}
+
+fn scanner<'a>(ctx: &'a Context, mapping: &'a Mapping, room: &'a AtomicUsize) -> Scanner<'a> {
+    let header = &ctx.area.header;
+    let raw = header.autoclear & autoclear::DATA_FILE_RAW != 0;
+    Scanner {
+        geometry: ctx.geometry,
+        file_bytes: ctx.file_bytes,
+        data_file: header.has_data_file(),
+        raw_data_file: header.has_data_file() && raw,
+        map: &ctx.map,
+        active: &mapping.active,
+        compressed: &mapping.compressed,
+        zeroes_mended: ctx.zeroes_mended,
+        room,
+    }
+}
+
+/// Tells of an entry once for each L1 entry that leads to it, as far as findings are kept.
+fn tell(ctx: &mut Context, mapping: &Mapping, table: &Table, what: Told, pending: &mut Pending) {
+    for (order, visit) in mapping.visits_of(table) {
+        match &what {
+            Told::Entry(l2, kind) if pending.len() < ctx.found.room() => {
+                let place = Place::L2(visit.source, visit.index, *l2);
+                pending.push((order, Finding::new(kind.clone(), place)));
+            }
+            Told::Entry(..) => ctx.found.count_corruptions(1),
+            Told::More(count) => ctx.found.count_corruptions(*count),
+        }
+    }
+}
+
+/// Something wrong with a table's entries.
+enum Told {
+    Entry(L2Index, Kind),
+    /// So many entries that were counted only.
+    More(u64),
+}
+
+/// What some reads found.
+#[derive(Default)]
+struct Part {
+    copied: Vec<CopiedSummary>,
+    allocation: Allocation,
+    extents: Vec<u64>,
+    /// By the number of the table in this part.
+    found: Vec<(usize, Told)>,
+}
+
+impl Part {
+    fn take(&mut self, scan: Scan, reach: Reach) {
+        let table = self.copied.len();
+        self.copied.push(scan.copied);
+        self.allocation.allocated += scan.allocated * reach.active;
+        self.allocation.fragmented += scan.fragmented * reach.active;
+        self.allocation.compressed += scan.compressed * reach.active;
+        self.extents.extend(scan.extents);
+        self.found.extend(scan.found.into_iter().map(|(l2, kind)| (table, Told::Entry(l2, kind))));
+        if scan.uncounted > 0 {
+            self.found.push((table, Told::More(scan.uncounted)));
+        }
+    }
+}
+
+/// What a thread keeps from read to read.
+#[derive(Default)]
+struct Reader {
+    buffer: Vec<u8>,
+    skip_holes: bool,
+    /// A range that is known to be a hole.
+    hole: Range<u64>,
+}
+
+impl Reader {
+    /// Reads neighbouring tables and goes through each.
+    fn scan(
+        &mut self,
+        ctx: &Context,
+        scanner: &Scanner,
+        mapping: &Mapping,
+        tables: &[Table],
+        part: &mut Part,
+    ) {
+        let table_len = ctx.geometry.cluster_len();
+        let bytes = tables.len() * table_len;
+        let first = &tables[0];
+        if first.unread || self.skip_holes && self.is_hole(ctx, first.offset, bytes as u64) {
+            part.copied.extend(tables.iter().map(|_| CopiedSummary::default()));
+            return;
+        }
+        self.buffer.resize(bytes, 0);
+        if ctx.source.read_padded_at(first.offset.get(), &mut self.buffer).is_ok() {
+            for (table, bytes) in tables.iter().zip(self.buffer.chunks_exact(table_len)) {
+                let reach = mapping.reach(table);
+                part.take(scanner.table(bytes, reach), reach);
+            }
+            return;
+        }
+        // Something in there cannot be read: find out which table, and check the others.
+        let one = &mut self.buffer[..table_len];
+        for table in tables {
+            let reach = mapping.reach(table);
+            let scan = match ctx.source.read_padded_at(table.offset.get(), one) {
+                Ok(()) => scanner.table(one, reach),
+                Err(error) => Scan::unreadable(table.offset, &error),
+            };
+            part.take(scan, reach);
+        }
+    }
+
+    /// Whether a range is a hole; asks the file only where the last answer does not tell.
+    fn is_hole(&mut self, ctx: &Context, offset: HostOffset, bytes: u64) -> bool {
+        let range = offset.get()..offset.get().saturating_add(bytes);
+        if !(self.hole.start <= range.start && range.end <= self.hole.end) {
+            let end = match ctx.source.next_data(range.start) {
+                Ok(Some(data)) => data.start,
+                Ok(None) => u64::MAX,
+                Err(_) => return false,
+            };
+            self.hole = range.start..end;
+        }
+        range.end <= self.hole.end
+    }
+}
