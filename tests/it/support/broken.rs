@@ -29,7 +29,7 @@ pub struct Broken {
 }
 
 /// A damage: whether the image could take it.
-type Damage = fn(&mut Vec<u8>) -> bool;
+type Damage = fn(&mut [u8]) -> bool;
 
 fn contents(mut builder: Builder) -> Builder {
     let data = (0..10_u64).chain([62, 63, 64, 70, 150]);
@@ -100,7 +100,7 @@ fn spare(image: &[u8]) -> u64 {
     image.len() as u64 / cluster_size(image) - SPARE
 }
 
-fn leaks(image: &mut Vec<u8>) -> bool {
+fn leaks(image: &mut [u8]) -> bool {
     let first = spare(image);
     let most = (1 << refcount_bits(image).min(8)) - 1;
     set_refcount(image, first + 1, 1);
@@ -114,7 +114,7 @@ fn data_cluster(image: &[u8], guest: u64) -> u64 {
     (entry & 0x00ff_ffff_ffff_fe00) / cluster_size(image)
 }
 
-fn too_high(image: &mut Vec<u8>) -> bool {
+fn too_high(image: &mut [u8]) -> bool {
     if refcount_bits(image) == 1 {
         return false;
     }
@@ -126,7 +126,7 @@ fn too_high(image: &mut Vec<u8>) -> bool {
     true
 }
 
-fn too_low(image: &mut Vec<u8>) -> bool {
+fn too_low(image: &mut [u8]) -> bool {
     let table = (be64(image, l1_entry_at(image, 0)) & !COPIED) / cluster_size(image);
     for cluster in [data_cluster(image, 0), data_cluster(image, 4), table] {
         let count = refcount(image, cluster) - 1;
@@ -136,12 +136,12 @@ fn too_low(image: &mut Vec<u8>) -> bool {
 }
 
 /// As old versions of crosvm left their images.
-fn first_counts_zero(image: &mut Vec<u8>) -> bool {
+fn first_counts_zero(image: &mut [u8]) -> bool {
     (0..6).for_each(|cluster| set_refcount(image, cluster, 0));
     true
 }
 
-fn flags_flipped(image: &mut Vec<u8>) -> bool {
+fn flags_flipped(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
     let at = [l1_entry_at(image, 0), l2_entry_at(image, 0), l2_entry_at(image, 2 * size)];
     for at in at {
@@ -151,7 +151,7 @@ fn flags_flipped(image: &mut Vec<u8>) -> bool {
 }
 
 /// Flags as a writer left them before it took a snapshot or gave one up, whichever is wrong.
-fn all_flags_inverted(image: &mut Vec<u8>) -> bool {
+fn all_flags_inverted(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
     for guest in 0..10 {
         let at = l2_entry_at(image, guest * size);
@@ -160,25 +160,25 @@ fn all_flags_inverted(image: &mut Vec<u8>) -> bool {
     true
 }
 
-fn reftable_zeroed(image: &mut Vec<u8>) -> bool {
+fn reftable_zeroed(image: &mut [u8]) -> bool {
     let at = header(image, "refcount_table_offset") as usize;
     let length = (header(image, "refcount_table_clusters") * cluster_size(image)) as usize;
     image[at..at + length].fill(0);
     true
 }
 
-fn reftable_at_zero(image: &mut Vec<u8>) -> bool {
+fn reftable_at_zero(image: &mut [u8]) -> bool {
     set_header(image, "refcount_table_offset", 0);
     true
 }
 
-fn reftable_unaligned(image: &mut Vec<u8>) -> bool {
+fn reftable_unaligned(image: &mut [u8]) -> bool {
     let at = header(image, "refcount_table_offset");
     set_header(image, "refcount_table_offset", at + 8);
     true
 }
 
-fn reftable_of_no_clusters(image: &mut Vec<u8>) -> bool {
+fn reftable_of_no_clusters(image: &mut [u8]) -> bool {
     set_header(image, "refcount_table_clusters", 0);
     true
 }
@@ -188,42 +188,42 @@ fn set_block(image: &mut [u8], index: u64, entry: u64) {
     poke(image, at, 8, entry);
 }
 
-fn block_missing(image: &mut Vec<u8>) -> bool {
+fn block_missing(image: &mut [u8]) -> bool {
     set_block(image, 0, 0);
     true
 }
 
-fn block_outside(image: &mut Vec<u8>) -> bool {
+fn block_outside(image: &mut [u8]) -> bool {
     let entry = (image.len() as u64).next_multiple_of(cluster_size(image)) * 4;
     set_block(image, 0, entry);
     true
 }
 
-fn block_in_data(image: &mut Vec<u8>) -> bool {
+fn block_in_data(image: &mut [u8]) -> bool {
     let entry = data_cluster(image, 1) * cluster_size(image);
     set_block(image, 0, entry);
     true
 }
 
-fn block_twice(image: &mut Vec<u8>) -> bool {
+fn block_twice(image: &mut [u8]) -> bool {
     let entry = refblock_at(image, 0) as u64;
     set_block(image, 1, entry);
     true
 }
 
-fn block_with_reserved_bits(image: &mut Vec<u8>) -> bool {
+fn block_with_reserved_bits(image: &mut [u8]) -> bool {
     let entry = refblock_at(image, 0) as u64 | 1;
     set_block(image, 0, entry);
     true
 }
 
-fn block_unaligned(image: &mut Vec<u8>) -> bool {
+fn block_unaligned(image: &mut [u8]) -> bool {
     let entry = refblock_at(image, 0) as u64 | 0x200;
     set_block(image, 0, entry);
     cluster_size(image) > 512
 }
 
-fn zero_out_of_place(image: &mut Vec<u8>) -> bool {
+fn zero_out_of_place(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
     if size == 512 || header(image, "version") < 3 {
         return false;
@@ -248,16 +248,16 @@ fn shorten_extra(image: &mut [u8], keep: usize) -> bool {
     true
 }
 
-fn snapshot_incomplete(image: &mut Vec<u8>) -> bool {
+fn snapshot_incomplete(image: &mut [u8]) -> bool {
     shorten_extra(image, 0)
 }
 
-fn snapshot_half_complete(image: &mut Vec<u8>) -> bool {
+fn snapshot_half_complete(image: &mut [u8]) -> bool {
     shorten_extra(image, 8)
 }
 
 /// Moves the snapshot table behind the file and gives each entry more extra data than QEMU takes.
-fn snapshot_extra_too_large(image: &mut Vec<u8>) -> bool {
+fn snapshot_extra_too_large(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
     let mut table = Vec::new();
     for at in snapshot_entries(image) {
@@ -296,22 +296,22 @@ fn set_incompatible(image: &mut [u8], bit: u64) -> bool {
     header(image, "version") >= 3
 }
 
-fn dirty(image: &mut Vec<u8>) -> bool {
+fn dirty(image: &mut [u8]) -> bool {
     set_incompatible(image, 1)
 }
 
-fn corrupt(image: &mut Vec<u8>) -> bool {
+fn corrupt(image: &mut [u8]) -> bool {
     set_incompatible(image, 2)
 }
 
-fn table_twice(image: &mut Vec<u8>) -> bool {
+fn table_twice(image: &mut [u8]) -> bool {
     let entry = be64(image, l1_entry_at(image, 0));
     let at = l1_entry_at(image, 1);
     poke(image, at, 8, entry);
     true
 }
 
-fn data_twice(image: &mut Vec<u8>) -> bool {
+fn data_twice(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
     let entry = be64(image, l2_entry_at(image, size));
     let at = l2_entry_at(image, 5 * size);
