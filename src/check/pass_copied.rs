@@ -1,11 +1,11 @@
 //! COPIED flags of the active disk against the counts. What the mapping pass noted of each table is
 //! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 
 use super::context::Context;
-use super::finding::{Finding, Kind, Place, Source};
+use super::finding::{Kind, Place, Source};
 use super::parallel;
 use super::pass_compare::Compared;
 use super::scan::take_one;
@@ -21,6 +21,16 @@ struct Wrong {
     uncounted: u64,
     /// The table could not be read a second time.
     unread: Option<String>,
+}
+
+impl Wrong {
+    fn has_wrong_flags(&self) -> bool {
+        !self.entries.is_empty() || self.uncounted > 0
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.has_wrong_flags() && self.unread.is_none()
+    }
 }
 
 /// Where flags are wrong, for a repair.
@@ -39,56 +49,60 @@ pub fn run(
     counts: &StoredCounts,
     compared: &Compared,
 ) -> WrongFlags {
-    let active = mapping.tables.iter().flat_map(|table| {
-        let visits = mapping.visits_of(table).map(|(_, visit)| visit);
-        visits.filter(|v| v.source == Source::Active).map(move |visit| (visit, table))
-    });
-    let mut active: Vec<(Visit, &Table)> = active.collect();
-    active.sort_unstable_by_key(|(visit, _)| visit.index);
-    if counts.is_assumption() {
-        // A repair mends a table once, however many L1 entries lead to it.
-        let mut seen = HashSet::new();
-        active.retain(|(_, table)| seen.insert(table.offset));
-    }
-    let again: Vec<bool> =
-        active.iter().map(|(_, table)| must_look(ctx, table, counts, compared)).collect();
+    let is_active = |visit: &Visit| visit.source == Source::Active;
+    let doubtful = |table: &&Table| {
+        mapping.visits_of(table).any(|(_, visit)| is_active(&visit))
+            && must_look(ctx, table, counts, compared)
+    };
+    let tables: Vec<&Table> = mapping.tables.iter().filter(doubtful).collect();
     let room = AtomicUsize::new(ctx.found.room());
     ctx.progress.stage("COPIED flags", 0);
-    let wrong = parallel::map(ctx.threads, active.len(), Vec::new, |buffer, i| {
-        if again[i] { look(ctx, active[i].1, counts, &room, buffer) } else { Wrong::default() }
+    let wrong = parallel::map(ctx.threads, tables.len(), Vec::new, |buffer, i| {
+        look(ctx, tables[i], counts, &room, buffer)
     });
+    let found = tables.iter().map(|table| table.offset).zip(wrong);
+    let mut found: HashMap<HostOffset, Wrong> = found.filter(|(_, w)| !w.is_nothing()).collect();
     let mut places = WrongFlags::default();
-    for ((visit, table), wrong) in active.iter().zip(wrong) {
-        if !wrong.entries.is_empty() || wrong.uncounted > 0 {
-            places.l2.push(table.offset);
+    let with_wrong_data = found.iter().filter(|(_, w)| w.has_wrong_flags());
+    places.l2 = with_wrong_data.map(|(table, _)| *table).collect();
+    places.l2.sort_unstable();
+    let mut active: Vec<Visit> = mapping.visits.iter().copied().filter(is_active).collect();
+    active.sort_unstable_by_key(|visit| visit.index);
+    for visit in active {
+        table_flag(ctx, &visit, counts, &mut places);
+        if let Some(wrong) = found.get(&visit.entry.offset()) {
+            tell(ctx, &visit, wrong);
         }
-        tell(ctx, visit, counts, wrong, &mut places);
+        if counts.is_assumption() {
+            // A repair mends a table once, however many L1 entries lead to it.
+            found.remove(&visit.entry.offset());
+        }
     }
     places
 }
 
-fn tell(
-    ctx: &mut Context,
-    visit: &Visit,
-    counts: &StoredCounts,
-    wrong: Wrong,
-    places: &mut WrongFlags,
-) {
+/// The flag of the L1 entry itself.
+fn table_flag(ctx: &mut Context, visit: &Visit, counts: &StoredCounts, places: &mut WrongFlags) {
     let entry = visit.entry;
-    if let Some(count) = counts.get(ctx.geometry.cluster_floor(entry.offset())) {
-        if (count == 1) != entry.copied() {
-            places.l1.push((visit.index, entry.0));
-            let kind = Kind::L2TableCopied { entry: entry.0, count };
-            ctx.find(kind, Place::L1(visit.source, visit.index));
-        }
+    let count = counts.get(ctx.geometry.cluster_floor(entry.offset()));
+    if let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) {
+        places.l1.push((visit.index, entry.0));
+        let kind = Kind::L2TableCopied { entry: entry.0, count };
+        ctx.find(kind, Place::L1(visit.source, visit.index));
     }
-    for (l2, entry, count) in wrong.entries {
+}
+
+/// The flags in the table that the L1 entry leads to, as far as findings are kept.
+fn tell(ctx: &mut Context, visit: &Visit, wrong: &Wrong) {
+    let room = ctx.found.room();
+    for &(l2, entry, count) in wrong.entries.iter().take(room) {
         let place = Place::L2(visit.source, visit.index, l2);
-        ctx.found.push(Finding::new(Kind::DataCopied { entry, count }, place));
+        ctx.find(Kind::DataCopied { entry, count }, place);
     }
-    ctx.found.count_flags(wrong.uncounted);
-    if let Some(error) = wrong.unread {
-        let kind = Kind::Unreadable { what: "L2 table", offset: entry.offset(), error };
+    let rest = wrong.entries.len().saturating_sub(room) as u64;
+    ctx.found.count_flags(wrong.uncounted + rest);
+    if let Some(error) = wrong.unread.clone() {
+        let kind = Kind::Unreadable { what: "L2 table", offset: visit.entry.offset(), error };
         ctx.find(kind, Place::L1(visit.source, visit.index));
     }
 }

@@ -1,7 +1,5 @@
 //! Small images and what can be wrong with them, for every step that a repair may take.
 
-#![expect(clippy::ptr_arg, reason = "every damage has the same signature")]
-
 use std::sync::OnceLock;
 
 use super::builder::{Builder, Content, Snapshot};
