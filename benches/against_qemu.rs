@@ -107,6 +107,34 @@ const ROWS: &[Row] = &[
         goal: 5.0,
     },
     Row {
+        name: "snapshot -c, 1 TiB fully mapped",
+        image: Images::plain,
+        args: &["snapshot", "-c", "new"],
+        before: Before::Fresh,
+        goal: 10.0,
+    },
+    Row {
+        name: "snapshot -a, 1 TiB fully mapped",
+        image: |i| images::with_snapshot(&i.folder, &i.plain()),
+        args: &["snapshot", "-a", "s1"],
+        before: Before::Fresh,
+        goal: 10.0,
+    },
+    Row {
+        name: "snapshot -d, 1 TiB fully mapped",
+        image: |i| images::with_snapshot(&i.folder, &i.plain()),
+        args: &["snapshot", "-d", "s1"],
+        before: Before::Fresh,
+        goal: 10.0,
+    },
+    Row {
+        name: "resize +1T, 1 TiB fully mapped",
+        image: Images::plain,
+        args: &["resize", "-q", "--", "+1T"],
+        before: Before::Fresh,
+        goal: 3.0,
+    },
+    Row {
         name: "info of a small image",
         image: |i| images::mapped(&i.folder, "10M.qcow2", "10M", "64k"),
         args: &["info"],
@@ -181,7 +209,12 @@ fn run(program: &Path, row: &Row, image: &Path, images: &Images) -> Cost {
         }
     };
     let mut args = row.args.to_vec();
-    args.push(image.to_str().expect("the name is text"));
+    // A size behind `--` comes after the image's name.
+    let name = image.to_str().expect("the name is text");
+    match args.iter().position(|arg| *arg == "--") {
+        Some(end) => args.insert(end + 1, name),
+        None => args.push(name),
+    }
     measure::run(program, &args)
 }
 

@@ -38,6 +38,14 @@ pub fn mapped(folder: &Path, name: &str, size: &str, cluster_size: &str) -> Path
     })
 }
 
+/// 1 TiB, fully mapped, with one snapshot.
+pub fn with_snapshot(folder: &Path, plain: &Path) -> PathBuf {
+    once(folder, "1T-1-snapshot.qcow2", |path| {
+        copy(plain, Path::new(path));
+        must("qemu-img", &["snapshot", "-c", "s1", path]);
+    })
+}
+
 /// 1 TiB, fully mapped, with 8 snapshots.
 pub fn with_snapshots(folder: &Path, plain: &Path) -> PathBuf {
     once(folder, "1T-8-snapshots.qcow2", |path| {

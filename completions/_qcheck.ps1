@@ -28,6 +28,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
+            [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
+            [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
@@ -79,10 +81,43 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'qcheck;resize' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--preallocation', '--preallocation', [CompletionResultType]::ParameterName, 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)')
+            [CompletionResult]::new('--shrink', '--shrink', [CompletionResultType]::ParameterName, 'The disk may get shorter: the data beyond its new end is lost')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Do not tell that it is done')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Do not tell that it is done')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'qcheck;snapshot' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Take a snapshot of this name')
+            [CompletionResult]::new('--create', '--create', [CompletionResultType]::ParameterName, 'Take a snapshot of this name')
+            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Go back to the snapshot of this id or name')
+            [CompletionResult]::new('--apply', '--apply', [CompletionResultType]::ParameterName, 'Go back to the snapshot of this id or name')
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Delete the snapshot of this name')
+            [CompletionResult]::new('--delete', '--delete', [CompletionResultType]::ParameterName, 'Delete the snapshot of this name')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the list')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'List the snapshots; this is what is done if nothing else is asked for')
+            [CompletionResult]::new('--list', '--list', [CompletionResultType]::ParameterName, 'List the snapshots; this is what is done if nothing else is asked for')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: only a list prints anything')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: only a list prints anything')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'List even if another program has the image open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'List even if another program has the image open for writing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'qcheck;help' {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
+            [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
+            [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
@@ -93,6 +128,12 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;info' {
+            break
+        }
+        'qcheck;help;resize' {
+            break
+        }
+        'qcheck;help;snapshot' {
             break
         }
         'qcheck;help;help' {

@@ -25,6 +25,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand check 'Check a qcow2 image, and repair it with -r'
             cand create 'Make a new image, qcow2 or raw'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
+            cand resize 'Make the disk of an image longer, or with --shrink shorter'
+            cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;check'= {
@@ -72,10 +74,41 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'qcheck;resize'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --preallocation 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)'
+            cand --shrink 'The disk may get shorter: the data beyond its new end is lost'
+            cand -q 'Do not tell that it is done'
+            cand --quiet 'Do not tell that it is done'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'qcheck;snapshot'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -c 'Take a snapshot of this name'
+            cand --create 'Take a snapshot of this name'
+            cand -a 'Go back to the snapshot of this id or name'
+            cand --apply 'Go back to the snapshot of this id or name'
+            cand -d 'Delete the snapshot of this name'
+            cand --delete 'Delete the snapshot of this name'
+            cand --output 'How to print the list'
+            cand -l 'List the snapshots; this is what is done if nothing else is asked for'
+            cand --list 'List the snapshots; this is what is done if nothing else is asked for'
+            cand -q 'Accepted as by qemu-img: only a list prints anything'
+            cand --quiet 'Accepted as by qemu-img: only a list prints anything'
+            cand -U 'List even if another program has the image open for writing'
+            cand --force-share 'List even if another program has the image open for writing'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;help'= {
             cand check 'Check a qcow2 image, and repair it with -r'
             cand create 'Make a new image, qcow2 or raw'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
+            cand resize 'Make the disk of an image longer, or with --shrink shorter'
+            cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;help;check'= {
@@ -83,6 +116,10 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;create'= {
         }
         &'qcheck;help;info'= {
+        }
+        &'qcheck;help;resize'= {
+        }
+        &'qcheck;help;snapshot'= {
         }
         &'qcheck;help;help'= {
         }

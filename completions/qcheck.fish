@@ -29,6 +29,8 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print ve
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all' -r -f -a "leaks\t''
@@ -54,7 +56,24 @@ json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Tell of the backing file too, and of its backing file, and so on'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "create" -d 'Make a new image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'The disk may get shorter: the data beyond its new end is lost'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Do not tell that it is done'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s c -l create -d 'Take a snapshot of this name' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -d 'Go back to the snapshot of this id or name' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -d 'Delete the snapshot of this name' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l output -d 'How to print the list' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is asked for'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s q -l quiet -d 'Accepted as by qemu-img: only a list prints anything'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s U -l force-share -d 'List even if another program has the image open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot help" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot help" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,7 +1,11 @@
 //! The disk of an image made longer or shorter.
 
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::format::crypto::CryptMethod;
+use crate::image::{Backing, Image, write_zero_buffers};
+use crate::storage::{Capacity, Storage};
+
+pub use crate::image::Preallocation;
 
 /// Bytes that a disk size is a multiple of.
 const SECTOR: u64 = 512;
@@ -11,11 +15,17 @@ const SECTOR: u64 = 512;
 pub struct ResizeOptions {
     /// The disk may get shorter, which loses what lies beyond its new end.
     pub shrink: bool,
+    /// What the new part of the disk has from the start.
+    pub preallocation: Preallocation,
 }
 
 /// Gives the image a disk of `size` bytes. Everything that cannot be kept true is refused before the first write.
 pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()> {
     let old = image.virtual_size();
+    if size % SECTOR != 0 {
+        return refused("the size of a disk is a multiple of 512 bytes");
+    }
+    refuse_shrinking(old, size, options)?;
     if size == old {
         return Ok(());
     }
@@ -23,23 +33,52 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
     if size > old {
         // The last cluster may hold bytes beyond the old end, which nobody has seen so far.
         image.zero_beyond_end()?;
-        image.grow(size)
+        image.grow(size, options.preallocation)
     } else {
         image.shrink(size)
     }
 }
 
-fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
-    let refused = |why: &str| Err(Error::Refused(why.into()));
-    let old = image.virtual_size();
-    let header = image.header()?;
-    if size % SECTOR != 0 {
-        return refused("the size of a disk is a multiple of 512 bytes");
+/// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors.
+pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> Result<()> {
+    if let Capacity::Fixed(_) = storage.capacity() {
+        return Err(Error::Unsupported("a block device has the size that it has".into()));
     }
+    let failed = |e| Error::io("set the length", size, e);
+    let length = storage.len().map_err(failed)?;
+    let old = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
+    refuse_shrinking(old, size, options)?;
+    let added = size.saturating_sub(length);
+    match options.preallocation {
+        Preallocation::Metadata => return refused("a raw image has no metadata to preallocate"),
+        Preallocation::Off => storage.set_len(size).map_err(failed)?,
+        Preallocation::Falloc => storage.allocate(length, added).map_err(failed)?,
+        Preallocation::Full => write_zero_buffers(storage, length, added).map_err(failed)?,
+    }
+    storage.sync().map_err(|e| Error::io("flush the image", 0, e))
+}
+
+fn refused(why: &str) -> Result<()> {
+    Err(Error::Refused(why.into()))
+}
+
+fn refuse_shrinking(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
     if size < old && !options.shrink {
         return refused(
             "making the disk shorter loses the data beyond its new end; say so with --shrink",
         );
+    }
+    if size < old && options.preallocation != Preallocation::Off {
+        return refused("there is nothing to preallocate where the disk gets shorter");
+    }
+    Ok(())
+}
+
+fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
+    let old = image.virtual_size();
+    let header = image.header()?;
+    if options.preallocation != Preallocation::Off && header.crypt_method != CryptMethod::None {
+        return refused("room cannot be preallocated in an encrypted image");
     }
     let snapshots = image.snapshots()?;
     if !snapshots.is_empty() && header.version < 3 {
@@ -48,18 +87,43 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     if snapshots.iter().any(|snapshot| snapshot.disk_bytes().is_none()) {
         return refused("a snapshot does not tell its disk size");
     }
-    if image.has_bitmaps() {
-        return Err(Error::Unsupported("an image with bitmaps cannot be resized yet".into()));
+    refuse_bitmaps(image, size)?;
+    let backing = image.backing().map(Backing::virtual_size).transpose()?;
+    let shows_through = size > old && backing.is_some_and(|bytes| bytes > old);
+    if shows_through && header.version < 3 && options.preallocation == Preallocation::Off {
+        return refused(
+            "the backing file is longer than the disk and would show through where it grows: a \
+             version 2 image cannot hide it",
+        );
     }
-    if header.has_data_file() {
-        let why = "an image with an external data file cannot be resized yet";
-        return Err(Error::Unsupported(why.into()));
+    Ok(())
+}
+
+/// An error where a bitmap would no longer fit the disk.
+fn refuse_bitmaps(image: &Image, size: u64) -> Result<()> {
+    if !image.has_bitmaps() {
+        return Ok(());
     }
-    let backing = image.backing().map(crate::image::Backing::virtual_size).transpose()?;
-    if size > old && backing.is_some_and(|bytes| bytes > old) {
-        return Err(Error::Unsupported(
-            "the backing file is longer than the disk and would show through where it grows".into(),
-        ));
+    let unsupported = |why: &str| Err(Error::Unsupported(why.into()));
+    let Some(bitmaps) = image.bitmaps()? else {
+        return unsupported("the image has bitmaps that are out of date: delete them first");
+    };
+    if size < image.virtual_size() {
+        return unsupported("an image with bitmaps cannot be made shorter: delete them first");
+    }
+    let geometry = image.geometry().with_virtual_size(size);
+    for bitmap in bitmaps {
+        let name = bitmap.name_text();
+        if !bitmap.defects(&image.geometry()).is_empty() || bitmap.is_in_use() {
+            let name = name.escape_debug();
+            return Err(Error::Unsupported(format!("the bitmap '{name}' is not consistent")));
+        }
+        if bitmap.table_entries_for(&geometry) != u64::from(bitmap.table_entries) {
+            let name = name.escape_debug();
+            return Err(Error::Unsupported(format!(
+                "the bitmap '{name}' would need a longer table: delete it first"
+            )));
+        }
     }
     Ok(())
 }

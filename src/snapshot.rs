@@ -8,8 +8,8 @@ use crate::format::crypto::CryptMethod;
 use crate::format::snapshot::{SnapshotEntry, SnapshotHeader};
 use crate::image::Image;
 
-/// Most bytes of a name or an id, as the format has 16 bits for their length.
-const MAX_NAME_BYTES: usize = u16::MAX as usize;
+/// Most bytes of a name. The format has room for more, but QEMU looks at the first 255 only.
+const MAX_NAME_BYTES: usize = 255;
 
 /// Takes a snapshot of the active state called `name`, dated `now` after 1970, and returns its id. Ids count up from the
 /// greatest one that is a number.
@@ -61,14 +61,24 @@ pub fn delete(image: &mut Image, id_or_name: &str) -> Result<()> {
     image.delete_snapshot(index)
 }
 
+/// Deletes the first snapshot with this name, as `qemu-img snapshot -d` does: an id is not looked at.
+pub fn delete_named(image: &mut Image, name: &str) -> Result<()> {
+    refuse_data_file(image)?;
+    let index = image.snapshots()?.iter().position(|entry| entry.name == name.as_bytes());
+    image.delete_snapshot(index.ok_or_else(|| missing(name))?)
+}
+
 /// The position of the snapshot with this id, or else of the first with this name.
 pub fn find(image: &Image, id_or_name: &str) -> Result<usize> {
     let snapshots = image.snapshots()?;
     let wanted = id_or_name.as_bytes();
     let by_id = snapshots.iter().position(|entry| entry.id == wanted);
-    by_id.or_else(|| snapshots.iter().position(|entry| entry.name == wanted)).ok_or_else(|| {
-        Error::Refused(format!("there is no snapshot '{}'", id_or_name.escape_debug()))
-    })
+    let index = by_id.or_else(|| snapshots.iter().position(|entry| entry.name == wanted));
+    index.ok_or_else(|| missing(id_or_name))
+}
+
+fn missing(wanted: &str) -> Error {
+    Error::Refused(format!("there is no snapshot '{}'", wanted.escape_debug()))
 }
 
 fn refuse_data_file(image: &Image) -> Result<()> {

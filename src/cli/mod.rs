@@ -13,9 +13,12 @@ mod listing;
 mod open;
 mod options;
 mod progress;
+mod resize;
 mod size;
+mod snapshot;
 mod text;
 mod ui;
+mod writable;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -40,6 +43,8 @@ enum Command {
     Check(check::Args),
     Create(create::Args),
     Info(info::Args),
+    Resize(resize::Args),
+    Snapshot(snapshot::Args),
 }
 
 /// The whole program.
@@ -57,10 +62,13 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
-    if args.get(1).is_some_and(|command| command == "check") {
-        let rest = args.split_off(2);
-        args.extend(check::expand_repair(rest));
-    }
+    let expand: fn(Vec<OsString>) -> Vec<OsString> = match args.get(1).and_then(|a| a.to_str()) {
+        Some("check") => check::expand_repair,
+        Some("resize") => resize::expand_size,
+        _ => return args,
+    };
+    let rest = args.split_off(2);
+    args.extend(expand(rest));
     args
 }
 
@@ -69,6 +77,8 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Check(args) => check::run(args, ui),
         Command::Create(args) => create::run(args, ui),
         Command::Info(args) => info::run(args, ui),
+        Command::Resize(args) => resize::run(args, ui),
+        Command::Snapshot(args) => snapshot::run(args, ui),
     };
     result.unwrap_or_else(|error| {
         // Nowhere is left to tell of a standard error that fails.

@@ -16,22 +16,10 @@ use crate::storage::{Capacity, Storage};
 
 use layout::Layout;
 
+pub use crate::image::Preallocation;
+
 /// Sectors are the unit of virtual sizes.
 const SECTOR_BYTES: u64 = 512;
-
-/// What a new image has from the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preallocation {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Everything is mapped; no room is taken on the disk.
-    Metadata,
-    /// Everything is mapped, and has room on the disk.
-    Falloc,
-    /// Everything is mapped and written with zeroes.
-    Full,
-}
 
 /// The compatibility level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -113,6 +113,11 @@ impl BitmapEntry {
         String::from_utf8_lossy(&self.name).into_owned()
     }
 
+    /// Whether it was not stored when the image was last closed.
+    pub const fn is_in_use(&self) -> bool {
+        self.flags & flag::IN_USE != 0
+    }
+
     /// The table entries that a disk of the geometry's virtual size needs. QEMU stores a bitmap in
     /// whole 64-bit words.
     pub fn table_entries_for(&self, geometry: &Geometry) -> u64 {

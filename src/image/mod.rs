@@ -18,10 +18,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
+use crate::format::bitmap::BitmapEntry;
+use crate::format::feature::autoclear;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
 use crate::storage::Storage;
+use crate::tables::{BitmapDirectory, HeaderArea};
 
 mod alloc;
 pub mod backing;
@@ -29,6 +32,7 @@ mod cache;
 mod claims;
 mod compress;
 mod disk;
+mod grow;
 mod mapping;
 mod meta;
 mod open;
@@ -44,6 +48,8 @@ mod write;
 mod zero;
 
 pub use backing::{Backing, FileOpener, Opener};
+pub use grow::Preallocation;
+pub(crate) use grow::write_zero_buffers;
 pub use mapping::{Run, RunKind};
 pub use open::{BackingPolicy, OpenOptions, Opened};
 
@@ -179,6 +185,17 @@ impl Image {
     /// Whether the image has persistent bitmaps.
     pub const fn has_bitmaps(&self) -> bool {
         self.has_bitmaps
+    }
+
+    /// The persistent bitmaps; `None` where they are out of date.
+    pub fn bitmaps(&self) -> Result<Option<Vec<BitmapEntry>>> {
+        let area = HeaderArea::load(self.file.as_ref())?;
+        let consistent = area.header.autoclear & autoclear::BITMAPS != 0;
+        let Some(extension) = area.bitmaps().filter(|_| consistent) else { return Ok(None) };
+        let directory = BitmapDirectory::load(self.file.as_ref(), &extension);
+        let at = extension.directory.get();
+        let directory = directory.map_err(|e| Error::io("read the bitmap directory", at, e))?;
+        Ok(directory.problems.is_empty().then_some(directory.entries))
     }
 
     fn meta(&self) -> Result<MutexGuard<'_, Meta>> {

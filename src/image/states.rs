@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
-use crate::format::l1::{COPIED, L1Entry, MAX_L1_BYTES};
+use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::L2Entry;
 use crate::format::snapshot::{MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry, encode_table};
 use crate::format::{ClusterCount, HostOffset, decode_entries, encode_entries};
@@ -50,18 +50,11 @@ impl Image {
         Ok(())
     }
 
-    /// Makes the disk longer; what is new reads as zeroes unless a backing file reaches there.
-    pub(crate) fn grow(&mut self, size: u64) -> Result<()> {
-        self.meta_mut()?.grow(size)?;
-        self.geometry = self.geometry.with_virtual_size(size);
-        Ok(())
-    }
-
     /// Makes the disk shorter; what lay beyond is gone.
     pub(crate) fn shrink(&mut self, size: u64) -> Result<()> {
         self.meta_mut()?.shrink(size)?;
         self.geometry = self.geometry.with_virtual_size(size);
-        Ok(())
+        self.cut_data_file(size)
     }
 }
 
@@ -136,25 +129,6 @@ impl Meta {
         self.flush(true)
     }
 
-    fn grow(&mut self, size: u64) -> Result<()> {
-        self.prepare_write()?;
-        let needed = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
-        if needed <= self.l1_entries().len() {
-            self.flush(true)?;
-            self.ordering.disk.patch_header(&[(HeaderField::Size, size)])?;
-            self.set_size(size);
-            return self.ordering.disk.sync();
-        }
-        if needed as u64 * 8 > MAX_L1_BYTES {
-            let why = "a disk of this size would need an L1 table over the limit of 32 MiB";
-            return Err(Error::Refused(why.into()));
-        }
-        let mut l1 = self.l1_entries().to_vec();
-        l1.resize(needed, 0);
-        self.switch_active(l1, size)?;
-        self.flush(true)
-    }
-
     /// The active L1 table ends where the disk does, and so does the last L2 table, of which a copy is made.
     fn shrink(&mut self, size: u64) -> Result<()> {
         self.prepare_data_write()?;
@@ -195,7 +169,7 @@ impl Meta {
         self.flush(true)
     }
 
-    fn set_size(&mut self, size: u64) {
+    pub(super) fn set_size(&mut self, size: u64) {
         self.geometry = self.geometry.with_virtual_size(size);
         self.ordering.disk.geometry = self.geometry;
     }
@@ -212,7 +186,12 @@ impl Meta {
     }
 
     /// Writes a structure into new clusters.
-    fn write_aside(&mut self, owner: Owner, bytes: &[u8], what: &str) -> Result<Allocation> {
+    pub(super) fn write_aside(
+        &mut self,
+        owner: Owner,
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<Allocation> {
         let count = self.geometry.clusters_for(bytes.len().max(1) as u64);
         let allocation = self.allocate_contiguous(count)?;
         let at = self.geometry.offset_of(allocation.run().first);
@@ -227,7 +206,7 @@ impl Meta {
     }
 
     /// Makes `l1` the active L1 table of a disk of `size` bytes. The old table is freed, not what it refers to.
-    fn switch_active(&mut self, l1: Vec<u64>, size: u64) -> Result<()> {
+    pub(super) fn switch_active(&mut self, l1: Vec<u64>, size: u64) -> Result<()> {
         let table = self.write_aside(Owner::L1, &encode_entries(&l1), "the L1 table")?;
         let at = self.geometry.offset_of(table.run().first);
         let fields = [

@@ -58,10 +58,18 @@ impl Image {
     pub(crate) fn zero_beyond_end(&self) -> Result<()> {
         let end = self.virtual_size();
         let cluster_end = end.next_multiple_of(self.geometry.cluster_bytes());
+        let hidden = match &self.backing {
+            Some(backing) => backing.virtual_size()?,
+            None => 0,
+        };
         let (mut at, mut stored) = (end, false);
         while at < cluster_end {
             let run = self.meta()?.run(GuestOffset::new(at), cluster_end - at)?;
-            stored |= matches!(run.kind, RunKind::Data(_) | RunKind::Compressed(_));
+            stored |= match run.kind {
+                RunKind::Data(_) | RunKind::Compressed(_) => true,
+                RunKind::Unallocated => at < hidden,
+                RunKind::Zero => false,
+            };
             at += run.length;
         }
         if !stored {
@@ -69,7 +77,8 @@ impl Image {
         }
         let rest = cluster_end - end;
         let zeroes = vec![0; usize::try_from(rest).expect("a part of a cluster")];
-        self.meta()?.prepare_data_write()?;
+        // The guest's data stays as it is, so no bitmap has to record this.
+        self.meta()?.prepare_write()?;
         self.write_pieces(GuestOffset::new(end), &zeroes)
     }
 

@@ -170,7 +170,9 @@ fn change_state(image: &mut Image, op: &Op, shadow: &mut Vec<u8>, saved: &mut Ve
         }
         Op::Resize(sectors) => {
             let size = sectors * 4096 + 512;
-            if resize(image, size, ResizeOptions { shrink: true }).is_ok() {
+            if resize(image, size, ResizeOptions { shrink: true, ..ResizeOptions::default() })
+                .is_ok()
+            {
                 shadow.resize(size as usize, 0);
             }
         }

@@ -4,6 +4,8 @@ mod builder;
 mod cli_check;
 mod cli_create;
 mod cli_info;
+mod cli_resize;
+mod cli_snapshot;
 mod crash_repair;
 mod crash_support;
 mod damage;

@@ -1,0 +1,169 @@
+//! `qcheck resize`: make the disk of an image longer or shorter.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::BackingPolicy;
+use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
+use qcheck::storage::{Access, FileStorage, Latch, ReadAt};
+
+use super::exit::ExitCode;
+use super::open::{self, format_name, parse_format, quoted};
+use super::size::parse_size;
+use super::ui::Ui;
+use super::writable;
+
+/// Make the disk of an image longer, or with --shrink shorter.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// What to do for the new part of the disk: nothing (off), map it (metadata), map it and
+    /// reserve its room (falloc), or map it and fill it with zeroes (full)
+    #[arg(long, value_name = "MODE", value_parser = parse_preallocation, default_value = "off")]
+    preallocation: Preallocation,
+
+    /// The disk may get shorter: the data beyond its new end is lost
+    #[arg(long)]
+    shrink: bool,
+
+    /// Do not tell that it is done
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// The image
+    image: PathBuf,
+
+    /// The new size in bytes, or a number with one of k, M, G, T, P, E; with + or - in front, by
+    /// how much the disk gets longer or shorter
+    #[arg(value_name = "[+|-]SIZE", value_parser = parse_change, allow_hyphen_values = true)]
+    size: Change,
+}
+
+/// The size asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    To(u64),
+    Longer(u64),
+    Shorter(u64),
+}
+
+impl Change {
+    /// The new size of a disk that has `old` bytes now.
+    fn of(self, old: u64) -> Result<u64> {
+        let new = match self {
+            Self::To(size) => Some(size),
+            Self::Longer(by) => old.checked_add(by),
+            Self::Shorter(by) => old.checked_sub(by),
+        };
+        let most = i64::MAX.unsigned_abs();
+        new.filter(|&new| 0 < new && new <= most)
+            .ok_or_else(|| anyhow!("the new size must be over 0 and below 8 EiB"))
+    }
+}
+
+fn parse_change(text: &str) -> Result<Change, String> {
+    let size = |text: &str| parse_size(text).map_err(|error| error.to_string());
+    match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(by), _) => size(by).map(Change::Longer),
+        (_, Some(by)) => size(by).map(Change::Shorter),
+        _ => size(text).map(Change::To),
+    }
+}
+
+fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
+    match name {
+        "off" => Ok(Preallocation::Off),
+        "metadata" => Ok(Preallocation::Metadata),
+        "falloc" => Ok(Preallocation::Falloc),
+        "full" => Ok(Preallocation::Full),
+        _ => Err(format!("'{name}' is none of off, metadata, falloc, full")),
+    }
+}
+
+/// Moves an argument such as `-1G`, which looks like an option, behind `--`.
+pub fn expand_size(args: Vec<OsString>) -> Vec<OsString> {
+    let looks_so = |arg: &OsString| {
+        let text = arg.to_str().and_then(|arg| arg.strip_prefix('-'));
+        text.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+    };
+    let sizes = args.iter().filter(|arg| looks_so(arg)).count();
+    if sizes != 1 || args.iter().any(|arg| arg == "--") {
+        return args;
+    }
+    let (mut size, mut out): (Vec<_>, Vec<_>) = args.into_iter().partition(looks_so);
+    out.push("--".into());
+    out.append(&mut size);
+    out
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let path = &args.image;
+    let image = open::open(path, args.format, Access::Write)?;
+    let context = || quoted(path).to_string();
+    match image.format {
+        ImageFormat::Qcow2 => qcow2(args, image.storage, ui).with_context(context)?,
+        ImageFormat::Raw => raw(args, image.storage).with_context(context)?,
+        other => bail!("{}: cannot resize the format {}", context(), format_name(other)),
+    }
+    if !args.quiet {
+        ui.out.line("Image resized.")?;
+        std::io::Write::flush(&mut ui.out)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+impl Args {
+    const fn options(&self) -> ResizeOptions {
+        ResizeOptions { shrink: self.shrink, preallocation: self.preallocation }
+    }
+}
+
+fn qcow2(args: &Args, storage: FileStorage, ui: &mut Ui) -> Result<()> {
+    let mut image = writable::open_qcow2(storage, &args.image, BackingPolicy::AsNamed, ui)?;
+    let size = args.size.of(image.virtual_size())?;
+    resize(&mut image, size, args.options())?;
+    Ok(image.close()?)
+}
+
+fn raw(args: &Args, storage: FileStorage) -> Result<()> {
+    // QEMU sees a raw file in whole sectors.
+    let length = storage.len()?;
+    let old = length.checked_next_multiple_of(512).unwrap_or(length);
+    let size = args.size.of(old)?;
+    Ok(resize_raw(&Latch::new(storage), size, args.options())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(args: &[&str]) -> Vec<String> {
+        let args = args.iter().map(OsString::from).collect();
+        expand_size(args).into_iter().map(|arg| arg.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_size_to_subtract_is_no_option_wherever_it_stands() {
+        assert_eq!(expanded(&["a", "-1M", "--shrink"]), ["a", "--shrink", "--", "-1M"]);
+        assert_eq!(expanded(&["--shrink", "a", "-.5G"]), ["--shrink", "a", "--", "-.5G"]);
+        assert_eq!(expanded(&["a", "--", "-1M"]), ["a", "--", "-1M"]);
+        assert_eq!(expanded(&["-q", "a", "+1M"]), ["-q", "a", "+1M"]);
+    }
+
+    #[test]
+    fn a_sign_says_that_the_size_is_a_change() {
+        assert_eq!(parse_change("1k"), Ok(Change::To(1024)));
+        assert_eq!(parse_change("+1k"), Ok(Change::Longer(1024)));
+        assert_eq!(parse_change("-1k"), Ok(Change::Shorter(1024)));
+        assert!(parse_change("+-1k").is_err());
+        assert_eq!(Change::Shorter(5).of(20).unwrap(), 15);
+        assert!(Change::Shorter(20).of(20).is_err());
+        assert!(Change::Longer(i64::MAX.unsigned_abs()).of(20).is_err());
+    }
+}

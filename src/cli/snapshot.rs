@@ -1,0 +1,112 @@
+//! `qcheck snapshot`: list, take, delete and go back to internal snapshots.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::BackingPolicy;
+use qcheck::info::{SnapshotInfo, qcow2_info};
+use qcheck::snapshot;
+use qcheck::storage::Access;
+use serde_json::Value;
+
+use super::check::Output;
+use super::exit::ExitCode;
+use super::open::{self, format_name, parse_format, quoted};
+use super::ui::Ui;
+use super::{info_json, info_text, json, writable};
+
+/// List the snapshots in an image, take one, go back to one, or delete one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// List the snapshots; this is what is done if nothing else is asked for
+    #[arg(short, long, group = "operation")]
+    list: bool,
+
+    /// Take a snapshot of this name
+    #[arg(short, long, value_name = "NAME", group = "operation")]
+    create: Option<String>,
+
+    /// Go back to the snapshot of this id or name
+    #[arg(short, long, value_name = "SNAPSHOT", group = "operation")]
+    apply: Option<String>,
+
+    /// Delete the snapshot of this name
+    #[arg(short, long, value_name = "NAME", group = "operation")]
+    delete: Option<String>,
+
+    /// How to print the list
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    output: Output,
+
+    /// Accepted as by qemu-img: only a list prints anything
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// List even if another program has the image open for writing
+    #[arg(short = 'U', long, conflicts_with_all = ["create", "apply", "delete"])]
+    force_share: bool,
+
+    /// The image
+    image: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let changes = args.create.is_some() || args.apply.is_some() || args.delete.is_some();
+    if changes { change(args, ui) } else { list(args, ui) }
+}
+
+fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let access = if args.force_share { Access::ReadShared } else { Access::Read };
+    let image = open::open(&args.image, args.format, access)?;
+    let context = || quoted(&args.image).to_string();
+    let snapshots: Vec<SnapshotInfo> = match image.format {
+        ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(context)?.snapshots,
+        ImageFormat::Raw => Vec::new(),
+        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}", context()),
+    };
+    match args.output {
+        Output::Human if snapshots.is_empty() => {}
+        Output::Human => {
+            ui.out.line("Snapshot list:")?;
+            info_text::snapshot_table(&mut ui.out, &snapshots)?;
+        }
+        Output::Json => {
+            let list: Value = snapshots.iter().map(info_json::snapshot).collect();
+            json::write(&mut ui.out, &list)?;
+        }
+    }
+    ui.out.flush().context("could not write the list")?;
+    Ok(ExitCode::Success)
+}
+
+fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let path = &args.image;
+    let opened = open::open(path, args.format, Access::Write)?;
+    if opened.format != ImageFormat::Qcow2 {
+        let format = format_name(opened.format);
+        bail!("{}: an image of the format {format} has no snapshots", quoted(path));
+    }
+    change_qcow2(args, opened.storage, ui).with_context(|| quoted(path).to_string())?;
+    Ok(ExitCode::Success)
+}
+
+fn change_qcow2(args: &Args, storage: qcheck::storage::FileStorage, ui: &mut Ui) -> Result<()> {
+    let mut image = writable::open_qcow2(storage, &args.image, BackingPolicy::Leave, ui)?;
+    if let Some(name) = &args.create {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        snapshot::create(&mut image, name, now)?;
+    } else if let Some(wanted) = &args.apply {
+        snapshot::apply(&mut image, wanted)?;
+    } else if let Some(name) = &args.delete {
+        snapshot::delete_named(&mut image, name)?;
+    }
+    Ok(image.close()?)
+}

@@ -1,0 +1,245 @@
+//! `qcheck resize` beside qemu-img.
+
+use std::fs;
+use std::path::Path;
+
+use qcheck::storage::{Access, FileStorage, lock};
+
+use crate::support::run::{qcheck, qemu, qemu_create, qemu_ok};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn assert_clean(folder: &Path, image: &str) {
+    qemu_ok(folder, "qemu-img", &["check", "-q", image]);
+    let ran = qcheck(folder, &["check", "-q", image]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{image}");
+}
+
+fn io(folder: &Path, image: &str, command: &str) {
+    let out = qemu_ok(folder, "qemu-io", &["-c", command, image]);
+    assert!(!out.contains("failed"), "{command}: {out}");
+}
+
+/// Runs both programs, each on its own image, and compares what they print and leave.
+fn both(folder: &Path, images: [&str; 2], args: &[&str], size: &str) {
+    let all = |image| [&["resize"], args, &[image, size]].concat();
+    let ours = qcheck(folder, &all(images[0]));
+    let theirs = qemu(folder, "qemu-img", &all(images[1]));
+    let told = format!("{args:?} {size}: {} {}", ours.err, theirs.err);
+    assert_eq!((ours.code, &ours.out), (theirs.code, &theirs.out), "{told}");
+    assert_clean(folder, images[0]);
+    assert_equal(folder, images);
+}
+
+/// Two disks have the same size and the same bytes.
+fn assert_equal(folder: &Path, images: [&str; 2]) {
+    let size = |image| {
+        let info = qemu_ok(folder, "qemu-img", &["info", "--output", "json", image]);
+        serde_json::from_str::<serde_json::Value>(&info).unwrap()["virtual-size"].clone()
+    };
+    assert_eq!(size(images[0]), size(images[1]));
+    qemu_ok(folder, "qemu-img", &["compare", "-q", images[0], images[1]]);
+}
+
+#[test]
+fn every_way_to_tell_a_size_does_what_qemu_img_does() {
+    for options in ["compat=1.1", "compat=0.10", "cluster_size=512", "extended_l2=on"] {
+        let dir = folder();
+        qemu_create(dir.path(), &["-f", "qcow2", "-o", options, "a", "1M"]);
+        io(dir.path(), "a", "write -q -P 1 0 1M");
+        fs::copy(dir.path().join("a"), dir.path().join("b")).unwrap();
+        for (args, size) in [
+            (&[][..], "3M"),
+            (&["-q"], "+1M"),
+            (&["--shrink"], "-512k"),
+            (&["--shrink"], "1234432"),
+            (&[], "+0"),
+            (&[], "1M"),
+            (&["--shrink"], "196608"),
+            (&["-f", "qcow2"], "0.5G"),
+            (&[], "0"),
+            (&["--shrink"], "-1T"),
+            (&[], "1k1"),
+            (&[], "16000001"),
+            (&["--preallocation=bogus"], "2G"),
+            (&["--shrink", "--preallocation=full"], "1M"),
+        ] {
+            both(dir.path(), ["a", "b"], args, size);
+        }
+        let after = qcheck(dir.path(), &["resize", "a", "-100M", "--shrink"]);
+        assert_eq!((after.code, after.out.as_str()), (0, "Image resized.\n"), "{}", after.err);
+    }
+}
+
+#[test]
+fn what_a_shorter_disk_lost_does_not_come_back_when_it_grows() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
+    io(dir.path(), "a", "write -q -P 1 0 1M");
+    assert_eq!(qcheck(dir.path(), &["resize", "-q", "--shrink", "a", "200704"]).code, 0);
+    assert_eq!(qcheck(dir.path(), &["resize", "-q", "a", "1M"]).code, 0);
+    io(dir.path(), "a", "read -q -P 1 0 200704");
+    io(dir.path(), "a", "read -q -P 0 200704 847872");
+    assert_clean(dir.path(), "a");
+}
+
+#[test]
+fn the_new_part_is_preallocated_and_reads_as_zeroes() {
+    for options in ["compat=1.1", "compat=0.10", "cluster_size=512", "extended_l2=on"] {
+        for mode in ["metadata", "falloc", "full"] {
+            let dir = folder();
+            qemu_create(dir.path(), &["-f", "qcow2", "-o", options, "a", "1000k"]);
+            io(dir.path(), "a", "write -q -P 1 0 1000k");
+            if mode == "full" {
+                // Free clusters with old data in them.
+                io(dir.path(), "a", "discard -q 0 512k");
+            }
+            fs::copy(dir.path().join("a"), dir.path().join("b")).unwrap();
+            both(dir.path(), ["a", "b"], &["--preallocation", mode], "+1200k");
+            let length = fs::metadata(dir.path().join("a")).unwrap().len();
+            io(dir.path(), "a", "write -q -P 9 1000k 1200k");
+            let written = fs::metadata(dir.path().join("a")).unwrap().len();
+            assert_eq!(written, length, "nothing is left to allocate: {options} {mode}");
+            assert_clean(dir.path(), "a");
+        }
+    }
+}
+
+#[test]
+fn a_longer_backing_file_does_not_show_through_where_the_disk_grows() {
+    for options in ["cluster_size=64k", "cluster_size=512", "extended_l2=on", "compat=0.10"] {
+        for mode in ["off", "metadata"] {
+            let dir = folder();
+            fs::write(dir.path().join("base"), vec![7; 3 << 20]).unwrap();
+            let backing = ["-b", "base", "-F", "raw", "a", "1000k"];
+            qemu_create(dir.path(), &[&["-f", "qcow2", "-o", options], &backing[..]].concat());
+            io(dir.path(), "a", "write -q -P 1 0 10k");
+            let args = ["resize", "--preallocation", mode, "a", "4M"];
+            let before = fs::read(dir.path().join("a")).unwrap();
+            let ran = qcheck(dir.path(), &args);
+            if options == "compat=0.10" && mode == "off" {
+                assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+                assert_eq!(fs::read(dir.path().join("a")).unwrap(), before);
+                continue;
+            }
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert_clean(dir.path(), "a");
+            io(dir.path(), "a", "read -q -P 7 10k 990k");
+            io(dir.path(), "a", "read -q -P 0 1000k 3096k");
+        }
+    }
+}
+
+#[test]
+fn an_external_data_file_is_as_long_as_the_disk() {
+    for options in ["data_file=d", "data_file=d,data_file_raw=on"] {
+        let dir = folder();
+        qemu_create(dir.path(), &["-f", "qcow2", "-o", options, "a", "1M"]);
+        io(dir.path(), "a", "write -q -P 1 0 1M");
+        for (args, size) in [
+            (&[][..], 3 << 20),
+            (&["--shrink"], 600 << 10),
+            (&["--preallocation=metadata"], 2 << 20),
+            (&["--preallocation=full"], 5 << 20),
+        ] {
+            let size_text = size.to_string();
+            let ran = qcheck(dir.path(), &[&["resize"], args, &["a", &size_text]].concat());
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert_clean(dir.path(), "a");
+            assert_eq!(fs::metadata(dir.path().join("d")).unwrap().len(), size);
+            io(dir.path(), "a", "read -q -P 1 0 600k");
+            if size > 1 << 20 {
+                let rest = (size >> 10) - 1024;
+                io(dir.path(), "a", &format!("read -q -P 0 1M {rest}k"));
+            }
+            if options.contains("raw") {
+                qemu_ok(dir.path(), "qemu-img", &["compare", "-q", "-F", "raw", "a", "d"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn with_snapshots_version_3_resizes_and_version_2_refuses() {
+    let dir = folder();
+    for (name, options) in [("v3", "compat=1.1"), ("v2", "compat=0.10")] {
+        qemu_create(dir.path(), &["-f", "qcow2", "-o", options, name, "1M"]);
+        io(dir.path(), name, "write -q -P 1 0 1M");
+        qemu_ok(dir.path(), "qemu-img", &["snapshot", "-c", "one", name]);
+        fs::copy(dir.path().join(name), dir.path().join("b")).unwrap();
+        both(dir.path(), [name, "b"], &[], "2M");
+        if name == "v3" {
+            both(dir.path(), [name, "b"], &["--shrink", "--preallocation=off"], "500k");
+            both(dir.path(), [name, "b"], &["--preallocation=metadata"], "3M");
+        }
+        for (program, image) in [("qcheck", name), ("qemu-img", "b")] {
+            let args = ["snapshot", "-a", "one", image];
+            match program {
+                "qcheck" => assert_eq!(qcheck(dir.path(), &args).code, 0),
+                _ => drop(qemu_ok(dir.path(), program, &args)),
+            }
+        }
+        assert_equal(dir.path(), [name, "b"]);
+        assert_clean(dir.path(), name);
+    }
+}
+
+#[test]
+fn bitmaps_that_still_fit_stay_and_those_that_would_not_are_refused() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1000k"]);
+    qemu_ok(dir.path(), "qemu-img", &["bitmap", "--add", "a", "first"]);
+    io(dir.path(), "a", "write -q -P 1 0 1000k");
+    let ran = qcheck(dir.path(), &["resize", "a", "20M"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_clean(dir.path(), "a");
+    let info = qemu_ok(dir.path(), "qemu-img", &["info", "a"]);
+    assert!(info.contains("name: first") && !info.contains("in-use"), "{info}");
+    let before = fs::read(dir.path().join("a")).unwrap();
+    for args in [&["a", "1T"][..], &["--shrink", "a", "1M"]] {
+        let ran = qcheck(dir.path(), &[&["resize"], args].concat());
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains("bitmap"), "{}", ran.err);
+    }
+    assert_eq!(fs::read(dir.path().join("a")).unwrap(), before);
+}
+
+#[test]
+fn raw_images_are_resized_alike() {
+    let dir = folder();
+    for name in ["a", "b"] {
+        fs::write(dir.path().join(name), vec![5; 100_000]).unwrap();
+    }
+    for (args, size) in [
+        (&[][..], "+1"),
+        (&[], "1M"),
+        (&[], "4k"),
+        (&["--shrink"], "-1000k"),
+        (&["--preallocation=metadata"], "2M"),
+        (&["--preallocation=falloc"], "2M"),
+        (&["--preallocation=full"], "+1M"),
+        (&["--shrink", "--preallocation=full"], "1k"),
+        (&[], "3M"),
+        (&["--shrink"], "0"),
+    ] {
+        let all = |image| [&["resize", "-f", "raw"], args, &[image, size]].concat();
+        let (ours, theirs) =
+            (qcheck(dir.path(), &all("a")), qemu(dir.path(), "qemu-img", &all("b")));
+        assert_eq!((ours.code, &ours.out), (theirs.code, &theirs.out), "{args:?} {}", ours.err);
+        let read = |name| fs::read(dir.path().join(name)).unwrap();
+        assert!(read("a") == read("b"), "{args:?} {size}");
+    }
+}
+
+#[test]
+fn an_image_in_use_is_not_resized() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
+    let file = FileStorage::open_write(&dir.path().join("a")).unwrap();
+    lock(&file, Access::Read).unwrap();
+    let ran = qcheck(dir.path(), &["resize", "a", "2M"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("lock"), "{}", ran.err);
+}
