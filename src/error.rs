@@ -70,11 +70,5 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+/// `Display` tells the whole cause, so there is no `source` that would tell it once more.
+impl std::error::Error for Error {}

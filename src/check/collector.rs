@@ -4,7 +4,7 @@ use super::finding::{Finding, Kind, Place};
 use super::report::Tally;
 
 /// Findings on their way into the report.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Collector {
     keep: usize,
     findings: Vec<Finding>,

@@ -43,6 +43,7 @@ impl Finding {
             }
             (kind, place) => self
                 .mapping_line(word)
+                .or_else(|| self.flag_line(word))
                 .or_else(|| refcount_line(kind, place, word))
                 .or_else(|| snapshot_line(kind, place, verb))
                 .unwrap_or_else(|| format!("ERROR {}: {}", place_text(place), own_words(kind))),
@@ -98,6 +99,13 @@ impl Finding {
                  cluster or more: offset 0x{:x} size 0x{bytes:x}",
                 offset.get()
             ),
+            _ => return None,
+        })
+    }
+
+    /// What qemu-img says of COPIED flags.
+    fn flag_line(&self, word: &str) -> Option<String> {
+        Some(match &self.kind {
             Kind::DataCopied { entry, count } => {
                 format!("{word} OFLAG_COPIED data cluster: l2_entry={entry:x} refcount={count}")
             }

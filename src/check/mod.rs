@@ -31,7 +31,7 @@ pub use walk::Visit;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{ClusterCount, HostOffset, L1Index, ReftableIndex};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, ReftableIndex};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, SnapshotTable};
@@ -130,24 +130,7 @@ pub fn survey(
         ctx.find(kind, Place::Refblock(index));
     }
     overlaps.into_iter().for_each(|finding| ctx.found.push(finding));
-    let geometry = ctx.geometry;
-    let image_end = geometry.bytes_of(ClusterCount::new(last.get() + 1));
-    let hides_references = ctx.found.hides_references();
-    let (findings, unlisted, tally) = ctx.found.into_parts();
-    let names = ctx.snapshots.entries.iter();
-    let names = names.map(|e| SnapshotName { id: e.id_text(), name: e.name_text() }).collect();
-    let allocation = Allocation { total: geometry.guest_clusters().get(), ..ctx.allocation };
-    let image_end = HostOffset::new(image_end);
-    let report = CheckReport {
-        findings,
-        unlisted,
-        tally,
-        hides_references,
-        allocation,
-        image_end,
-        geometry,
-        snapshots: names,
-    };
+    let report = report(&mut ctx, last);
     Ok(Survey {
         report,
         area: ctx.area,
@@ -163,6 +146,28 @@ pub fn survey(
         visits: mapping.visits,
         file_bytes,
     })
+}
+
+/// The report of a check that has come to its end; `last` is the last cluster in use.
+fn report(ctx: &mut Context, last: HostCluster) -> CheckReport {
+    let geometry = ctx.geometry;
+    let image_end = HostOffset::new(geometry.bytes_of(ClusterCount::new(last.get() + 1)));
+    let found = std::mem::take(&mut ctx.found);
+    let hides_references = found.hides_references();
+    let (findings, unlisted, tally) = found.into_parts();
+    let names = ctx.snapshots.entries.iter();
+    let snapshots = names.map(|e| SnapshotName { id: e.id_text(), name: e.name_text() }).collect();
+    let allocation = Allocation { total: geometry.guest_clusters().get(), ..ctx.allocation };
+    CheckReport {
+        findings,
+        unlisted,
+        tally,
+        hides_references,
+        allocation,
+        image_end,
+        geometry,
+        snapshots,
+    }
 }
 
 /// What is neither header nor mapping, in the order in which qemu-img counts it.
