@@ -1,6 +1,6 @@
 //! One page of counts: as few bits each as the counts need, and the few that need more aside.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use crate::format::refcount::set_refcount;
 
@@ -74,36 +74,46 @@ impl Base {
 
     /// The narrowest base that holds `count`, all 0.
     fn for_max(count: u64) -> Self {
+        // Memory that is read before it is written costs a second page fault, with all threads
+        // interrupted: so it is written here, which an allocation of zeroes would not do.
+        fn zeroes<T: Copy>(zero: T, len: usize) -> Box<[T]> {
+            let mut counts = Vec::with_capacity(len);
+            counts.resize(len, std::hint::black_box(zero));
+            counts.into()
+        }
         match count {
-            0..=1 => Self::Bits(vec![0; PAGE_CLUSTERS / 64].into()),
-            2..=0xFF => Self::Bytes(vec![0; PAGE_CLUSTERS].into()),
-            0x100..=0xFFFF => Self::Shorts(vec![0; PAGE_CLUSTERS].into()),
-            0x1_0000..=0xFFFF_FFFF => Self::Words(vec![0; PAGE_CLUSTERS].into()),
-            _ => Self::Longs(vec![0; PAGE_CLUSTERS].into()),
+            0..=1 => Self::Bits(zeroes(0, PAGE_CLUSTERS / 64)),
+            2..=0xFF => Self::Bytes(zeroes(0, PAGE_CLUSTERS)),
+            0x100..=0xFFFF => Self::Shorts(zeroes(0, PAGE_CLUSTERS)),
+            0x1_0000..=0xFFFF_FFFF => Self::Words(zeroes(0, PAGE_CLUSTERS)),
+            _ => Self::Longs(zeroes(0, PAGE_CLUSTERS)),
         }
     }
 
     /// Adds `times` to a range where every sum fits; returns whether it did so.
     fn add_all(&mut self, range: Range<usize>, times: u64) -> bool {
-        fn add<T>(counts: &mut [T], times: u64, max: u64) -> bool
+        fn add<T>(counts: &mut [T], times: u64) -> bool
         where
-            T: Copy + Into<u64> + TryFrom<u64>,
+            T: Copy + Ord + Default + TryFrom<u64> + AddAssign,
+            u64: From<T>,
         {
-            let fits = times <= max && counts.iter().all(|&c| c.into() <= max - times);
-            if fits {
-                for c in counts {
-                    *c = T::try_from((*c).into() + times).unwrap_or(*c);
+            // Two plain loops: both become vector instructions.
+            let greatest = counts.iter().copied().max().unwrap_or_default();
+            let sum = u64::from(greatest).checked_add(times);
+            match (sum.map(T::try_from), T::try_from(times)) {
+                (Some(Ok(_)), Ok(times)) => {
+                    counts.iter_mut().for_each(|count| *count += times);
+                    true
                 }
+                _ => false,
             }
-            fits
         }
-        let max = self.max();
         match self {
             Self::Zero | Self::Bits(_) => false,
-            Self::Bytes(v) => add(&mut v[range], times, max),
-            Self::Shorts(v) => add(&mut v[range], times, max),
-            Self::Words(v) => add(&mut v[range], times, max),
-            Self::Longs(v) => add(&mut v[range], times, max),
+            Self::Bytes(v) => add(&mut v[range], times),
+            Self::Shorts(v) => add(&mut v[range], times),
+            Self::Words(v) => add(&mut v[range], times),
+            Self::Longs(v) => add(&mut v[range], times),
         }
     }
 }
@@ -287,7 +297,8 @@ impl Page {
             }
             (Base::Bytes(v), 4) => {
                 for (out, &count) in out.chunks_exact_mut(2).zip(&v[range.clone()]) {
-                    out.copy_from_slice(&u16::from(count).to_be_bytes());
+                    out[0] = 0;
+                    out[1] = count;
                 }
                 true
             }
