@@ -161,7 +161,7 @@ fn try_place(
 }
 
 /// A file can grow; a device ends with its last whole cluster.
-const fn end_of_room(geometry: &Geometry, capacity: Capacity) -> HostCluster {
+pub(super) const fn end_of_room(geometry: &Geometry, capacity: Capacity) -> HostCluster {
     match capacity {
         Capacity::Growable => HostCluster::new(u64::MAX >> geometry.cluster_bits()),
         Capacity::Fixed(bytes) => HostCluster::new(bytes >> geometry.cluster_bits()),

@@ -5,6 +5,7 @@ use crate::check::refcount_map::RefcountMap;
 use crate::format::{ClusterCount, HostCluster};
 use crate::storage::Capacity;
 
+use super::placement::end_of_room;
 use super::plan::{CountChange, Step};
 
 /// A run of free clusters that existing blocks describe, so that it can be taken by raising counts
@@ -16,10 +17,7 @@ pub fn covered_run(
     clusters: ClusterCount,
 ) -> Option<HostCluster> {
     let geometry = &survey.area.geometry;
-    let end = match capacity {
-        Capacity::Growable => HostCluster::new(u64::MAX >> geometry.cluster_bits()),
-        Capacity::Fixed(bytes) => HostCluster::new(bytes >> geometry.cluster_bits()),
-    };
+    let end = end_of_room(geometry, capacity);
     let covered = |cluster| {
         let block = survey.refcounts.block(geometry.refcount_place(cluster).0);
         block.is_some_and(|b| b.sound)

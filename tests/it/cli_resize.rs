@@ -5,21 +5,10 @@ use std::path::Path;
 
 use qcheck::storage::{Access, FileStorage, lock};
 
-use crate::support::run::{qcheck, qemu, qemu_create, qemu_ok};
+use crate::support::run::{assert_clean, qcheck, qemu, qemu_create, qemu_io as io, qemu_ok};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
-}
-
-fn assert_clean(folder: &Path, image: &str) {
-    qemu_ok(folder, "qemu-img", &["check", "-q", image]);
-    let ran = qcheck(folder, &["check", "-q", image]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{image}");
-}
-
-fn io(folder: &Path, image: &str, command: &str) {
-    let out = qemu_ok(folder, "qemu-io", &["-c", command, image]);
-    assert!(!out.contains("failed"), "{command}: {out}");
 }
 
 /// Runs both programs, each on its own image, and compares what they print and leave.

@@ -48,3 +48,16 @@ pub fn qemu_create(folder: &Path, args: &[&str]) {
     let all: Vec<&str> = ["create", "-q"].iter().chain(args).copied().collect();
     qemu_ok(folder, "qemu-img", &all);
 }
+
+/// Both checkers find nothing wrong.
+pub fn assert_clean(folder: &Path, image: &str) {
+    qemu_ok(folder, "qemu-img", &["check", "-q", image]);
+    let ran = qcheck(folder, &["check", "-q", image]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{image}");
+}
+
+/// Runs one qemu-io command that has to succeed.
+pub fn qemu_io(folder: &Path, image: &str, command: &str) {
+    let out = qemu_ok(folder, "qemu-io", &["-c", command, image]);
+    assert!(!out.contains("failed"), "{command}: {out}");
+}
