@@ -37,12 +37,31 @@ pub const fn format_name(format: ImageFormat) -> &'static str {
     }
 }
 
-/// Cache modes of QEMU. They are accepted and checked; the page cache is used in any case.
-pub fn parse_cache(name: &str) -> Result<(), String> {
-    match name {
-        "none" | "off" | "writeback" | "writethrough" | "directsync" | "unsafe" => Ok(()),
-        _ => Err(format!("unknown cache mode '{name}'")),
-    }
+/// Cache modes of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Through the page cache, flushed at the end.
+    Writeback,
+    /// Likewise.
+    Writethrough,
+    /// Past the page cache, flushed at the end.
+    None,
+    /// Likewise.
+    Directsync,
+    /// Through the page cache, and not flushed.
+    Unsafe,
+}
+
+/// A cache mode.
+pub fn parse_cache(name: &str) -> Result<Cache, String> {
+    Ok(match name {
+        "none" | "off" => Cache::None,
+        "writeback" => Cache::Writeback,
+        "writethrough" => Cache::Writethrough,
+        "directsync" => Cache::Directsync,
+        "unsafe" => Cache::Unsafe,
+        _ => return Err(format!("unknown cache mode '{name}'")),
+    })
 }
 
 /// A file name in messages, quoted.

@@ -136,6 +136,7 @@ pub struct Image {
     has_bitmaps: bool,
     meta: Mutex<Meta>,
     claims: Claims,
+    unpackers: read::Unpackers,
 }
 
 impl fmt::Debug for Image {
@@ -168,6 +169,12 @@ impl Image {
     /// What unallocated clusters are read from, if there is anything.
     pub const fn backing(&self) -> Option<&Backing> {
         self.backing.as_ref()
+    }
+
+    /// The name of the backing file as the image tells it.
+    pub fn backing_name(&self) -> Result<Option<Vec<u8>>> {
+        let area = HeaderArea::load(self.file.as_ref())?;
+        Ok(area.backing_name.filter(|name| !name.is_empty()))
     }
 
     /// Brings everything written so far to stable storage.

@@ -23,6 +23,7 @@ use super::claims::Claims;
 use super::disk::Disk;
 use super::meta::{BitmapFlags, Meta};
 use super::ordering::Ordering;
+use super::read::Unpackers;
 use super::regions::{Owner, Regions};
 use super::root::RootTable;
 use super::{ClusterRun, Image};
@@ -168,7 +169,16 @@ impl Loader {
         let claims = Claims::default();
         let has_bitmaps = self.area.extension(extension::BITMAPS).is_some();
         let meta = Mutex::new(meta);
-        Ok(Image { file: self.file, data_file, geometry, backing, has_bitmaps, meta, claims })
+        Ok(Image {
+            file: self.file,
+            data_file,
+            geometry,
+            backing,
+            has_bitmaps,
+            meta,
+            claims,
+            unpackers: Unpackers::default(),
+        })
     }
 
     fn head(&self) -> Result<Vec<u8>> {

@@ -6,6 +6,7 @@ mod cli_create;
 mod cli_info;
 mod cli_resize;
 mod cli_snapshot;
+mod convert_round;
 mod crash_repair;
 mod crash_support;
 mod damage;

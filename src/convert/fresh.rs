@@ -1,0 +1,335 @@
+//! A new qcow2 image, written in the order of its disk and its header last.
+//!
+//! Each thread finds out what of its item has to be stored and compresses it; then, in the order of the disk, the item gets
+//! its place (`layout`); and whoever placed it writes it, all data of it that lies together at once.
+
+use std::ops::Range;
+
+use crate::codec::{Method, Packer};
+use crate::create::NewImage;
+use crate::error::{Error, Result};
+use crate::format::{Geometry, HostOffset};
+use crate::storage::{Capacity, Storage};
+
+use super::buffer::{Buffer, Pool};
+use super::counts::Block;
+use super::in_order::InOrder;
+use super::layout::{Layout, State};
+use super::pipeline::Target;
+use super::scan::{Item, Kind};
+use super::source::Source;
+use super::zeroes;
+
+/// Bytes that a disk writes whole or not at all.
+const ATOMIC_BYTES: usize = 512;
+
+/// What a new image is made of.
+pub(super) struct Plan<'a> {
+    /// Its options.
+    pub(super) new: &'a NewImage,
+    /// Where it goes.
+    pub(super) storage: &'a dyn Storage,
+    /// How clusters are compressed, if they are.
+    pub(super) method: Option<Method>,
+    /// The least run of zeroes that is not stored; 0: all are.
+    pub(super) sparse: u64,
+    /// Its backing file: what is the same there is not stored.
+    pub(super) backing: Option<&'a Source>,
+    /// Whether everything is flushed before the header and with it.
+    pub(super) flush: bool,
+    /// Buffers.
+    pub(super) pool: &'a Pool,
+}
+
+/// A new image that is being filled.
+pub(super) struct Fresh<'a> {
+    plan: Plan<'a>,
+    geometry: Geometry,
+    /// Whether zeroes can be told from what the backing file has.
+    has_zero_flag: bool,
+    order: InOrder<Prepared, Layout>,
+}
+
+/// An item whose clusters' states are known.
+struct Prepared {
+    first: u64,
+    states: Vec<State>,
+    plain: Buffer,
+    packed: Vec<u8>,
+}
+
+/// Data that goes to one place of the file.
+struct Write {
+    at: HostOffset,
+    from: Range<usize>,
+    packed: bool,
+}
+
+/// An item that has its place.
+struct Placed {
+    prepared: Prepared,
+    writes: Vec<Write>,
+}
+
+/// What a thread keeps between items.
+pub(super) struct Tools {
+    packer: Option<Packer>,
+    compare: Buffer,
+}
+
+impl<'a> Fresh<'a> {
+    /// Empties the storage: from now on it is no image until [`Fresh::finish`] has made one.
+    pub(super) fn new(plan: Plan<'a>, threads: usize) -> Result<Self> {
+        let geometry = plan.new.geometry();
+        let limit = match plan.storage.capacity() {
+            Capacity::Fixed(bytes) => bytes,
+            Capacity::Growable => u64::MAX,
+        };
+        let emptied = match plan.storage.capacity() {
+            Capacity::Growable => plan.storage.set_len(0),
+            Capacity::Fixed(_) => plan.storage.write_zeroes(0, geometry.cluster_bytes()),
+        };
+        emptied.map_err(|e| Error::io("empty the file", 0, e))?;
+        if plan.flush {
+            sync(plan.storage)?;
+        }
+        let layout = Layout::new(geometry, limit, plan.method.is_some())?;
+        let order = InOrder::new(layout, threads as u64);
+        let has_zero_flag = plan.new.is_version_3();
+        Ok(Self { plan, geometry, has_zero_flag, order })
+    }
+
+    /// Ends the image of a disk of `size` bytes. `more` are structures that are written along.
+    pub(super) fn finish(
+        self,
+        size: u64,
+        more: impl FnOnce(&mut Layout, &mut Vec<Block>) -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        let storage = self.plan.storage;
+        let mut layout = self.order.into_books();
+        let mut blocks = Vec::new();
+        let extension = more(&mut layout, &mut blocks)?;
+        let roots = layout.finish(size, &mut blocks)?;
+        write_blocks(storage, blocks)?;
+        if storage.capacity() == Capacity::Growable {
+            let bytes = roots.file_bytes;
+            storage.set_len(bytes).map_err(|e| Error::io("set the length", bytes, e))?;
+        }
+        let header = self.plan.new.header_with(size, &roots.header, &extension)?;
+        let (sector, rest) = header.split_at(header.len().min(ATOMIC_BYTES));
+        if !rest.is_empty() {
+            put(storage, HostOffset::new(ATOMIC_BYTES as u64), rest, "the header's extensions")?;
+        }
+        if self.plan.flush {
+            sync(storage)?;
+        }
+        put(storage, HostOffset::new(0), sector, "the header")?;
+        if self.plan.flush {
+            sync(storage)?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of each cluster of an item.
+    fn prepare(&self, item: Item, mut plain: Buffer, tools: &mut Tools) -> Result<Prepared> {
+        let size = self.geometry.cluster_len();
+        let clusters = plain.len().div_ceil(size);
+        let used = plain.len();
+        // The disk may end inside a cluster, whose rest is zero.
+        if used < clusters * size {
+            plain.extend_zeroed(clusters * size);
+        }
+        let first = item.start >> self.geometry.cluster_bits();
+        if let Some(backing) = self.plan.backing {
+            tools.compare.set_len(plain.len());
+            backing.read(item.start, &mut tools.compare)?;
+        }
+        let mut states = Vec::with_capacity(clusters);
+        let mut packed = Vec::new();
+        for n in 0..clusters {
+            let range = n * size..(n + 1) * size;
+            let below = self.plan.backing.map(|_| &tools.compare[range.clone()]);
+            let mut state = self.state(&plain[range.clone()], below);
+            if let (State::Plain(_), Some(packer)) = (state, &mut tools.packer) {
+                if let Some(length) = packer.pack(&plain[range], &mut packed) {
+                    state = State::Packed(u32::try_from(length).unwrap_or(u32::MAX));
+                }
+            }
+            states.push(state);
+        }
+        Ok(Prepared { first, states, plain, packed })
+    }
+
+    fn state(&self, cluster: &[u8], below: Option<&[u8]>) -> State {
+        if below.is_some_and(|below| below == cluster) {
+            return State::Unallocated;
+        }
+        let all = u64::from(u32::MAX);
+        let runs = zeroes::data_runs(cluster, self.plan.sparse);
+        if runs.is_empty() {
+            return match below {
+                None => State::Unallocated,
+                Some(_) if self.has_zero_flag => State::Zero,
+                Some(_) => State::Plain(all),
+            };
+        }
+        if !self.geometry.extended_l2() || self.plan.sparse == 0 {
+            return State::Plain(if self.geometry.extended_l2() { all } else { 0 });
+        }
+        let unit = cluster.len() / 32;
+        let data = runs.iter().fold(0u64, |bits, run| {
+            let (low, high) = (run.start / unit, run.end.div_ceil(unit));
+            bits | (((1u64 << high) - 1) & !((1u64 << low) - 1))
+        });
+        let zero = if below.is_some() { !data & all } else { 0 };
+        State::Plain(data | zero << 32)
+    }
+
+    /// Gives the clusters of an item their places.
+    fn place(
+        &self,
+        layout: &mut Layout,
+        prepared: Prepared,
+        blocks: &mut Vec<Block>,
+    ) -> Result<Placed> {
+        let size = self.geometry.cluster_len();
+        let plain = prepared.states.iter().filter(|s| matches!(s, State::Plain(_))).count();
+        let mut runs = layout.place_plain(plain as u64)?.into_iter();
+        let mut run = runs.next();
+        let mut writes: Vec<Write> = Vec::new();
+        let mut packed_at = 0;
+        for (n, state) in prepared.states.iter().enumerate() {
+            let (at, from, packed) = match *state {
+                State::Unallocated => continue,
+                State::Zero => {
+                    let entry = layout.zero_entry();
+                    layout.map(prepared.first + n as u64, entry, blocks)?;
+                    continue;
+                }
+                State::Plain(bitmap) => {
+                    while run.as_ref().is_some_and(|run| run.start >= run.end) {
+                        run = runs.next();
+                    }
+                    let place = run.as_mut().expect("room for every plain cluster");
+                    let at = self.geometry.offset_of(place.start);
+                    place.start = place.start.next();
+                    let entry = layout.plain_entry(at, bitmap);
+                    layout.map(prepared.first + n as u64, entry, blocks)?;
+                    (at, n * size..(n + 1) * size, false)
+                }
+                State::Packed(bytes) => {
+                    let at = layout.place_packed(u64::from(bytes))?;
+                    let entry = layout.packed_entry(at, u64::from(bytes))?;
+                    layout.map(prepared.first + n as u64, entry, blocks)?;
+                    let start = packed_at;
+                    packed_at += bytes as usize;
+                    (at, start..packed_at, true)
+                }
+            };
+            let together = writes.iter_mut().rev().find(|write| write.packed == packed);
+            match together {
+                Some(last)
+                    if last.from.end == from.start
+                        && last.at.saturating_add(last.from.len() as u64) == at =>
+                {
+                    last.from.end = from.end;
+                }
+                _ => writes.push(Write { at, from, packed }),
+            }
+        }
+        layout.take_settled(blocks);
+        Ok(Placed { prepared, writes })
+    }
+
+    fn write(&self, placed: Placed) -> Result<()> {
+        for write in placed.writes {
+            let from = if write.packed { &placed.prepared.packed } else { &*placed.prepared.plain };
+            put(self.plan.storage, write.at, &from[write.from], "guest data")?;
+        }
+        self.plan.pool.give_back(placed.prepared.plain);
+        Ok(())
+    }
+
+    fn submit(&self, number: u64, prepared: Prepared) -> Result<()> {
+        let (mut blocks, mut placed) = (Vec::new(), Vec::new());
+        self.order.submit(number, prepared, |layout, prepared| {
+            placed.push(self.place(layout, prepared, &mut blocks)?);
+            Ok(())
+        })?;
+        placed.into_iter().try_for_each(|placed| self.write(placed))?;
+        write_blocks(self.plan.storage, blocks)
+    }
+
+    /// Zeroes over a backing file that may have something else there.
+    fn zeroes(&self, item: Item, bytes: Buffer) -> Result<Prepared> {
+        let size = self.geometry.cluster_bytes();
+        let first = item.start >> self.geometry.cluster_bits();
+        let nothing = |plain| Prepared { first, states: Vec::new(), plain, packed: Vec::new() };
+        let Some(backing) = self.plan.backing else { return Ok(nothing(bytes)) };
+        let mut states = Vec::new();
+        let (mut at, end) = (item.start, item.start + item.bytes);
+        while at < end {
+            let extent = backing.extent(at, end - at)?;
+            let stop = at + extent.bytes;
+            let upto = (stop - item.start).div_ceil(size);
+            let state = if extent.zero { State::Unallocated } else { State::Zero };
+            let partial = extent.zero && stop < end;
+            // A cluster that is zero only in part below has to be told of.
+            let upto = if partial { (stop - item.start) / size } else { upto };
+            let upto = usize::try_from(upto).unwrap_or(usize::MAX);
+            if states.len() < upto {
+                states.resize(upto, state);
+            }
+            at = stop;
+        }
+        Ok(Prepared { first, states, plain: bytes, packed: Vec::new() })
+    }
+}
+
+impl Target for Fresh<'_> {
+    type Tools = Tools;
+
+    fn tools(&self) -> Tools {
+        Tools { packer: self.plan.method.map(Packer::new), compare: Buffer::default() }
+    }
+
+    fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {
+        let prepared = match item.kind {
+            Kind::Data => self.prepare(item, bytes, tools)?,
+            Kind::Zero => self.zeroes(item, bytes)?,
+            Kind::Backing => Prepared {
+                first: item.start >> self.geometry.cluster_bits(),
+                states: Vec::new(),
+                plain: bytes,
+                packed: Vec::new(),
+            },
+        };
+        self.submit(item.number, prepared)
+    }
+
+    fn stop(&self) {
+        self.order.stop();
+    }
+}
+
+fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
+    storage.write_at(at.get(), bytes).map_err(|e| Error::io(format!("write {what}"), at.get(), e))
+}
+
+/// Writes metadata, neighbours together.
+fn write_blocks(storage: &dyn Storage, blocks: Vec<Block>) -> Result<()> {
+    let mut blocks = blocks.into_iter().peekable();
+    while let Some(mut block) = blocks.next() {
+        while let Some(next) =
+            blocks.next_if(|next| next.at == block.at.saturating_add(block.bytes.len() as u64))
+        {
+            block.bytes.extend(next.bytes);
+        }
+        put(storage, block.at, &block.bytes, "tables")?;
+    }
+    Ok(())
+}
+
+fn sync(storage: &dyn Storage) -> Result<()> {
+    storage.sync().map_err(|e| Error::io("flush the new image", 0, e))
+}
