@@ -13,6 +13,7 @@ mod pass_header;
 mod pass_mapping;
 mod pass_overlaps;
 mod pass_refcounts;
+mod pass_shared;
 mod pass_snapshots;
 pub mod refcount_map;
 pub mod regions;

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::finding::{Finding, Kind, Place, RegionKind};
+use super::pass_shared;
 use super::regions::Region;
 use super::stored::StoredCounts;
 use super::walk::{Mapping, Table};
@@ -17,7 +18,7 @@ pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts) -> Vec<F
     let mut found = Vec::new();
     metadata(ctx, counts, &mut found);
     tables_at_two_places(ctx, mapping, counts, &mut found);
-    shared_data(ctx, mapping, &mut found);
+    pass_shared::run(ctx, mapping, &mut found);
     compressed_extents(ctx, &mut mapping.extents, counts, &mut found);
     found
 }
@@ -87,33 +88,6 @@ fn tables_at_two_places(
         let counted = told || !is_equal(ctx, counts, cluster, ClusterCount::new(1));
         let kind = Kind::L2TableTwice { table: table.offset, counted };
         found.push(Finding::new(kind, Place::L1(first.source, first.index)));
-    }
-}
-
-/// Data clusters of several guest positions of the active disk. Whether that is an error the counts
-/// and COPIED flags tell.
-fn shared_data(ctx: &Context, mapping: &Mapping, found: &mut Vec<Finding>) {
-    let room = ctx.found.room();
-    let mut share = |first, count| {
-        if found.len() < room {
-            found.push(Finding::new(Kind::SharedData, Place::Clusters(first, count)));
-        }
-    };
-    if mapping.active.has_shared() {
-        for range in mapping.active.ranges() {
-            mapping.active.for_each_run(range, |first, count, uses| {
-                if uses > 1 {
-                    share(first, count);
-                }
-            });
-        }
-    }
-    for range in mapping.compressed.ranges() {
-        mapping.compressed.for_each_run(range, |first, count, uses| {
-            if uses > 0 && !mapping.active.is_unreferenced(first, count) {
-                share(first, count);
-            }
-        });
     }
 }
 

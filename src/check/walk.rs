@@ -18,7 +18,7 @@ use crate::format::{HostOffset, L1Index, L2Index};
 /// Tables in the middle of clusters can lie over each other in any number; so many are read.
 const MAX_UNALIGNED: usize = 1024;
 /// From so many bytes of tables on, holes among them are looked for before they are read.
-const MANY_BYTES: u64 = 1 << 30;
+pub const MANY_BYTES: u64 = 1 << 30;
 /// Tables that lie next to each other are read together up to this many bytes.
 const READ_BYTES: u64 = 1 << 20;
 /// Compressed extents that are kept to be compared with each other.
