@@ -8,6 +8,7 @@ pub mod owners;
 mod parallel;
 mod pass_bitmaps;
 mod pass_compare;
+mod pass_compressed;
 mod pass_copied;
 mod pass_header;
 mod pass_mapping;

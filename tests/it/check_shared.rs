@@ -11,7 +11,8 @@ use crate::support::bytes::{
 };
 
 fn report(bytes: &[u8]) -> CheckReport {
-    check(&MemoryStorage::new(bytes.to_vec()), &CheckOptions::default(), &Silent).expect("a verdict")
+    check(&MemoryStorage::new(bytes.to_vec()), &CheckOptions::default(), &Silent)
+        .expect("a verdict")
 }
 
 /// The clusters that are told to be shared.
