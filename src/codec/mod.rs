@@ -2,11 +2,13 @@
 //!
 //! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each thread has its own.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+mod deflate;
+
+use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
-/// QEMU's reader keeps a window of 4 KiB, so no match may lie further back.
-const WINDOW_BITS: u8 = 12;
+use deflate::{Deflater, SLACK};
+
 /// What qemu-img uses, and so what sizes are compared with.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -25,7 +27,7 @@ pub struct Packer {
 }
 
 enum Engine {
-    Zlib(Box<Compress>),
+    Zlib(Box<Deflater>),
     Zstd(zstd::bulk::Compressor<'static>),
     /// The library could not get its memory: everything stays as it is.
     Missing,
@@ -41,7 +43,7 @@ impl Packer {
     /// A compressor.
     pub fn new(method: Method) -> Self {
         let engine = match method {
-            Method::Zlib => Engine::Zlib(deflater()),
+            Method::Zlib => Engine::Zlib(Box::new(Deflater::new())),
             Method::Zstd => {
                 zstd::bulk::Compressor::new(ZSTD_LEVEL).map_or(Engine::Missing, Engine::Zstd)
             }
@@ -53,30 +55,19 @@ impl Packer {
     /// appended, where they are not fewer.
     pub fn pack(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let start = out.len();
-        out.resize(start + cluster.len().checked_sub(1)?, 0);
+        out.resize(start + cluster.len().checked_sub(1)? + SLACK, 0);
         let room = &mut out[start..];
         let length = match &mut self.engine {
-            Engine::Zlib(stream) => {
-                stream.reset();
-                match stream.compress(cluster, room, FlushCompress::Finish) {
-                    Ok(Status::StreamEnd) => usize::try_from(stream.total_out()).ok(),
-                    // A stream that broke off keeps what it could not give away.
-                    _ => {
-                        *stream = deflater();
-                        None
-                    }
-                }
+            Engine::Zlib(deflater) => deflater.compress(cluster, room),
+            Engine::Zstd(compressor) => {
+                let most = room.len() - SLACK;
+                compressor.compress_to_buffer(cluster, &mut room[..most]).ok()
             }
-            Engine::Zstd(compressor) => compressor.compress_to_buffer(cluster, room).ok(),
             Engine::Missing => None,
         };
         out.truncate(start + length.unwrap_or(0));
         length
     }
-}
-
-fn deflater() -> Box<Compress> {
-    Box::new(Compress::new_with_window_bits(Compression::default(), false, WINDOW_BITS))
 }
 
 /// Decompresses clusters.
