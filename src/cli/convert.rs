@@ -1,15 +1,17 @@
 //! `qcheck convert`: copy disks into a new image, or into one that is there.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{ConvertOptions, ConvertReport, DEFAULT_SPARSE, Source};
+use anyhow::{Context, Result, bail};
+use qcheck::convert::{
+    Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE, Input, Outlet, Source,
+    convert_to_stream, verify,
+};
 use qcheck::format::probe::ImageFormat;
 use serde_json::{Value, json};
 
 use super::check::Output;
-use super::convert_source::{Choice, Opening, backing_path, parse_choice};
+use super::convert_source::{Choice, Opening, Sources, backing_path, parse_choice};
 use super::convert_target::{Asked, Target};
 use super::create::same_file;
 use super::exit::ExitCode;
@@ -18,7 +20,7 @@ use super::options;
 use super::progress::Meter;
 use super::size::parse_size;
 use super::ui::Ui;
-use super::{json, signals};
+use super::{json, signals, spool};
 
 /// Most threads that can be asked for.
 const MAX_THREADS: u16 = 16;
@@ -57,8 +59,8 @@ pub struct Args {
     source_snapshot: Option<Choice>,
 
     /// Read the snapshot of this id or name
-    #[arg(short = 's', value_name = "SNAPSHOT", conflicts_with = "source_snapshot", hide = true)]
-    snapshot: Option<String>,
+    #[arg(short = 's', value_name = "SNAPSHOT", value_parser = parse_legacy_choice, conflicts_with = "source_snapshot", hide = true)]
+    snapshot: Option<Choice>,
 
     /// The least run of zeroes that is not stored, in bytes; 0 stores all
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = parse_sparse)]
@@ -141,6 +143,10 @@ fn parse_sparse(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+fn parse_legacy_choice(text: &str) -> Result<Choice, String> {
+    Ok(Choice::IdOrName(text.to_owned()))
+}
+
 fn parse_rate(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|error| error.to_string())
 }
@@ -168,18 +174,24 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     args.refuse_misfits(qcow2, sources.len())?;
     let cancel = signals::interruption();
-    let source = args.open_sources(sources)?;
+    let sources_open = args.opening().open_all(sources)?;
     let mut asked = Asked::new(args.target_format, given, args.target_cache);
     asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
-    if let (Some(disk), [path], Some(backing)) = (source.only(), sources, asked.backing()) {
-        let own = backing_path(disk, path);
+    if let (Sources::Disks(source), [path], Some(backing)) =
+        (&sources_open, sources, asked.backing())
+    {
+        let own = source.only().and_then(|disk| backing_path(disk, path));
         asked.share_backing = own.is_some_and(|own| same_file(&own, backing));
     }
-    let meter = args.meter(ui);
-    let report = args.convert(&source, asked, target, &cancel, &meter, ui);
+    let meter = args.meter(ui, spool::is_stream(target));
+    let control = Control { cancel: &cancel, progress: &meter };
+    let report = if spool::is_stream(target) {
+        args.to_stdout(sources_open, asked, control).context("standard output")
+    } else {
+        args.to_file(sources_open, asked, target, control, ui)
+    };
     meter.finish();
-    let report = report?;
-    args.tell(&report, ui)?;
+    args.tell(&report?, ui)?;
     Ok(ExitCode::Success)
 }
 
@@ -214,15 +226,13 @@ impl Args {
         }
     }
 
-    fn open_sources(&self, paths: &[PathBuf]) -> Result<Source> {
-        let legacy = self.snapshot.clone().map(Choice::IdOrName);
-        let opening = Opening {
+    fn opening(&self) -> Opening<'_> {
+        Opening {
             format: self.format,
-            snapshot: self.source_snapshot.as_ref().or(legacy.as_ref()),
+            snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
             force_share: self.force_share,
-        };
-        let disks = paths.iter().map(|path| opening.open(path)).collect::<Result<Vec<_>>>()?;
-        Ok(Source::new(disks)?)
+            cache: self.source_cache,
+        }
     }
 
     fn options(&self) -> ConvertOptions {
@@ -231,48 +241,106 @@ impl Args {
             compress: self.compress,
             threads: self.parallel.map_or(0, usize::from),
             flush: self.target_cache != Cache::Unsafe,
+            offload: self.copy_range_offloading,
             salvage: self.salvage,
             rate: self.rate.filter(|&rate| rate > 0),
         }
     }
 
-    fn meter(&self, ui: &Ui) -> Meter {
-        if self.progress && !self.quiet && !ui.out.is_terminal() {
+    fn meter(&self, ui: &Ui, to_stdout: bool) -> Meter {
+        if self.progress && !self.quiet && !ui.out.is_terminal() && !to_stdout {
             return Meter::percent();
         }
         Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal())
     }
 
-    fn convert(
+    fn to_file(
         &self,
-        source: &Source,
+        mut sources: Sources,
         asked: Asked,
         path: &Path,
-        cancel: &AtomicBool,
-        meter: &Meter,
+        control: Control<'_>,
         ui: &mut Ui,
     ) -> Result<ConvertReport> {
         let context = || quoted(path).to_string();
+        if self.verify || (asked.needs_size() && !self.no_create) {
+            // A stream is gone once it is read.
+            sources = Sources::Disks(sources.into_disks()?);
+        }
         let target = match self.no_create {
             true => Target::open(path, asked, self.target_is_zero, ui),
-            false => Target::create(path, asked, source.bytes()),
+            false => Target::create(path, asked, sources.bytes().unwrap_or(0)),
         };
         let target = target.with_context(context)?;
-        let done = target.convert(source, &self.options(), cancel, meter);
-        match done {
+        let input = match &mut sources {
+            Sources::Disks(source) => Input::Disks(source),
+            Sources::Stream(stream) => Input::Stream(stream),
+        };
+        match target.convert(input, &self.options(), control) {
             Ok(report) => {
                 target.close().with_context(context)?;
+                if let (true, Sources::Disks(source)) = (self.verify, &sources) {
+                    self.verify(source, path, control).with_context(context)?;
+                }
                 Ok(report)
             }
             Err(error) => {
                 let left = target.give_up();
-                let error = match cancel.load(Ordering::Relaxed) {
-                    true => anyhow!("interrupted"),
-                    false => error,
-                };
                 Err(error.context(format!("{}{left}", context())))
             }
         }
+    }
+
+    /// Writes standard output while the sources are read where that is possible; otherwise the target is made in a
+    /// file without a name first.
+    fn to_stdout(
+        &self,
+        sources: Sources,
+        mut asked: Asked,
+        control: Control<'_>,
+    ) -> Result<ConvertReport> {
+        if self.no_create || self.verify || self.output == Output::Json {
+            bail!("-n, --verify and --output json need a target that is a file");
+        }
+        let mut out = spool::stdout()?;
+        let options = self.options();
+        if asked.is_qcow2() && !asked.streams(self.compress) || asked.needs_size() {
+            let mut sources = sources;
+            if asked.needs_size() {
+                sources = Sources::Disks(sources.into_disks()?);
+            }
+            let target = Target::create(Path::new("-"), asked, sources.bytes().unwrap_or(0))?;
+            let input = match &mut sources {
+                Sources::Disks(source) => Input::Disks(source),
+                Sources::Stream(stream) => Input::Stream(stream),
+            };
+            let report = target.convert(input, &options, control)?;
+            target.give_out(&mut out)?;
+            return Ok(report);
+        }
+        if !asked.is_qcow2() {
+            let mut sources = sources;
+            let input = match &mut sources {
+                Sources::Disks(source) => Input::Disks(source),
+                Sources::Stream(stream) => Input::Stream(stream),
+            };
+            return Ok(convert_to_stream(input, Outlet::Raw, &mut out, &options, control)?);
+        }
+        let source = sources.into_disks()?;
+        let new = asked.new_image(source.bytes())?;
+        let outlet = Outlet::Qcow2(&new);
+        Ok(convert_to_stream(Input::Disks(&source), outlet, &mut out, &options, control)?)
+    }
+
+    fn verify(&self, source: &Source, path: &Path, control: Control<'_>) -> Result<()> {
+        let opening = Opening {
+            format: Some(self.target_format),
+            snapshot: None,
+            force_share: false,
+            cache: self.target_cache,
+        };
+        let made = Source::new(vec![opening.open(path)?])?;
+        Ok(verify(source, &made, &self.options(), control)?)
     }
 
     /// Tells what was lost.

@@ -1,16 +1,18 @@
 //! The sources of a conversion: opened, locked, and seen as disks.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::Disk;
-use qcheck::format::probe::ImageFormat;
+use qcheck::convert::{Disk, Source};
+use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::format::snapshot::SnapshotEntry;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::storage::{Access, FileStorage};
 
-use super::open::{self, quoted};
+use super::open::{self, Cache, quoted};
+use super::spool;
 
 /// Which snapshot is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,13 +68,97 @@ pub struct Opening<'a> {
     pub snapshot: Option<&'a Choice>,
     /// Others may be writing them.
     pub force_share: bool,
+    /// How they are read.
+    pub cache: Cache,
+}
+
+/// What there is to convert.
+pub enum Sources {
+    /// Disks.
+    Disks(Source),
+    /// A raw disk from standard input, after its first bytes.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Sources {
+    /// The disk's size in bytes, where it is known.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Disks(source) => Some(source.bytes()),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Disks only: a stream is kept in a file first.
+    pub fn into_disks(self) -> Result<Source> {
+        match self {
+            Self::Disks(source) => Ok(source),
+            Self::Stream(stream) => {
+                let storage = spool::take_in(stream)?;
+                Ok(Source::new(vec![Disk::Raw(Arc::new(storage))])?)
+            }
+        }
+    }
 }
 
 impl Opening<'_> {
+    /// Opens all sources, one of which may be standard input.
+    pub fn open_all(&self, paths: &[PathBuf]) -> Result<Sources> {
+        if let [path] = paths {
+            if spool::is_stream(path) {
+                return self.stdin().context("standard input");
+            }
+        }
+        let open = |path: &PathBuf| match spool::is_stream(path) {
+            true => match self.stdin().context("standard input")? {
+                Sources::Stream(stream) => Ok(Disk::Raw(Arc::new(spool::take_in(stream)?))),
+                Sources::Disks(_) => {
+                    bail!("standard input can be one of several sources only if it is a pipe")
+                }
+            },
+            false => self.open(path),
+        };
+        Ok(Sources::Disks(Source::new(paths.iter().map(open).collect::<Result<_>>()?)?))
+    }
+
+    /// Standard input: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file, since it is not
+    /// read in its order.
+    fn stdin(&self) -> Result<Sources> {
+        let mut file = spool::stdin()?;
+        let path = Path::new("");
+        let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
+        if spool::is_seekable(&file) {
+            let storage = FileStorage::from_file(file)?;
+            let format = open::format_of(&storage, self.format)?;
+            return disks(self.disk(storage, format, path)?);
+        }
+        let mut head = vec![0; PROBE_BYTES];
+        let mut read = 0;
+        while read < head.len() {
+            match file.read(&mut head[read..])? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        head.truncate(read);
+        let format = self.format.unwrap_or_else(|| probe(&head));
+        let stream = io::Cursor::new(head).chain(file);
+        match format {
+            ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
+            format => disks(self.disk(spool::take_in(stream)?, format, path)?),
+        }
+    }
+
     /// Opens a source.
     pub fn open(&self, path: &Path) -> Result<Disk> {
         let access = if self.force_share { Access::ReadShared } else { Access::Read };
-        let opened = open::open(path, self.format, access)?;
+        let mut opened = open::open(path, self.format, access)?;
+        if self.cache.is_direct() {
+            opened
+                .storage
+                .bypass_cache(false)
+                .with_context(|| format!("{}: the page cache cannot be gone past", quoted(path)))?;
+        }
         self.disk(opened.storage, opened.format, path).with_context(|| quoted(path).to_string())
     }
 

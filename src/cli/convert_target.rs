@@ -1,17 +1,16 @@
 //! The target of a conversion: made, or opened, and taken away again when it fails.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{self, ConvertOptions, ConvertReport, Source};
+use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, Image};
-use qcheck::progress::Progress;
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::convert_source::Opening;
@@ -19,6 +18,7 @@ use super::create::{self, beside, same_file};
 use super::new_file::NewFile;
 use super::open::{self, Cache, parse_format};
 use super::options::Options;
+use super::spool;
 use super::ui::Ui;
 use super::writable;
 
@@ -26,7 +26,6 @@ use super::writable;
 pub struct Asked {
     format: ImageFormat,
     given: Options,
-    #[expect(dead_code, reason = "direct I/O comes with the cache modes")]
     cache: Cache,
     backing: Option<(PathBuf, ImageFormat)>,
     /// The source has the same backing file.
@@ -34,6 +33,29 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Whether such a target can be written as a stream while the source is read; if not, it is made in a file first.
+    pub fn streams(&self, compress: bool) -> bool {
+        let preallocated = self.given.text("preallocation").is_some_and(|mode| mode != "off");
+        let special = self.given.text("data_file").is_some() || self.backing.is_some();
+        !preallocated && !special && !compress
+    }
+
+    /// Whether the disk's size has to be known before its data.
+    pub fn needs_size(&self) -> bool {
+        !self.streams(false)
+    }
+
+    /// What a new qcow2 image is to be.
+    pub fn new_image(&mut self, size: u64) -> Result<NewImage> {
+        self.given.set_number("size", size);
+        Ok(NewImage::new(&create::create_options(&self.given)?)?)
+    }
+
+    /// Whether it is qcow2.
+    pub fn is_qcow2(&self) -> bool {
+        self.format == ImageFormat::Qcow2
+    }
+
     /// A target of this format with these options.
     pub fn new(format: ImageFormat, given: Options, cache: Cache) -> Self {
         Self { format, given, cache, backing: None, share_backing: false }
@@ -90,19 +112,29 @@ impl Target {
     /// Makes a target for a disk of `size` bytes.
     pub fn create(path: &Path, mut asked: Asked, size: u64) -> Result<Self> {
         asked.given.set_number("size", size);
+        let direct = asked.cache.is_direct();
+        let open = |path: &Path, nocow| match spool::is_stream(path) {
+            true => NewFile::nameless(),
+            false => NewFile::open_with(path, nocow, direct),
+        };
         if asked.format == ImageFormat::Raw {
             let preallocation = create::preallocation(&asked.given)?;
             if preallocation == Preallocation::Metadata {
                 bail!("a raw image has no metadata to preallocate");
             }
-            let file = NewFile::open(path, asked.given.switch("nocow"))?;
+            let file = open(path, asked.given.switch("nocow"))?;
             return Ok(Self { kind: Kind::NewRaw(preallocation), files: vec![file] });
         }
         let options = create::create_options(&asked.given)?;
         let new = Box::new(NewImage::new(&options)?);
         let backing = match &asked.backing {
             Some((path, format)) => {
-                let opening = Opening { format: Some(*format), snapshot: None, force_share: false };
+                let opening = Opening {
+                    format: Some(*format),
+                    snapshot: None,
+                    force_share: false,
+                    cache: Cache::Writeback,
+                };
                 let disk = opening.open(path).context("backing file")?;
                 Some(Source::new(vec![disk])?)
             }
@@ -111,13 +143,13 @@ impl Target {
         let nocow = asked.given.switch("nocow");
         let mut target = Self {
             kind: Kind::New { new, backing, share_backing: asked.share_backing },
-            files: vec![NewFile::open(path, nocow)?],
+            files: vec![open(path, nocow)?],
         };
         if let Some(data) = &options.data_file {
             let data_path = PathBuf::from(OsStr::from_bytes(&data.name));
             let data = match same_file(path, &data_path) {
                 true => Err(anyhow!("the data file is the target itself")),
-                false => NewFile::open(&data_path, nocow).context("data file"),
+                false => open(&data_path, nocow).context("data file"),
             };
             match data {
                 Ok(file) => target.files.push(file),
@@ -132,7 +164,11 @@ impl Target {
 
     /// Opens a target that is there.
     pub fn open(path: &Path, asked: Asked, is_zero: bool, ui: &mut Ui) -> Result<Self> {
-        let opened = open::open(path, Some(asked.format), Access::Write)?;
+        let mut opened = open::open(path, Some(asked.format), Access::Write)?;
+        if asked.cache.is_direct() {
+            let direct = opened.storage.bypass_cache(true);
+            direct.context("the page cache cannot be gone past")?;
+        }
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
                 let image = writable::open_qcow2(opened.storage, path, BackingPolicy::AsNamed, ui)?;
@@ -146,10 +182,9 @@ impl Target {
     /// Copies the source into the target.
     pub fn convert(
         &self,
-        source: &Source,
+        input: Input<'_>,
         options: &ConvertOptions,
-        cancel: &AtomicBool,
-        progress: &dyn Progress,
+        control: Control<'_>,
     ) -> Result<ConvertReport> {
         let storage =
             |n: usize| self.files.get(n).map(|file| file.storage.clone() as Arc<dyn Storage>);
@@ -168,7 +203,12 @@ impl Target {
             Kind::Raw { storage, is_zero } => convert::Target::Raw { storage, is_zero: *is_zero },
             Kind::Image { image, is_zero } => convert::Target::Image { image, is_zero: *is_zero },
         };
-        Ok(convert::convert(source, target, options, cancel, progress)?)
+        Ok(convert::convert(input, target, options, control)?)
+    }
+
+    /// Writes a target that was made in a file without a name.
+    pub fn give_out(&self, out: &mut dyn Write) -> Result<()> {
+        spool::give_out(self.files[0].storage.as_ref(), out)
     }
 
     /// Ends the use of a target that is whole.

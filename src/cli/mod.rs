@@ -21,6 +21,7 @@ mod resize;
 mod signals;
 mod size;
 mod snapshot;
+mod spool;
 mod text;
 mod ui;
 mod writable;

@@ -21,13 +21,27 @@ impl NewFile {
     /// Opens and locks the file, which keeps its content for now. With `nocow` a file that was not there
     /// before is not copied on write by its file system.
     pub fn open(path: &Path, nocow: bool) -> Result<Self> {
+        Self::open_with(path, nocow, false)
+    }
+
+    /// [`NewFile::open`]; with `direct` it is written past the page cache.
+    pub fn open_with(path: &Path, nocow: bool, direct: bool) -> Result<Self> {
         let is_new = !path.exists();
-        let file = FileStorage::open_or_create(path).context("could not create the file")?;
+        let mut file = FileStorage::open_or_create(path).context("could not create the file")?;
         take_lock(&file, path, Access::Write)?;
         if nocow {
             file.disable_copy_on_write();
         }
+        if direct {
+            file.bypass_cache(true).context("the page cache cannot be gone past")?;
+        }
         Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
+    }
+
+    /// A file without a name.
+    pub fn nameless() -> Result<Self> {
+        let file = FileStorage::from_file(super::spool::nameless()?)?;
+        Ok(Self { path: PathBuf::new(), storage: Arc::new(Latch::new(file)), is_new: false })
     }
 
     /// Takes a file away that was not there before; returns whether it did.

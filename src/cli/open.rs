@@ -52,6 +52,13 @@ pub enum Cache {
     Unsafe,
 }
 
+impl Cache {
+    /// Whether the page cache is gone past.
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::None | Self::Directsync)
+    }
+}
+
 /// A cache mode.
 pub fn parse_cache(name: &str) -> Result<Cache, String> {
     Ok(match name {
@@ -85,11 +92,16 @@ pub fn open(path: &Path, format: Option<ImageFormat>, access: Access) -> Result<
     };
     let storage = opened.with_context(|| format!("could not open {}", quoted(path)))?;
     take_lock(&storage, path, access)?;
-    let format = match format {
-        Some(format) => format,
-        None => probe_file(&storage).with_context(|| quoted(path).to_string())?,
-    };
+    let format = format_of(&storage, format).with_context(|| quoted(path).to_string())?;
     Ok(Opened { storage, format })
+}
+
+/// The format given, or else the one that the first bytes announce.
+pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<ImageFormat, Error> {
+    match given {
+        Some(format) => Ok(format),
+        None => probe_file(storage),
+    }
 }
 
 /// Takes the lock for an access; a file system without locks is only remarked on.

@@ -29,6 +29,8 @@ pub(super) struct Plan<'a> {
     pub(super) new: &'a NewImage,
     /// Where it goes.
     pub(super) storage: &'a dyn Storage,
+    /// What it is filled from, for those clusters that the system copies.
+    pub(super) source: &'a Source,
     /// How clusters are compressed, if they are.
     pub(super) method: Option<Method>,
     /// The least run of zeroes that is not stored; 0: all are.
@@ -53,6 +55,8 @@ pub(super) struct Fresh<'a> {
 /// An item whose clusters' states are known.
 struct Prepared {
     first: u64,
+    /// Bytes of the source that the system is to copy, from here on.
+    offload: Option<Range<u64>>,
     states: Vec<State>,
     plain: Buffer,
     packed: Vec<u8>,
@@ -157,7 +161,7 @@ impl<'a> Fresh<'a> {
             }
             states.push(state);
         }
-        Ok(Prepared { first, states, plain, packed })
+        Ok(Prepared { first, offload: None, states, plain, packed })
     }
 
     fn state(&self, cluster: &[u8], below: Option<&[u8]>) -> State {
@@ -242,12 +246,49 @@ impl<'a> Fresh<'a> {
     }
 
     fn write(&self, placed: Placed) -> Result<()> {
+        if let Some(range) = &placed.prepared.offload {
+            for write in placed.writes {
+                self.offload_write(range, write)?;
+            }
+            return Ok(());
+        }
         for write in placed.writes {
             let from = if write.packed { &placed.prepared.packed } else { &*placed.prepared.plain };
             put(self.plan.storage, write.at, &from[write.from], "guest data")?;
         }
         self.plan.pool.give_back(placed.prepared.plain);
         Ok(())
+    }
+
+    /// Has the system copy what it can; the rest is read and written.
+    fn offload_write(&self, range: &Range<u64>, write: Write) -> Result<()> {
+        let source = self.plan.source;
+        let mut at = range.start + write.from.start as u64;
+        let end = (range.start + write.from.end as u64).min(range.end);
+        let mut host = write.at;
+        while at < end {
+            let plain = source.plain(at, end - at)?;
+            let done = match plain {
+                Some(plain) if plain.copy_to(self.plan.storage, host.get())? => plain.bytes,
+                plain => {
+                    let most = plain.map_or_else(
+                        || source.extent(at, end - at).map(|extent| extent.bytes),
+                        |plain| Ok(plain.bytes),
+                    )?;
+                    let mut bytes =
+                        self.plan.pool.take(usize::try_from(most).unwrap_or(usize::MAX));
+                    source.read(at, &mut bytes)?;
+                    put(self.plan.storage, host, &bytes, "guest data")?;
+                    self.plan.pool.give_back(bytes);
+                    most
+                }
+            };
+            at += done;
+            host = host.saturating_add(done);
+        }
+        let rest = write.at.get() + write.from.len() as u64 - host.get();
+        let zeroes = vec![0; usize::try_from(rest).unwrap_or(0)];
+        if rest == 0 { Ok(()) } else { put(self.plan.storage, host, &zeroes, "guest data") }
     }
 
     fn submit(&self, number: u64, prepared: Prepared) -> Result<()> {
@@ -264,7 +305,13 @@ impl<'a> Fresh<'a> {
     fn zeroes(&self, item: Item, bytes: Buffer) -> Result<Prepared> {
         let size = self.geometry.cluster_bytes();
         let first = item.start >> self.geometry.cluster_bits();
-        let nothing = |plain| Prepared { first, states: Vec::new(), plain, packed: Vec::new() };
+        let nothing = |plain| Prepared {
+            first,
+            offload: None,
+            states: Vec::new(),
+            plain,
+            packed: Vec::new(),
+        };
         let Some(backing) = self.plan.backing else { return Ok(nothing(bytes)) };
         let mut states = Vec::new();
         let (mut at, end) = (item.start, item.start + item.bytes);
@@ -282,7 +329,7 @@ impl<'a> Fresh<'a> {
             }
             at = stop;
         }
-        Ok(Prepared { first, states, plain: bytes, packed: Vec::new() })
+        Ok(Prepared { first, offload: None, states, plain: bytes, packed: Vec::new() })
     }
 }
 
@@ -299,12 +346,30 @@ impl Target for Fresh<'_> {
             Kind::Zero => self.zeroes(item, bytes)?,
             Kind::Backing => Prepared {
                 first: item.start >> self.geometry.cluster_bits(),
+                offload: None,
                 states: Vec::new(),
                 plain: bytes,
                 packed: Vec::new(),
             },
         };
         self.submit(item.number, prepared)
+    }
+
+    fn offload(&self, item: Item, _source: &Source) -> Result<bool> {
+        if self.plan.backing.is_some() {
+            return Ok(false);
+        }
+        let clusters = item.bytes.div_ceil(self.geometry.cluster_bytes());
+        let bitmap = if self.geometry.extended_l2() { u64::from(u32::MAX) } else { 0 };
+        let prepared = Prepared {
+            first: item.start >> self.geometry.cluster_bits(),
+            offload: Some(item.start..item.start + item.bytes),
+            states: vec![State::Plain(bitmap); usize::try_from(clusters).unwrap_or(usize::MAX)],
+            plain: Buffer::default(),
+            packed: Vec::new(),
+        };
+        self.submit(item.number, prepared)?;
+        Ok(true)
     }
 
     fn stop(&self) {

@@ -227,6 +227,7 @@ impl Layout {
             l1_entries: count(l1_entries),
             reftable,
             reftable_clusters: count(clusters.get()),
+            autoclear: 0,
         };
         Ok(Finished { header, file_bytes: self.geometry.offset_of(self.counts.end()).get() })
     }

@@ -3,6 +3,7 @@
 //! * [`source`]: what is read, `scan`: cut into items, `salvage`: what cannot be read
 //! * `pipeline`: the threads; a target is `fresh` (a new qcow2 image), `raw`, or an `existing` image
 //! * `layout` over `counts`: where things go in a new image; `in_order`: one item after the other
+//! * `stream`, `pipe`: bytes that come, or go, in their order and once; `verify`: both sides read again
 //! * `zeroes`, `buffer`, `rate`: what their names say
 
 mod buffer;
@@ -12,15 +13,20 @@ mod fresh;
 mod held;
 mod in_order;
 mod layout;
+mod pipe;
 mod pipeline;
 mod rate;
 mod raw;
 mod salvage;
 mod scan;
 pub mod source;
+mod stream;
+mod verify;
 mod zeroes;
 
-use std::sync::atomic::AtomicBool;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::codec::Method;
 use crate::create::{Compression, NewImage, Preallocation, create_raw};
@@ -32,11 +38,14 @@ use crate::storage::{Capacity, Storage};
 use buffer::Pool;
 use existing::Existing;
 use fresh::{Fresh, Plan};
+use pipe::{ImagePipe, RawPipe, Survey};
 use pipeline::Work;
 use rate::Rate;
 use raw::Raw;
 use salvage::Salvage;
 use scan::Cut;
+use stream::Stream;
+use verify::Compare;
 
 pub use salvage::Loss;
 pub use source::{Disk, Source};
@@ -63,6 +72,8 @@ pub struct ConvertOptions {
     pub threads: usize,
     /// Whether the target is flushed: a new image before it becomes one, and everything at the end.
     pub flush: bool,
+    /// Whether the system copies data that need not be looked at. Then zeroes are found by holes only.
+    pub offload: bool,
     /// Whether what cannot be read becomes zeroes.
     pub salvage: bool,
     /// Most bytes a second.
@@ -76,6 +87,7 @@ impl Default for ConvertOptions {
             compress: false,
             threads: 0,
             flush: true,
+            offload: false,
             salvage: false,
             rate: None,
         }
@@ -89,13 +101,13 @@ pub enum Target<'a> {
         /// What it is to be.
         new: &'a NewImage,
         /// Where it goes.
-        storage: std::sync::Arc<dyn Storage>,
+        storage: Arc<dyn Storage>,
         /// Its backing file, where it has one: what is the same there is not stored.
         backing: Option<&'a Source>,
         /// The source has the same backing file, and what it leaves to that is not looked at.
         share_backing: bool,
         /// Its external data file, where it has one.
-        data_file: Option<std::sync::Arc<dyn Storage>>,
+        data_file: Option<Arc<dyn Storage>>,
     },
     /// A new raw image over whatever the storage has.
     NewRaw {
@@ -123,49 +135,128 @@ pub enum Target<'a> {
 /// What a conversion did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConvertReport {
+    /// The size of the disk in bytes.
+    pub bytes: u64,
     /// What could not be read and is zero in the target.
     pub losses: Vec<Loss>,
 }
 
-/// Copies the source to the target. After an error, or with `cancel` set meanwhile, a new qcow2 image is none: its header is
+/// What is converted.
+pub enum Input<'a> {
+    /// Disks.
+    Disks(&'a Source),
+    /// The bytes of a raw disk in their order; its size is that of the stream.
+    Stream(&'a mut (dyn Read + Send + 'a)),
+}
+
+/// Where a stream goes.
+pub enum Outlet<'a> {
+    /// As a raw disk.
+    Raw,
+    /// As a new qcow2 image: not compressed, without backing file and without data file.
+    Qcow2(&'a NewImage),
+}
+
+/// Whoever wants a conversion to end, and who is told of it.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Set when it is to end.
+    pub cancel: &'a AtomicBool,
+    /// Told how far it has come.
+    pub progress: &'a dyn Progress,
+}
+
+/// Copies the input to the target. After an error, or with `cancel` set meanwhile, a new qcow2 image is none: its header is
 /// written last.
 pub fn convert(
-    source: &Source,
+    input: Input<'_>,
     target: Target<'_>,
     options: &ConvertOptions,
-    cancel: &AtomicBool,
-    progress: &dyn Progress,
+    control: Control<'_>,
+) -> Result<ConvertReport> {
+    with_run(input, options, control, |run| match target {
+        Target::New { new, storage, backing, share_backing, data_file } => {
+            if new.is_preallocated() || new.is_external() {
+                run.new_through_engine(new, storage, data_file)
+            } else {
+                run.new_image(new, storage.as_ref(), backing, share_backing)
+            }
+        }
+        Target::NewRaw { storage, preallocation } => run.new_raw(storage, preallocation),
+        Target::Raw { storage, is_zero } => run.raw(storage, is_zero),
+        Target::Image { image, is_zero } => run.image(image, is_zero),
+    })
+}
+
+/// Copies the input to a stream. What was written before an error is a part of an image, and should be thrown away.
+pub fn convert_to_stream(
+    input: Input<'_>,
+    outlet: Outlet<'_>,
+    out: &mut (dyn Write + Send),
+    options: &ConvertOptions,
+    control: Control<'_>,
+) -> Result<ConvertReport> {
+    with_run(input, options, control, |run| {
+        match outlet {
+            Outlet::Raw => {
+                let target = RawPipe::new(&mut *out, run.threads, run.pool);
+                run.work(run.cut(RAW_GRAIN), &target)?;
+            }
+            Outlet::Qcow2(new) => run.image_to_stream(new, out)?,
+        }
+        out.flush().map_err(|e| Error::io("write the stream", 0, e))
+    })
+}
+
+/// Reads a source and what was made of it, and compares; where they differ is an error.
+pub fn verify(
+    source: &Source,
+    made: &Source,
+    options: &ConvertOptions,
+    control: Control<'_>,
+) -> Result<()> {
+    if made.bytes() < source.bytes() {
+        return Err(Error::Refused("the target is shorter than the source".into()));
+    }
+    with_run(Input::Disks(source), options, control, |run| {
+        run.stage = "comparing";
+        let pool = run.pool;
+        run.work(run.cut(RAW_GRAIN), &Compare { other: made, pool })
+    })?;
+    Ok(())
+}
+
+fn with_run(
+    input: Input<'_>,
+    options: &ConvertOptions,
+    control: Control<'_>,
+    work: impl FnOnce(&mut Run<'_, '_>) -> Result<()>,
 ) -> Result<ConvertReport> {
     let salvage = options.salvage.then(Salvage::default);
     let rate = options.rate.map(Rate::new);
     let pool = Pool::default();
-    let run = Run {
+    let nothing = Source::new(Vec::new())?;
+    let (source, stream) = match input {
+        Input::Disks(source) => (source, None),
+        Input::Stream(stream) => (&nothing, Some(stream)),
+    };
+    let mut run = Run {
         source,
+        bytes: source.bytes(),
+        is_stream: stream.is_some(),
+        stream,
+        stage: "converting",
         options,
         salvage: salvage.as_ref(),
         rate: rate.as_ref(),
-        cancel,
-        progress,
+        control,
         pool: &pool,
         threads: threads(options.threads),
     };
-    match target {
-        Target::New { new, storage, backing, share_backing, data_file } => {
-            if new.is_preallocated() || new.is_external() {
-                run.new_through_engine(new, storage, data_file)?;
-            } else {
-                run.new_image(new, storage.as_ref(), backing, share_backing)?;
-            }
-        }
-        Target::NewRaw { storage, preallocation } => {
-            create_raw(storage, source.bytes(), preallocation, &crate::progress::Silent)?;
-            let is_zero = storage.capacity() == Capacity::Growable;
-            run.raw(storage, is_zero)?;
-        }
-        Target::Raw { storage, is_zero } => run.raw(storage, is_zero)?,
-        Target::Image { image, is_zero } => run.image(image, is_zero)?,
-    }
-    Ok(ConvertReport { losses: salvage.map(Salvage::losses).unwrap_or_default() })
+    work(&mut run)?;
+    let bytes = run.bytes;
+    let losses = salvage.map(Salvage::losses).unwrap_or_default();
+    Ok(ConvertReport { bytes, losses })
 }
 
 fn threads(wanted: usize) -> usize {
@@ -176,18 +267,22 @@ fn threads(wanted: usize) -> usize {
 }
 
 /// One conversion.
-struct Run<'a> {
+struct Run<'a, 's> {
     source: &'a Source,
+    /// The disk's size; of a stream it is known after the work.
+    bytes: u64,
+    stream: Option<&'s mut (dyn Read + Send + 's)>,
+    is_stream: bool,
+    stage: &'static str,
     options: &'a ConvertOptions,
     salvage: Option<&'a Salvage>,
     rate: Option<&'a Rate>,
-    cancel: &'a AtomicBool,
-    progress: &'a dyn Progress,
+    control: Control<'a>,
     pool: &'a Pool,
     threads: usize,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     /// Items of whole clusters on either side.
     fn cut(&self, grain: u64) -> Cut {
         let most = ITEM_BYTES.max(grain).max(self.source.grain());
@@ -195,22 +290,33 @@ impl Run<'_> {
         Cut { grain, most, longest: LONGEST_BYTES, share_backing: false, store_zeroes }
     }
 
-    fn work<T: pipeline::Target>(&self, cut: Cut, target: &T) -> Result<()> {
+    fn work<T: pipeline::Target>(&mut self, cut: Cut, target: &T) -> Result<()> {
         let work = Work {
             source: self.source,
             cut,
+            stage: self.stage,
             threads: self.threads,
+            offload: self.options.offload && self.salvage.is_none() && self.stream.is_none(),
             salvage: self.salvage,
             rate: self.rate,
-            cancel: self.cancel,
-            progress: self.progress,
+            cancel: self.control.cancel,
+            progress: self.control.progress,
             pool: self.pool,
         };
-        pipeline::run(&work, target)
+        match self.stream.take() {
+            Some(input) => {
+                let size = Arc::new(AtomicU64::new(0));
+                let stream = Stream::new(input, cut.most, size.clone());
+                pipeline::run(&work, Some(stream), target)?;
+                self.bytes = size.load(Ordering::Relaxed);
+                Ok(())
+            }
+            None => pipeline::run(&work, None, target),
+        }
     }
 
     fn new_image(
-        &self,
+        &mut self,
         new: &NewImage,
         storage: &dyn Storage,
         backing: Option<&Source>,
@@ -230,6 +336,7 @@ impl Run<'_> {
         let plan = Plan {
             new,
             storage,
+            source: self.source,
             method: self.options.compress.then_some(method),
             sparse: self.options.sparse,
             backing,
@@ -238,10 +345,42 @@ impl Run<'_> {
         };
         let fresh = Fresh::new(plan, self.threads)?;
         self.work(cut, &fresh)?;
-        fresh.finish(new.geometry().virtual_size(), |_, _| Ok(Vec::new()))
+        let size = match self.is_stream {
+            true => self.bytes,
+            false => new.geometry().virtual_size(),
+        };
+        fresh.finish(size, |_, _| Ok(Vec::new()))
     }
 
-    fn raw(&self, storage: &dyn Storage, is_zero: bool) -> Result<()> {
+    /// Reads the source twice: the tables, which come first, follow from what is in it.
+    fn image_to_stream(&mut self, new: &NewImage, out: &mut (dyn Write + Send)) -> Result<()> {
+        if self.is_stream || self.options.compress || new.is_preallocated() || new.is_external() {
+            let why = "such an image cannot be written as a stream";
+            return Err(Error::Refused(why.into()));
+        }
+        let geometry = new.geometry();
+        let cut = self.cut(geometry.cluster_bytes());
+        let survey = Survey::new(geometry, self.options.sparse, self.pool);
+        self.stage = "looking";
+        self.work(cut, &survey)?;
+        let stored = survey.finish();
+        self.stage = "converting";
+        let target = ImagePipe::new(out, new, &stored, self.threads, self.pool)?;
+        self.work(cut, &target)
+    }
+
+    fn new_raw(&mut self, storage: &dyn Storage, preallocation: Preallocation) -> Result<()> {
+        create_raw(storage, self.bytes, preallocation, &crate::progress::Silent)?;
+        let is_zero = storage.capacity() == Capacity::Growable;
+        self.raw(storage, is_zero)?;
+        if self.is_stream && is_zero {
+            let bytes = self.bytes;
+            storage.set_len(bytes).map_err(|e| Error::io("set the length", bytes, e))?;
+        }
+        Ok(())
+    }
+
+    fn raw(&mut self, storage: &dyn Storage, is_zero: bool) -> Result<()> {
         let sparse = self.options.sparse;
         let raw = Raw { storage, sparse, is_zero, pool: self.pool };
         self.work(self.cut(RAW_GRAIN), &raw)?;
@@ -251,12 +390,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn image(&self, image: &Image, is_zero: bool) -> Result<()> {
-        if image.virtual_size() < self.source.bytes() {
+    fn image(&mut self, image: &Image, is_zero: bool) -> Result<()> {
+        if image.virtual_size() < self.bytes {
             return Err(Error::Refused(format!(
                 "the target's disk of {} bytes is too short for {} bytes",
                 image.virtual_size(),
-                self.source.bytes()
+                self.bytes
             )));
         }
         let existing = Existing::new(image, self.options, is_zero, self.pool)?;
@@ -267,13 +406,13 @@ impl Run<'_> {
     /// Makes a preallocated image, or one with an external data file, and writes into it. Its header is held
     /// back until all of it is there.
     fn new_through_engine(
-        &self,
+        &mut self,
         new: &NewImage,
-        storage: std::sync::Arc<dyn Storage>,
-        data_file: Option<std::sync::Arc<dyn Storage>>,
+        storage: Arc<dyn Storage>,
+        data_file: Option<Arc<dyn Storage>>,
     ) -> Result<()> {
-        let held = std::sync::Arc::new(held::HeldHeader::new(storage));
-        new.write(held.as_ref(), data_file.as_deref(), self.progress)?;
+        let held = Arc::new(held::HeldHeader::new(storage));
+        new.write(held.as_ref(), data_file.as_deref(), self.control.progress)?;
         let image = held::open(&held, data_file)?;
         self.image(&image, true)?;
         image.close()?;

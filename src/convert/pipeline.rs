@@ -13,6 +13,7 @@ use super::rate::Rate;
 use super::salvage::{self, Salvage};
 use super::scan::{Cut, Item, Kind, Scan};
 use super::source::Source;
+use super::stream::Stream;
 
 /// Where items go.
 pub(super) trait Target: Sync {
@@ -22,6 +23,10 @@ pub(super) trait Target: Sync {
     fn tools(&self) -> Self::Tools;
     /// Takes an item. Of data `bytes` are the item's; the target gives the buffer back to the pool.
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Self::Tools) -> Result<()>;
+    /// Takes an item of data that the system is to copy; `false` where it cannot, and the item comes with its bytes.
+    fn offload(&self, _item: Item, _source: &Source) -> Result<bool> {
+        Ok(false)
+    }
     /// Nothing more will come, since something failed: no thread must wait.
     fn stop(&self) {}
 }
@@ -32,8 +37,12 @@ pub(super) struct Work<'a> {
     pub(super) source: &'a Source,
     /// How it is cut up.
     pub(super) cut: Cut,
+    /// What is told of it.
+    pub(super) stage: &'a str,
     /// How many threads do it.
     pub(super) threads: usize,
+    /// Whether the system copies what it can.
+    pub(super) offload: bool,
     /// Whether to go on without what cannot be read.
     pub(super) salvage: Option<&'a Salvage>,
     /// How fast it may go.
@@ -46,11 +55,19 @@ pub(super) struct Work<'a> {
     pub(super) pool: &'a Pool,
 }
 
-/// Brings everything to the target. The first error ends the work of all threads.
-pub(super) fn run<T: Target>(work: &Work<'_>, target: &T) -> Result<()> {
-    work.progress.stage("converting", work.source.bytes());
+/// Brings everything to the target, what a stream has rather than the source where there is one. The first error ends the
+/// work of all threads.
+pub(super) fn run<T: Target>(
+    work: &Work<'_>,
+    stream: Option<Stream<'_>>,
+    target: &T,
+) -> Result<()> {
+    work.progress.stage(work.stage, work.source.bytes());
     let shared = Shared {
-        scan: Mutex::new(Scan::new(work.source, work.cut, work.salvage)),
+        feed: Mutex::new(match stream {
+            Some(stream) => Feed::Stream(stream),
+            None => Feed::Disk(Scan::new(work.source, work.cut, work.salvage)),
+        }),
         failed: AtomicBool::new(false),
         error: Mutex::new(None),
     };
@@ -68,18 +85,35 @@ pub(super) fn run<T: Target>(work: &Work<'_>, target: &T) -> Result<()> {
     }
 }
 
+/// Where items come from.
+enum Feed<'a, 's> {
+    /// A disk whose extents are known.
+    Disk(Scan<'a>),
+    /// Bytes in their order.
+    Stream(Stream<'s>),
+}
+
+impl Feed<'_, '_> {
+    fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Option<Buffer>)>> {
+        match self {
+            Self::Disk(scan) => Ok(scan.next()?.map(|item| (item, None))),
+            Self::Stream(stream) => Ok(stream.next(pool)?.map(|(item, bytes)| (item, Some(bytes)))),
+        }
+    }
+}
+
 /// The error of work that somebody has ended.
 pub(super) fn interrupted() -> Error {
     Error::Refused("interrupted".into())
 }
 
-struct Shared<'a> {
-    scan: Mutex<Scan<'a>>,
+struct Shared<'a, 's> {
+    feed: Mutex<Feed<'a, 's>>,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
 }
 
-impl Shared<'_> {
+impl Shared<'_, '_> {
     fn work<T: Target>(&self, work: &Work<'_>, target: &T) {
         let mut tools = target.tools();
         loop {
@@ -89,13 +123,14 @@ impl Shared<'_> {
             if work.cancel.load(Ordering::Relaxed) {
                 return self.fail(interrupted(), target);
             }
-            let next = self.scan.lock().unwrap_or_else(PoisonError::into_inner).next();
-            match next
-                .and_then(|item| item.map(|item| one(work, item, target, &mut tools)).transpose())
-            {
-                Ok(Some(())) => {}
+            let next = self.feed.lock().unwrap_or_else(PoisonError::into_inner).next(work.pool);
+            let done = match next {
+                Ok(Some((item, read))) => one(work, item, read, target, &mut tools),
                 Ok(None) => return,
-                Err(error) => return self.fail(error, target),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                return self.fail(error, target);
             }
         }
     }
@@ -112,19 +147,30 @@ impl Shared<'_> {
     }
 }
 
-fn one<T: Target>(work: &Work<'_>, item: Item, target: &T, tools: &mut T::Tools) -> Result<()> {
-    let length = match item.kind {
-        Kind::Data => usize::try_from(item.bytes).unwrap_or(usize::MAX),
-        Kind::Zero | Kind::Backing => 0,
-    };
-    let mut bytes = work.pool.take(length);
-    if item.kind == Kind::Data {
-        if let Some(rate) = work.rate {
-            rate.take(item.bytes, work.cancel);
-        }
-        salvage::read(work.source, work.salvage, item.start, &mut bytes)?;
+fn one<T: Target>(
+    work: &Work<'_>,
+    item: Item,
+    read: Option<Buffer>,
+    target: &T,
+    tools: &mut T::Tools,
+) -> Result<()> {
+    let is_data = item.kind == Kind::Data;
+    if let Some(rate) = work.rate.filter(|_| is_data) {
+        rate.take(item.bytes, work.cancel);
     }
-    target.put(item, bytes, tools)?;
+    let offloaded = is_data && work.offload && target.offload(item, work.source)?;
+    if !offloaded {
+        let length = if is_data { usize::try_from(item.bytes).unwrap_or(usize::MAX) } else { 0 };
+        let bytes = match read {
+            Some(bytes) => bytes,
+            None => {
+                let mut bytes = work.pool.take(length);
+                salvage::read(work.source, work.salvage, item.start, &mut bytes)?;
+                bytes
+            }
+        };
+        target.put(item, bytes, tools)?;
+    }
     work.progress.advance(item.bytes);
     Ok(())
 }

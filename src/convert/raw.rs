@@ -6,6 +6,7 @@ use crate::storage::Storage;
 use super::buffer::{Buffer, Pool};
 use super::pipeline::Target;
 use super::scan::{Item, Kind};
+use super::source::Source;
 use super::zeroes;
 
 /// A raw image that is being filled.
@@ -46,6 +47,24 @@ impl Target for Raw<'_> {
     type Tools = ();
 
     fn tools(&self) {}
+
+    fn offload(&self, item: Item, source: &Source) -> Result<bool> {
+        let (mut at, end) = (item.start, item.start + item.bytes);
+        while at < end {
+            let extent = source.extent(at, end - at)?;
+            if extent.zero {
+                self.zero(at, extent.bytes)?;
+                at += extent.bytes;
+                continue;
+            }
+            let Some(plain) = source.plain(at, end - at)? else { return Ok(false) };
+            if !plain.copy_to(self.storage, at)? {
+                return Ok(false);
+            }
+            at += plain.bytes;
+        }
+        Ok(true)
+    }
 
     fn put(&self, item: Item, bytes: Buffer, _tools: &mut ()) -> Result<()> {
         if item.kind == Kind::Data {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
 use crate::image::{Backing, Image, RunKind};
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, Storage};
 
 /// Disks are counted in sectors.
 const SECTOR: u64 = 512;
@@ -123,6 +123,24 @@ fn image_extent(image: &Image, at: u64, most: u64) -> Result<Extent> {
     Ok(extent)
 }
 
+/// Bytes of the disk as they lie in a file.
+pub(super) struct Plain<'a> {
+    /// The file.
+    pub(super) storage: &'a dyn ReadAt,
+    /// Where in it.
+    pub(super) at: u64,
+    /// How many.
+    pub(super) bytes: u64,
+}
+
+impl Plain<'_> {
+    /// Has the system copy them; `false` where it cannot.
+    pub(super) fn copy_to(&self, target: &dyn Storage, at: u64) -> Result<bool> {
+        let copied = target.copy_from(at, self.storage, self.at, self.bytes);
+        copied.map_err(|e| Error::io("copy guest data", at, e))
+    }
+}
+
 /// All disks as one.
 #[derive(Debug)]
 pub struct Source {
@@ -181,6 +199,31 @@ impl Source {
     pub(super) fn extent(&self, at: u64, most: u64) -> Result<Extent> {
         let Some(part) = self.part(at) else { return Ok(Extent::new(most, true)) };
         part.disk.extent(at - part.start, most.min(part.start + part.bytes - at))
+    }
+
+    /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have to be read.
+    pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
+        let Some(part) = self.part(at) else { return Ok(None) };
+        let (at, most) = (at - part.start, most.min(part.start + part.bytes - at));
+        match &part.disk {
+            Disk::Raw(storage) => {
+                let data = storage.next_data(at).map_err(|e| Error::io("look for data", at, e))?;
+                Ok(data.filter(|range| range.start <= at).map(|range| Plain {
+                    storage: storage.as_ref(),
+                    at,
+                    bytes: most.min(range.end - at),
+                }))
+            }
+            Disk::Qcow2(image) => {
+                let most = most.min(image.virtual_size().saturating_sub(at));
+                if most == 0 {
+                    return Ok(None);
+                }
+                let run = image.map(GuestOffset::new(at), most)?;
+                let RunKind::Data(host) = run.kind else { return Ok(None) };
+                Ok(Some(Plain { storage: image.data_source(), at: host.get(), bytes: run.length }))
+            }
+        }
     }
 
     /// Reads bytes; past the end there are zeroes.

@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::storage::{Capacity, Storage};
 
 use layout::Layout;
+pub(crate) use layout::refcount_clusters;
 
 pub use crate::image::Preallocation;
 
@@ -280,6 +281,8 @@ pub(crate) struct Roots {
     pub(crate) reftable: HostOffset,
     /// Its clusters.
     pub(crate) reftable_clusters: u32,
+    /// Autoclear feature bits besides those of the options.
+    pub(crate) autoclear: u64,
 }
 
 impl Roots {
@@ -293,6 +296,7 @@ impl Roots {
             l1_entries: layout.l1_entries,
             reftable: geometry.offset_of(layout.reftable.first),
             reftable_clusters: layout.reftable.count.get() as u32,
+            autoclear: 0,
         }
     }
 }
@@ -367,7 +371,8 @@ fn header_fields(
             | flag(zstd, incompatible::COMPRESSION)
             | flag(options.extended_l2, incompatible::EXTENDED_L2),
         compatible: flag(options.lazy_refcounts, compatible::LAZY_REFCOUNTS),
-        autoclear: flag(data_file.is_some_and(|d| d.raw), autoclear::DATA_FILE_RAW),
+        autoclear: flag(data_file.is_some_and(|d| d.raw), autoclear::DATA_FILE_RAW)
+            | roots.autoclear,
         refcount_order: geometry.refcount_order(),
         header_length: if v3 { V3_BYTES_WITH_COMPRESSION } else { V2_BYTES } as u32,
         compression_type: u8::from(zstd),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -385,6 +386,9 @@ impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
     }
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.0.next_data(offset)
+    }
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.0.file()
     }
     fn will_need(&self, range: Range<u64>) {
         self.0.will_need(range);
