@@ -1,6 +1,7 @@
 //! The disk of an image made longer or shorter.
 
 use crate::error::{Error, Result};
+use crate::format::bitmap::MAX_DATA_BYTES;
 use crate::format::crypto::CryptMethod;
 use crate::image::{Backing, Image, write_zero_buffers};
 use crate::storage::{Capacity, Storage};
@@ -99,30 +100,20 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     Ok(())
 }
 
-/// An error where a bitmap would no longer fit the disk.
+/// An error where a bitmap cannot follow the disk. Those that are out of date stay so.
 fn refuse_bitmaps(image: &Image, size: u64) -> Result<()> {
-    if !image.has_bitmaps() {
-        return Ok(());
-    }
-    let unsupported = |why: &str| Err(Error::Unsupported(why.into()));
-    let Some(bitmaps) = image.bitmaps()? else {
-        return unsupported("the image has bitmaps that are out of date: delete them first");
-    };
-    if size < image.virtual_size() {
-        return unsupported("an image with bitmaps cannot be made shorter: delete them first");
-    }
     let geometry = image.geometry().with_virtual_size(size);
-    for bitmap in bitmaps {
+    for bitmap in image.bitmaps()? {
         let name = bitmap.name_text();
-        if !bitmap.defects(&image.geometry()).is_empty() || bitmap.is_in_use() {
-            let name = name.escape_debug();
-            return Err(Error::Unsupported(format!("the bitmap '{name}' is not consistent")));
+        let name = name.escape_debug();
+        if bitmap.is_in_use() {
+            let why = format!("the bitmap '{name}' is not consistent: delete it first");
+            return Err(Error::Unsupported(why));
         }
-        if bitmap.table_entries_for(&geometry) != u64::from(bitmap.table_entries) {
-            let name = name.escape_debug();
-            return Err(Error::Unsupported(format!(
-                "the bitmap '{name}' would need a longer table: delete it first"
-            )));
+        let data_bytes = bitmap.table_entries_for(&geometry) * geometry.cluster_bytes();
+        if data_bytes > MAX_DATA_BYTES {
+            let why = format!("the bitmap '{name}' would be over the limit of 512 MiB");
+            return Err(Error::Unsupported(why));
         }
     }
     Ok(())

@@ -45,6 +45,11 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
 /// Makes the state of a snapshot the active one: its data, and its disk size.
 pub fn apply(image: &mut Image, id_or_name: &str) -> Result<()> {
     refuse_data_file(image)?;
+    if !image.bitmaps()?.is_empty() {
+        let why =
+            "a snapshot cannot be gone back to while there are bitmaps, which would not know of it";
+        return Err(Error::Unsupported(why.into()));
+    }
     let index = find(image, id_or_name)?;
     let size = image.snapshots()?[index].disk_bytes().unwrap_or(image.virtual_size());
     if size != image.virtual_size() && image.header()?.crypt_method != CryptMethod::None {

@@ -8,7 +8,7 @@ use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
 use crate::format::l1::{COPIED, L1Entry, MAX_L1_BYTES};
 use crate::format::l2::ZERO;
-use crate::format::{ClusterCount, GuestCluster, encode_entries};
+use crate::format::{ClusterCount, Geometry, GuestCluster, encode_entries};
 use crate::storage::{Capacity, Storage};
 
 use super::alloc::Allocation;
@@ -63,6 +63,7 @@ impl Image {
             None => 0,
         };
         let raw = self.header()?.autoclear & autoclear::DATA_FILE_RAW != 0;
+        require_short_l1(&self.geometry, size)?;
         let mut how = preallocation;
         if let Some(data) = &self.data_file {
             lengthen(data.as_ref(), old, size)?;
@@ -91,6 +92,15 @@ impl Image {
     }
 }
 
+/// An error where the L1 table of a disk would be too long.
+fn require_short_l1(geometry: &Geometry, size: u64) -> Result<()> {
+    if geometry.l1_entries_for(size) > MAX_L1_BYTES / 8 {
+        let why = "a disk of this size would need an L1 table over the limit of 32 MiB";
+        return Err(Error::Refused(why.into()));
+    }
+    Ok(())
+}
+
 /// Makes a data file as long as the new disk, with zeroes beyond the old one's end.
 fn lengthen(data: &dyn Storage, old: u64, size: u64) -> Result<()> {
     let failed = |e| Error::io("lengthen the data file", old, e);
@@ -108,16 +118,14 @@ fn lengthen(data: &dyn Storage, old: u64, size: u64) -> Result<()> {
 impl Meta {
     fn grow(&mut self, size: u64, fill: &Fill) -> Result<()> {
         let needed = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
-        if needed as u64 * 8 > MAX_L1_BYTES {
-            let why = "a disk of this size would need an L1 table over the limit of 32 MiB";
-            return Err(Error::Refused(why.into()));
-        }
         self.prepare_write()?;
         if fill.first >= fill.end && needed <= self.l1_entries().len() {
-            self.flush(true)?;
-            self.ordering.disk.patch_header(&[(HeaderField::Size, size)])?;
+            let bitmaps = self.resized_bitmaps(size)?;
+            let outcome = self.switch_header(&[(HeaderField::Size, size)], bitmaps.as_ref());
+            self.finish_bitmaps(bitmaps, outcome)?;
             self.set_size(size);
-            return self.ordering.disk.sync();
+            self.ordering.disk.sync()?;
+            return self.flush(true);
         }
         self.flush(true)?;
         let mut l1 = self.l1_entries().to_vec();
@@ -125,7 +133,8 @@ impl Meta {
         let mut built = Built::default();
         let outcome = self
             .map_new_part(&mut l1, fill, &mut built)
-            .and_then(|()| self.switch_active(l1, size));
+            .and_then(|()| self.resized_bitmaps(size))
+            .and_then(|bitmaps| self.switch_active(l1, size, bitmaps));
         for allocation in built.allocations {
             match outcome {
                 Ok(()) => drop(allocation.commit()),

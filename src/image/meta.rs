@@ -7,17 +7,11 @@ use crate::format::snapshot::SnapshotEntry;
 use crate::format::{Geometry, HostCluster, HostOffset};
 
 use super::ClusterRun;
+use super::bitmaps::Bitmaps;
 use super::ordering::{Ordering, Side};
 
 /// How many runs of clusters wait to be freed before they are.
 const MAX_PENDING: usize = 4096;
-
-/// Where the flags of a bitmap lie that guest writes make stale, and their value.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BitmapFlags {
-    pub(super) at: HostOffset,
-    pub(super) flags: u32,
-}
 
 /// Header, tables, and what is known about free room.
 pub(super) struct Meta {
@@ -33,10 +27,10 @@ pub(super) struct Meta {
     pub(super) pending: Vec<ClusterRun>,
     /// Freed by a discard: their room goes back to the file system at the next flush.
     pub(super) discarded: Vec<ClusterRun>,
-    pub(super) bitmaps: Vec<BitmapFlags>,
+    /// `None` without bitmaps, and where they are out of date.
+    pub(super) bitmaps: Option<Bitmaps>,
     pub(super) snapshots: Vec<SnapshotEntry>,
     pub(super) prepared: bool,
-    pub(super) data_prepared: bool,
 }
 
 impl Meta {
@@ -71,25 +65,6 @@ impl Meta {
             self.ordering.disk.sync()?;
         }
         self.prepared = true;
-        Ok(())
-    }
-
-    /// Before the first change of guest data: marks each bitmap that should record it as in use,
-    /// which is how the format says that its bits are no longer to be trusted.
-    pub(super) fn prepare_data_write(&mut self) -> Result<()> {
-        self.prepare_write()?;
-        if self.data_prepared {
-            return Ok(());
-        }
-        use super::regions::Owner;
-        use crate::format::bitmap::flag;
-        for bitmap in std::mem::take(&mut self.bitmaps) {
-            let flags = bitmap.flags | flag::IN_USE;
-            let bytes = flags.to_be_bytes();
-            self.ordering.disk.write(Owner::BitmapDirectory, bitmap.at, &bytes, "bitmap flags")?;
-        }
-        self.ordering.disk.sync()?;
-        self.data_prepared = true;
         Ok(())
     }
 
@@ -144,9 +119,10 @@ impl Meta {
         self.punch_discarded()
     }
 
-    /// All counts to the disk, then the dirty bit off.
+    /// What bitmaps recorded and all counts to the disk, then the dirty bit off.
     pub(super) fn end_deferring(&mut self) -> Result<()> {
         self.flush(true)?;
+        self.store_bitmaps()?;
         if self.ordering.is_deferred() {
             let bits = self.header().incompatible & !incompatible::DIRTY;
             self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;

@@ -12,6 +12,7 @@ use crate::format::{ClusterCount, HostOffset, decode_entries, encode_entries};
 use crate::tables::load_entries;
 
 use super::alloc::Allocation;
+use super::bitmaps::Rebuilt;
 use super::meta::Meta;
 use super::ordering::Side;
 use super::regions::Owner;
@@ -106,7 +107,7 @@ impl Meta {
     }
 
     fn apply_snapshot(&mut self, index: usize, size: u64) -> Result<()> {
-        self.prepare_data_write()?;
+        self.prepare_write()?;
         self.flush(true)?;
         let snapshot = self.snapshot(index)?;
         let mut l1 = self.snapshot_l1(&snapshot)?;
@@ -118,7 +119,8 @@ impl Meta {
         }
         self.change_tree(&l1, Change::Raise)?;
         let old = self.l1_entries().to_vec();
-        let outcome = self.clear_copied_of(&l1).and_then(|()| self.switch_active(l1.clone(), size));
+        let outcome =
+            self.clear_copied_of(&l1).and_then(|()| self.switch_active(l1.clone(), size, None));
         if let Err(error) = outcome {
             let _ = self.change_tree(&l1, Change::Lower);
             return Err(error);
@@ -131,7 +133,7 @@ impl Meta {
 
     /// The active L1 table ends where the disk does, and so does the last L2 table, of which a copy is made.
     fn shrink(&mut self, size: u64) -> Result<()> {
-        self.prepare_data_write()?;
+        self.prepare_write()?;
         self.flush(true)?;
         let old = self.l1_entries().to_vec();
         let kept = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
@@ -155,7 +157,8 @@ impl Meta {
         if l1.is_empty() {
             l1.push(0);
         }
-        let outcome = self.switch_active(l1, size);
+        let outcome =
+            self.resized_bitmaps(size).and_then(|rebuilt| self.switch_active(l1, size, rebuilt));
         if let Some((table, entry, keep)) = cut {
             table.settle(self, outcome)?;
             for run in self.references(entry.offset(), keep)? {
@@ -205,16 +208,26 @@ impl Meta {
         }
     }
 
-    /// Makes `l1` the active L1 table of a disk of `size` bytes. The old table is freed, not what it refers to.
-    pub(super) fn switch_active(&mut self, l1: Vec<u64>, size: u64) -> Result<()> {
-        let table = self.write_aside(Owner::L1, &encode_entries(&l1), "the L1 table")?;
+    /// Makes `l1` the active L1 table of a disk of `size` bytes, and `bitmaps` its bitmaps if they change. The old table
+    /// is freed, not what it refers to.
+    pub(super) fn switch_active(
+        &mut self,
+        l1: Vec<u64>,
+        size: u64,
+        bitmaps: Option<Rebuilt>,
+    ) -> Result<()> {
+        let table = match self.write_aside(Owner::L1, &encode_entries(&l1), "the L1 table") {
+            Ok(table) => table,
+            Err(error) => return self.finish_bitmaps(bitmaps, Err(error)),
+        };
         let at = self.geometry.offset_of(table.run().first);
         let fields = [
             (HeaderField::Size, size),
             (HeaderField::L1Entries, l1.len() as u64),
             (HeaderField::L1Offset, at.get()),
         ];
-        let outcome = self.flush(true).and_then(|()| self.ordering.disk.patch_header(&fields));
+        let outcome = self.switch_header(&fields, bitmaps.as_ref());
+        let outcome = self.finish_bitmaps(bitmaps, outcome);
         let run = table.run();
         table.settle(self, outcome)?;
         self.ordering.disk.sync()?;

@@ -89,7 +89,7 @@ impl Image {
             let why = "guest data cannot be written while the backing file is closed";
             return Err(Error::Refused(why.into()));
         }
-        self.meta()?.prepare_data_write()
+        self.meta()?.begin_data_write(at, length)
     }
 
     /// Stores zeroes in a range, except where there are zeroes already.

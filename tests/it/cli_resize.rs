@@ -176,26 +176,6 @@ fn with_snapshots_version_3_resizes_and_version_2_refuses() {
 }
 
 #[test]
-fn bitmaps_that_still_fit_stay_and_those_that_would_not_are_refused() {
-    let dir = folder();
-    qemu_create(dir.path(), &["-f", "qcow2", "a", "1000k"]);
-    qemu_ok(dir.path(), "qemu-img", &["bitmap", "--add", "a", "first"]);
-    io(dir.path(), "a", "write -q -P 1 0 1000k");
-    let ran = qcheck(dir.path(), &["resize", "a", "20M"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_clean(dir.path(), "a");
-    let info = qemu_ok(dir.path(), "qemu-img", &["info", "a"]);
-    assert!(info.contains("name: first") && !info.contains("in-use"), "{info}");
-    let before = fs::read(dir.path().join("a")).unwrap();
-    for args in [&["a", "1T"][..], &["--shrink", "a", "1M"]] {
-        let ran = qcheck(dir.path(), &[&["resize"], args].concat());
-        assert_eq!(ran.code, 1);
-        assert!(ran.err.contains("bitmap"), "{}", ran.err);
-    }
-    assert_eq!(fs::read(dir.path().join("a")).unwrap(), before);
-}
-
-#[test]
 fn raw_images_are_resized_alike() {
     let dir = folder();
     for name in ["a", "b"] {

@@ -15,6 +15,7 @@ mod fail_repair;
 mod golden;
 mod hostile;
 mod hostile_tables;
+mod image_bitmaps;
 mod image_crash;
 mod image_invariants;
 mod image_open;
