@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::bitmap::MAX_DATA_BYTES;
 use crate::format::crypto::CryptMethod;
+use crate::format::l1::MAX_L1_BYTES;
 use crate::image::{Backing, Image, write_zero_buffers};
 use crate::storage::{Capacity, Storage};
 
@@ -50,12 +51,17 @@ pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> R
     let old = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
     refuse_shrinking(old, size, options)?;
     let added = size.saturating_sub(length);
-    match options.preallocation {
+    let outcome = match options.preallocation {
         Preallocation::Metadata => return refused("a raw image has no metadata to preallocate"),
-        Preallocation::Off => storage.set_len(size).map_err(failed)?,
-        Preallocation::Falloc => storage.allocate(length, added).map_err(failed)?,
-        Preallocation::Full => write_zero_buffers(storage, length, added).map_err(failed)?,
+        Preallocation::Off => storage.set_len(size),
+        Preallocation::Falloc => storage.allocate(length, added),
+        Preallocation::Full => write_zero_buffers(storage, length, added),
+    };
+    if outcome.is_err() {
+        // Part of the room may have been had, and the length of a raw image is its disk's size.
+        let _ = storage.set_len(length);
     }
+    outcome.map_err(failed)?;
     storage.sync().map_err(|e| Error::io("flush the image", 0, e))
 }
 
@@ -87,6 +93,9 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     }
     if snapshots.iter().any(|snapshot| snapshot.disk_bytes().is_none()) {
         return refused("a snapshot does not tell its disk size");
+    }
+    if image.geometry().l1_entries_for(size) > MAX_L1_BYTES / 8 {
+        return refused("a disk of this size would need an L1 table over the limit of 32 MiB");
     }
     refuse_bitmaps(image, size)?;
     let backing = image.backing().map(Backing::virtual_size).transpose()?;

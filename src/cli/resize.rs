@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::BackingPolicy;
 use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
-use qcheck::storage::{Access, FileStorage, Latch, ReadAt};
+use qcheck::storage::{Access, FileStorage, ReadAt};
 
 use super::exit::ExitCode;
 use super::open::{self, format_name, parse_format, quoted};
@@ -136,7 +136,7 @@ fn raw(args: &Args, storage: FileStorage) -> Result<()> {
     let length = storage.len()?;
     let old = length.checked_next_multiple_of(512).unwrap_or(length);
     let size = args.size.of(old)?;
-    Ok(resize_raw(&Latch::new(storage), size, args.options())?)
+    Ok(resize_raw(&storage, size, args.options())?)
 }
 
 #[cfg(test)]

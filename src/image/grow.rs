@@ -6,9 +6,9 @@
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
-use crate::format::l1::{COPIED, L1Entry, MAX_L1_BYTES};
+use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::ZERO;
-use crate::format::{ClusterCount, Geometry, GuestCluster, encode_entries};
+use crate::format::{ClusterCount, GuestCluster, encode_entries};
 use crate::storage::{Capacity, Storage};
 
 use super::alloc::Allocation;
@@ -63,7 +63,6 @@ impl Image {
             None => 0,
         };
         let raw = self.header()?.autoclear & autoclear::DATA_FILE_RAW != 0;
-        require_short_l1(&self.geometry, size)?;
         let mut how = preallocation;
         if let Some(data) = &self.data_file {
             lengthen(data.as_ref(), old, size)?;
@@ -90,15 +89,6 @@ impl Image {
         }
         Ok(())
     }
-}
-
-/// An error where the L1 table of a disk would be too long.
-fn require_short_l1(geometry: &Geometry, size: u64) -> Result<()> {
-    if geometry.l1_entries_for(size) > MAX_L1_BYTES / 8 {
-        let why = "a disk of this size would need an L1 table over the limit of 32 MiB";
-        return Err(Error::Refused(why.into()));
-    }
-    Ok(())
 }
 
 /// Makes a data file as long as the new disk, with zeroes beyond the old one's end.

@@ -37,7 +37,7 @@ const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
 /// What to do about the backing file that an image names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum BackingPolicy {
-    /// Open it in the format that the image gives; without one, opening fails.
+    /// Open it in the format that the image gives; without one, as raw, unless it begins like another format.
     #[default]
     AsNamed,
     /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").

@@ -20,6 +20,7 @@ mod image_crash;
 mod image_invariants;
 mod image_open;
 mod image_read;
+mod image_resize;
 mod image_shadow;
 mod image_states;
 mod image_threads;
