@@ -43,8 +43,10 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
 
 /// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors.
 pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> Result<()> {
-    if let Capacity::Fixed(_) = storage.capacity() {
-        return Err(Error::Unsupported("a block device has the size that it has".into()));
+    if let Capacity::Fixed(bytes) = storage.capacity() {
+        let as_it_is = size == bytes && options.preallocation == Preallocation::Off;
+        let why = "a block device has the size that it has";
+        return if as_it_is { Ok(()) } else { Err(Error::Unsupported(why.into())) };
     }
     let failed = |e| Error::io("set the length", size, e);
     let length = storage.len().map_err(failed)?;
@@ -75,8 +77,8 @@ fn refuse_shrinking(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
             "making the disk shorter loses the data beyond its new end; say so with --shrink",
         );
     }
-    if size < old && options.preallocation != Preallocation::Off {
-        return refused("there is nothing to preallocate where the disk gets shorter");
+    if size <= old && options.preallocation != Preallocation::Off {
+        return refused("there is nothing to preallocate where the disk does not get longer");
     }
     Ok(())
 }

@@ -21,7 +21,8 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
     let snapshots = image.snapshots()?;
     let greatest = snapshots.iter().filter_map(|entry| entry.id_text().parse::<u64>().ok()).max();
     let id = greatest.unwrap_or(0).saturating_add(1).to_string();
-    let extra = [0, image.virtual_size(), u64::MAX];
+    // No bytes of VM state, this disk size, and as instruction count what qemu-img stores without a VM.
+    let extra = [0, image.virtual_size(), 0];
     let header = SnapshotHeader {
         l1_table: HostOffset::new(0),
         l1_entries: 0,

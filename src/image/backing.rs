@@ -205,6 +205,8 @@ pub(super) fn open(
     match format.as_slice() {
         b"" | b"raw" | b"file" | b"host_device" => {
             let bytes = source.len().map_err(|e| open_error(&path, e))?;
+            // QEMU sees a raw file in whole sectors.
+            let bytes = bytes.checked_next_multiple_of(512).unwrap_or(bytes);
             Ok(Some(Backing::Raw(RawBacking { source, bytes })))
         }
         b"qcow2" => {

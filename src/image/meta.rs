@@ -25,8 +25,9 @@ pub(super) struct Meta {
     /// Clusters whose last reference from a mapping is gone; their counts are lowered together, later:
     /// each turn from allocating to freeing costs a flush.
     pub(super) pending: Vec<ClusterRun>,
-    /// Freed by a discard: their room goes back to the file system at the next flush.
+    /// Freed by a discard, or by anything with `gives_back`: their room goes back to the file system at the next flush.
     pub(super) discarded: Vec<ClusterRun>,
+    pub(super) gives_back: bool,
     /// `None` without bitmaps, and where they are out of date.
     pub(super) bitmaps: Option<Bitmaps>,
     pub(super) snapshots: Vec<SnapshotEntry>,
@@ -128,20 +129,6 @@ impl Meta {
             self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
             self.ordering.disk.sync()?;
             self.ordering.defer_refcounts(false);
-        }
-        Ok(())
-    }
-
-    fn punch_discarded(&mut self) -> Result<()> {
-        for run in std::mem::take(&mut self.discarded) {
-            for cluster in run.clusters() {
-                if self.refcount(cluster)? != 0 || self.ordering.disk.regions.is_owned(cluster) {
-                    continue;
-                }
-                let at = self.geometry.offset_of(cluster).get();
-                // Only a hint: a file system that cannot do it keeps the old bytes.
-                let _ = self.ordering.disk.file.discard(at, self.geometry.cluster_bytes());
-            }
         }
         Ok(())
     }

@@ -39,7 +39,9 @@ mod ordering;
 mod read;
 mod refcounts;
 mod regions;
+mod room;
 mod root;
+mod shrink;
 mod states;
 #[cfg(test)]
 mod testing;

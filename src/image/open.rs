@@ -160,6 +160,7 @@ impl Loader {
             packed_end: None,
             pending: Vec::new(),
             discarded: Vec::new(),
+            gives_back: false,
             bitmaps: self.bitmaps()?,
             snapshots: snapshots.entries,
             prepared: false,

@@ -10,6 +10,7 @@ mod crash_repair;
 mod crash_support;
 mod damage;
 mod device;
+mod device_write;
 mod docs;
 mod fail_repair;
 mod golden;
