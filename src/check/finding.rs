@@ -227,7 +227,7 @@ pub enum Kind {
         /// Whether the refcount comparison tells of the same cluster.
         counted: bool,
     },
-    /// Several guest positions of the active disk use the same clusters.
+    /// Several guest positions, of the active disk or of a snapshot, use the same clusters.
     SharedData,
     /// The bitmap directory is damaged; the text says how.
     BitmapDirectory(String),
@@ -325,7 +325,11 @@ impl Finding {
             | Kind::BitmapEntry { .. }
             | Kind::BitmapTable { .. }
             | Kind::Unreadable { .. } => true,
-            Kind::Overlap { other, .. } => other.is_some(),
+            // Pointers to refcount structures lead to no other references.
+            Kind::Overlap { owner, other, .. } => other.is_some_and(|other| {
+                let counts = [RegionKind::Reftable, RegionKind::Refblock];
+                !(counts.contains(owner) && counts.contains(&other))
+            }),
             Kind::L2TableTwice { .. } => true,
             _ => false,
         }

@@ -5,7 +5,7 @@ use super::finding::{Finding, Kind, Place, RegionKind};
 use super::regions::Region;
 use super::stored::StoredCounts;
 use super::walk::{Mapping, Table};
-use crate::format::l2::{CompressedExtent, L2Entry, SECTOR_BYTES};
+use super::{pass_compressed, pass_shared};
 use crate::format::{ClusterCount, HostCluster};
 
 /// Clusters of metadata that are looked at, far more than any sound image has: structures that lie
@@ -17,8 +17,8 @@ pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts) -> Vec<F
     let mut found = Vec::new();
     metadata(ctx, counts, &mut found);
     tables_at_two_places(ctx, mapping, counts, &mut found);
-    shared_data(ctx, mapping, &mut found);
-    compressed_extents(ctx, &mut mapping.extents, counts, &mut found);
+    pass_shared::run(ctx, mapping, &mut found);
+    pass_compressed::run(ctx, mapping, counts, &mut found);
     found
 }
 
@@ -58,7 +58,12 @@ fn precedes(a: &Region, b: &Region) -> bool {
 }
 
 /// Whether the comparison had nothing to say of these clusters.
-fn is_equal(ctx: &Context, counts: &StoredCounts, first: HostCluster, count: ClusterCount) -> bool {
+pub fn is_equal(
+    ctx: &Context,
+    counts: &StoredCounts,
+    first: HostCluster,
+    count: ClusterCount,
+) -> bool {
     let max = ctx.geometry.refcount_max();
     (0..count.get()).all(|n| {
         let cluster = first + ClusterCount::new(n);
@@ -87,64 +92,5 @@ fn tables_at_two_places(
         let counted = told || !is_equal(ctx, counts, cluster, ClusterCount::new(1));
         let kind = Kind::L2TableTwice { table: table.offset, counted };
         found.push(Finding::new(kind, Place::L1(first.source, first.index)));
-    }
-}
-
-/// Data clusters of several guest positions of the active disk. Whether that is an error the counts
-/// and COPIED flags tell.
-fn shared_data(ctx: &Context, mapping: &Mapping, found: &mut Vec<Finding>) {
-    let room = ctx.found.room();
-    let mut share = |first, count| {
-        if found.len() < room {
-            found.push(Finding::new(Kind::SharedData, Place::Clusters(first, count)));
-        }
-    };
-    if mapping.active.has_shared() {
-        for range in mapping.active.ranges() {
-            mapping.active.for_each_run(range, |first, count, uses| {
-                if uses > 1 {
-                    share(first, count);
-                }
-            });
-        }
-    }
-    for range in mapping.compressed.ranges() {
-        mapping.compressed.for_each_run(range, |first, count, uses| {
-            if uses > 0 && !mapping.active.is_unreferenced(first, count) {
-                share(first, count);
-            }
-        });
-    }
-}
-
-/// Compressed extents may share a sector, where one ends and the next begins, but no more.
-fn compressed_extents(
-    ctx: &Context,
-    extents: &mut [u64],
-    counts: &StoredCounts,
-    found: &mut Vec<Finding>,
-) {
-    let geometry = ctx.geometry;
-    let extent = |bits: u64| L2Entry::standard(bits).compressed_extent(&geometry);
-    extents.sort_unstable_by_key(|&bits| extent(bits).offset);
-    let mut overlapping = Vec::new();
-    let room = ctx.found.room();
-    for pair in extents.windows(2) {
-        let (before, after) = (extent(pair[0]), extent(pair[1]));
-        let last_sector = before.offset.get() + before.bytes - SECTOR_BYTES.min(before.bytes);
-        let apart = before.offset == after.offset || after.offset.get() > last_sector;
-        if !apart && overlapping.len() < room {
-            overlapping.push((before, after));
-        }
-    }
-    for (before, after) in overlapping {
-        let told = |extent: CompressedExtent| {
-            let (first, count) = geometry.span(extent.offset, extent.bytes);
-            !is_equal(ctx, counts, first, count)
-        };
-        let counted = told(before) || told(after);
-        let (first, count) = geometry.span(after.offset, after.bytes);
-        let kind = Kind::CompressedOverlap { offset: after.offset, counted };
-        found.push(Finding::new(kind, Place::Clusters(first, count)));
     }
 }

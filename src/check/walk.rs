@@ -1,6 +1,7 @@
 //! The walk through all L2 tables: each is read once, in file order, by several threads, and counts
 //! as often as L1 entries point to it.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
@@ -18,11 +19,12 @@ use crate::format::{HostOffset, L1Index, L2Index};
 /// Tables in the middle of clusters can lie over each other in any number; so many are read.
 const MAX_UNALIGNED: usize = 1024;
 /// From so many bytes of tables on, holes among them are looked for before they are read.
-const MANY_BYTES: u64 = 1 << 30;
+pub const MANY_BYTES: u64 = 1 << 30;
 /// Tables that lie next to each other are read together up to this many bytes.
 const READ_BYTES: u64 = 1 << 20;
-/// Compressed extents that are kept to be compared with each other.
-const MAX_EXTENTS: usize = 1 << 22;
+/// Compressed extents that are kept to be compared with each other; where there are more, tables are
+/// read again.
+pub const MAX_EXTENTS: usize = 1 << 22;
 /// Reads that a thread takes from the queue at once, at most.
 const MAX_READS: usize = 64;
 
@@ -45,7 +47,7 @@ pub struct Table {
     /// Its visits in [`Mapping::order`].
     visits: Range<u32>,
     /// Whether it is not read: it lies past the end, or is one of too many in the middle of clusters.
-    unread: bool,
+    pub unread: bool,
     /// Its COPIED flags.
     pub copied: CopiedSummary,
 }
@@ -70,7 +72,7 @@ pub struct Mapping {
     pub active: RefcountMap,
     /// References of compressed extents.
     pub compressed: RefcountMap,
-    /// Compressed extents of all tables, as descriptors without flags.
+    /// Compressed extents of all tables, as descriptors without flags, up to [`MAX_EXTENTS`].
     pub extents: Vec<u64>,
 }
 
@@ -79,6 +81,17 @@ impl Mapping {
     pub fn visits_of(&self, table: &Table) -> impl Iterator<Item = (usize, Visit)> + use<'_> {
         let range = table.visits.start as usize..table.visits.end as usize;
         self.order[range].iter().map(|&v| (v as usize, self.visits[v as usize]))
+    }
+
+    /// A table that could not be read once more, though it could before.
+    pub fn unreadable(&self, table: &Table, error: &io::Error) -> Finding {
+        let (what, offset) = ("L2 table", table.offset);
+        let (_, visit) = self
+            .visits_of(table)
+            .next()
+            .unwrap_or_else(|| unreachable!("a table is one since something points to it"));
+        let kind = Kind::Unreadable { what, offset, error: error.to_string() };
+        Finding::new(kind, Place::L1(visit.source, visit.index))
     }
 
     /// Brings the tables into the order of the file.

@@ -122,6 +122,16 @@ fn every_crash_of_a_repair_is_survived_with_larger_clusters_and_images_of_qemu()
     every_crash_of(&["v3 4k 16-bit", "qemu-img"]);
 }
 
+#[test]
+fn every_crash_of_a_repair_is_survived_with_subclusters() {
+    every_crash_of(&["v3 16k subclusters"]);
+}
+
+#[test]
+fn every_crash_of_a_repair_is_survived_with_bitmaps_and_encryption() {
+    every_crash_of(&["v3 1k bitmaps", "v3 1k encrypted"]);
+}
+
 /// Every view's bytes, by the reader of the tests.
 fn read(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
     let views = Reader::new(bytes).views().into_iter();

@@ -1,6 +1,8 @@
 //! The integration tests: one crate, one file a subject.
 
 mod builder;
+mod check_compressed;
+mod check_shared;
 mod cli_check;
 mod cli_create;
 mod cli_info;

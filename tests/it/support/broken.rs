@@ -64,6 +64,9 @@ pub fn bases() -> &'static [Sound] {
             ("v3 512 2-bit shared", base(3, 9, 1).snapshot(shared)),
             ("v3 512 1-bit", base(3, 9, 0).snapshot(own)),
             ("v3 4k 16-bit", base(3, 12, 4)),
+            ("v3 16k subclusters", base(3, 14, 4).extended_l2()),
+            ("v3 1k bitmaps", base(3, 10, 4).bitmap("day", 9, 0xf0).bitmap("hour", 12, 1)),
+            ("v3 1k encrypted", base(3, 10, 4).crypto_header(5000)),
         ];
         let mut all: Vec<_> =
             built.into_iter().map(|(name, b)| Sound { name, bytes: b.build().bytes }).collect();
@@ -223,7 +226,8 @@ fn block_unaligned(image: &mut [u8]) -> bool {
 
 fn zero_out_of_place(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
-    if size == 512 || header(image, "version") < 3 {
+    let wide = header(image, "incompatible_features") & 0x10 != 0;
+    if size == 512 || header(image, "version") < 3 || wide {
         return false;
     }
     let at = l2_entry_at(image, 2 * size);
