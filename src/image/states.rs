@@ -69,10 +69,15 @@ impl Meta {
         self.clear_copied()?;
         self.flush(true)?;
         let bare: Vec<u64> = l1.iter().map(|bits| bits & !COPIED).collect();
+        let mut list = self.snapshots.clone();
+        if bare.is_empty() {
+            // An empty disk has no L1 table at all.
+            list.push(entry.clone());
+            return self.switch_snapshots(list);
+        }
         let table = self.write_aside(Owner::SnapshotL1, &encode_entries(&bare), "an L1 table")?;
         entry.header.l1_table = self.geometry.offset_of(table.run().first);
         entry.header.l1_entries = u32::try_from(l1.len()).unwrap_or(u32::MAX);
-        let mut list = self.snapshots.clone();
         list.push(entry.clone());
         let outcome = self.switch_snapshots(list);
         let run = table.run();
@@ -106,6 +111,9 @@ impl Meta {
         let snapshot = self.snapshot(index)?;
         let mut l1 = self.snapshot_l1(&snapshot)?;
         l1.iter_mut().for_each(|bits| *bits &= !COPIED);
+        if l1.is_empty() {
+            l1.push(0);
+        }
         let needed = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
         if l1.len() < needed {
             let why = "the snapshot's L1 table is too short for its disk";

@@ -307,3 +307,36 @@ fn what_nobody_uses_any_more_goes_back_to_the_file_system() {
         io(dir.path(), "a", &format!("read -q -P {value} 0 20M"));
     }
 }
+
+#[test]
+fn an_encrypted_disk_grows_without_its_key_only_where_nothing_has_to_be_zeroed() {
+    let dir = folder();
+    let secret = ["--object", "secret,id=s,data=x"];
+    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    let opts = "driver=qcow2,file.filename=a,encrypt.key-secret=s";
+    let guest = |command: &str| {
+        let args = [&secret[..], &["--image-opts", "-c", command, opts]].concat();
+        let out = qemu_ok(dir.path(), "qemu-io", &args);
+        assert!(!out.contains("failed"), "{command}: {out}");
+    };
+    let create = [&secret[..], &["-f", "qcow2", "-o", options, "a", "960k"]].concat();
+    qemu_create(dir.path(), &create);
+    guest("write -q -P 5 0 960k");
+    for (args, code) in [
+        (&["resize", "a", "2M"][..], 0),
+        (&["resize", "--shrink", "a", "1000k"], 0),
+        (&["resize", "a", "1020k"], 0),
+        (&["resize", "--shrink", "a", "900k"], 0),
+        (&["resize", "a", "2M"], 1),
+        (&["resize", "--shrink", "a", "896k"], 0),
+        (&["resize", "a", "2M"], 0),
+        (&["resize", "--preallocation=metadata", "a", "3M"], 1),
+    ] {
+        let before = fs::read(dir.path().join("a")).unwrap();
+        let ran = qcheck(dir.path(), args);
+        assert_eq!(ran.code, code, "{args:?} {}", ran.err);
+        assert!(code == 0 || fs::read(dir.path().join("a")).unwrap() == before, "{args:?}");
+    }
+    guest("read -q -P 5 0 896k");
+    guest("read -q -P 0 896k 1152k");
+}
