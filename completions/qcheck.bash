@@ -37,6 +37,9 @@ _qcheck() {
             qcheck,snapshot)
                 cmd="qcheck__subcmd__snapshot"
                 ;;
+            qcheck,undo)
+                cmd="qcheck__subcmd__undo"
+                ;;
             qcheck__subcmd__help,check)
                 cmd="qcheck__subcmd__help__subcmd__check"
                 ;;
@@ -58,6 +61,9 @@ _qcheck() {
             qcheck__subcmd__help,snapshot)
                 cmd="qcheck__subcmd__help__subcmd__snapshot"
                 ;;
+            qcheck__subcmd__help,undo)
+                cmd="qcheck__subcmd__help__subcmd__undo"
+                ;;
             *)
                 ;;
         esac
@@ -65,7 +71,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --help --version check convert create info resize snapshot help"
+            opts="-h -V --help --version check convert create info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -79,7 +85,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -h --format --repair --output --quiet --progress --force-share --cache --max-findings --help"
+            opts="-f -r -q -p -U -T -h --format --repair --undo --output --quiet --progress --force-share --cache --max-findings --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -99,6 +105,10 @@ _qcheck() {
                     ;;
                 -r)
                     COMPREPLY=($(compgen -W "leaks all" -- "${cur}"))
+                    return 0
+                    ;;
+                --undo)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -281,7 +291,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="check convert create info resize snapshot help"
+            opts="check convert create info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -392,6 +402,20 @@ _qcheck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        qcheck__subcmd__help__subcmd__undo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         qcheck__subcmd__info)
             opts="-f -b -U -h --format --output --backing-chain --force-share --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -487,6 +511,20 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__undo)
+            opts="-q -p -h --force --quiet --progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

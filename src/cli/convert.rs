@@ -162,7 +162,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     let given = match options::parse(&args.target_options, qcow2)? {
         options::Asked::Help => {
-            options::help(&mut ui.out, qcow2)?;
+            options::help(&mut ui.out, qcow2, !args.files.is_empty())?;
             return Ok(ExitCode::Success);
         }
         options::Asked::Options(given) => given,

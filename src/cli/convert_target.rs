@@ -10,11 +10,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::format::probe::ImageFormat;
+use qcheck::image::backing::resolve;
 use qcheck::image::{BackingPolicy, Image};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::convert_source::Opening;
-use super::create::{self, beside, same_file};
+use super::create::{self, same_file};
 use super::new_file::NewFile;
 use super::open::{self, Cache, parse_format};
 use super::options::Options;
@@ -80,8 +81,10 @@ impl Asked {
         let Some(format) = self.given.text("backing_fmt") else {
             bail!("the format of the backing file is needed (-F)");
         };
+        // QEMU's name for a regular file's bytes as they are.
+        let format = if format == "file" { "raw" } else { format };
         let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
-        let file = beside(target, name);
+        let file = resolve(Some(target), name.as_bytes())?;
         if same_file(target, &file) {
             bail!("the backing file is the target itself");
         }

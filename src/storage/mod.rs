@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-pub use file::FileStorage;
+pub use file::{FileStorage, sync_directory_of};
 pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
