@@ -243,6 +243,8 @@ impl Args {
             flush: self.target_cache != Cache::Unsafe,
             offload: self.copy_range_offloading,
             salvage: self.salvage,
+            bitmaps: self.bitmaps,
+            skip_broken_bitmaps: self.skip_broken_bitmaps,
             rate: self.rate.filter(|&rate| rate > 0),
         }
     }
@@ -304,7 +306,7 @@ impl Args {
         }
         let mut out = spool::stdout()?;
         let options = self.options();
-        if asked.is_qcow2() && !asked.streams(self.compress) || asked.needs_size() {
+        if asked.is_qcow2() && !asked.streams(self.compress || self.bitmaps) || asked.needs_size() {
             let mut sources = sources;
             if asked.needs_size() {
                 sources = Sources::Disks(sources.into_disks()?);
@@ -345,6 +347,10 @@ impl Args {
 
     /// Tells what was lost.
     fn tell(&self, report: &ConvertReport, ui: &mut Ui) -> Result<()> {
+        for name in &report.skipped_bitmaps {
+            let name = name.escape_debug();
+            ui.message(&format!("the bitmap '{name}' is not consistent and was left out"))?;
+        }
         if self.output == Output::Json {
             let losses: Value = report
                 .losses

@@ -8,9 +8,11 @@ use std::ops::Range;
 use crate::codec::{Method, Packer};
 use crate::create::NewImage;
 use crate::error::{Error, Result};
+use crate::format::feature::autoclear;
 use crate::format::{Geometry, HostOffset};
 use crate::storage::{Capacity, Storage};
 
+use super::bitmaps::Bitmaps;
 use super::buffer::{Buffer, Pool};
 use super::counts::Block;
 use super::in_order::InOrder;
@@ -103,17 +105,20 @@ impl<'a> Fresh<'a> {
         Ok(Self { plan, geometry, has_zero_flag, order })
     }
 
-    /// Ends the image of a disk of `size` bytes. `more` are structures that are written along.
-    pub(super) fn finish(
-        self,
-        size: u64,
-        more: impl FnOnce(&mut Layout, &mut Vec<Block>) -> Result<Vec<u8>>,
-    ) -> Result<()> {
+    /// Ends the image of a disk of `size` bytes, with bitmaps if there are any.
+    pub(super) fn finish(self, size: u64, bitmaps: Option<&Bitmaps<'_>>) -> Result<()> {
         let storage = self.plan.storage;
         let mut layout = self.order.into_books();
         let mut blocks = Vec::new();
-        let extension = more(&mut layout, &mut blocks)?;
-        let roots = layout.finish(size, &mut blocks)?;
+        let geometry = self.geometry.with_virtual_size(size);
+        let extension = match bitmaps {
+            Some(bitmaps) => bitmaps.write(&mut layout, storage, &geometry)?,
+            None => Vec::new(),
+        };
+        let mut roots = layout.finish(size, &mut blocks)?;
+        if !extension.is_empty() {
+            roots.header.autoclear = autoclear::BITMAPS;
+        }
         write_blocks(storage, blocks)?;
         if storage.capacity() == Capacity::Growable {
             let bytes = roots.file_bytes;

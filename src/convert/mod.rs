@@ -6,6 +6,7 @@
 //! * `stream`, `pipe`: bytes that come, or go, in their order and once; `verify`: both sides read again
 //! * `zeroes`, `buffer`, `rate`: what their names say
 
+mod bitmaps;
 mod buffer;
 mod counts;
 mod existing;
@@ -35,6 +36,7 @@ use crate::image::Image;
 use crate::progress::Progress;
 use crate::storage::{Capacity, Storage};
 
+use bitmaps::Bitmaps;
 use buffer::Pool;
 use existing::Existing;
 use fresh::{Fresh, Plan};
@@ -76,6 +78,10 @@ pub struct ConvertOptions {
     pub offload: bool,
     /// Whether what cannot be read becomes zeroes.
     pub salvage: bool,
+    /// Whether persistent bitmaps are copied.
+    pub bitmaps: bool,
+    /// Whether bitmaps that are not consistent are left out; otherwise they are an error.
+    pub skip_broken_bitmaps: bool,
     /// Most bytes a second.
     pub rate: Option<u64>,
 }
@@ -89,6 +95,8 @@ impl Default for ConvertOptions {
             flush: true,
             offload: false,
             salvage: false,
+            bitmaps: false,
+            skip_broken_bitmaps: false,
             rate: None,
         }
     }
@@ -139,6 +147,8 @@ pub struct ConvertReport {
     pub bytes: u64,
     /// What could not be read and is zero in the target.
     pub losses: Vec<Loss>,
+    /// Bitmaps that were left out.
+    pub skipped_bitmaps: Vec<String>,
 }
 
 /// What is converted.
@@ -246,6 +256,7 @@ fn with_run(
         is_stream: stream.is_some(),
         stream,
         stage: "converting",
+        skipped_bitmaps: Vec::new(),
         options,
         salvage: salvage.as_ref(),
         rate: rate.as_ref(),
@@ -254,9 +265,9 @@ fn with_run(
         threads: threads(options.threads),
     };
     work(&mut run)?;
-    let bytes = run.bytes;
+    let (bytes, skipped_bitmaps) = (run.bytes, std::mem::take(&mut run.skipped_bitmaps));
     let losses = salvage.map(Salvage::losses).unwrap_or_default();
-    Ok(ConvertReport { bytes, losses })
+    Ok(ConvertReport { bytes, losses, skipped_bitmaps })
 }
 
 fn threads(wanted: usize) -> usize {
@@ -274,6 +285,7 @@ struct Run<'a, 's> {
     stream: Option<&'s mut (dyn Read + Send + 's)>,
     is_stream: bool,
     stage: &'static str,
+    skipped_bitmaps: Vec<String>,
     options: &'a ConvertOptions,
     salvage: Option<&'a Salvage>,
     rate: Option<&'a Rate>,
@@ -282,7 +294,7 @@ struct Run<'a, 's> {
     threads: usize,
 }
 
-impl Run<'_, '_> {
+impl<'a> Run<'a, '_> {
     /// Items of whole clusters on either side.
     fn cut(&self, grain: u64) -> Cut {
         let most = ITEM_BYTES.max(grain).max(self.source.grain());
@@ -322,6 +334,10 @@ impl Run<'_, '_> {
         backing: Option<&Source>,
         share_backing: bool,
     ) -> Result<()> {
+        let bitmaps = match self.options.bitmaps {
+            true => Some(self.bitmaps(new)?),
+            false => None,
+        };
         let grain = new.geometry().cluster_bytes();
         let mut cut = self.cut(grain);
         cut.share_backing = share_backing;
@@ -349,11 +365,32 @@ impl Run<'_, '_> {
             true => self.bytes,
             false => new.geometry().virtual_size(),
         };
-        fresh.finish(size, |_, _| Ok(Vec::new()))
+        fresh.finish(size, bitmaps.as_ref())
+    }
+
+    /// The bitmaps to copy. What cannot have them is refused.
+    fn bitmaps(&mut self, new: &NewImage) -> Result<Bitmaps<'a>> {
+        if !new.is_version_3() {
+            let why = "bitmaps need compat=1.1 (version 3)";
+            return Err(Error::Refused(why.into()));
+        }
+        let skip = self.options.skip_broken_bitmaps;
+        Bitmaps::of(self.source, skip, &mut self.skipped_bitmaps)
+    }
+
+    /// Bitmaps are copied where the whole image is made here.
+    fn refuse_bitmaps(&self) -> Result<()> {
+        if self.options.bitmaps {
+            let why = "bitmaps can be copied into a new image in a file only, without preallocation \
+                       and without data file";
+            return Err(Error::Unsupported(why.into()));
+        }
+        Ok(())
     }
 
     /// Reads the source twice: the tables, which come first, follow from what is in it.
     fn image_to_stream(&mut self, new: &NewImage, out: &mut (dyn Write + Send)) -> Result<()> {
+        self.refuse_bitmaps()?;
         if self.is_stream || self.options.compress || new.is_preallocated() || new.is_external() {
             let why = "such an image cannot be written as a stream";
             return Err(Error::Refused(why.into()));
@@ -391,6 +428,7 @@ impl Run<'_, '_> {
     }
 
     fn image(&mut self, image: &Image, is_zero: bool) -> Result<()> {
+        self.refuse_bitmaps()?;
         if image.virtual_size() < self.bytes {
             return Err(Error::Refused(format!(
                 "the target's disk of {} bytes is too short for {} bytes",
@@ -411,6 +449,7 @@ impl Run<'_, '_> {
         storage: Arc<dyn Storage>,
         data_file: Option<Arc<dyn Storage>>,
     ) -> Result<()> {
+        self.refuse_bitmaps()?;
         let held = Arc::new(held::HeldHeader::new(storage));
         new.write(held.as_ref(), data_file.as_deref(), self.control.progress)?;
         let image = held::open(&held, data_file)?;

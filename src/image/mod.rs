@@ -27,6 +27,7 @@ use crate::tables::HeaderArea;
 
 mod alloc;
 pub mod backing;
+mod bitmap_bits;
 mod bitmaps;
 mod cache;
 mod claims;
@@ -50,6 +51,7 @@ mod write;
 mod zero;
 
 pub use backing::{Backing, FileOpener, Opener};
+pub use bitmap_bits::BitmapBits;
 pub use grow::Preallocation;
 pub(crate) use grow::write_zero_buffers;
 pub use mapping::{Run, RunKind};
