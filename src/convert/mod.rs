@@ -193,7 +193,10 @@ pub fn convert(
             }
         }
         Target::NewRaw { storage, preallocation } => run.new_raw(storage, preallocation),
-        Target::Raw { storage, is_zero } => run.raw(storage, is_zero),
+        Target::Raw { storage, is_zero } => {
+            run.require_room(storage.len().map_err(|e| Error::io("get the length", 0, e))?)?;
+            run.raw(storage, is_zero)
+        }
         Target::Image { image, is_zero } => run.image(image, is_zero),
     })
 }
@@ -429,16 +432,21 @@ impl<'a> Run<'a, '_> {
 
     fn image(&mut self, image: &Image, is_zero: bool) -> Result<()> {
         self.refuse_bitmaps()?;
-        if image.virtual_size() < self.bytes {
-            return Err(Error::Refused(format!(
-                "the target's disk of {} bytes is too short for {} bytes",
-                image.virtual_size(),
-                self.bytes
-            )));
-        }
+        self.require_room(image.virtual_size())?;
         let existing = Existing::new(image, self.options, is_zero, self.pool)?;
         self.work(self.cut(image.geometry().cluster_bytes()), &existing)?;
         image.flush()
+    }
+
+    /// An error where the disk is longer than a target that is there.
+    fn require_room(&self, there: u64) -> Result<()> {
+        if there < self.bytes {
+            return Err(Error::Refused(format!(
+                "the target's disk of {there} bytes is too short for {} bytes",
+                self.bytes
+            )));
+        }
+        Ok(())
     }
 
     /// Makes a preallocated image, or one with an external data file, and writes into it. Its header is held
@@ -450,6 +458,10 @@ impl<'a> Run<'a, '_> {
         data_file: Option<Arc<dyn Storage>>,
     ) -> Result<()> {
         self.refuse_bitmaps()?;
+        if self.options.compress {
+            let why = "a preallocated image, or one with a data file, cannot be compressed";
+            return Err(Error::Refused(why.into()));
+        }
         let held = Arc::new(held::HeldHeader::new(storage));
         new.write(held.as_ref(), data_file.as_deref(), self.control.progress)?;
         let image = held::open(&held, data_file)?;
