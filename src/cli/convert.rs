@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use qcheck::convert::{
     Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE, Input, Outlet, Source,
     convert_to_stream, verify,
@@ -31,12 +31,12 @@ const MAX_SPARSE: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The format of the sources, qcow2 or raw; told from their first bytes if not given
-    #[arg(short, long = "source-format", value_name = "FMT", value_parser = parse_format)]
-    format: Option<ImageFormat>,
+    #[arg(short, long = "source-format", value_name = "FMT")]
+    format: Option<String>,
 
     /// The format of the target
-    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw", value_parser = parse_format)]
-    target_format: ImageFormat,
+    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw")]
+    target_format: String,
 
     /// Options of the target's format, as name=value,...; "help" lists them
     #[arg(short = 'o', long, value_name = "OPTIONS", action = clap::ArgAction::Append)]
@@ -153,7 +153,11 @@ fn parse_rate(text: &str) -> Result<u64, String> {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let qcow2 = match args.target_format {
+    // The last one given counts, so that only that one has to be right.
+    let parse = |name: &str| parse_format(name).map_err(|error| anyhow!(error));
+    let format = parse(&args.target_format)?;
+    let source_format = args.format.as_deref().map(parse).transpose()?;
+    let qcow2 = match format {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
         other => {
@@ -174,8 +178,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     args.refuse_misfits(qcow2, sources.len())?;
     let cancel = signals::interruption();
-    let sources_open = args.opening().open_all(sources)?;
-    let mut asked = Asked::new(args.target_format, given, args.target_cache);
+    let sources_open = args.opening(source_format).open_all(sources)?;
+    let mut asked = Asked::new(format, given, args.target_cache);
     asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
     if let (Sources::Disks(source), [path], Some(backing)) =
         (&sources_open, sources, asked.backing())
@@ -226,9 +230,9 @@ impl Args {
         }
     }
 
-    fn opening(&self) -> Opening<'_> {
+    fn opening(&self, format: Option<ImageFormat>) -> Opening<'_> {
         Opening {
-            format: self.format,
+            format,
             snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
             force_share: self.force_share,
             cache: self.source_cache,
@@ -265,6 +269,7 @@ impl Args {
         ui: &mut Ui,
     ) -> Result<ConvertReport> {
         let context = || quoted(path).to_string();
+        let format = asked.format();
         if self.verify || (asked.needs_size() && !self.no_create) {
             // A stream is gone once it is read.
             sources = Sources::Disks(sources.into_disks()?);
@@ -282,7 +287,7 @@ impl Args {
             Ok(report) => {
                 target.close().with_context(context)?;
                 if let (true, Sources::Disks(source)) = (self.verify, &sources) {
-                    self.verify(source, path, control).with_context(context)?;
+                    self.verify(source, path, format, control).with_context(context)?;
                 }
                 Ok(report)
             }
@@ -334,9 +339,15 @@ impl Args {
         Ok(convert_to_stream(Input::Disks(&source), outlet, &mut out, &options, control)?)
     }
 
-    fn verify(&self, source: &Source, path: &Path, control: Control<'_>) -> Result<()> {
+    fn verify(
+        &self,
+        source: &Source,
+        path: &Path,
+        format: ImageFormat,
+        control: Control<'_>,
+    ) -> Result<()> {
         let opening = Opening {
-            format: Some(self.target_format),
+            format: Some(format),
             snapshot: None,
             force_share: false,
             cache: self.target_cache,

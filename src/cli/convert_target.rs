@@ -52,6 +52,11 @@ impl Asked {
         Ok(NewImage::new(&create::create_options(&self.given)?)?)
     }
 
+    /// The target's format.
+    pub const fn format(&self) -> ImageFormat {
+        self.format
+    }
+
     /// Whether it is qcow2.
     pub fn is_qcow2(&self) -> bool {
         self.format == ImageFormat::Qcow2

@@ -25,6 +25,9 @@ use super::zeroes;
 /// Bytes that a disk writes whole or not at all.
 const ATOMIC_BYTES: usize = 512;
 
+/// All 32nds of a cluster.
+const ALL: u64 = u32::MAX as u64;
+
 /// What a new image is made of.
 pub(super) struct Plan<'a> {
     /// Its options.
@@ -153,14 +156,25 @@ impl<'a> Fresh<'a> {
             tools.compare.set_len(plain.len());
             backing.read(item.start, &mut tools.compare)?;
         }
+        // Of a compressed image a whole cluster is zero or is stored.
+        let runs = match tools.packer {
+            Some(_) if self.plan.sparse > 0 => Vec::new(),
+            _ => zeroes::data_runs(&plain, item.start, self.plan.sparse),
+        };
+        let mut runs = runs.as_slice();
         let mut states = Vec::with_capacity(clusters);
         let mut packed = Vec::new();
         for n in 0..clusters {
             let range = n * size..(n + 1) * size;
+            let cluster = &plain[range.clone()];
             let below = self.plan.backing.map(|_| &tools.compare[range.clone()]);
-            let mut state = self.state(&plain[range.clone()], below);
+            let data = match tools.packer {
+                Some(_) if self.plan.sparse > 0 => u64::from(!zeroes::is_zero(cluster)) * ALL,
+                _ => units_of(&mut runs, range),
+            };
+            let mut state = self.state(cluster, data, below);
             if let (State::Plain(_), Some(packer)) = (state, &mut tools.packer) {
-                if let Some(length) = packer.pack(&plain[range], &mut packed) {
+                if let Some(length) = packer.pack(cluster, &mut packed) {
                     state = State::Packed(u32::try_from(length).unwrap_or(u32::MAX));
                 }
             }
@@ -169,29 +183,19 @@ impl<'a> Fresh<'a> {
         Ok(Prepared { first, offload: None, states, plain, packed })
     }
 
-    fn state(&self, cluster: &[u8], below: Option<&[u8]>) -> State {
+    /// What becomes of a cluster in which these 32nds have data.
+    fn state(&self, cluster: &[u8], data: u64, below: Option<&[u8]>) -> State {
         if below.is_some_and(|below| below == cluster) {
             return State::Unallocated;
         }
-        let all = u64::from(u32::MAX);
-        let runs = zeroes::data_runs(cluster, self.plan.sparse);
-        if runs.is_empty() {
-            return match below {
-                None => State::Unallocated,
-                Some(_) if self.has_zero_flag => State::Zero,
-                Some(_) => State::Plain(all),
-            };
+        let extended = self.geometry.extended_l2();
+        match below {
+            None if data == 0 => State::Unallocated,
+            Some(_) if data == 0 && self.has_zero_flag => State::Zero,
+            _ if !extended => State::Plain(0),
+            None => State::Plain(data),
+            Some(_) => State::Plain(data | (!data & ALL) << 32),
         }
-        if !self.geometry.extended_l2() || self.plan.sparse == 0 {
-            return State::Plain(if self.geometry.extended_l2() { all } else { 0 });
-        }
-        let unit = cluster.len() / 32;
-        let data = runs.iter().fold(0u64, |bits, run| {
-            let (low, high) = (run.start / unit, run.end.div_ceil(unit));
-            bits | (((1u64 << high) - 1) & !((1u64 << low) - 1))
-        });
-        let zero = if below.is_some() { !data & all } else { 0 };
-        State::Plain(data | zero << 32)
     }
 
     /// Gives the clusters of an item their places.
@@ -365,7 +369,7 @@ impl Target for Fresh<'_> {
             return Ok(false);
         }
         let clusters = item.bytes.div_ceil(self.geometry.cluster_bytes());
-        let bitmap = if self.geometry.extended_l2() { u64::from(u32::MAX) } else { 0 };
+        let bitmap = if self.geometry.extended_l2() { ALL } else { 0 };
         let prepared = Prepared {
             first: item.start >> self.geometry.cluster_bits(),
             offload: Some(item.start..item.start + item.bytes),
@@ -380,6 +384,25 @@ impl Target for Fresh<'_> {
     fn stop(&self) {
         self.order.stop();
     }
+}
+
+/// The 32nds of a cluster that have data, bit by bit. `runs` are those of all clusters; those that end before this one are
+/// dropped.
+fn units_of(runs: &mut &[Range<usize>], cluster: Range<usize>) -> u64 {
+    while let [first, rest @ ..] = runs {
+        if first.end > cluster.start {
+            break;
+        }
+        *runs = rest;
+    }
+    let unit = cluster.len() / 32;
+    let here = runs.iter().take_while(|run| run.start < cluster.end);
+    here.fold(0, |bits, run| {
+        let start = run.start.max(cluster.start) - cluster.start;
+        let end = run.end.min(cluster.end) - cluster.start;
+        let (low, high) = (start / unit, end.div_ceil(unit));
+        bits | (((1u64 << high) - 1) & !((1u64 << low) - 1))
+    })
 }
 
 fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {

@@ -119,14 +119,15 @@ impl Target for Survey<'_> {
     fn put(&self, item: Item, bytes: Buffer, _tools: &mut ()) -> Result<()> {
         if item.kind == Kind::Data {
             let first = item.start >> self.geometry.cluster_bits();
-            let clusters = bytes.chunks(self.geometry.cluster_len());
-            let data: Vec<bool> = clusters
-                .map(|cluster| !zeroes::data_runs(cluster, self.sparse).is_empty())
-                .collect();
+            let size = self.geometry.cluster_len();
+            let runs = zeroes::data_runs(&bytes, item.start, self.sparse);
             let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-            for (cluster, _) in (first..).zip(data).filter(|(_, data)| *data) {
-                if let Ok(index) = usize::try_from(cluster / 64) {
-                    stored.bits[index] |= 1 << (cluster % 64);
+            for run in runs {
+                let clusters = run.start / size..run.end.div_ceil(size);
+                for cluster in clusters.map(|n| first + n as u64) {
+                    if let Ok(index) = usize::try_from(cluster / 64) {
+                        stored.bits[index] |= 1 << (cluster % 64);
+                    }
                 }
             }
         }

@@ -31,7 +31,7 @@ impl Raw<'_> {
 
     fn store(&self, at: u64, bytes: &[u8]) -> Result<()> {
         let mut zero_from = 0;
-        for run in zeroes::data_runs(bytes, self.sparse) {
+        for run in zeroes::data_runs(bytes, at, self.sparse) {
             self.zero(at + zero_from as u64, (run.start - zero_from) as u64)?;
             zero_from = run.end;
             let start = at + run.start as u64;

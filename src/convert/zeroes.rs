@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-/// Bytes that are looked at together; a run of zeroes begins and ends at a multiple of this.
-const BLOCK: usize = 4096;
 /// The least that can be told apart.
-const SECTOR: usize = 512;
+const SECTOR: u64 = 512;
 
 /// Whether all bytes are zero.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
@@ -15,33 +13,28 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
         && rest.chunks(1024).all(|part| part.iter().fold(0, |a, b| a | b) == 0)
 }
 
-/// The ranges of `bytes` that have to be stored: everything but runs of zeroes of at least `sparse` bytes. With
-/// `sparse` 0 that is all. `at` is where the bytes lie on the disk: runs are aligned there.
-pub(super) fn data_runs(bytes: &[u8], sparse: u64) -> Vec<Range<usize>> {
+/// The ranges of `bytes`, which lie at `at` on the disk, that have to be stored: everything but runs of zeroes of at least
+/// `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at multiples of `sparse` where that is a power of two, and of
+/// the next smaller one otherwise.
+pub(super) fn data_runs(bytes: &[u8], at: u64, sparse: u64) -> Vec<Range<usize>> {
     if sparse == 0 {
         return std::iter::once(0..bytes.len()).filter(|run| !run.is_empty()).collect();
     }
-    let sparse = usize::try_from(sparse).unwrap_or(usize::MAX);
-    let block = if sparse < BLOCK { sparse.next_multiple_of(SECTOR) } else { BLOCK };
+    let block = (1u64 << sparse.ilog2()).max(SECTOR);
     let mut runs: Vec<Range<usize>> = Vec::new();
-    let mut at = 0;
-    for part in bytes.chunks(block) {
-        let end = at + part.len();
-        if !is_zero(part) {
+    let mut start = 0;
+    while start < bytes.len() {
+        let left = block - (at + start as u64) % block;
+        let end =
+            bytes.len().min(start.saturating_add(usize::try_from(left).unwrap_or(usize::MAX)));
+        if !is_zero(&bytes[start..end]) {
             match runs.last_mut() {
                 // Zeroes too few to be left out are data.
-                Some(last) if at - last.end < sparse => last.end = end,
-                None if at > 0 && at < sparse && sparse > BLOCK => runs.push(0..end),
-                _ => runs.push(at..end),
+                Some(last) if ((start - last.end) as u64) < sparse => last.end = end,
+                _ => runs.push(start..end),
             }
         }
-        at = end;
-    }
-    if let Some(last) = runs.last_mut() {
-        let rest = bytes.len() - last.end;
-        if rest > 0 && rest < sparse && sparse > BLOCK {
-            last.end = bytes.len();
-        }
+        start = end;
     }
     runs
 }
@@ -52,18 +45,23 @@ mod tests {
 
     #[test]
     fn runs_of_zeroes_are_left_out_where_they_are_long_enough() {
+        const BLOCK: usize = 4096;
         let mut bytes = vec![0; 10 * BLOCK];
         bytes[BLOCK + 5] = 1;
         bytes[3 * BLOCK] = 1;
         bytes[10 * BLOCK - 1] = 1;
-        let runs = |sparse: usize| data_runs(&bytes, sparse as u64);
+        let runs = |sparse: usize| data_runs(&bytes, 0, sparse as u64);
         let block = |range: Range<usize>| range.start * BLOCK..range.end * BLOCK;
         assert_eq!(runs(BLOCK), [block(1..2), block(3..4), block(9..10)]);
-        assert_eq!(runs(2 * BLOCK), [block(0..4), block(9..10)]);
+        assert_eq!(runs(2 * BLOCK), [block(0..4), block(8..10)]);
+        assert_eq!(runs(3 * BLOCK), [block(0..4), block(8..10)]);
         assert_eq!(runs(0), [block(0..10)]);
-        assert_eq!(runs(SECTOR)[0], BLOCK..BLOCK + SECTOR);
-        assert!(data_runs(&[0; 100], 4096).is_empty());
-        assert!(data_runs(&[], 0).is_empty());
+        assert_eq!(runs(512)[0], BLOCK..BLOCK + 512);
+        // Alignment is that of the disk.
+        let shifted = data_runs(&bytes, BLOCK as u64, 2 * BLOCK as u64);
+        assert_eq!(shifted, [block(1..5), block(9..10)]);
+        assert!(data_runs(&[0; 100], 0, 4096).is_empty());
+        assert!(data_runs(&[], 0, 0).is_empty());
     }
 
     #[test]

@@ -158,7 +158,9 @@ fn zeroes_are_stored_as_asked() {
     disk[(1 << 20) + 3 * 4096..(1 << 20) + 4 * 4096].fill(2);
     fs::write(folder.join("disk.raw"), &disk).unwrap();
     let room = |name: &str| fs::metadata(folder.join(name)).unwrap().blocks() * 512;
-    for (sparse, ours) in [("0", 4 << 20), ("4k", 8192), ("512", 8192), ("16k", 16384)] {
+    for (sparse, ours) in
+        [("0", 4 << 20), ("4k", 8192), ("512", 8192), ("16k", 16384), ("12k", 16384)]
+    {
         let _ = fs::remove_file(folder.join("a.raw"));
         convert_ok(folder, &["-S", sparse, "disk.raw", "a.raw"]);
         assert_eq!(room("a.raw"), ours, "-S {sparse}");
@@ -166,6 +168,32 @@ fn zeroes_are_stored_as_asked() {
         convert_ok(folder, &["-S", sparse, "-O", "qcow2", "disk.raw", "a.qcow2"]);
         assert_same(folder, "disk.raw", "a.qcow2");
         assert_clean(folder, "a.qcow2");
+    }
+    // Of small clusters those between are stored where too few are zero together, as by qemu-img; where clusters are
+    // compressed each counts for itself.
+    for (more, sparse) in
+        [(&[][..], "4k"), (&[], "8k"), (&[], "32k"), (&["-c"], "8k"), (&["-c"], "0")]
+    {
+        let base = ["-O", "qcow2", "-o", "cluster_size=1k", "-S", sparse];
+        convert_ok(folder, &[&base, more, &["disk.raw", "a.qcow2"]].concat());
+        qemu_ok(
+            folder,
+            "qemu-img",
+            &[&["convert"], &base[..], more, &["disk.raw", "b.qcow2"]].concat(),
+        );
+        let map = |name: &str| {
+            let json = qemu_ok(folder, "qemu-img", &["map", "--output=json", name]);
+            let list: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+            let mut runs: Vec<(u64, bool)> = Vec::new();
+            for run in list {
+                let data = run["data"].as_bool().unwrap();
+                if runs.last().is_none_or(|last| last.1 != data) {
+                    runs.push((run["start"].as_u64().unwrap(), data));
+                }
+            }
+            runs
+        };
+        assert_eq!(map("a.qcow2"), map("b.qcow2"), "{more:?} -S {sparse}");
     }
     convert_ok(folder, &["-S", "0", "-O", "qcow2", "disk.raw", "a.qcow2"]);
     assert!(room("a.qcow2") >= 4 << 20);
@@ -287,6 +315,7 @@ fn arguments_that_do_not_fit_end_as_in_qemu_img() {
         &["-r", "foo", "a.raw", "o"],
         &["-c", "-O", "qcow2", "-o", "preallocation=metadata", "a.raw", "o"],
         &["-f", "qcow2", "a.raw", "o"],
+        &["-f", "foo", "a.raw", "o"],
         &["absent", "o"],
         &["a.raw", "a.raw"],
         &["a.raw", "absent/o"],
@@ -298,6 +327,7 @@ fn arguments_that_do_not_fit_end_as_in_qemu_img() {
         assert_eq!(ours.err.lines().filter(|l| l.starts_with("qcheck: ")).count(), 1, "{args:?}");
         let _ = fs::remove_file(folder.join("o"));
     }
+    convert_ok(folder, &["-f", "foo", "-f", "raw", "-O", "foo", "-O", "qcow2", "a.raw", "o"]);
     let ran = convert(folder, &["-O", "vmdk", "a.raw", "o"]);
     assert!(ran.code == 1 && ran.err.contains("raw and qcow2 are supported"), "{}", ran.err);
 }
