@@ -87,6 +87,18 @@ fn write_changes(
     Ok(())
 }
 
+/// Whether a block has a count that would change.
+pub fn changes_counts(
+    storage: &dyn Storage,
+    plan: &RepairPlan,
+    index: ReftableIndex,
+    block: HostOffset,
+    change: CountChange,
+) -> Result<bool> {
+    let old = read(storage, block, plan.geometry.cluster_len(), "a refcount block")?;
+    Ok(changed_counts(plan, index, &old, change, &mut Vec::new()) != old)
+}
+
 /// Brings the wrong counts of a block to what the references ask for.
 fn counts(
     storage: &dyn Storage,
@@ -97,8 +109,20 @@ fn counts(
     released: &mut Vec<Range<HostCluster>>,
 ) -> Result<()> {
     let what = "a refcount block";
+    let old = read(storage, block, plan.geometry.cluster_len(), what)?;
+    let new = changed_counts(plan, index, &old, change, released);
+    write_changes(storage, block, &old, &new, what)
+}
+
+/// The block as it will be; the clusters whose count becomes 0 are added to `released`.
+fn changed_counts(
+    plan: &RepairPlan,
+    index: ReftableIndex,
+    old: &[u8],
+    change: CountChange,
+    released: &mut Vec<Range<HostCluster>>,
+) -> Vec<u8> {
     let geometry = &plan.geometry;
-    let old = read(storage, block, geometry.cluster_len(), what)?;
     let mut target = vec![0; old.len()];
     plan.target.encode_block(index, geometry, &mut target);
     let first = geometry.first_cluster_of_block(index);
@@ -106,7 +130,7 @@ fn counts(
     let entries = usize::try_from(geometry.refblock_entries()).unwrap_or(usize::MAX);
     let mut new = target.clone();
     for entry in 0..entries {
-        let (is, should) = (get_refcount(&old, order, entry), get_refcount(&target, order, entry));
+        let (is, should) = (get_refcount(old, order, entry), get_refcount(&target, order, entry));
         let wanted = match change {
             CountChange::Raise => is < should,
             CountChange::Lower => is > should,
@@ -118,7 +142,7 @@ fn counts(
             release(released, first + ClusterCount::new(entry as u64));
         }
     }
-    write_changes(storage, block, &old, &new, what)
+    new
 }
 
 fn release(released: &mut Vec<Range<HostCluster>>, cluster: HostCluster) {

@@ -2,9 +2,11 @@
 //! next one relies on it, then a fresh check as the verdict.
 
 mod apply;
+mod bitmap_directory;
 mod cross_links;
 mod entries;
 mod held;
+mod loss;
 mod orphans;
 mod placement;
 mod plan;
@@ -125,11 +127,11 @@ pub fn repair(
         }
         released.extend(apply::apply(storage, &plan)?);
         drop(plan);
-        let tally = survey.report.tally;
+        let found = std::mem::take(&mut survey.report.findings);
         drop(survey);
         survey = look(mode.assume())?;
         outcome.after = Some(survey.report.clone());
-        if survey.report.tally == tally {
+        if survey.report.findings == found {
             break;
         }
     }
