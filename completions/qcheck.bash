@@ -34,6 +34,9 @@ _qcheck() {
             qcheck,snapshot)
                 cmd="qcheck__subcmd__snapshot"
                 ;;
+            qcheck,undo)
+                cmd="qcheck__subcmd__undo"
+                ;;
             qcheck__subcmd__help,check)
                 cmd="qcheck__subcmd__help__subcmd__check"
                 ;;
@@ -52,6 +55,9 @@ _qcheck() {
             qcheck__subcmd__help,snapshot)
                 cmd="qcheck__subcmd__help__subcmd__snapshot"
                 ;;
+            qcheck__subcmd__help,undo)
+                cmd="qcheck__subcmd__help__subcmd__undo"
+                ;;
             *)
                 ;;
         esac
@@ -59,7 +65,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --help --version check create info resize snapshot help"
+            opts="-h -V --help --version check create info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -73,7 +79,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -h --format --repair --output --quiet --progress --force-share --cache --max-findings --help"
+            opts="-f -r -q -p -U -T -h --format --repair --undo --output --quiet --progress --force-share --cache --max-findings --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -93,6 +99,10 @@ _qcheck() {
                     ;;
                 -r)
                     COMPREPLY=($(compgen -W "leaks all" -- "${cur}"))
+                    return 0
+                    ;;
+                --undo)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -165,7 +175,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="check create info resize snapshot help"
+            opts="check create info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -249,6 +259,20 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help__subcmd__snapshot)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__undo)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -357,6 +381,20 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__undo)
+            opts="-q -p -h --force --quiet --progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

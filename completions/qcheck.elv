@@ -27,6 +27,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
+            cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;check'= {
@@ -34,6 +35,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand -r 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all'
             cand --repair 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all'
+            cand --undo 'Record in this new file what a repair overwrites, before it does, so that ''undo'' can put it back'
             cand --output 'How to print the result'
             cand -T 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
             cand --cache 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
@@ -103,12 +105,22 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'qcheck;undo'= {
+            cand --force 'Put the bytes back even if the image has changed since: what was written meanwhile may not fit them'
+            cand -q 'Do not tell that it is done'
+            cand --quiet 'Do not tell that it is done'
+            cand -p 'Show progress even where standard error is no terminal'
+            cand --progress 'Show progress even where standard error is no terminal'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;help'= {
             cand check 'Check a qcow2 image, and repair it with -r'
             cand create 'Make a new image, qcow2 or raw'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
+            cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;help;check'= {
@@ -120,6 +132,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;resize'= {
         }
         &'qcheck;help;snapshot'= {
+        }
+        &'qcheck;help;undo'= {
         }
         &'qcheck;help;help'= {
         }

@@ -2,7 +2,7 @@
 //!
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
-//! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`]
+//! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
@@ -25,3 +25,4 @@ pub mod resize;
 pub mod snapshot;
 pub mod storage;
 pub mod tables;
+pub mod undo;

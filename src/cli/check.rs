@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
 use qcheck::format::probe::ImageFormat;
 use qcheck::repair::{Fixed, RepairMode, RepairOutcome, repair};
-use qcheck::storage::{Access, Latch};
+use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
 use super::json::{self, CheckResult};
@@ -17,6 +17,7 @@ use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::progress::Meter;
 use super::text;
 use super::ui::Ui;
+use super::undo::UndoFile;
 
 /// Check a qcow2 image, and repair it with -r.
 ///
@@ -32,6 +33,11 @@ pub struct Args {
     /// alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
     repair: Option<Mode>,
+
+    /// Record in this new file what a repair overwrites, before it does, so that 'undo' can put it
+    /// back
+    #[arg(long, value_name = "FILE", requires = "repair")]
+    undo: Option<PathBuf>,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
@@ -170,8 +176,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::Leaks) => RepairMode::Leaks,
         Some(Mode::All) => RepairMode::All,
     };
-    let storage = Latch::new(image.storage);
-    let outcome = repair(&storage, mode, &options, &meter)?;
+    let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
+    let outcome = match &args.undo {
+        Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
+        None => mend(&Latch::new(image.storage))?,
+    };
     Ok(Ended::Repaired(Box::new(outcome)))
 }
 

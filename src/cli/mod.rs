@@ -18,6 +18,7 @@ mod size;
 mod snapshot;
 mod text;
 mod ui;
+mod undo;
 mod writable;
 
 use std::ffi::OsString;
@@ -45,6 +46,7 @@ enum Command {
     Info(info::Args),
     Resize(resize::Args),
     Snapshot(snapshot::Args),
+    Undo(undo::Args),
 }
 
 /// The whole program.
@@ -79,6 +81,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Info(args) => info::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
+        Command::Undo(args) => undo::run(args, ui),
     };
     result.unwrap_or_else(|error| {
         // Nowhere is left to tell of a standard error that fails.

@@ -3,14 +3,18 @@
 
 mod apply;
 mod cross_links;
+mod entries;
 mod held;
+mod orphans;
 mod placement;
 mod plan;
+mod pointers;
 mod room;
 mod snapshot_table;
 
+pub use cross_links::Crossed;
 pub use placement::Placement;
-pub use plan::{CountChange, RepairPlan, Stage, Step, plan};
+pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
 
 use std::ops::Range;
 
@@ -31,6 +35,9 @@ pub enum RepairMode {
     Leaks,
     /// Everything that can be mended without losing data.
     All,
+    /// That, and what cannot be mended is dropped: mappings that lead nowhere, snapshots and bitmaps
+    /// that cannot be read.
+    Lossy,
 }
 
 impl RepairMode {
@@ -38,8 +45,13 @@ impl RepairMode {
     const fn assume(self) -> Assume {
         match self {
             Self::Leaks => Assume::LeaksMended,
-            Self::All => Assume::AllMended,
+            Self::All | Self::Lossy => Assume::AllMended,
         }
+    }
+
+    /// Whether more than leaks may be mended.
+    const fn is_all(self) -> bool {
+        matches!(self, Self::All | Self::Lossy)
     }
 }
 
@@ -71,7 +83,7 @@ pub struct RepairOutcome {
 
 /// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
 /// many are never needed, and a repair that does not converge must end.
-const MAX_ROUNDS: usize = 6;
+const MAX_ROUNDS: usize = 16;
 
 /// Checks an image, mends what the mode allows, and checks again.
 pub fn repair(
@@ -91,11 +103,12 @@ pub fn repair(
         fixed: Fixed::default(),
         after: None,
     };
+    let crossed = cross_links::crossed(&survey);
     let mut released = Vec::new();
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
         let target = held::target(storage, &survey, mode)?;
-        let plan = plan(storage, &survey, target, mode)?;
+        let plan = plan(storage, &survey, Aim { mode, target, crossed: &crossed })?;
         if plan.stages.is_empty() {
             break;
         }
@@ -106,8 +119,8 @@ pub fn repair(
                 .report
                 .findings
                 .iter()
-                .filter(|f| f.severity() != Severity::Notice && plan.mends(f))
-                .cloned()
+                .filter(|f| f.severity() != Severity::Notice)
+                .flat_map(|f| plan.mended(f))
                 .collect();
         }
         released.extend(apply::apply(storage, &plan)?);
@@ -146,7 +159,7 @@ fn finish(
     if sound {
         clear_bits(storage, &survey)?;
     }
-    if sound && verdict.tally.is_clean() {
+    if sound && verdict.tally.is_clean() && !cross_links::were_there(&outcome.before) {
         give_back(storage, &survey, released)?;
     }
     Ok(())

@@ -121,6 +121,12 @@ impl FileStorage {
     }
 }
 
+/// Returns once a file's entry in its directory is on stable storage.
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 impl Drop for FileStorage {
     fn drop(&mut self) {
         super::lock::release(self);

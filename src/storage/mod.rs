@@ -9,7 +9,7 @@ mod memory;
 use std::io;
 use std::ops::Range;
 
-pub use file::FileStorage;
+pub use file::{FileStorage, sync_directory_of};
 pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;

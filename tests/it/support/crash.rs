@@ -183,7 +183,7 @@ pub fn crash_images(log: &WriteLog, mut visit: impl FnMut(&CrashImage)) -> usize
 
 /// Which of the operations since the last sync arrived.
 #[derive(Debug, Clone)]
-struct Plan {
+pub(super) struct Plan {
     /// Positions among the operations, ascending.
     kept: Vec<usize>,
     /// One of them that arrived half: its position, and which half (0, 1).
@@ -191,7 +191,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn prefix(length: usize) -> Self {
+    pub(super) fn prefix(length: usize) -> Self {
         Self::of((0..length).collect())
     }
 
@@ -199,7 +199,7 @@ impl Plan {
         Self { kept, torn: None }
     }
 
-    fn image(&self, durable: &[u8], pending: &[Op], fixed: bool) -> Vec<u8> {
+    pub(super) fn image(&self, durable: &[u8], pending: &[Op], fixed: bool) -> Vec<u8> {
         let image = storage(durable.to_vec(), fixed);
         for &at in &self.kept {
             let half = self.torn.filter(|torn| torn.0 == at);
@@ -209,7 +209,7 @@ impl Plan {
         image.into_inner()
     }
 
-    fn story(&self, start: usize, pending: &[Op]) -> String {
+    pub(super) fn story(&self, start: usize, pending: &[Op]) -> String {
         let mut story = format!("the first {start} operations are on disk, then arrived:");
         for &at in &self.kept {
             let half = match self.torn {
@@ -224,7 +224,7 @@ impl Plan {
 
 /// Every plan for one run of operations without a sync. A plan for a prefix keeps the prefix's last
 /// operation: without it, it is a plan for a shorter one.
-fn plans(pending: &[Op]) -> impl Iterator<Item = Plan> + '_ {
+pub(super) fn plans(pending: &[Op]) -> impl Iterator<Item = Plan> + '_ {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let whole = pending.len();
     let prefixes = (1..=whole).flat_map(move |length| {

@@ -12,3 +12,5 @@ pub mod oracle;
 pub mod reader;
 pub mod rng;
 pub mod run;
+pub mod twin;
+pub mod undo;

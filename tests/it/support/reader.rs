@@ -39,7 +39,6 @@ impl<'a> Reader<'a> {
             reader.order = reader.number(96, 4);
             reader.extended = reader.number(72, 8) & 0x10 != 0;
         }
-        assert!(!reader.extended, "this reader has no subclusters");
         reader
     }
 
@@ -86,7 +85,7 @@ impl<'a> Reader<'a> {
     }
 
     fn guest(&self, disk: Disk, guest: u64) -> Cluster {
-        let per_table = self.cluster / 8;
+        let per_table = self.cluster / self.width();
         let (l1_index, l2_index) = (guest / per_table, guest % per_table);
         if l1_index >= disk.entries {
             return None;
@@ -98,16 +97,38 @@ impl<'a> Reader<'a> {
         if !self.aligned(table) {
             return None;
         }
-        let entry = self.number(table + 8 * l2_index, 8);
+        let entry = self.number(table + self.width() * l2_index, 8);
         let host = entry & OFFSET_MASK;
         if entry & COMPRESSED != 0 {
             let (at, length) = self.extent(entry);
             return inflate_stored(&self.slice(at, length), self.cluster as usize);
         }
+        if self.extended {
+            return self.subclusters(host, self.number(table + 16 * l2_index + 8, 8));
+        }
         if host == 0 || (self.version >= 3 && entry & 1 != 0) {
             return Some(vec![0; self.cluster as usize]);
         }
         self.aligned(host).then(|| self.slice(host, self.cluster))
+    }
+
+    /// A cluster of 32 subclusters: those with a bit in the low half of the bitmap lie in the host cluster.
+    fn subclusters(&self, host: u64, bitmap: u64) -> Cluster {
+        let (allocated, zero) = (bitmap & 0xffff_ffff, bitmap >> 32);
+        if allocated & zero != 0 || (allocated != 0 && !self.aligned(host)) {
+            return None;
+        }
+        let length = self.cluster / 32;
+        let one = |n: u64| match allocated >> n & 1 {
+            0 => vec![0; length as usize],
+            _ => self.slice(host + n * length, length),
+        };
+        Some((0..32).flat_map(one).collect())
+    }
+
+    /// Bytes of an L2 entry.
+    fn width(&self) -> u64 {
+        if self.extended { 16 } else { 8 }
     }
 
     fn extent(&self, entry: u64) -> (u64, u64) {
@@ -149,7 +170,39 @@ impl<'a> Reader<'a> {
         }
         let table = self.number(64, 8);
         refer(table, self.snapshot_table_end() - table);
+        self.extensions().for_each(|(at, length)| refer(at, length));
         found
+    }
+
+    /// What the encryption and bitmaps extensions lead to: places and lengths.
+    fn extensions(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut found = Vec::new();
+        let mut at = if self.version >= 3 { self.number(100, 4) } else { 72 };
+        while self.number(at, 4) != 0 && at < self.cluster {
+            let data = at + 8;
+            match self.number(at, 4) {
+                0x0537_be77 => found.push((self.number(data, 8), self.number(data + 8, 8))),
+                0x2385_2875 => self.bitmaps(data, &mut found),
+                _ => {}
+            }
+            at = data + self.number(at + 4, 4).next_multiple_of(8);
+        }
+        found.into_iter()
+    }
+
+    /// The bitmap directory, each bitmap's table and its data clusters.
+    fn bitmaps(&self, data: u64, found: &mut Vec<(u64, u64)>) {
+        let (length, directory) = (self.number(data + 8, 8), self.number(data + 16, 8));
+        found.push((directory, length));
+        let mut at = directory;
+        for _ in 0..self.number(data, 4) {
+            let (table, entries) = (self.number(at, 8), self.number(at + 8, 4));
+            found.push((table, entries * 8));
+            let clusters = (0..entries).map(|n| self.number(table + 8 * n, 8) & OFFSET_MASK);
+            let used = clusters.filter(|&cluster| self.aligned(cluster));
+            found.extend(used.map(|cluster| (cluster, self.cluster)));
+            at += (24 + self.number(at + 18, 2) + self.number(at + 20, 4)).next_multiple_of(8);
+        }
     }
 
     fn snapshot_table_end(&self) -> u64 {
@@ -186,7 +239,9 @@ impl<'a> Reader<'a> {
 
     /// The entries of an L2 table: where each lies, and its bits.
     fn entries(&self, table: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        (table..table + self.cluster).step_by(8).map(|at| (at, self.number(at, 8)))
+        (table..table + self.cluster)
+            .step_by(self.width() as usize)
+            .map(|at| (at, self.number(at, 8)))
     }
 
     /// What the refcount table points to, as far as there is a table.

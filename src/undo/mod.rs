@@ -1,0 +1,17 @@
+//! Undoing a repair: what was overwritten is recorded before, and put back to the byte.
+//!
+//! [`UndoLog`] wraps the image while it is repaired; [`undo`] puts back what its [`Record`] holds. The
+//! file's form is told in `docs/undo.md`.
+
+mod compare;
+mod layout;
+mod log;
+mod ranges;
+mod reader;
+mod restore;
+mod segments;
+mod writer;
+
+pub use log::UndoLog;
+pub use reader::Record;
+pub use restore::{Undone, undo};
