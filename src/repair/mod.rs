@@ -21,7 +21,7 @@ pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
 use std::ops::Range;
 
 use crate::check::{
-    self, Assume, CheckOptions, CheckReport, Finding, Kind, Severity, Survey, Tally,
+    self, Affected, Assume, CheckOptions, CheckReport, Finding, Kind, Severity, Survey, Tally,
 };
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
@@ -81,6 +81,8 @@ pub struct RepairOutcome {
     pub fixed: Fixed,
     /// A fresh check's findings, where something was written.
     pub after: Option<CheckReport>,
+    /// What the findings of the last check mean for guests.
+    pub affected: Affected,
 }
 
 /// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
@@ -104,6 +106,7 @@ pub fn repair(
         held: 0,
         fixed: Fixed::default(),
         after: None,
+        affected: Affected::default(),
     };
     let crossed = cross_links::crossed(&survey);
     let mut released = Vec::new();
@@ -154,6 +157,7 @@ fn finish(
         outcome.after = Some(survey.report.clone());
     }
     let verdict = outcome.after.as_ref().unwrap_or(&outcome.before);
+    outcome.affected = Affected::find(&storage, &survey);
     let sound = verdict.tally.corruptions == 0 && verdict.tally.check_errors == 0;
     if let Some(after) = &outcome.after {
         outcome.fixed = fixed(&outcome.before.tally, &after.tally);

@@ -32,6 +32,7 @@ mod image_tools;
 mod layers;
 mod locks;
 mod oracle;
+mod promises;
 mod repair_keeps;
 mod storage;
 mod support;
