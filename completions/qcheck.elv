@@ -40,6 +40,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -T 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
             cand --cache 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
             cand --max-findings 'Print at most this many findings and sum up the rest by kind; 0 prints all'
+            cand --dry-run 'Print what a repair would write, and write nothing; the exit code is that of the check'
             cand -q 'Print no result; findings still go to standard error'
             cand --quiet 'Print no result; findings still go to standard error'
             cand -p 'Show progress even where standard error is no terminal'

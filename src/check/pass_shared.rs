@@ -119,8 +119,7 @@ fn elsewhere<'a>(
 ) -> Result<Vec<HostCluster>, (&'a Table, io::Error)> {
     let len = ctx.geometry.cluster_len();
     let many = group.len() as u64 * len as u64 > MANY_BYTES;
-    let is_read =
-        |table: &&Table| !(table.unread || many && ctx.is_hole(table.offset, len as u64));
+    let is_read = |table: &&Table| !(table.unread || many && ctx.is_hole(table.offset, len as u64));
     let tables: Group = group.iter().copied().filter(is_read).collect();
     let slice = (SLICES_BYTES / tables.len().max(1) / 512 * 512).clamp(512, len);
     let mut found = Vec::new();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
 use qcheck::format::probe::ImageFormat;
-use qcheck::repair::{Fixed, RepairMode, RepairOutcome, repair};
+use qcheck::repair::{DryRun, Fixed, RepairMode, RepairOutcome, dry_run, repair};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
@@ -15,9 +15,9 @@ use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::progress::Meter;
-use super::text;
 use super::ui::Ui;
 use super::undo::UndoFile;
+use super::{plan, text};
 
 /// Check a qcow2 image, and repair it with -r.
 ///
@@ -33,6 +33,10 @@ pub struct Args {
     /// alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
     repair: Option<Mode>,
+
+    /// Print what a repair would write, and write nothing; the exit code is that of the check
+    #[arg(long, requires = "repair", conflicts_with = "undo")]
+    dry_run: bool,
 
     /// Record in this new file what a repair overwrites, before it does, so that 'undo' can put it
     /// back
@@ -114,19 +118,21 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
 enum Ended {
     Checked(CheckReport),
     Repaired(Box<RepairOutcome>),
+    Planned(Box<DryRun>),
 }
 
 impl Ended {
     fn verdict(&self) -> &CheckReport {
         match self {
             Self::Checked(report) => report,
+            Self::Planned(run) => &run.report,
             Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
         }
     }
 
     fn fixed(&self) -> Fixed {
         match self {
-            Self::Checked(_) => Fixed::default(),
+            Self::Checked(_) | Self::Planned(_) => Fixed::default(),
             Self::Repaired(outcome) => outcome.fixed,
         }
     }
@@ -136,9 +142,9 @@ impl Ended {
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = args.image.as_path();
     let access = match (args.repair, args.force_share) {
-        (Some(_), _) => Access::Write,
-        (None, true) => Access::ReadShared,
-        (None, false) => Access::Read,
+        (Some(_), _) if !args.dry_run => Access::Write,
+        (_, true) => Access::ReadShared,
+        (_, false) => Access::Read,
     };
     if args.format.is_none_or(|f| f == ImageFormat::Raw)
         && open::is_character_device(path).unwrap_or(false)
@@ -176,6 +182,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::Leaks) => RepairMode::Leaks,
         Some(Mode::All) => RepairMode::All,
     };
+    if args.dry_run {
+        let capacity = image.storage.capacity();
+        let run = dry_run(&image.storage, capacity, mode, &options, &meter)?;
+        return Ok(Ended::Planned(Box::new(run)));
+    }
     let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
@@ -191,8 +202,8 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Output::Json;
     match result {
-        Ended::Checked(report) => {
-            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+        Ended::Checked(_) | Ended::Planned(_) => {
+            listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
             let steps = text::repair_steps(outcome);
@@ -219,6 +230,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
+    let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
         let filename = args.image.to_string_lossy();
         let result = CheckResult {
@@ -227,9 +239,16 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             fixed: result.fixed(),
             max_findings: args.max_findings,
         };
-        json::write(&mut ui.out, &json::check_result(&result))?;
+        let mut value = json::check_result(&result);
+        if let Some(run) = planned {
+            value["plan"] = plan::value(run, args.max_findings);
+        }
+        json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;
+        if let Some(run) = planned {
+            plan::text(&mut ui.out, run, args.max_findings)?;
+        }
     }
     if let Err(error) = ui.out.flush() {
         bail!("could not write the result: {error}");

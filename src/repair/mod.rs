@@ -3,24 +3,26 @@
 
 mod apply;
 mod cross_links;
+mod describe;
+mod dry_run;
+mod end;
 mod held;
+mod journal;
+mod mark;
 mod placement;
 mod plan;
 mod room;
 mod snapshot_table;
 
+pub use dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_run};
+pub use journal::{Journal, Purpose, Risk, Round};
 pub use placement::Placement;
 pub use plan::{CountChange, RepairPlan, Stage, Step, plan};
 
-use std::ops::Range;
+use end::Left;
 
-use crate::check::{
-    self, Assume, CheckOptions, CheckReport, Finding, Kind, Severity, Survey, Tally,
-};
-use crate::error::{Error, Result};
-use crate::format::feature::incompatible;
-use crate::format::header::{HeaderField, encode_field};
-use crate::format::{HostCluster, HostOffset};
+use crate::check::{self, Assume, CheckOptions, CheckReport, Finding, Kind, Severity};
+use crate::error::Result;
 use crate::progress::Progress;
 use crate::storage::Storage;
 
@@ -80,6 +82,17 @@ pub fn repair(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<RepairOutcome> {
+    repair_telling(storage, mode, options, progress, &mut ())
+}
+
+/// The same, telling a journal of every step before it is taken.
+pub fn repair_telling(
+    storage: &dyn Storage,
+    mode: RepairMode,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+    journal: &mut dyn Journal,
+) -> Result<RepairOutcome> {
     let look = |assume| check::survey(&storage, &CheckOptions { assume, ..*options }, progress);
     let mut survey = look(mode.assume())?;
     let before = survey.report.clone();
@@ -91,7 +104,8 @@ pub fn repair(
         fixed: Fixed::default(),
         after: None,
     };
-    let mut released = Vec::new();
+    let was_marked = mark::is_set(&survey);
+    let (mut released, mut number) = (Vec::new(), 0);
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
         let target = held::target(storage, &survey, mode)?;
@@ -110,92 +124,27 @@ pub fn repair(
                 .cloned()
                 .collect();
         }
-        released.extend(apply::apply(storage, &plan)?);
+        number += 1;
+        let round = Round { number, plan: &plan, survey: &survey };
+        released.extend(apply::apply(storage, &round, journal)?);
         drop(plan);
-        let tally = survey.report.tally;
+        let tally = mark::tally_without(&survey);
         drop(survey);
         survey = look(mode.assume())?;
         outcome.after = Some(survey.report.clone());
-        if survey.report.tally == tally {
+        if mark::tally_without(&survey) == tally {
             break;
         }
     }
-    finish(storage, &mut outcome, survey, &released, &look)?;
-    Ok(outcome)
-}
-
-/// The verdict, and what may follow only a good one: the dirty and corrupt bits are cleared and
-/// released clusters given back to the file system.
-fn finish(
-    storage: &dyn Storage,
-    outcome: &mut RepairOutcome,
-    mut survey: Survey,
-    released: &[Range<HostCluster>],
-    look: &dyn Fn(Assume) -> Result<Survey>,
-) -> Result<()> {
+    let keep_mark = was_marked || end::is_worse(&survey.report.tally, &outcome.before.tally);
     // Flags were judged by the counts that a repair leaves behind; the verdict goes by those stored.
     if outcome.after.is_some() && !survey.report.tally.is_clean() {
         survey = look(Assume::Stored)?;
         outcome.after = Some(survey.report.clone());
     }
-    let verdict = outcome.after.as_ref().unwrap_or(&outcome.before);
-    let sound = verdict.tally.corruptions == 0 && verdict.tally.check_errors == 0;
-    if let Some(after) = &outcome.after {
-        outcome.fixed = fixed(&outcome.before.tally, &after.tally);
-    }
-    if sound {
-        clear_bits(storage, &survey)?;
-    }
-    if sound && verdict.tally.is_clean() {
-        give_back(storage, &survey, released)?;
-    }
-    Ok(())
-}
-
-const fn fixed(before: &Tally, after: &Tally) -> Fixed {
-    Fixed {
-        leaks: before.leaks.saturating_sub(after.leaks),
-        corruptions: before.corruptions.saturating_sub(after.corruptions),
-    }
-}
-
-fn clear_bits(storage: &dyn Storage, survey: &Survey) -> Result<()> {
-    let bits = survey.area.header.incompatible;
-    let cleared = bits & !(incompatible::DIRTY | incompatible::CORRUPT);
-    if survey.area.header.version < 3 || bits == cleared {
-        return Ok(());
-    }
-    let offset = HostOffset::new(HeaderField::Incompatible.place().0);
-    let failed = |e| Error::io("clear the dirty and corrupt bits", offset.get(), e);
-    storage
-        .write_at(offset.get(), &encode_field(HeaderField::Incompatible, cleared))
-        .and_then(|()| storage.sync())
-        .map_err(failed)
-}
-
-/// Punches out what was released and is unreferenced in the fresh check too.
-fn give_back(
-    storage: &dyn Storage,
-    survey: &Survey,
-    released: &[Range<HostCluster>],
-) -> Result<()> {
-    let geometry = &survey.area.geometry;
-    for range in released {
-        let mut free = Vec::new();
-        survey.map.for_each_run(range.clone(), |first, count, references| {
-            if references == 0 {
-                free.push((geometry.offset_of(first).get(), geometry.bytes_of(count)));
-            }
-        });
-        for (offset, bytes) in free {
-            let bytes = bytes.min(survey.file_bytes.saturating_sub(offset));
-            if bytes > 0 {
-                let failed = |e| Error::io("punch out released clusters", offset, e);
-                storage.discard(offset, bytes).map_err(failed)?;
-            }
-        }
-    }
-    Ok(())
+    journal.stage(number + 1, "what follows the verdict");
+    end::finish(storage, &mut outcome, &survey, &Left { released, keep_mark }, journal)?;
+    Ok(outcome)
 }
 
 /// Whether nothing but leaks and COPIED flags is wrong.

@@ -128,7 +128,7 @@ fn a_length_that_has_changed_is_refused() {
 #[test]
 fn another_image_is_refused_even_with_force() {
     let (before, _, file) = example();
-    for base in broken::bases().iter().filter(|base| base.name != EXAMPLE) {
+    for base in broken::bases().iter().filter(|base| !base.name.starts_with("v3 1k")) {
         for force in [false, true] {
             let error = refusal(&file, &base.bytes, force);
             assert!(error.contains("is not the image that was repaired"), "{}: {error}", base.name);

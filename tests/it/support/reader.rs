@@ -239,7 +239,9 @@ impl<'a> Reader<'a> {
 
     /// The entries of an L2 table: where each lies, and its bits.
     fn entries(&self, table: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        (table..table + self.cluster).step_by(self.width() as usize).map(|at| (at, self.number(at, 8)))
+        (table..table + self.cluster)
+            .step_by(self.width() as usize)
+            .map(|at| (at, self.number(at, 8)))
     }
 
     /// What the refcount table points to, as far as there is a table.
