@@ -1,7 +1,9 @@
 //! The disk of an image made longer or shorter.
 
 use crate::error::{Error, Result};
+use crate::format::bitmap::MAX_DATA_BYTES;
 use crate::format::crypto::CryptMethod;
+use crate::format::l1::MAX_L1_BYTES;
 use crate::image::{Backing, Image, write_zero_buffers};
 use crate::storage::{Capacity, Storage};
 
@@ -41,20 +43,27 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
 
 /// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors.
 pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> Result<()> {
-    if let Capacity::Fixed(_) = storage.capacity() {
-        return Err(Error::Unsupported("a block device has the size that it has".into()));
+    if let Capacity::Fixed(bytes) = storage.capacity() {
+        let as_it_is = size == bytes && options.preallocation == Preallocation::Off;
+        let why = "a block device has the size that it has";
+        return if as_it_is { Ok(()) } else { Err(Error::Unsupported(why.into())) };
     }
     let failed = |e| Error::io("set the length", size, e);
     let length = storage.len().map_err(failed)?;
     let old = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
     refuse_shrinking(old, size, options)?;
     let added = size.saturating_sub(length);
-    match options.preallocation {
+    let outcome = match options.preallocation {
         Preallocation::Metadata => return refused("a raw image has no metadata to preallocate"),
-        Preallocation::Off => storage.set_len(size).map_err(failed)?,
-        Preallocation::Falloc => storage.allocate(length, added).map_err(failed)?,
-        Preallocation::Full => write_zero_buffers(storage, length, added).map_err(failed)?,
+        Preallocation::Off => storage.set_len(size),
+        Preallocation::Falloc => storage.allocate(length, added),
+        Preallocation::Full => write_zero_buffers(storage, length, added),
+    };
+    if outcome.is_err() {
+        // Part of the room may have been had, and the length of a raw image is its disk's size.
+        let _ = storage.set_len(length);
     }
+    outcome.map_err(failed)?;
     storage.sync().map_err(|e| Error::io("flush the image", 0, e))
 }
 
@@ -68,8 +77,8 @@ fn refuse_shrinking(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
             "making the disk shorter loses the data beyond its new end; say so with --shrink",
         );
     }
-    if size < old && options.preallocation != Preallocation::Off {
-        return refused("there is nothing to preallocate where the disk gets shorter");
+    if size <= old && options.preallocation != Preallocation::Off {
+        return refused("there is nothing to preallocate where the disk does not get longer");
     }
     Ok(())
 }
@@ -87,6 +96,9 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     if snapshots.iter().any(|snapshot| snapshot.disk_bytes().is_none()) {
         return refused("a snapshot does not tell its disk size");
     }
+    if image.geometry().l1_entries_for(size) > MAX_L1_BYTES / 8 {
+        return refused("a disk of this size would need an L1 table over the limit of 32 MiB");
+    }
     refuse_bitmaps(image, size)?;
     let backing = image.backing().map(Backing::virtual_size).transpose()?;
     let shows_through = size > old && backing.is_some_and(|bytes| bytes > old);
@@ -99,30 +111,20 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     Ok(())
 }
 
-/// An error where a bitmap would no longer fit the disk.
+/// An error where a bitmap cannot follow the disk. Those that are out of date stay so.
 fn refuse_bitmaps(image: &Image, size: u64) -> Result<()> {
-    if !image.has_bitmaps() {
-        return Ok(());
-    }
-    let unsupported = |why: &str| Err(Error::Unsupported(why.into()));
-    let Some(bitmaps) = image.bitmaps()? else {
-        return unsupported("the image has bitmaps that are out of date: delete them first");
-    };
-    if size < image.virtual_size() {
-        return unsupported("an image with bitmaps cannot be made shorter: delete them first");
-    }
     let geometry = image.geometry().with_virtual_size(size);
-    for bitmap in bitmaps {
+    for bitmap in image.bitmaps()? {
         let name = bitmap.name_text();
-        if !bitmap.defects(&image.geometry()).is_empty() || bitmap.is_in_use() {
-            let name = name.escape_debug();
-            return Err(Error::Unsupported(format!("the bitmap '{name}' is not consistent")));
+        let name = name.escape_debug();
+        if bitmap.is_in_use() {
+            let why = format!("the bitmap '{name}' is not consistent: delete it first");
+            return Err(Error::Unsupported(why));
         }
-        if bitmap.table_entries_for(&geometry) != u64::from(bitmap.table_entries) {
-            let name = name.escape_debug();
-            return Err(Error::Unsupported(format!(
-                "the bitmap '{name}' would need a longer table: delete it first"
-            )));
+        let data_bytes = bitmap.table_entries_for(&geometry) * geometry.cluster_bytes();
+        if data_bytes > MAX_DATA_BYTES {
+            let why = format!("the bitmap '{name}' would be over the limit of 512 MiB");
+            return Err(Error::Unsupported(why));
         }
     }
     Ok(())

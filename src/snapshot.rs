@@ -21,7 +21,8 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
     let snapshots = image.snapshots()?;
     let greatest = snapshots.iter().filter_map(|entry| entry.id_text().parse::<u64>().ok()).max();
     let id = greatest.unwrap_or(0).saturating_add(1).to_string();
-    let extra = [0, image.virtual_size(), u64::MAX];
+    // No bytes of VM state, this disk size, and as instruction count what qemu-img stores without a VM.
+    let extra = [0, image.virtual_size(), 0];
     let header = SnapshotHeader {
         l1_table: HostOffset::new(0),
         l1_entries: 0,
@@ -45,6 +46,11 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
 /// Makes the state of a snapshot the active one: its data, and its disk size.
 pub fn apply(image: &mut Image, id_or_name: &str) -> Result<()> {
     refuse_data_file(image)?;
+    if !image.bitmaps()?.is_empty() {
+        let why =
+            "a snapshot cannot be gone back to while there are bitmaps, which would not know of it";
+        return Err(Error::Unsupported(why.into()));
+    }
     let index = find(image, id_or_name)?;
     let size = image.snapshots()?[index].disk_bytes().unwrap_or(image.virtual_size());
     if size != image.virtual_size() && image.header()?.crypt_method != CryptMethod::None {

@@ -64,6 +64,11 @@ impl Collector {
         self.unlisted = self.unlisted.saturating_add(count);
     }
 
+    /// The findings that are kept, up to now.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
     /// What was found up to now.
     pub const fn tally(&self) -> Tally {
         self.tally

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::finding::{Finding, Kind, Place, RegionKind, Source};
+use super::orphans::Orphan;
 use crate::format::HostOffset;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS};
 
@@ -216,6 +217,7 @@ fn own_words(kind: &Kind) -> String {
             write!(text, "the L2 table at {} is used at another guest position too", at(table))
         }
         Kind::SharedData => write!(text, "several guest positions use the same clusters"),
+        Kind::OrphanTable(orphan) => write!(text, "{}", orphan_text(orphan)),
         Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),
         Kind::BitmapTable { name, entries } => {
             write!(text, "{name}: {entries} damaged entries in its table")
@@ -228,6 +230,22 @@ fn own_words(kind: &Kind) -> String {
         other => write!(text, "{other:?}"),
     };
     text
+}
+
+/// What an orphan holds and where it may belong.
+fn orphan_text(orphan: &Orphan) -> String {
+    let slots: Vec<String> =
+        orphan.slots.iter().map(|&(source, index)| place_text(Place::L1(source, index))).collect();
+    let more = match orphan.more_slots {
+        0 => String::new(),
+        more => format!(" or {more} more"),
+    };
+    format!(
+        "an L2 table that no L1 entry leads to maps {} clusters of possible guest data; it can \
+         belong to {}{more}",
+        orphan.entries,
+        slots.join(", ")
+    )
 }
 
 /// The name of a metadata structure.

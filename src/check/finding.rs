@@ -1,6 +1,7 @@
 //! What a check found: data. Severity, code, text and tally are derived from it, in one place each
 //! (`severity` and `code` here, text in [`super::describe`]).
 
+use super::orphans::Orphan;
 use crate::format::header::HeaderField;
 use crate::format::{
     ClusterCount, GuestOffset, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
@@ -229,6 +230,8 @@ pub enum Kind {
     },
     /// Several guest positions, of the active disk or of a snapshot, use the same clusters.
     SharedData,
+    /// An L2 table that no L1 entry leads to: guest data that is lost but still there.
+    OrphanTable(Orphan),
     /// The bitmap directory is damaged; the text says how.
     BitmapDirectory(String),
     /// A bitmap's directory entry is damaged; the text says how.
@@ -280,7 +283,9 @@ impl Finding {
         match &self.kind {
             Kind::Count { stored, referenced } if stored > referenced => Severity::Leak,
             Kind::Unreadable { .. } => Severity::CheckError,
-            Kind::Dirty | Kind::MarkedCorrupt | Kind::SharedData => Severity::Notice,
+            Kind::Dirty | Kind::MarkedCorrupt | Kind::SharedData | Kind::OrphanTable(_) => {
+                Severity::Notice
+            }
             Kind::Overlap { counted: true, .. }
             | Kind::L2TableTwice { counted: true, .. }
             | Kind::CompressedOverlap { counted: true, .. } => Severity::Notice,
@@ -382,6 +387,7 @@ impl Finding {
             Kind::Overlap { .. } => "overlap",
             Kind::L2TableTwice { .. } => "l2-table-twice",
             Kind::SharedData => "shared-data",
+            Kind::OrphanTable(_) => "orphan-l2-table",
             Kind::BitmapDirectory(_) => "bitmap-directory",
             Kind::BitmapEntry { .. } => "bitmap-entry",
             Kind::BitmapTable { .. } => "bitmap-table",

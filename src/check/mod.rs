@@ -4,6 +4,7 @@ mod collector;
 mod context;
 mod describe;
 pub mod finding;
+pub mod orphans;
 pub mod owners;
 mod parallel;
 mod pass_bitmaps;
@@ -12,6 +13,7 @@ mod pass_compressed;
 mod pass_copied;
 mod pass_header;
 mod pass_mapping;
+mod pass_orphans;
 mod pass_overlaps;
 mod pass_refcounts;
 mod pass_shared;
@@ -20,6 +22,7 @@ pub mod refcount_map;
 pub mod regions;
 pub mod report;
 mod scan;
+mod slots;
 mod stored;
 mod walk;
 
@@ -69,6 +72,8 @@ pub struct Survey {
     pub snapshots: SnapshotTable,
     /// The in-memory refcount table.
     pub map: Arc<RefcountMap>,
+    /// References of tables that no L1 entry leads to, and those that such tables make.
+    pub claims: Arc<RefcountMap>,
     /// All metadata.
     pub regions: RegionMap,
     /// The refcount structures as they stand.
@@ -122,6 +127,9 @@ pub fn survey(
         options.assume,
     );
     ctx.regions.finish();
+    let orphans = pass_orphans::run(&ctx, &mapping, &counts, &refcounts, &compared);
+    let claims = Arc::new(orphans.claims);
+    counts.claim(Arc::clone(&claims));
     let overlaps = pass_overlaps::run(&ctx, &mut mapping, &counts);
     if ctx.found.hides_references() || overlaps.iter().any(Finding::may_hide_references) {
         counts.hold();
@@ -131,13 +139,14 @@ pub fn survey(
         let kind = Kind::Unreadable { what: "refcount block", offset, error };
         ctx.find(kind, Place::Refblock(index));
     }
-    overlaps.into_iter().for_each(|finding| ctx.found.push(finding));
+    overlaps.into_iter().chain(orphans.findings).for_each(|finding| ctx.found.push(finding));
     let report = report(&mut ctx, last);
     Ok(Survey {
         report,
         area: ctx.area,
         snapshots: ctx.snapshots,
         map: ctx.map,
+        claims,
         regions: ctx.regions,
         refcounts,
         differing: compared.differing,

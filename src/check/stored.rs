@@ -33,6 +33,8 @@ pub struct StoredCounts<'a> {
     /// Blocks that differ from the references, in order; all others can be told without reading.
     differing: &'a [ReftableIndex],
     assume: Assume,
+    /// References that tables would make that no L1 entry leads to; a repair keeps counts for them.
+    claims: Arc<RefcountMap>,
     /// Counts that are too high stay, since references may be hidden.
     held: bool,
     cache: Mutex<HashMap<ReftableIndex, Arc<Vec<u8>>>>,
@@ -50,7 +52,13 @@ impl<'a> StoredCounts<'a> {
         assume: Assume,
     ) -> Self {
         let (held, cache, unread) = (false, Mutex::default(), Mutex::default());
-        Self { source, geometry, map, refcounts, differing, assume, held, cache, unread }
+        let claims = Arc::default();
+        Self { source, geometry, map, refcounts, differing, assume, claims, held, cache, unread }
+    }
+
+    /// From here on, these references count too under every assumption.
+    pub fn claim(&mut self, claims: Arc<RefcountMap>) {
+        self.claims = claims;
     }
 
     /// From here on, counts that are too high stay as they are under every assumption.
@@ -60,7 +68,10 @@ impl<'a> StoredCounts<'a> {
 
     /// The count of a cluster under the assumption; `None` where it cannot be read.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
-        let referenced = || self.map.get(cluster).min(self.geometry.refcount_max());
+        let referenced = || {
+            let references = self.map.get(cluster) + self.claims.get(cluster);
+            references.min(self.geometry.refcount_max())
+        };
         match (self.assume, self.held) {
             (Assume::AllMended, false) => Some(referenced()),
             (Assume::AllMended, true) => {
@@ -82,7 +93,7 @@ impl<'a> StoredCounts<'a> {
     /// one is lower than that.
     pub fn assumes_references(&self, too_low: bool) -> bool {
         match self.assume {
-            _ if self.held => false,
+            _ if self.held || self.claims.last().is_some() => false,
             Assume::AllMended => true,
             Assume::LeaksMended => !too_low,
             Assume::Stored => false,
@@ -107,6 +118,13 @@ impl<'a> StoredCounts<'a> {
         }
         let bytes = self.load(index, block.offset)?;
         Some(get_refcount(&bytes, self.geometry.refcount_order(), entry.get() as usize))
+    }
+
+    /// The count of a cluster as a block in its right place has it; `None` where there is none.
+    pub fn evident(&self, cluster: HostCluster) -> Option<u64> {
+        let (index, _) = self.geometry.refcount_place(cluster);
+        self.refcounts.block(index).filter(|block| block.sound)?;
+        self.stored(cluster)
     }
 
     /// The blocks that could not be read when a count was looked up, though they could before.

@@ -11,6 +11,7 @@ use qcheck::create::{
 };
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
+use qcheck::image::backing::resolve;
 use qcheck::storage::{Access, FileStorage, Latch, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
@@ -58,7 +59,8 @@ pub struct Args {
 }
 
 /// The order in which qemu-img tells the options of a new image.
-const TOLD: [&str; 12] = [
+const TOLD: [&str; 15] = [
+    "encryption",
     "cluster_size",
     "extended_l2",
     "preallocation",
@@ -71,6 +73,8 @@ const TOLD: [&str; 12] = [
     "data_file_raw",
     "lazy_refcounts",
     "refcount_bits",
+    "nocow",
+    "extent_size_hint",
 ];
 
 /// Runs the command.
@@ -82,7 +86,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     let mut given = match options::parse(&args.options, qcow2)? {
         Asked::Help => {
-            options::help(&mut ui.out, qcow2)?;
+            options::help(&mut ui.out, qcow2, args.image.is_some())?;
             return Ok(ExitCode::Success);
         }
         Asked::Options(given) => given,
@@ -106,6 +110,9 @@ fn settle(args: &Args, path: &Path, given: &mut Options, qcow2: bool) -> Result<
         given.set_number("size", bytes);
     }
     if let Some(name) = &args.backing {
+        if name.is_empty() {
+            bail!("the backing file's name is empty");
+        }
         given.set_text("backing_file", name);
     }
     if let Some(format) = &args.backing_format {
@@ -134,17 +141,22 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
     let Some(format) = format else {
         bail!("the format of the backing file is needed (-F)");
     };
+    // QEMU's name for a regular file's bytes as they are.
+    let format = if format == "file" { "raw" } else { format };
     let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
-    let file = beside(path, name);
-    if same_file(path, &file) {
-        bail!("the backing file is the new image itself");
-    }
     if args.backing_unsafe {
         return Ok(None);
     }
+    let file = resolve(Some(path), name.as_bytes())?;
+    if same_file(path, &file) {
+        bail!("the backing file is the new image itself");
+    }
     let backing = open::open(&file, Some(format), Access::Read).context("backing file")?;
     let bytes = match format {
-        ImageFormat::Raw => backing.storage.len().context("backing file")?,
+        ImageFormat::Raw => {
+            let bytes = backing.storage.len().context("backing file")?;
+            bytes.checked_next_multiple_of(512).unwrap_or(bytes)
+        }
         ImageFormat::Qcow2 => {
             let area = HeaderArea::load(&backing.storage);
             area.with_context(|| format!("backing file {}", quoted(&file)))?.geometry.virtual_size()
@@ -154,11 +166,6 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
         }
     };
     Ok(Some(bytes))
-}
-
-/// Where an image looks for its backing file: relative to its own folder.
-fn beside(image: &Path, name: &str) -> PathBuf {
-    image.parent().unwrap_or(Path::new("")).join(name)
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
@@ -174,21 +181,13 @@ fn tell(path: &Path, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> 
         return Ok(());
     }
     let text = if qcow2 {
-        let mut all = Options::default();
+        let mut all = given.clone();
         all.set_number("cluster_size", given.number("cluster_size").unwrap_or(1 << 16));
         all.set_number("refcount_bits", given.number("refcount_bits").unwrap_or(16));
         all.set_text("compression_type", given.text("compression_type").unwrap_or("zlib"));
-        for name in ["extended_l2", "lazy_refcounts"] {
-            all.set_text(name, if given.switch(name) { "on" } else { "off" });
-        }
-        let told: String = TOLD
-            .iter()
-            .map(|name| match all.describe(&[name]) {
-                own if own.is_empty() => given.describe(&[name]),
-                own => own,
-            })
-            .collect();
-        format!("qcow2{told}{}", given.describe(&["nocow", "extent_size_hint"]))
+        all.default_off("extended_l2");
+        all.default_off("lazy_refcounts");
+        format!("qcow2{}", all.describe(&TOLD))
     } else {
         format!("raw{}", given.describe(&["size", "preallocation", "nocow", "extent_size_hint"]))
     };
@@ -303,16 +302,4 @@ fn finish(written: Result<(), Error>, targets: [Option<Target<'_>>; 2]) -> Resul
         targets.into_iter().flatten().for_each(Target::give_up);
     }
     Ok(written?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_an_image_are_relative_to_its_folder() {
-        assert_eq!(beside(Path::new("sub/a"), "base"), Path::new("sub/base"));
-        assert_eq!(beside(Path::new("a"), "base"), Path::new("base"));
-        assert_eq!(beside(Path::new("sub/a"), "/base"), Path::new("/base"));
-    }
 }

@@ -60,6 +60,7 @@ impl ImageInfo {
     /// Where the backing file is, seen from the current folder.
     pub fn full_backing_name(&self) -> Option<String> {
         let name = self.qcow2.as_ref()?.backing_name.as_deref()?;
+        let name = name.strip_prefix("file:").unwrap_or(name);
         let folder = Path::new(&self.filename).parent()?;
         Some(folder.join(name).to_string_lossy().into_owned())
     }
@@ -119,7 +120,9 @@ fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
 /// The format that an image gives for its backing file.
 fn backing_format(path: &Path, image: &ImageInfo) -> Result<Option<ImageFormat>> {
     let named = image.qcow2.as_ref().and_then(|q| q.backing_format.as_deref());
-    match named.map(parse_format) {
+    // QEMU's names for the bytes of a file or device as they are.
+    let raw = |format| if matches!(format, "file" | "host_device") { "raw" } else { format };
+    match named.map(raw).map(parse_format) {
         Some(Ok(format)) => Ok(Some(format)),
         Some(Err(error)) => bail!("{}: backing file: {error}", quoted(path)),
         None => {

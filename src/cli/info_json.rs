@@ -45,10 +45,7 @@ fn file(image: &ImageInfo) -> Value {
         .set("filename", image.filename.as_str())
         .set("format", image.protocol)
         .set("actual-size", image.disk_bytes);
-    if image.protocol == "file" {
-        object.set("format-specific", json!({ "type": "file", "data": {} }));
-    }
-    object.set("dirty-flag", false);
+    object.set("format-specific", json!({ "type": "file", "data": {} })).set("dirty-flag", false);
     object.into_value()
 }
 

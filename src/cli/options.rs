@@ -28,7 +28,7 @@ const fn known(name: &'static str, kind: Type, help: &'static str) -> Known {
 }
 
 /// The options of qcow2, in the order in which they are told of.
-const QCOW2: [Known; 14] = [
+const QCOW2: [Known; 15] = [
     known("backing_file", Type::Text, "file that has what this image does not have"),
     known("backing_fmt", Type::Text, "format of the backing file"),
     known("cluster_size", Type::Size, "bytes of a cluster, 512 to 2M"),
@@ -36,6 +36,7 @@ const QCOW2: [Known; 14] = [
     known("compression_type", Type::Text, "zlib or zstd"),
     known("data_file", Type::Text, "external file for the data"),
     known("data_file_raw", Type::Switch, "keep the data file readable as a raw image"),
+    known("encryption", Type::Switch, "off; encrypted images are not made"),
     known("extended_l2", Type::Switch, "allocate in 32nds of a cluster"),
     known("extent_size_hint", Type::Size, "accepted, has no effect"),
     known("lazy_refcounts", Type::Switch, "postpone refcount updates"),
@@ -44,6 +45,8 @@ const QCOW2: [Known; 14] = [
     known("refcount_bits", Type::Number, "bits of a refcount, 1 to 64"),
     known("size", Type::Size, "bytes of the disk"),
 ];
+
+const NO_ENCRYPTION: &str = "encryption is not supported; create the image with qemu-img";
 
 /// The options of raw.
 const RAW: [Known; 4] = [
@@ -54,7 +57,7 @@ const RAW: [Known; 4] = [
 ];
 
 /// Options as given, the last of each name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Options {
     values: Vec<(&'static str, Value)>,
 }
@@ -62,7 +65,8 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
     Text(String),
-    Switch(bool),
+    /// What it means, and the word for it that was given.
+    Switch(bool, String),
     Number(u64),
 }
 
@@ -82,21 +86,31 @@ fn table(qcow2: bool) -> &'static [Known] {
 /// Parses every `-o` of a command line.
 pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
     let mut options = Options::default();
-    for item in given.iter().flat_map(|text| split(text)).filter(|item| !item.is_empty()) {
-        if item == "help" || item == "?" {
-            return Ok(Asked::Help);
-        }
+    let items: Vec<String> = given.iter().flat_map(|text| split(text)).collect();
+    if items.iter().any(String::is_empty) {
+        bail!("an option is empty");
+    }
+    if items.iter().any(|item| item == "help" || item == "?") {
+        return Ok(Asked::Help);
+    }
+    for item in &items {
         let (name, text) = match item.split_once('=') {
             Some((name, text)) => (name, Some(text)),
             None => (item.as_str(), None),
         };
-        if name.starts_with("encrypt") {
-            bail!("{name}: encryption is not supported; create the image with qemu-img");
-        }
-        let Some(known) = table(qcow2).iter().find(|k| k.name == name) else {
-            bail!("unknown option '{name}'");
+        let find = |name: &str| table(qcow2).iter().find(|k| k.name == name);
+        // QEMU's other way to switch something off.
+        let switched_off = name.strip_prefix("no").filter(|_| text.is_none()).and_then(find);
+        let (known, text) = match (find(name), switched_off) {
+            (Some(known), _) => (known, text),
+            (None, Some(known)) if known.kind == Type::Switch => (known, Some("off")),
+            _ if name.starts_with("encrypt.") => bail!("{name}: {NO_ENCRYPTION}"),
+            _ => bail!("unknown option '{name}'"),
         };
         options.set(known.name, value(known, text)?);
+    }
+    if options.switch("encryption") {
+        bail!("encryption: {NO_ENCRYPTION}");
     }
     Ok(Asked::Options(options))
 }
@@ -118,8 +132,11 @@ fn split(text: &str) -> Vec<String> {
 fn value(known: &Known, text: Option<&str>) -> Result<Value> {
     let name = known.name;
     Ok(match (known.kind, text) {
-        (Type::Switch, None | Some("on")) => Value::Switch(true),
-        (Type::Switch, Some("off")) => Value::Switch(false),
+        (Type::Switch, None) => Value::Switch(true, "on".into()),
+        (Type::Switch, Some(on @ ("on" | "yes" | "true" | "y"))) => Value::Switch(true, on.into()),
+        (Type::Switch, Some(off @ ("off" | "no" | "false" | "n"))) => {
+            Value::Switch(false, off.into())
+        }
         (Type::Switch, Some(other)) => bail!("{name}: '{other}' is neither on nor off"),
         (_, None) => bail!("{name} needs a value"),
         (Type::Text, Some(text)) => Value::Text(text.to_owned()),
@@ -172,7 +189,14 @@ impl Options {
 
     /// A switch; off where it is not given.
     pub fn switch(&self, name: &str) -> bool {
-        matches!(self.get(name), Some(Value::Switch(true)))
+        matches!(self.get(name), Some(Value::Switch(true, _)))
+    }
+
+    /// Switches something off that was not told to be on or off.
+    pub fn default_off(&mut self, name: &'static str) {
+        if self.get(name).is_none() {
+            self.set(name, Value::Switch(false, "off".into()));
+        }
     }
 
     /// The options of these names that are set, as `name=value`, in this order.
@@ -182,7 +206,7 @@ impl Options {
             let value = match self.get(name) {
                 None => continue,
                 Some(Value::Text(text)) => text.replace(',', ",,"),
-                Some(Value::Switch(on)) => if *on { "on" } else { "off" }.to_owned(),
+                Some(Value::Switch(_, word)) => word.clone(),
                 Some(Value::Number(number)) => number.to_string(),
             };
             text.push_str(&format!(" {name}={value}"));
@@ -191,10 +215,15 @@ impl Options {
     }
 }
 
-/// Prints what `-o` takes.
-pub fn help(out: &mut Output, qcow2: bool) -> io::Result<()> {
-    out.line(if qcow2 { "Supported qcow2 options:" } else { "Supported raw options:" })?;
-    for known in table(qcow2) {
+/// Prints what `-o` takes; with a file's name also what concerns the file rather than the image.
+pub fn help(out: &mut Output, qcow2: bool, with_file: bool) -> io::Result<()> {
+    out.line(match (with_file, qcow2) {
+        (true, _) => "Supported options:",
+        (false, true) => "Supported qcow2 options:",
+        (false, false) => "Supported raw options:",
+    })?;
+    let of_file = |known: &&Known| ["extent_size_hint", "nocow"].contains(&known.name);
+    for known in table(qcow2).iter().filter(|known| with_file || !of_file(known)) {
         let kind = match known.kind {
             Type::Text => "<str>",
             Type::Switch => "<bool (on/off)>",
@@ -231,6 +260,9 @@ mod tests {
         let given = options("cluster_size=4k,lazy_refcounts,cluster_size=8k");
         assert_eq!(given.number("cluster_size"), Some(8192));
         assert!(given.switch("lazy_refcounts") && !given.switch("extended_l2"));
+        let given = options("lazy_refcounts=yes,noextended_l2,encryption=n");
+        assert_eq!(given.describe(&["lazy_refcounts"]), " lazy_refcounts=yes");
+        assert!(given.switch("lazy_refcounts") && !given.switch("extended_l2"));
     }
 
     #[test]
@@ -247,6 +279,7 @@ mod tests {
             assert!(error.contains(word), "{text}: {error}");
         }
         assert!(parse(&["cluster_size=4k".into()], false).is_err());
-        assert!(matches!(parse(&["size=1,help".into()], true), Ok(Asked::Help)));
+        assert!(parse(&["encryption=on".into()], true).is_err());
+        assert!(matches!(parse(&["size=x,help".into()], true), Ok(Asked::Help)));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::BackingPolicy;
 use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
-use qcheck::storage::{Access, FileStorage, Latch, ReadAt};
+use qcheck::storage::{Access, FileStorage, ReadAt};
 
 use super::exit::ExitCode;
 use super::open::{self, format_name, parse_format, quoted};
@@ -126,17 +126,20 @@ impl Args {
 
 fn qcow2(args: &Args, storage: FileStorage, ui: &mut Ui) -> Result<()> {
     let mut image = writable::open_qcow2(storage, &args.image, BackingPolicy::AsNamed, ui)?;
-    let size = args.size.of(image.virtual_size())?;
+    let old = image.virtual_size();
+    let size = args.size.of(in_sectors(old))?;
     resize(&mut image, size, args.options())?;
     Ok(image.close()?)
 }
 
 fn raw(args: &Args, storage: FileStorage) -> Result<()> {
-    // QEMU sees a raw file in whole sectors.
-    let length = storage.len()?;
-    let old = length.checked_next_multiple_of(512).unwrap_or(length);
-    let size = args.size.of(old)?;
-    Ok(resize_raw(&Latch::new(storage), size, args.options())?)
+    let size = args.size.of(in_sectors(storage.len()?))?;
+    Ok(resize_raw(&storage, size, args.options())?)
+}
+
+/// QEMU sees a file or disk in whole sectors.
+fn in_sectors(bytes: u64) -> u64 {
+    bytes.checked_next_multiple_of(512).unwrap_or(bytes)
 }
 
 #[cfg(test)]

@@ -26,20 +26,20 @@ pub struct Args {
     format: Option<ImageFormat>,
 
     /// List the snapshots; this is what is done if nothing else is asked for
-    #[arg(short, long, group = "operation")]
-    list: bool,
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    list: u8,
 
     /// Take a snapshot of this name
-    #[arg(short, long, value_name = "NAME", group = "operation")]
-    create: Option<String>,
+    #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
+    create: Vec<String>,
 
     /// Go back to the snapshot of this id or name
-    #[arg(short, long, value_name = "SNAPSHOT", group = "operation")]
-    apply: Option<String>,
+    #[arg(short, long, value_name = "SNAPSHOT", allow_hyphen_values = true)]
+    apply: Vec<String>,
 
     /// Delete the snapshot of this name
-    #[arg(short, long, value_name = "NAME", group = "operation")]
-    delete: Option<String>,
+    #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
+    delete: Vec<String>,
 
     /// How to print the list
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
@@ -59,8 +59,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let changes = args.create.is_some() || args.apply.is_some() || args.delete.is_some();
-    if changes { change(args, ui) } else { list(args, ui) }
+    let changes = args.create.len() + args.apply.len() + args.delete.len();
+    match changes + usize::from(args.list) {
+        0 => list(args, ui),
+        1 if changes == 0 => list(args, ui),
+        1 => change(args, ui),
+        _ => bail!("only one of -l, -c, -a and -d can be done at a time"),
+    }
 }
 
 fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
@@ -100,12 +105,12 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 fn change_qcow2(args: &Args, storage: qcheck::storage::FileStorage, ui: &mut Ui) -> Result<()> {
     let mut image = writable::open_qcow2(storage, &args.image, BackingPolicy::Leave, ui)?;
-    if let Some(name) = &args.create {
+    if let Some(name) = args.create.first() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         snapshot::create(&mut image, name, now)?;
-    } else if let Some(wanted) = &args.apply {
+    } else if let Some(wanted) = args.apply.first() {
         snapshot::apply(&mut image, wanted)?;
-    } else if let Some(name) = &args.delete {
+    } else if let Some(name) = args.delete.first() {
         snapshot::delete_named(&mut image, name)?;
     }
     Ok(image.close()?)

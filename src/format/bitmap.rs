@@ -108,6 +108,29 @@ impl BitmapEntry {
         if length > bytes.len() { Err(Truncated) } else { Ok((entry, length)) }
     }
 
+    /// Appends the entry with its padding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut fixed = [0; DIRECTORY_ENTRY_BYTES];
+        BigEndian::write_u64(&mut fixed, self.table.get());
+        BigEndian::write_u32(&mut fixed[8..], self.table_entries);
+        BigEndian::write_u32(&mut fixed[12..], self.flags);
+        fixed[16] = self.kind;
+        fixed[17] = self.granularity_bits;
+        let name_len = u16::try_from(self.name.len()).unwrap_or(u16::MAX);
+        BigEndian::write_u16(&mut fixed[18..], name_len);
+        let extra_len = u32::try_from(self.extra.len()).unwrap_or(u32::MAX);
+        BigEndian::write_u32(&mut fixed[20..], extra_len);
+        out.extend_from_slice(&fixed);
+        out.extend_from_slice(&self.extra);
+        out.extend_from_slice(&self.name);
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+
+    /// How many bits it has for a disk of this size.
+    pub fn bits_for(&self, disk_bytes: u64) -> u64 {
+        disk_bytes.div_ceil(1 << self.granularity_bits.min(MAX_GRANULARITY_BITS))
+    }
+
     /// The name as text, with what is no UTF-8 replaced.
     pub fn name_text(&self) -> String {
         String::from_utf8_lossy(&self.name).into_owned()
@@ -121,8 +144,7 @@ impl BitmapEntry {
     /// The table entries that a disk of the geometry's virtual size needs. QEMU stores a bitmap in
     /// whole 64-bit words.
     pub fn table_entries_for(&self, geometry: &Geometry) -> u64 {
-        let granularity = 1u64 << self.granularity_bits.min(MAX_GRANULARITY_BITS);
-        let bits = geometry.virtual_size().div_ceil(granularity);
+        let bits = self.bits_for(geometry.virtual_size());
         (bits.div_ceil(64) * 8).div_ceil(geometry.cluster_bytes())
     }
 
@@ -145,7 +167,9 @@ impl BitmapEntry {
             (!self.extra.is_empty(), "it has extra data that is not known"),
             (data_bytes > MAX_DATA_BYTES, "its data is too large"),
             (
-                sound_granularity && covered < u128::from(geometry.virtual_size()),
+                sound_granularity
+                    && self.flags & flag::IN_USE == 0
+                    && covered < u128::from(geometry.virtual_size()),
                 "its table is too short for the disk",
             ),
             (
@@ -178,6 +202,11 @@ impl BitmapTableEntry {
         }
     }
 
+    /// Whether there is no data cluster and all bits are ones.
+    pub const fn is_all_ones(self) -> bool {
+        self.data().is_none() && self.0 & Self::ALL_ONES != 0
+    }
+
     /// Whether the entry breaks the specification.
     pub fn is_broken(self, geometry: &Geometry) -> bool {
         self.0 & Self::RESERVED != 0
@@ -208,6 +237,9 @@ mod tests {
         let (entry, length) = BitmapEntry::decode(&entry_bytes()).unwrap();
         assert_eq!((entry.table, length), (HostOffset::new(0x10000), 32));
         assert_eq!(entry.name, b"day");
+        let mut encoded = Vec::new();
+        entry.encode(&mut encoded);
+        assert_eq!(encoded, entry_bytes());
         let geometry = Geometry::new(16, 4, false, 1 << 30).unwrap();
         assert!(entry.defects(&geometry).is_empty());
     }

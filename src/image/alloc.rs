@@ -222,7 +222,7 @@ impl Meta {
             let free = match self.refblock(index)? {
                 None => Some(u64::from(entry.get())),
                 Some(block) => {
-                    let block = self.ordering.table(Side::Refcounts, block)?;
+                    let block = self.ordering.glance(Side::Refcounts, block)?;
                     (u64::from(entry.get())..entries).find(|&n| {
                         usize::try_from(n).is_ok_and(|n| get_refcount(block, order, n) == 0)
                     })

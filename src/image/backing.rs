@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::GuestOffset;
 use crate::format::extension::BACKING_FORMAT;
 use crate::format::header::HeaderField;
+use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use crate::storage::{Access, lock};
 use crate::storage::{FileStorage, ReadAt, Storage};
 use crate::tables::HeaderArea;
@@ -193,14 +194,19 @@ pub(super) fn open(
                 return Ok(None);
             }
             let path = resolve(options.path.as_deref(), name)?;
-            (path, format_of(area, policy)?)
+            (path, format_of(area, policy))
         }
     };
     chain.descend(&path)?;
     let source = chain.opener().open_read(&path)?;
+    if format.is_empty() {
+        require_no_magic(source.as_ref(), &path)?;
+    }
     match format.as_slice() {
-        b"raw" | b"file" | b"host_device" => {
+        b"" | b"raw" | b"file" | b"host_device" => {
             let bytes = source.len().map_err(|e| open_error(&path, e))?;
+            // QEMU sees a raw file in whole sectors.
+            let bytes = bytes.checked_next_multiple_of(512).unwrap_or(bytes);
             Ok(Some(Backing::Raw(RawBacking { source, bytes })))
         }
         b"qcow2" => {
@@ -215,14 +221,29 @@ pub(super) fn open(
     }
 }
 
-fn format_of(area: &HeaderArea, policy: &BackingPolicy) -> Result<Vec<u8>> {
+/// The format of the image below; empty where nothing tells it.
+fn format_of(area: &HeaderArea, policy: &BackingPolicy) -> Vec<u8> {
     match (area.extension(BACKING_FORMAT), policy) {
-        (Some(format), _) => Ok(format.to_vec()),
-        (None, BackingPolicy::AsNamedOr(format)) => Ok(format.clone().into_bytes()),
-        (None, _) => Err(Error::Refused(
-            "the image does not tell the format of its backing file, and it is not guessed".into(),
-        )),
+        (Some(format), _) => format.to_vec(),
+        (None, BackingPolicy::AsNamedOr(format)) => format.clone().into_bytes(),
+        (None, _) => Vec::new(),
     }
+}
+
+/// An error where a file without a recorded format could be read as something else than a raw image: whoever writes to a raw
+/// disk could otherwise make it an image that names any file of the host.
+fn require_no_magic(source: &dyn ReadAt, path: &Path) -> Result<()> {
+    let mut head = [0; PROBE_BYTES];
+    let length = source.read_at(0, &mut head).map_err(|e| open_error(path, e))?;
+    if probe(&head[..length]) == ImageFormat::Raw {
+        return Ok(());
+    }
+    let name = path.display();
+    let why = format!(
+        "the image does not tell the format of its backing file '{name}', and that is not guessed \
+         from what the file begins with"
+    );
+    Err(Error::Refused(why))
 }
 
 impl OpenOptions {

@@ -83,7 +83,7 @@ impl Image {
             return Err(Error::Refused(why.into()));
         }
         self.require_plain()?;
-        self.meta()?.prepare_data_write()?;
+        self.meta()?.begin_data_write(at, data.len() as u64)?;
         let mut cluster = data.to_vec();
         cluster.resize(self.geometry.cluster_len(), 0);
         match pack(self.compression()?, &cluster) {

@@ -13,7 +13,7 @@ use super::ClusterRun;
 use super::regions::{Owner, Regions};
 
 /// Bytes at the start of the file that are kept in memory to patch header fields.
-const HEAD_BYTES: usize = 512;
+pub(super) const HEAD_BYTES: usize = 512;
 
 /// The image file, its header, and what is known of the state of its writes.
 pub(super) struct Disk {
@@ -141,16 +141,27 @@ impl Disk {
     /// Changes header fields with one write, which spans from the first to the last of them.
     pub(super) fn patch_header(&mut self, fields: &[(HeaderField, u64)]) -> Result<()> {
         self.usable()?;
-        self.patch_header_raw(fields)
+        self.patch_head(&encode_fields(fields))
     }
 
-    fn patch_header_raw(&mut self, fields: &[(HeaderField, u64)]) -> Result<()> {
+    /// Changes header fields, and a 64-bit value that lies in the head but is none of them, with one write.
+    pub(super) fn patch_header_and(
+        &mut self,
+        fields: &[(HeaderField, u64)],
+        (place, value): (HostOffset, u64),
+    ) -> Result<()> {
+        self.usable()?;
+        let mut patches = encode_fields(fields);
+        patches.push((place.get(), value.to_be_bytes().to_vec()));
+        self.patch_head(&patches)
+    }
+
+    fn patch_head(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {
         let (mut start, mut end) = (HEAD_BYTES, 0);
-        for &(field, value) in fields {
-            let (place, width) = field.place();
-            let at = usize::try_from(place).unwrap_or(HEAD_BYTES);
-            self.head[at..at + width].copy_from_slice(&encode_field(field, value));
-            (start, end) = (start.min(at), end.max(at + width));
+        for (place, bytes) in patches {
+            let at = usize::try_from(*place).unwrap_or(HEAD_BYTES);
+            self.head[at..at + bytes.len()].copy_from_slice(bytes);
+            (start, end) = (start.min(at), end.max(at + bytes.len()));
         }
         if start < end {
             let bytes = self.head[start..end].to_vec();
@@ -167,7 +178,7 @@ impl Disk {
         if self.header.version >= 3 && !self.failed {
             let bits = self.header.incompatible | incompatible::CORRUPT;
             // The error that is returned says more than a failure of these two would.
-            let _ = self.patch_header_raw(&[(HeaderField::Incompatible, bits)]);
+            let _ = self.patch_head(&encode_fields(&[(HeaderField::Incompatible, bits)]));
             let _ = self.sync();
         }
         self.failed = true;
@@ -180,4 +191,11 @@ impl Disk {
         self.failed |= done.is_err();
         done.map_err(|source| Error::io(format!("write {what}"), at.get(), source))
     }
+}
+
+fn encode_fields(fields: &[(HeaderField, u64)]) -> Vec<(u64, Vec<u8>)> {
+    let encoded = |&(field, value): &(HeaderField, u64)| {
+        (field.place().0, encode_field(field, value).to_vec())
+    };
+    fields.iter().map(encoded).collect()
 }

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
-use crate::format::l1::{COPIED, L1Entry, MAX_L1_BYTES};
+use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::ZERO;
 use crate::format::{ClusterCount, GuestCluster, encode_entries};
 use crate::storage::{Capacity, Storage};
@@ -108,16 +108,14 @@ fn lengthen(data: &dyn Storage, old: u64, size: u64) -> Result<()> {
 impl Meta {
     fn grow(&mut self, size: u64, fill: &Fill) -> Result<()> {
         let needed = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
-        if needed as u64 * 8 > MAX_L1_BYTES {
-            let why = "a disk of this size would need an L1 table over the limit of 32 MiB";
-            return Err(Error::Refused(why.into()));
-        }
         self.prepare_write()?;
         if fill.first >= fill.end && needed <= self.l1_entries().len() {
-            self.flush(true)?;
-            self.ordering.disk.patch_header(&[(HeaderField::Size, size)])?;
+            let bitmaps = self.resized_bitmaps(size)?;
+            let outcome = self.switch_header(&[(HeaderField::Size, size)], bitmaps.as_ref());
+            self.finish_bitmaps(bitmaps, outcome)?;
             self.set_size(size);
-            return self.ordering.disk.sync();
+            self.ordering.disk.sync()?;
+            return self.flush(true);
         }
         self.flush(true)?;
         let mut l1 = self.l1_entries().to_vec();
@@ -125,7 +123,8 @@ impl Meta {
         let mut built = Built::default();
         let outcome = self
             .map_new_part(&mut l1, fill, &mut built)
-            .and_then(|()| self.switch_active(l1, size));
+            .and_then(|()| self.resized_bitmaps(size))
+            .and_then(|bitmaps| self.switch_active(l1, size, bitmaps));
         for allocation in built.allocations {
             match outcome {
                 Ok(()) => drop(allocation.commit()),

@@ -7,17 +7,11 @@ use crate::format::snapshot::SnapshotEntry;
 use crate::format::{Geometry, HostCluster, HostOffset};
 
 use super::ClusterRun;
+use super::bitmaps::Bitmaps;
 use super::ordering::{Ordering, Side};
 
 /// How many runs of clusters wait to be freed before they are.
 const MAX_PENDING: usize = 4096;
-
-/// Where the flags of a bitmap lie that guest writes make stale, and their value.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BitmapFlags {
-    pub(super) at: HostOffset,
-    pub(super) flags: u32,
-}
 
 /// Header, tables, and what is known about free room.
 pub(super) struct Meta {
@@ -31,12 +25,13 @@ pub(super) struct Meta {
     /// Clusters whose last reference from a mapping is gone; their counts are lowered together, later:
     /// each turn from allocating to freeing costs a flush.
     pub(super) pending: Vec<ClusterRun>,
-    /// Freed by a discard: their room goes back to the file system at the next flush.
+    /// Freed by a discard, or by anything with `gives_back`: their room goes back to the file system at the next flush.
     pub(super) discarded: Vec<ClusterRun>,
-    pub(super) bitmaps: Vec<BitmapFlags>,
+    pub(super) gives_back: bool,
+    /// `None` without bitmaps, and where they are out of date.
+    pub(super) bitmaps: Option<Bitmaps>,
     pub(super) snapshots: Vec<SnapshotEntry>,
     pub(super) prepared: bool,
-    pub(super) data_prepared: bool,
 }
 
 impl Meta {
@@ -71,25 +66,6 @@ impl Meta {
             self.ordering.disk.sync()?;
         }
         self.prepared = true;
-        Ok(())
-    }
-
-    /// Before the first change of guest data: marks each bitmap that should record it as in use,
-    /// which is how the format says that its bits are no longer to be trusted.
-    pub(super) fn prepare_data_write(&mut self) -> Result<()> {
-        self.prepare_write()?;
-        if self.data_prepared {
-            return Ok(());
-        }
-        use super::regions::Owner;
-        use crate::format::bitmap::flag;
-        for bitmap in std::mem::take(&mut self.bitmaps) {
-            let flags = bitmap.flags | flag::IN_USE;
-            let bytes = flags.to_be_bytes();
-            self.ordering.disk.write(Owner::BitmapDirectory, bitmap.at, &bytes, "bitmap flags")?;
-        }
-        self.ordering.disk.sync()?;
-        self.data_prepared = true;
         Ok(())
     }
 
@@ -144,28 +120,15 @@ impl Meta {
         self.punch_discarded()
     }
 
-    /// All counts to the disk, then the dirty bit off.
+    /// What bitmaps recorded and all counts to the disk, then the dirty bit off.
     pub(super) fn end_deferring(&mut self) -> Result<()> {
         self.flush(true)?;
+        self.store_bitmaps()?;
         if self.ordering.is_deferred() {
             let bits = self.header().incompatible & !incompatible::DIRTY;
             self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
             self.ordering.disk.sync()?;
             self.ordering.defer_refcounts(false);
-        }
-        Ok(())
-    }
-
-    fn punch_discarded(&mut self) -> Result<()> {
-        for run in std::mem::take(&mut self.discarded) {
-            for cluster in run.clusters() {
-                if self.refcount(cluster)? != 0 || self.ordering.disk.regions.is_owned(cluster) {
-                    continue;
-                }
-                let at = self.geometry.offset_of(cluster).get();
-                // Only a hint: a file system that cannot do it keeps the old bytes.
-                let _ = self.ordering.disk.file.discard(at, self.geometry.cluster_bytes());
-            }
         }
         Ok(())
     }

@@ -19,15 +19,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
-use crate::format::feature::autoclear;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
 use crate::storage::Storage;
-use crate::tables::{BitmapDirectory, HeaderArea};
 
 mod alloc;
 pub mod backing;
+mod bitmaps;
 mod cache;
 mod claims;
 mod compress;
@@ -40,7 +39,9 @@ mod ordering;
 mod read;
 mod refcounts;
 mod regions;
+mod room;
 mod root;
+mod shrink;
 mod states;
 #[cfg(test)]
 mod testing;
@@ -133,7 +134,6 @@ pub struct Image {
     data_file: Option<Arc<dyn Storage>>,
     geometry: Geometry,
     backing: Option<Backing>,
-    has_bitmaps: bool,
     meta: Mutex<Meta>,
     claims: Claims,
 }
@@ -182,20 +182,10 @@ impl Image {
         meta.end_deferring()
     }
 
-    /// Whether the image has persistent bitmaps.
-    pub const fn has_bitmaps(&self) -> bool {
-        self.has_bitmaps
-    }
-
-    /// The persistent bitmaps; `None` where they are out of date.
-    pub fn bitmaps(&self) -> Result<Option<Vec<BitmapEntry>>> {
-        let area = HeaderArea::load(self.file.as_ref())?;
-        let consistent = area.header.autoclear & autoclear::BITMAPS != 0;
-        let Some(extension) = area.bitmaps().filter(|_| consistent) else { return Ok(None) };
-        let directory = BitmapDirectory::load(self.file.as_ref(), &extension);
-        let at = extension.directory.get();
-        let directory = directory.map_err(|e| Error::io("read the bitmap directory", at, e))?;
-        Ok(directory.problems.is_empty().then_some(directory.entries))
+    /// The persistent bitmaps of an image that is open for writing; none where they are out of date.
+    pub fn bitmaps(&self) -> Result<Vec<BitmapEntry>> {
+        let meta = self.meta()?;
+        Ok(meta.bitmaps.as_ref().map(|bitmaps| bitmaps.entries().to_vec()).unwrap_or_default())
     }
 
     fn meta(&self) -> Result<MutexGuard<'_, Meta>> {

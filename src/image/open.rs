@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::bitmap::flag;
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
 use crate::format::feature::{autoclear, incompatible};
@@ -19,13 +18,14 @@ use crate::storage::{Capacity, ReadAt, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
 use super::backing::{self, Chain, Opener};
+use super::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::claims::Claims;
 use super::disk::Disk;
-use super::meta::{BitmapFlags, Meta};
+use super::meta::Meta;
 use super::ordering::Ordering;
 use super::regions::{Owner, Regions};
 use super::root::RootTable;
-use super::{ClusterRun, Image};
+use super::{ClusterRun, Image, damaged};
 
 /// Memory for L2 tables in bytes.
 const L2_CACHE_BYTES: usize = 16 << 20;
@@ -37,7 +37,7 @@ const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
 /// What to do about the backing file that an image names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum BackingPolicy {
-    /// Open it in the format that the image gives; without one, opening fails.
+    /// Open it in the format that the image gives; without one, as raw, unless it begins like another format.
     #[default]
     AsNamed,
     /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
@@ -160,15 +160,14 @@ impl Loader {
             packed_end: None,
             pending: Vec::new(),
             discarded: Vec::new(),
-            bitmaps: self.recording_bitmaps()?,
+            gives_back: false,
+            bitmaps: self.bitmaps()?,
             snapshots: snapshots.entries,
             prepared: false,
-            data_prepared: false,
         };
         let claims = Claims::default();
-        let has_bitmaps = self.area.extension(extension::BITMAPS).is_some();
         let meta = Mutex::new(meta);
-        Ok(Image { file: self.file, data_file, geometry, backing, has_bitmaps, meta, claims })
+        Ok(Image { file: self.file, data_file, geometry, backing, meta, claims })
     }
 
     fn head(&self) -> Result<Vec<u8>> {
@@ -329,26 +328,27 @@ impl Loader {
         Ok(regions)
     }
 
-    /// The bitmaps that record guest writes and are not yet marked as in use.
-    fn recording_bitmaps(&self) -> Result<Vec<BitmapFlags>> {
+    /// The bitmaps, unless they are out of date.
+    fn bitmaps(&self) -> Result<Option<Bitmaps>> {
         let consistent = self.area.header.autoclear & autoclear::BITMAPS != 0;
-        let Some(extension) = self.area.bitmaps().filter(|_| self.writable && consistent) else {
-            return Ok(Vec::new());
+        let extension = self.area.extensions.iter().find(|e| e.magic == extension::BITMAPS);
+        let pointed = extension.zip(self.area.bitmaps());
+        let Some((place, extension)) = pointed.filter(|_| self.writable && consistent) else {
+            return Ok(None);
         };
         let at = extension.directory;
         let directory = BitmapDirectory::load(self.file.as_ref(), &extension);
         let directory =
             directory.map_err(|e| Error::io("read the bitmap directory", at.get(), e))?;
-        let mut entry_at = at;
-        let mut recording = Vec::new();
-        for entry in &directory.entries {
-            if entry.flags & flag::AUTO != 0 && entry.flags & flag::IN_USE == 0 {
-                recording.push(BitmapFlags { at: entry_at.saturating_add(12), flags: entry.flags });
-            }
-            let bytes = 24 + entry.extra.len() + entry.name.len();
-            entry_at = entry_at.saturating_add(bytes.next_multiple_of(8) as u64);
+        let entry_defect = directory.entries.iter().find_map(|entry| {
+            let defect = *entry.defects(&self.area.geometry).first()?;
+            Some(format!("the bitmap '{}': {defect}", entry.name_text().escape_debug()))
+        });
+        if let Some(problem) = directory.problems.into_iter().next().or(entry_defect) {
+            return Err(damaged(at, format!("the bitmap directory is damaged: {problem}")));
         }
-        Ok(recording)
+        let pointer = HostOffset::new(place.offset + POINTER_PLACE);
+        Ok(Some(Bitmaps::new(pointer, at, directory.entries)))
     }
 }
 

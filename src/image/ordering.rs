@@ -68,6 +68,14 @@ pub(super) struct Ordering {
     refcounts: Tree,
     direction: Direction,
     deferred: bool,
+    glance: Glance,
+}
+
+/// A table that was read for a look only, and is in no cache.
+#[derive(Default)]
+struct Glance {
+    at: Option<HostOffset>,
+    bytes: Vec<u8>,
 }
 
 impl Ordering {
@@ -85,6 +93,7 @@ impl Ordering {
             refcounts: Tree { root: reftable, tables: TableCache::new(table_len, budgets.1) },
             direction: Direction::RefcountsFirst,
             deferred: false,
+            glance: Glance::default(),
         }
     }
 
@@ -114,6 +123,7 @@ impl Ordering {
 
     /// Puts another root in the place of one; the header already points to it.
     pub(super) fn replace_root(&mut self, side: Side, root: RootTable) {
+        self.glance.at = None;
         self.tree_mut(side).root = root;
     }
 
@@ -133,6 +143,20 @@ impl Ordering {
         Ok(self.tree_mut(side).tables.get(at).expect("a table just loaded is in memory"))
     }
 
+    /// The table at `at` for one look among many: it puts no other out of memory.
+    pub(super) fn glance(&mut self, side: Side, at: HostOffset) -> Result<&[u8]> {
+        if self.tree(side).tables.holds(at) {
+            return self.table(side, at);
+        }
+        if self.glance.at != Some(at) {
+            self.glance.at = None;
+            self.glance.bytes.resize(self.disk.geometry.cluster_len(), 0);
+            self.disk.read(at, &mut self.glance.bytes, side.table_owner().1)?;
+            self.glance.at = Some(at);
+        }
+        Ok(&self.glance.bytes)
+    }
+
     /// The table at `at`, of which `range` is about to change.
     pub(super) fn change(
         &mut self,
@@ -148,6 +172,7 @@ impl Ordering {
 
     /// A table in a cluster that was just allocated for it.
     pub(super) fn add(&mut self, side: Side, at: HostOffset, bytes: Vec<u8>) -> Result<()> {
+        self.glance.at = None;
         self.make_room(side)?;
         self.tree_mut(side).tables.insert_new(at, bytes);
         Ok(())
@@ -155,6 +180,7 @@ impl Ordering {
 
     /// The cluster at `at` is no longer a table of this side.
     pub(super) fn forget(&mut self, side: Side, at: HostOffset) {
+        self.glance.at = None;
         self.tree_mut(side).tables.forget(at);
     }
 
@@ -186,6 +212,8 @@ impl Ordering {
         if self.tree(side).tables.holds(at) {
             return Ok(());
         }
+        // From here on it may change.
+        self.glance.at = None;
         self.make_room(side)?;
         let mut bytes = vec![0; self.disk.geometry.cluster_len()];
         self.disk.read(at, &mut bytes, side.table_owner().1)?;

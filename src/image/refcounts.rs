@@ -170,17 +170,25 @@ impl Meta {
         let at = self.refblock(chunk.index)?.expect("a changed count has a block");
         let bytes = (chunk.entries.start << order) / 8..(chunk.entries.end << order).div_ceil(8);
         let block = self.ordering.change(Side::Refcounts, at, bytes)?;
-        let mut first_freed = None;
+        let mut freed: Vec<Range<usize>> = Vec::new();
         for n in chunk.entries.clone() {
             let count = get_refcount(block, order, n);
             let count = if change == Change::Raise { count + by } else { count - by };
             set_refcount(block, order, n, count);
-            if count == 0 && first_freed.is_none() {
-                first_freed = Some(n);
+            if count == 0 {
+                match freed.last_mut() {
+                    Some(last) if last.end == n => last.end = n + 1,
+                    _ => freed.push(n..n + 1),
+                }
             }
         }
-        if let Some(entry) = first_freed {
-            self.note_freed(chunk, entry);
+        if let Some(first) = freed.first() {
+            self.note_freed(chunk, first.start);
+        }
+        let base = self.geometry.first_cluster_of_block(chunk.index);
+        for range in freed {
+            let first = base + ClusterCount::new(range.start as u64);
+            self.note_room(ClusterRun::new(first, ClusterCount::new(range.len() as u64)));
         }
         Ok(())
     }

@@ -73,6 +73,11 @@ impl Regions {
         self.owners.contains_key(&cluster)
     }
 
+    /// The cluster behind the last that holds metadata.
+    pub(super) fn end(&self) -> HostCluster {
+        self.owners.keys().max().map_or(HostCluster::new(0), |last| last.next())
+    }
+
     /// What a write to `run` would hit that is not its own (`owner`; `None`: guest data).
     pub(super) fn conflict(&self, run: ClusterRun, owner: Option<Owner>) -> Option<&'static str> {
         let own = owner.map_or(0, |owner| owner as u16);

@@ -12,6 +12,7 @@ use crate::format::{ClusterCount, HostOffset, decode_entries, encode_entries};
 use crate::tables::load_entries;
 
 use super::alloc::Allocation;
+use super::bitmaps::Rebuilt;
 use super::meta::Meta;
 use super::ordering::Side;
 use super::regions::Owner;
@@ -23,13 +24,13 @@ const MAX_RUN: usize = 1024;
 
 /// Whether the references of a tree are added or taken away.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
     Raise,
     Lower,
 }
 
 impl Image {
-    fn meta_mut(&mut self) -> Result<&mut Meta> {
+    pub(super) fn meta_mut(&mut self) -> Result<&mut Meta> {
         self.meta.get_mut().map_err(|_| super::panicked())
     }
 
@@ -48,13 +49,6 @@ impl Image {
         self.meta_mut()?.apply_snapshot(index, size)?;
         self.geometry = self.geometry.with_virtual_size(size);
         Ok(())
-    }
-
-    /// Makes the disk shorter; what lay beyond is gone.
-    pub(crate) fn shrink(&mut self, size: u64) -> Result<()> {
-        self.meta_mut()?.shrink(size)?;
-        self.geometry = self.geometry.with_virtual_size(size);
-        self.cut_data_file(size)
     }
 }
 
@@ -75,10 +69,15 @@ impl Meta {
         self.clear_copied()?;
         self.flush(true)?;
         let bare: Vec<u64> = l1.iter().map(|bits| bits & !COPIED).collect();
+        let mut list = self.snapshots.clone();
+        if bare.is_empty() {
+            // An empty disk has no L1 table at all.
+            list.push(entry.clone());
+            return self.switch_snapshots(list);
+        }
         let table = self.write_aside(Owner::SnapshotL1, &encode_entries(&bare), "an L1 table")?;
         entry.header.l1_table = self.geometry.offset_of(table.run().first);
         entry.header.l1_entries = u32::try_from(l1.len()).unwrap_or(u32::MAX);
-        let mut list = self.snapshots.clone();
         list.push(entry.clone());
         let outcome = self.switch_snapshots(list);
         let run = table.run();
@@ -90,6 +89,7 @@ impl Meta {
     fn delete_snapshot(&mut self, index: usize) -> Result<()> {
         self.prepare_write()?;
         self.flush(true)?;
+        self.give_back_room();
         let snapshot = self.snapshot(index)?;
         let l1 = self.snapshot_l1(&snapshot)?;
         let mut list = self.snapshots.clone();
@@ -106,11 +106,14 @@ impl Meta {
     }
 
     fn apply_snapshot(&mut self, index: usize, size: u64) -> Result<()> {
-        self.prepare_data_write()?;
+        self.prepare_write()?;
         self.flush(true)?;
         let snapshot = self.snapshot(index)?;
         let mut l1 = self.snapshot_l1(&snapshot)?;
         l1.iter_mut().for_each(|bits| *bits &= !COPIED);
+        if l1.is_empty() {
+            l1.push(0);
+        }
         let needed = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
         if l1.len() < needed {
             let why = "the snapshot's L1 table is too short for its disk";
@@ -118,54 +121,16 @@ impl Meta {
         }
         self.change_tree(&l1, Change::Raise)?;
         let old = self.l1_entries().to_vec();
-        let outcome = self.clear_copied_of(&l1).and_then(|()| self.switch_active(l1.clone(), size));
+        let outcome =
+            self.clear_copied_of(&l1).and_then(|()| self.switch_active(l1.clone(), size, None));
         if let Err(error) = outcome {
             let _ = self.change_tree(&l1, Change::Lower);
             return Err(error);
         }
+        self.give_back_room();
         self.change_tree(&old, Change::Lower)?;
         self.free_pending()?;
         self.set_copied()?;
-        self.flush(true)
-    }
-
-    /// The active L1 table ends where the disk does, and so does the last L2 table, of which a copy is made.
-    fn shrink(&mut self, size: u64) -> Result<()> {
-        self.prepare_data_write()?;
-        self.flush(true)?;
-        let old = self.l1_entries().to_vec();
-        let kept = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
-        let mut l1 = old[..kept.min(old.len())].to_vec();
-        let in_last = size % self.geometry.bytes_per_l2_table();
-        let last = l1.last().copied().map(L1Entry).filter(|_| in_last != 0);
-        let mut cut = None;
-        if let Some(entry) = last.filter(|entry| entry.offset().get() != 0) {
-            let width = self.geometry.l2_entry_bytes();
-            let keep = self.geometry.clusters_for(in_last).get();
-            let keep = usize::try_from(keep).unwrap_or(usize::MAX) * width;
-            let mut bytes = self.ordering.table(Side::Mappings, entry.offset())?.to_vec();
-            bytes[keep..].fill(0);
-            let table = self.write_aside(Owner::L2, &bytes, "an L2 table")?;
-            let at = self.geometry.offset_of(table.run().first);
-            if let Some(slot) = l1.last_mut() {
-                *slot = L1Entry::new(at, true).0;
-            }
-            cut = Some((table, entry, keep));
-        }
-        if l1.is_empty() {
-            l1.push(0);
-        }
-        let outcome = self.switch_active(l1, size);
-        if let Some((table, entry, keep)) = cut {
-            table.settle(self, outcome)?;
-            for run in self.references(entry.offset(), keep)? {
-                self.free_later(run);
-            }
-            self.free_later(ClusterRun::one(self.geometry.cluster_floor(entry.offset())));
-        } else {
-            outcome?;
-        }
-        self.change_tree(old.get(kept..).unwrap_or(&[]), Change::Lower)?;
         self.flush(true)
     }
 
@@ -205,16 +170,26 @@ impl Meta {
         }
     }
 
-    /// Makes `l1` the active L1 table of a disk of `size` bytes. The old table is freed, not what it refers to.
-    pub(super) fn switch_active(&mut self, l1: Vec<u64>, size: u64) -> Result<()> {
-        let table = self.write_aside(Owner::L1, &encode_entries(&l1), "the L1 table")?;
+    /// Makes `l1` the active L1 table of a disk of `size` bytes, and `bitmaps` its bitmaps if they change. The old table
+    /// is freed, not what it refers to.
+    pub(super) fn switch_active(
+        &mut self,
+        l1: Vec<u64>,
+        size: u64,
+        bitmaps: Option<Rebuilt>,
+    ) -> Result<()> {
+        let table = match self.write_aside(Owner::L1, &encode_entries(&l1), "the L1 table") {
+            Ok(table) => table,
+            Err(error) => return self.finish_bitmaps(bitmaps, Err(error)),
+        };
         let at = self.geometry.offset_of(table.run().first);
         let fields = [
             (HeaderField::Size, size),
             (HeaderField::L1Entries, l1.len() as u64),
             (HeaderField::L1Offset, at.get()),
         ];
-        let outcome = self.flush(true).and_then(|()| self.ordering.disk.patch_header(&fields));
+        let outcome = self.switch_header(&fields, bitmaps.as_ref());
+        let outcome = self.finish_bitmaps(bitmaps, outcome);
         let run = table.run();
         table.settle(self, outcome)?;
         self.ordering.disk.sync()?;
@@ -275,7 +250,7 @@ impl Meta {
 
     /// Adds or takes away one reference from all that an L1 table refers to: L2 tables and what they refer to. A failure
     /// to add undoes what was added.
-    fn change_tree(&mut self, l1: &[u64], change: Change) -> Result<()> {
+    pub(super) fn change_tree(&mut self, l1: &[u64], change: Change) -> Result<()> {
         let mut done = Vec::new();
         for &bits in l1 {
             let table = L1Entry(bits).offset();
@@ -319,7 +294,11 @@ impl Meta {
     }
 
     /// What the entries of an L2 table refer to, from byte `start` of the table on.
-    fn references(&mut self, table: HostOffset, start: usize) -> Result<Vec<ClusterRun>> {
+    pub(super) fn references(
+        &mut self,
+        table: HostOffset,
+        start: usize,
+    ) -> Result<Vec<ClusterRun>> {
         let words = decode_entries(&self.ordering.table(Side::Mappings, table)?[start..]);
         let per_entry = self.geometry.l2_entry_bytes() / 8;
         let mut runs: Vec<ClusterRun> = Vec::new();

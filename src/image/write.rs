@@ -39,7 +39,7 @@ impl Image {
     pub fn write(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
         self.require_on_disk(at, data.len() as u64)?;
         self.require_plain()?;
-        self.meta()?.prepare_data_write()?;
+        self.meta()?.begin_data_write(at, data.len() as u64)?;
         self.write_pieces(at, data)
     }
 

@@ -1,6 +1,7 @@
 //! Zeroes without storing them, and giving up what guest clusters hold.
 
 use crate::error::{Error, Result};
+use crate::format::crypto::CryptMethod;
 use crate::format::feature::autoclear;
 use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning, ZERO};
@@ -75,6 +76,11 @@ impl Image {
         if !stored {
             return Ok(());
         }
+        if self.meta()?.header().crypt_method != CryptMethod::None {
+            let why = "the disk ends within a cluster that is in use: what it grows over there cannot \
+                       be zeroed in an encrypted image without its key";
+            return Err(Error::Unsupported(why.into()));
+        }
         let rest = cluster_end - end;
         let zeroes = vec![0; usize::try_from(rest).expect("a part of a cluster")];
         // The guest's data stays as it is, so no bitmap has to record this.
@@ -89,7 +95,7 @@ impl Image {
             let why = "guest data cannot be written while the backing file is closed";
             return Err(Error::Refused(why.into()));
         }
-        self.meta()?.prepare_data_write()
+        self.meta()?.begin_data_write(at, length)
     }
 
     /// Stores zeroes in a range, except where there are zeroes already.

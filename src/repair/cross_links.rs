@@ -1,5 +1,6 @@
-//! Cross-links: a guest cluster that is at the same time metadata, or an L2 table at two guest
-//! positions. Metadata keeps its place; everybody else gets a copy of the same bytes.
+//! Cross-links: a guest cluster that is at the same time metadata or another guest position's, an L2
+//! table at two guest positions, and what more refer to than can be counted. Metadata keeps its place,
+//! and one owner of what is shared; everybody else gets a copy of the same bytes.
 //!
 //! Comes when all counts are right: what is taken is counted before it is pointed to, and what is
 //! left behind becomes a leak that the next round releases.
@@ -7,17 +8,22 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::plan::{RepairPlan, Step};
-use super::room;
-use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey, Visit, owners};
+use super::{orphans, pointers, room};
+use crate::check::owners::{self, Owner};
+use crate::check::{CheckReport, Finding, Kind, Place, Source, Survey, Visit};
 use crate::format::crypto::CryptMethod;
-use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L1Index};
 use crate::storage::{Capacity, ReadAt};
 
 /// Most copies that one round makes.
-const MAX_COPIES: usize = 1024;
+const MAX_COPIES: usize = 1 << 14;
+/// Most clusters of one finding that are looked at.
+const MAX_RUN: u64 = 1 << 16;
+
+/// Clusters that several guest positions share by mistake.
+pub type Crossed = HashSet<HostCluster>;
 
 /// A pointer that is to lead to a copy.
 struct Move {
@@ -56,12 +62,19 @@ impl Move {
 }
 
 /// Plans the copies and the pointers that lead to them.
-pub fn plan(plan: &mut RepairPlan, source: &dyn ReadAt, survey: &Survey, capacity: Capacity) {
+pub fn plan(
+    plan: &mut RepairPlan,
+    source: &dyn ReadAt,
+    survey: &Survey,
+    crossed: &Crossed,
+    capacity: Capacity,
+) {
     if !is_clear(survey) {
         return;
     }
-    let mut moves = guest_clusters(source, survey);
+    let mut moves = guest_clusters(source, survey, crossed);
     moves.extend(tables(survey));
+    moves.retain(|step| step.times <= survey.area.geometry.refcount_max());
     moves.truncate(MAX_COPIES);
     let (mut counts, mut copies, mut pointers) = (Vec::new(), Vec::new(), Vec::new());
     for step in moves {
@@ -88,87 +101,139 @@ pub fn plan(plan: &mut RepairPlan, source: &dyn ReadAt, survey: &Survey, capacit
 /// could have brought the cross-link about.
 fn is_clear(survey: &Survey) -> bool {
     let report = &survey.report;
-    let other =
-        |f: &Finding| f.may_hide_references() && !matches!(f.kind, Kind::L2TableTwice { .. });
+    let other = |f: &Finding| {
+        let crossed = matches!(f.kind, Kind::L2TableTwice { .. } | Kind::CompressedOverlap { .. });
+        f.may_hide_references() && !crossed
+    };
     let structure = survey.refcounts.is_broken() || survey.missing_blocks || survey.too_low;
     !structure && report.unlisted == 0 && !report.findings.iter().any(other)
 }
 
-/// Guest clusters that are metadata too.
-fn guest_clusters(source: &dyn ReadAt, survey: &Survey) -> Vec<Move> {
+/// Guest positions whose cluster is another's too, so that they need one of their own.
+fn guest_clusters(source: &dyn ReadAt, survey: &Survey, crossed: &Crossed) -> Vec<Move> {
     if survey.area.header.crypt_method == CryptMethod::Luks {
         return Vec::new(); // Its data can be read at its place only.
     }
     let geometry = &survey.area.geometry;
-    let mut wanted = HashSet::new();
+    let (mut metadata, mut shared, mut extents) = (HashSet::new(), HashSet::new(), HashSet::new());
     for finding in &survey.report.findings {
-        if let Some((first, count)) = metadata_under_data(finding) {
-            wanted.extend((0..count.get().min(1 << 16)).map(|n| first + ClusterCount::new(n)));
+        let Place::Clusters(first, count) = finding.place else { continue };
+        let clusters = (0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n));
+        match finding.kind {
+            Kind::Overlap { other: None, .. } => metadata.extend(clusters),
+            Kind::SharedData => shared.extend(clusters.filter(|c| crossed.contains(c))),
+            Kind::Overflow { .. } => shared.extend(clusters.filter(|&c| is_data(survey, c))),
+            Kind::CompressedOverlap { offset, .. } => {
+                extents.insert(offset);
+                shared.extend(clusters);
+            }
+            _ => {}
         }
     }
+    let wanted = metadata.union(&shared).copied().collect();
     let owners = owners::find(source, survey, &wanted);
-    let entry_bytes = geometry.l2_entry_bytes() as u64;
-    let moves = owners.iter().map(|owner| Move {
+    // One owner of shared data keeps it: compressed data, which others lie beside, before plain data.
+    let extent = |owner: &Owner| owner.entry.compressed_extent(geometry).offset;
+    let mut kept: HashSet<HostCluster> = HashSet::new();
+    for owner in owners.iter().filter(|owner| owner.entry.is_compressed()) {
+        kept.extend((0..owner.count.get()).map(|n| owner.first + ClusterCount::new(n)));
+    }
+    let moves = owners.iter().filter(|owner| {
+        let under = |n| metadata.contains(&(owner.first + ClusterCount::new(n)));
+        (0..owner.count.get()).any(under)
+            || (owner.entry.is_compressed() && extents.contains(&extent(owner)))
+            || (!owner.entry.is_compressed() && !kept.insert(owner.first))
+    });
+    let moved = |owner: &Owner| Move {
         first: owner.first,
         count: owner.count,
-        pointer: owner.table.saturating_add(u64::from(owner.index.get()) * entry_bytes),
+        pointer: pointers::l2_entry(survey, owner.table, owner.index),
         times: owner.times,
         kind: Pointer::L2(owner.entry),
-    });
-    moves.collect()
-}
-
-/// The clusters of a finding that says that metadata is guest data too.
-fn metadata_under_data(finding: &Finding) -> Option<(HostCluster, ClusterCount)> {
-    match (&finding.kind, finding.place) {
-        (Kind::Overlap { other: None, .. }, Place::Clusters(first, count)) => Some((first, count)),
-        _ => None,
-    }
-}
-
-/// L2 tables at more than one guest position: the first keeps the table.
-fn tables(survey: &Survey) -> Vec<Move> {
-    let mut moves = Vec::new();
-    for finding in &survey.report.findings {
-        let Kind::L2TableTwice { table, .. } = finding.kind else { continue };
-        if !survey.area.geometry.is_aligned(table) || has_overflow(survey) {
-            continue;
-        }
-        let mut places: BTreeMap<L1Index, Vec<Visit>> = BTreeMap::new();
-        for visit in survey.visits.iter().filter(|v| v.entry.offset() == table) {
-            places.entry(visit.index).or_default().push(*visit);
-        }
-        // The copy of one position serves one owner: snapshots that share it take a copy each.
-        for visit in places.into_values().skip(1).flatten() {
-            if let Some(pointer) = l1_entry(survey, &visit) {
-                moves.push(Move {
-                    first: survey.area.geometry.cluster_floor(table),
-                    count: ClusterCount::new(1),
-                    pointer,
-                    times: 1,
-                    kind: Pointer::L1 { active: visit.source == Source::Active },
-                });
-            }
-        }
-    }
-    moves
-}
-
-/// A table's copy shares all its clusters: their counts must have room for that.
-fn has_overflow(survey: &Survey) -> bool {
-    survey.report.findings.iter().any(|f| matches!(f.kind, Kind::Overflow { .. }))
-}
-
-/// Where an L1 entry lies, unless something else lies there too.
-fn l1_entry(survey: &Survey, visit: &Visit) -> Option<HostOffset> {
-    let table = match visit.source {
-        Source::Active => survey.area.header.l1_table,
-        Source::Snapshot(index) => survey.snapshots.entries.get(index as usize)?.header.l1_table,
     };
-    let offset = table.saturating_add(u64::from(visit.index.get()) * TABLE_ENTRY_BYTES);
-    let cluster = survey.area.geometry.cluster_floor(offset);
-    let kind = RegionKind::L1Table(visit.source);
-    let owned =
-        survey.regions.iter().any(|r| r.kind == kind && (r.first..r.end()).contains(&cluster));
-    (owned && survey.map.get(cluster) == 1).then_some(offset)
+    moves.map(moved).collect()
+}
+
+/// Whether a check found cross-links. What seems leaked then may be what one of the pointers led to
+/// before: its bytes are left in the file.
+pub fn were_there(report: &CheckReport) -> bool {
+    let crossed = |f: &Finding| {
+        matches!(f.kind, Kind::SharedData | Kind::Overlap { .. } | Kind::L2TableTwice { .. })
+    };
+    report.findings.iter().any(crossed)
+}
+
+fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
+    survey.regions.overlapping(cluster..cluster.next(), usize::MAX).is_none()
+}
+
+/// The clusters that a finding shows to be shared by mistake: their count or a COPIED flag says that
+/// they were one guest position's alone.
+pub fn crossed(survey: &Survey) -> Crossed {
+    let findings = &survey.report.findings;
+    let mut wrong: HashSet<HostCluster> = HashSet::new();
+    let mut ranges = Vec::new();
+    for finding in findings {
+        match (&finding.kind, finding.place) {
+            (Kind::SharedData, Place::Clusters(first, count)) => ranges.push((first, count)),
+            (Kind::Count { stored, referenced }, Place::Clusters(first, count))
+                if stored < referenced =>
+            {
+                wrong.extend((0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n)));
+            }
+            (Kind::DataCopied { entry, .. }, _) => {
+                wrong
+                    .insert(survey.area.geometry.cluster_floor(L2Entry::standard(*entry).offset()));
+            }
+            _ => {}
+        }
+    }
+    let shared = ranges.iter().flat_map(|&(first, count)| {
+        (0..count.get().min(MAX_RUN)).map(move |n| first + ClusterCount::new(n))
+    });
+    shared.filter(|cluster| wrong.contains(cluster)).collect()
+}
+
+/// L2 tables at more than one guest position, and those that more L1 entries lead to than can be
+/// counted: the first keeps the table.
+fn tables(survey: &Survey) -> Vec<Move> {
+    let geometry = &survey.area.geometry;
+    let (mut twice, mut uncounted) = (HashSet::new(), HashSet::new());
+    for finding in &survey.report.findings {
+        match (&finding.kind, finding.place) {
+            (Kind::L2TableTwice { table, .. }, _) => {
+                twice.insert(*table);
+            }
+            (Kind::Overflow { .. }, Place::Clusters(first, count)) => {
+                let clusters = (0..count.get().min(MAX_RUN)).map(ClusterCount::new);
+                uncounted.extend(clusters.map(|n| geometry.offset_of(first + n)));
+            }
+            _ => {}
+        }
+    }
+    let (contested, mut disputed) = (orphans::contested(survey), HashSet::new());
+    let mut places: BTreeMap<HostOffset, BTreeMap<L1Index, Vec<Visit>>> = BTreeMap::new();
+    for visit in &survey.visits {
+        let table = visit.entry.offset();
+        if contested.contains(&(visit.source, visit.index)) {
+            disputed.insert(table);
+        }
+        if geometry.is_aligned(table) && (twice.contains(&table) || uncounted.contains(&table)) {
+            places.entry(table).or_default().entry(visit.index).or_default().push(*visit);
+        }
+    }
+    places.retain(|table, _| !disputed.contains(table));
+    // The copy of one position serves one owner: snapshots that share it take a copy each.
+    let others = places.into_iter().flat_map(|(table, places)| {
+        let keeps_position = !uncounted.contains(&table);
+        let first = places.values().next().map_or(0, Vec::len);
+        places.into_values().flatten().skip(if keeps_position { first } else { 1 })
+    });
+    let moved = |visit: Visit| {
+        let pointer = pointers::l1_entry(survey, visit.source, visit.index)?;
+        let first = geometry.cluster_floor(visit.entry.offset());
+        let kind = Pointer::L1 { active: visit.source == Source::Active };
+        Some(Move { first, count: ClusterCount::new(1), pointer, times: 1, kind })
+    };
+    others.filter_map(moved).collect()
 }

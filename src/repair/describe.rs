@@ -63,11 +63,9 @@ impl Group {
 /// What a step of a plan is for.
 pub fn purpose(plan: &RepairPlan, survey: &Survey, stage: &Stage, step: &Step) -> Purpose {
     let group = Group::of_stage(stage);
-    let mended = survey
-        .report
-        .findings
-        .iter()
-        .filter(|finding| relates(plan, survey, group, step, finding) && plan.mends(finding));
+    let mended = survey.report.findings.iter().filter(|finding| {
+        relates(plan, survey, group, step, finding) && !plan.mended(finding).is_empty()
+    });
     let (mut mends, mut risk) = (Vec::new(), Risk::Safe);
     for finding in mended {
         risk = risk.max(risk_of(&finding.kind));

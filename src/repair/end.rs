@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::journal::{Journal, Purpose};
-use super::{Fixed, RepairOutcome};
+use super::{Fixed, RepairOutcome, cross_links};
 use crate::check::{CheckReport, Finding, Kind, Survey, Tally};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible::{CORRUPT, DIRTY};
@@ -49,7 +49,7 @@ pub fn finish(
     if clear_bits(storage, survey, cleared, &outcome.before.findings, journal)? {
         outcome.after.iter_mut().for_each(|after| forget(after, cleared));
     }
-    if sound && verdict.is_clean() {
+    if sound && verdict.is_clean() && !cross_links::were_there(&outcome.before) {
         give_back(storage, survey, &left.released, journal)?;
     }
     Ok(())

@@ -21,10 +21,18 @@ pub fn target(
     mode: RepairMode,
 ) -> Result<Arc<RefcountMap>> {
     let rebuilds = survey.refcounts.is_broken() || survey.missing_blocks;
-    if mode != RepairMode::All || !(survey.report.hides_references || rebuilds) {
+    let hidden = survey.report.hides_references;
+    let claimed = survey.claims.last().is_some();
+    if !claimed && (!mode.is_all() || !(hidden || rebuilds)) {
         return Ok(Arc::clone(&survey.map));
     }
     let target = RefcountMap::clone(&survey.map);
+    for range in survey.claims.ranges() {
+        survey.claims.for_each_run(range, |first, count, claims| target.add(first, count, claims));
+    }
+    if !mode.is_all() {
+        return Ok(Arc::new(target));
+    }
     if survey.report.hides_references {
         let geometry = &survey.area.geometry;
         let ranges = if rebuilds { data_clusters(storage, survey)? } else { differing(survey) };
@@ -53,6 +61,14 @@ fn differing(survey: &Survey) -> Vec<Range<HostCluster>> {
         first..(first + entries).min(end)
     };
     survey.differing.iter().map(described).filter(|r| r.start < r.end).collect()
+}
+
+/// The stored count of a cluster; 0 where it has no sound block.
+pub fn stored_count(storage: &dyn Storage, survey: &Survey, cluster: HostCluster) -> Result<u64> {
+    let (index, entry) = survey.area.geometry.refcount_place(cluster);
+    let order = survey.area.geometry.refcount_order();
+    let block = stored(storage, survey, index)?;
+    Ok(block.map_or(0, |block| get_refcount(&block, order, entry.get() as usize)))
 }
 
 /// A sound block's content.

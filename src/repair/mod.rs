@@ -6,18 +6,22 @@ mod cross_links;
 mod describe;
 mod dry_run;
 mod end;
+mod entries;
 mod held;
 mod journal;
 mod mark;
+mod orphans;
 mod placement;
 mod plan;
+mod pointers;
 mod room;
 mod snapshot_table;
 
+pub use cross_links::Crossed;
 pub use dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_run};
 pub use journal::{Journal, Purpose, Risk, Round};
 pub use placement::Placement;
-pub use plan::{CountChange, RepairPlan, Stage, Step, plan};
+pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
 
 use end::Left;
 
@@ -33,6 +37,9 @@ pub enum RepairMode {
     Leaks,
     /// Everything that can be mended without losing data.
     All,
+    /// That, and what cannot be mended is dropped: mappings that lead nowhere, snapshots and bitmaps
+    /// that cannot be read.
+    Lossy,
 }
 
 impl RepairMode {
@@ -40,8 +47,13 @@ impl RepairMode {
     const fn assume(self) -> Assume {
         match self {
             Self::Leaks => Assume::LeaksMended,
-            Self::All => Assume::AllMended,
+            Self::All | Self::Lossy => Assume::AllMended,
         }
+    }
+
+    /// Whether more than leaks may be mended.
+    const fn is_all(self) -> bool {
+        matches!(self, Self::All | Self::Lossy)
     }
 }
 
@@ -73,7 +85,7 @@ pub struct RepairOutcome {
 
 /// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
 /// many are never needed, and a repair that does not converge must end.
-const MAX_ROUNDS: usize = 6;
+const MAX_ROUNDS: usize = 16;
 
 /// Checks an image, mends what the mode allows, and checks again.
 pub fn repair(
@@ -106,10 +118,11 @@ pub fn repair_telling(
     };
     let was_marked = mark::is_set(&survey);
     let (mut released, mut number) = (Vec::new(), 0);
+    let crossed = cross_links::crossed(&survey);
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
         let target = held::target(storage, &survey, mode)?;
-        let plan = plan(storage, &survey, target, mode)?;
+        let plan = plan(storage, &survey, Aim { mode, target, crossed: &crossed })?;
         if plan.stages.is_empty() {
             break;
         }
@@ -120,8 +133,8 @@ pub fn repair_telling(
                 .report
                 .findings
                 .iter()
-                .filter(|f| f.severity() != Severity::Notice && plan.mends(f))
-                .cloned()
+                .filter(|f| f.severity() != Severity::Notice)
+                .flat_map(|f| plan.mended(f))
                 .collect();
         }
         number += 1;

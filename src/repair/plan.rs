@@ -1,15 +1,16 @@
 //! What a repair will write, in order. Writes nothing; reads beside what the check left only L2
 //! tables that hold cross-links.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::cross_links;
+use super::cross_links::{self, Crossed};
 use super::placement::{self, Placement};
+use super::pointers::{self, Tables};
 use super::snapshot_table;
 use super::{RepairMode, only_leaks_and_flags};
+use super::{entries, orphans};
 use crate::check::refcount_map::RefcountMap;
-use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey};
+use crate::check::{Finding, Kind, Place, RegionKind, Survey};
 use crate::error::Result;
 use crate::format::encode_entries;
 use crate::format::feature::autoclear;
@@ -17,9 +18,7 @@ use crate::format::header::{HeaderField, encode_field};
 use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, ZERO};
 use crate::format::snapshot::MAX_SNAPSHOTS;
-use crate::format::{
-    ClusterCount, Geometry, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
-};
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
 use crate::storage::{Capacity, Storage};
 
 /// Which counts of a block are changed.
@@ -107,9 +106,32 @@ pub struct RepairPlan {
 }
 
 impl RepairPlan {
+    /// The part of a finding that this plan mends: of a run of leaks, clusters that something may
+    /// still claim are not released.
+    pub fn mended(&self, finding: &Finding) -> Vec<Finding> {
+        if !self.mends(finding) {
+            return Vec::new();
+        }
+        let (Kind::Count { stored, referenced }, Place::Clusters(first, count)) =
+            (&finding.kind, finding.place)
+        else {
+            return vec![finding.clone()];
+        };
+        if stored <= referenced {
+            return vec![finding.clone()];
+        }
+        let mut parts = Vec::new();
+        self.target.for_each_run(first..first + count, |first, count, wanted| {
+            if wanted < *stored {
+                parts.push(Finding::new(finding.kind.clone(), Place::Clusters(first, count)));
+            }
+        });
+        parts
+    }
+
     /// Whether this plan mends a finding.
-    pub fn mends(&self, finding: &Finding) -> bool {
-        let all = self.mode == RepairMode::All;
+    fn mends(&self, finding: &Finding) -> bool {
+        let all = self.mode.is_all();
         match &finding.kind {
             Kind::Count { stored, referenced } if stored > referenced => !self.held,
             Kind::Count { .. } => all,
@@ -130,16 +152,23 @@ impl RepairPlan {
     }
 }
 
+/// What a round aims at.
+#[derive(Debug)]
+pub struct Aim<'a> {
+    /// What may be mended.
+    pub mode: RepairMode,
+    /// The counts that blocks get.
+    pub target: Arc<RefcountMap>,
+    /// Clusters that were found shared by mistake, in whatever round.
+    pub crossed: &'a Crossed,
+}
+
 /// Plans one round. What changes references comes first and alone: the next round's check counts
 /// anew.
-pub fn plan(
-    storage: &dyn Storage,
-    survey: &Survey,
-    target: Arc<RefcountMap>,
-    mode: RepairMode,
-) -> Result<RepairPlan> {
+pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPlan> {
+    let Aim { mode, target, crossed } = aim;
     let capacity = storage.capacity();
-    let all = mode == RepairMode::All;
+    let all = mode.is_all();
     let mut plan = RepairPlan {
         stages: Vec::new(),
         rebuilds: false,
@@ -157,6 +186,10 @@ pub fn plan(
     if all {
         plan.stage("what is beyond the limits", excess_snapshots(survey));
     }
+    if plan.stages.is_empty() && all {
+        plan.stage("L2 tables back in their places", orphans::attach(survey, mode));
+        plan.stage("entries with one right answer", entries::plan(storage, survey)?);
+    }
     if plan.stages.is_empty() {
         if all {
             plan.stage("zero clusters out of place", misplaced_zeroes(survey));
@@ -164,7 +197,7 @@ pub fn plan(
         counts_and_flags(&mut plan, survey, capacity)?;
     }
     if plan.stages.is_empty() && all {
-        cross_links::plan(&mut plan, &storage, survey, capacity);
+        cross_links::plan(&mut plan, &storage, survey, crossed, capacity);
     }
     if plan.stages.is_empty() && all {
         snapshot_table::plan(&mut plan, survey, capacity)?;
@@ -191,7 +224,7 @@ impl RepairPlan {
 }
 
 fn counts_and_flags(plan: &mut RepairPlan, survey: &Survey, capacity: Capacity) -> Result<()> {
-    let all = plan.mode == RepairMode::All;
+    let all = plan.mode.is_all();
     if plan.flags {
         plan.stage("COPIED flags that must not be set", copied_flags(survey, false));
     }
@@ -211,24 +244,15 @@ fn counts(plan: &RepairPlan, survey: &Survey) -> Vec<Step> {
     let change = match (plan.mode, plan.held) {
         (RepairMode::Leaks, true) => return Vec::new(),
         (RepairMode::Leaks, false) => CountChange::Lower,
-        (RepairMode::All, true) => CountChange::Raise,
-        (RepairMode::All, false) => CountChange::Exact,
+        (RepairMode::All | RepairMode::Lossy, true) => CountChange::Raise,
+        (RepairMode::All | RepairMode::Lossy, false) => CountChange::Exact,
     };
     if change == CountChange::Raise && !survey.too_low {
         return Vec::new();
     }
     let sound = survey.differing.iter().filter_map(|&index| survey.refcounts.block(index));
-    let sound = sound.filter(|block| block.sound && is_undisputed(survey, block.offset));
+    let sound = sound.filter(|block| block.sound && pointers::is_undisputed(survey, block.offset));
     sound.map(|b| Step::Counts { index: b.index, block: b.offset, change }).collect()
-}
-
-/// Whether a cluster of metadata has no other owner, so that it may be written. A pointer that is
-/// told to be wrong makes no owner.
-fn is_undisputed(survey: &Survey, offset: HostOffset) -> bool {
-    let Some(cluster) = survey.area.geometry.cluster_exact(offset) else { return false };
-    let pointers = survey.regions.pointers(cluster);
-    let wrong = survey.regions.wrong_claims(cluster);
-    pointers > 0 && survey.map.get(cluster) == pointers + wrong
 }
 
 /// New blocks and a new table beside the old ones, then one write that switches to them. The new
@@ -288,7 +312,7 @@ fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
     let geometry = &survey.area.geometry;
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
-    let undisputed = is_undisputed_l1(survey);
+    let undisputed = pointers::is_undisputed_l1(survey);
     for &(index, bits) in &survey.wrong_l1_flags {
         let entry = L1Entry(bits);
         if entry.copied() == set || !undisputed {
@@ -299,22 +323,11 @@ fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
         steps.push(Step::Write { offset, bytes, what: "an L1 entry" });
     }
     for &table in &survey.wrong_l2_flags {
-        if geometry.is_aligned(table) && is_undisputed(survey, table) {
+        if geometry.is_aligned(table) && pointers::is_undisputed(survey, table) {
             steps.push(Step::Copied { table, set });
         }
     }
     steps
-}
-
-/// Whether the active L1 table's clusters have no other owner: a flag that is mended there must not
-/// change what somebody reads as data.
-fn is_undisputed_l1(survey: &Survey) -> bool {
-    let kind = RegionKind::L1Table(Source::Active);
-    survey.regions.iter().filter(|r| r.kind == kind).all(|region| {
-        let mut alone = true;
-        survey.map.for_each_run(region.first..region.end(), |_, _, n| alone &= n == 1);
-        alone
-    })
 }
 
 /// The header's count of snapshots, cut to what QEMU opens.
@@ -340,16 +353,15 @@ fn excess_snapshots(survey: &Survey) -> Vec<Step> {
 /// Preallocated zero clusters in the middle of a cluster: zero without a cluster says the same.
 fn misplaced_zeroes(survey: &Survey) -> Vec<Step> {
     let mut steps = Vec::new();
-    let table_of: HashMap<(Source, L1Index), HostOffset> =
-        survey.visits.iter().map(|v| ((v.source, v.index), v.entry.offset())).collect();
+    let tables = Tables::of(survey);
     for finding in &survey.report.findings {
         let (Kind::PreallocatedUnaligned(_), Place::L2(source, l1, l2)) =
             (&finding.kind, finding.place)
         else {
             continue;
         };
-        if let Some(&table) = table_of.get(&(source, l1)) {
-            if is_undisputed(survey, table) {
+        if let Some(table) = tables.get(source, l1) {
+            if pointers::is_undisputed(survey, table) {
                 steps.push(zero_entry(&survey.area.geometry, table, l2));
             }
         }

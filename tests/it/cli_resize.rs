@@ -54,6 +54,7 @@ fn every_way_to_tell_a_size_does_what_qemu_img_does() {
             (&[], "16000001"),
             (&["--preallocation=bogus"], "2G"),
             (&["--shrink", "--preallocation=full"], "1M"),
+            (&["--preallocation=metadata"], "+0"),
         ] {
             both(dir.path(), ["a", "b"], args, size);
         }
@@ -176,26 +177,6 @@ fn with_snapshots_version_3_resizes_and_version_2_refuses() {
 }
 
 #[test]
-fn bitmaps_that_still_fit_stay_and_those_that_would_not_are_refused() {
-    let dir = folder();
-    qemu_create(dir.path(), &["-f", "qcow2", "a", "1000k"]);
-    qemu_ok(dir.path(), "qemu-img", &["bitmap", "--add", "a", "first"]);
-    io(dir.path(), "a", "write -q -P 1 0 1000k");
-    let ran = qcheck(dir.path(), &["resize", "a", "20M"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_clean(dir.path(), "a");
-    let info = qemu_ok(dir.path(), "qemu-img", &["info", "a"]);
-    assert!(info.contains("name: first") && !info.contains("in-use"), "{info}");
-    let before = fs::read(dir.path().join("a")).unwrap();
-    for args in [&["a", "1T"][..], &["--shrink", "a", "1M"]] {
-        let ran = qcheck(dir.path(), &[&["resize"], args].concat());
-        assert_eq!(ran.code, 1);
-        assert!(ran.err.contains("bitmap"), "{}", ran.err);
-    }
-    assert_eq!(fs::read(dir.path().join("a")).unwrap(), before);
-}
-
-#[test]
 fn raw_images_are_resized_alike() {
     let dir = folder();
     for name in ["a", "b"] {
@@ -209,6 +190,7 @@ fn raw_images_are_resized_alike() {
         (&["--preallocation=metadata"], "2M"),
         (&["--preallocation=falloc"], "2M"),
         (&["--preallocation=full"], "+1M"),
+        (&["--preallocation=falloc"], "+0"),
         (&["--shrink", "--preallocation=full"], "1k"),
         (&[], "3M"),
         (&["--shrink"], "0"),
@@ -231,4 +213,130 @@ fn an_image_in_use_is_not_resized() {
     let ran = qcheck(dir.path(), &["resize", "a", "2M"]);
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.contains("lock"), "{}", ran.err);
+}
+
+/// Bytes that a file takes on its file system.
+fn room(folder: &Path, image: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(folder.join(image)).unwrap().blocks() * 512
+}
+
+#[test]
+fn what_is_preallocated_has_its_room_on_the_disk_and_metadata_alone_has_not() {
+    let new = 8 << 20;
+    for (format, options) in [("qcow2", "compat=1.1"), ("qcow2", "data_file=d"), ("raw", "")] {
+        for (mode, takes) in [("off", false), ("metadata", false), ("falloc", true), ("full", true)]
+        {
+            let dir = folder();
+            let options: &[&str] = if options.is_empty() { &[] } else { &["-o", options] };
+            qemu_create(dir.path(), &[&["-f", format], options, &["a", "1M"]].concat());
+            let guest = if options.contains(&"data_file=d") { "d" } else { "a" };
+            let before = room(dir.path(), guest);
+            let args = ["resize", "-f", format, "--preallocation", mode, "a", "9M"];
+            let ran = qcheck(dir.path(), &args);
+            let refused = format == "raw" && mode == "metadata";
+            assert_eq!(ran.code, i32::from(refused), "{}", ran.err);
+            let added = room(dir.path(), guest) - before;
+            assert_eq!(added >= new, takes, "{format} {options:?} {mode}: {added} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_dirty_image_is_repaired_first_and_says_so() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "-o", "lazy_refcounts=on", "a", "1M"]);
+    let crash = ["-c", "write -q -P 1 0 64k", "-c", "abort", "a"];
+    // It ends by a signal, so it has no exit code.
+    std::process::Command::new("qemu-io").current_dir(dir.path()).args(crash).output().unwrap();
+    fs::copy(dir.path().join("a"), dir.path().join("b")).unwrap();
+    let ran = qcheck(dir.path(), &["resize", "a", "3M"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Image resized.\n"), "{}", ran.err);
+    assert!(ran.err.starts_with("qcheck: NOTICE: "), "{}", ran.err);
+    assert_clean(dir.path(), "a");
+    qemu_ok(dir.path(), "qemu-img", &["resize", "-q", "b", "3M"]);
+    assert_equal(dir.path(), ["a", "b"]);
+    let info = qemu_ok(dir.path(), "qemu-img", &["info", "a"]);
+    assert!(!info.contains("cleanly shut down: no"), "{info}");
+}
+
+#[test]
+fn a_backing_file_without_a_recorded_format_is_raw_or_refused() {
+    for (format, code) in [("raw", 0), ("qcow2", 1)] {
+        let dir = folder();
+        qemu_create(dir.path(), &["-f", format, "base", "2M"]);
+        let backing = ["-b", "base", "-F", format, "a", "1M"];
+        qemu_create(dir.path(), &[&["-f", "qcow2"], &backing[..]].concat());
+        let mut bytes = fs::read(dir.path().join("a")).unwrap();
+        let at = bytes.windows(4).position(|w| w == [0xe2, 0x79, 0x2a, 0xca]).unwrap();
+        // An extension that nobody knows in its place.
+        bytes[at..at + 4].copy_from_slice(b"none");
+        fs::write(dir.path().join("a"), &bytes).unwrap();
+        let ran = qcheck(dir.path(), &["resize", "a", "3M"]);
+        assert_eq!(ran.code, code, "{}", ran.err);
+        match code {
+            0 => assert_clean(dir.path(), "a"),
+            _ => {
+                assert!(fs::read(dir.path().join("a")).unwrap() == bytes);
+                assert!(ran.err.contains("base'"), "{}", ran.err);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nobody_uses_any_more_goes_back_to_the_file_system() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "20M"]);
+    io(dir.path(), "a", "write -q -P 1 0 20M");
+    fs::copy(dir.path().join("a"), dir.path().join("b")).unwrap();
+    both(dir.path(), ["a", "b"], &["--shrink"], "1M");
+    let length = |image| fs::metadata(dir.path().join(image)).unwrap().len();
+    assert!(length("a") <= length("b"), "{} and {}", length("a"), length("b"));
+    assert!(room(dir.path(), "a") < 2 << 20);
+    for last in [["-a", "one"], ["-d", "one"]] {
+        qemu_create(dir.path(), &["-f", "qcow2", "a", "20M"]);
+        io(dir.path(), "a", "write -q -P 1 0 20M");
+        qemu_ok(dir.path(), "qemu-img", &["snapshot", "-c", "one", "a"]);
+        io(dir.path(), "a", "write -q -P 2 0 20M");
+        let before = room(dir.path(), "a");
+        assert_eq!(qcheck(dir.path(), &["snapshot", last[0], last[1], "a"]).code, 0);
+        assert!(room(dir.path(), "a") < before - (19 << 20), "{last:?}");
+        assert_clean(dir.path(), "a");
+        let value = if last[0] == "-a" { 1 } else { 2 };
+        io(dir.path(), "a", &format!("read -q -P {value} 0 20M"));
+    }
+}
+
+#[test]
+fn an_encrypted_disk_grows_without_its_key_only_where_nothing_has_to_be_zeroed() {
+    let dir = folder();
+    let secret = ["--object", "secret,id=s,data=x"];
+    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    let opts = "driver=qcow2,file.filename=a,encrypt.key-secret=s";
+    let guest = |command: &str| {
+        let args = [&secret[..], &["--image-opts", "-c", command, opts]].concat();
+        let out = qemu_ok(dir.path(), "qemu-io", &args);
+        assert!(!out.contains("failed"), "{command}: {out}");
+    };
+    let create = [&secret[..], &["-f", "qcow2", "-o", options, "a", "960k"]].concat();
+    qemu_create(dir.path(), &create);
+    guest("write -q -P 5 0 960k");
+    for (args, code) in [
+        (&["resize", "a", "2M"][..], 0),
+        (&["resize", "--shrink", "a", "1000k"], 0),
+        (&["resize", "a", "1020k"], 0),
+        (&["resize", "--shrink", "a", "900k"], 0),
+        (&["resize", "a", "2M"], 1),
+        (&["resize", "--shrink", "a", "896k"], 0),
+        (&["resize", "a", "2M"], 0),
+        (&["resize", "--preallocation=metadata", "a", "3M"], 1),
+    ] {
+        let before = fs::read(dir.path().join("a")).unwrap();
+        let ran = qcheck(dir.path(), args);
+        assert_eq!(ran.code, code, "{args:?} {}", ran.err);
+        assert!(code == 0 || fs::read(dir.path().join("a")).unwrap() == before, "{args:?}");
+    }
+    guest("read -q -P 5 0 896k");
+    guest("read -q -P 0 896k 1152k");
 }

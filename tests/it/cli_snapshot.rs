@@ -16,7 +16,11 @@ fn list(folder: &Path, image: &str) -> Vec<String> {
     let ours = qcheck(folder, &["snapshot", "-l", image]);
     let theirs = qemu_ok(folder, "qemu-img", &["snapshot", "-l", image]);
     assert_eq!((ours.code, &ours.out), (0, &theirs), "{}", ours.err);
-    ours.out.lines().map(|line| line.chars().take(33).collect()).collect()
+    let told = |line: &str| {
+        let icount = line.split_whitespace().last().unwrap_or_default();
+        line.chars().take(33).collect::<String>() + icount
+    };
+    ours.out.lines().map(told).collect()
 }
 
 #[test]
@@ -64,6 +68,8 @@ fn what_qemu_img_refuses_is_refused_with_the_same_code_and_nothing_is_written() 
         &["-d", "none", "a"],
         &["-a", "none", "a"],
         &["-l", "-c", "x", "a"],
+        &["-l", "-l", "a"],
+        &["-c", "x", "-c", "y", "a"],
         &["-U", "-c", "x", "a"],
         &["-c", "x", "-f", "raw", "raw"],
         &["-c", "x", "data"],
@@ -126,4 +132,33 @@ fn an_image_in_use_is_not_written_and_is_listed_only_when_forced() {
     lock(&file, Access::Read).unwrap();
     assert_eq!(qcheck(dir.path(), &["snapshot", "-l", "a"]).code, 0);
     assert_eq!(qcheck(dir.path(), &["snapshot", "-c", "x", "a"]).code, 1);
+}
+
+#[test]
+fn an_empty_disk_has_snapshots_too() {
+    let dir = folder();
+    for image in ["a", "b"] {
+        qemu_create(dir.path(), &["-f", "qcow2", image, "0"]);
+    }
+    for args in [
+        &["snapshot", "-c", "one"][..],
+        &["resize", "3M"],
+        &["snapshot", "-c", "-1"],
+        &["snapshot", "-a", "one"],
+        &["resize", "2M"],
+        &["snapshot", "-a", "-1"],
+        &["snapshot", "-d", "one"],
+        &["snapshot", "-d", "-1"],
+    ] {
+        let all = |image| match args {
+            ["resize", size] => vec!["resize", image, size],
+            _ => [args, &[image]].concat(),
+        };
+        let ours = qcheck(dir.path(), &all("a"));
+        let theirs = qemu(dir.path(), "qemu-img", &all("b"));
+        assert_eq!((ours.code, &ours.out), (theirs.code, &theirs.out), "{args:?} {}", ours.err);
+        assert_clean(dir.path(), "a");
+        qemu_ok(dir.path(), "qemu-img", &["compare", "-q", "a", "b"]);
+        assert_eq!(list(dir.path(), "a"), list(dir.path(), "b"), "{args:?}");
+    }
 }

@@ -1,6 +1,8 @@
 //! The damage matrix: what qcheck says about a damaged image, and what its repair makes of it.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Mutex;
 
 use crate::support::damage::{Base, Damaged, bases, damages};
 use crate::support::oracle::{Ran, Scratch, all_guest_bytes, difference};
@@ -55,6 +57,13 @@ const HELD: &[(&str, &str)] = &[
     ("bitmaps/bitmap table entry/beyond the end of the file", "references may hide"),
     ("bitmaps/bitmap table offset/beyond the end of the file", "references may hide"),
     ("snapshots/file/cut by half", "references may hide"),
+    // An L2 table that no L1 entry leads to any more, and more than one that could: its data is kept.
+    ("*/L1[*]/zeroed", "possible data"),
+    ("*/whole the L1 table/zeroed", "possible data"),
+    ("*/header l1_table_offset/at the end of the file", "possible data"),
+    ("snapshots/snapshot[*] l1_table_offset/at the end of the file", "possible data"),
+    ("wide counts/L1[*]/at a refcount block", "possible data"),
+    ("wide counts/L1[*]/at the refcount table", "possible data"),
     // A snapshot table that can't be read: qemu-img drops the snapshots.
     ("*/header snapshots_offset/*", "references may hide"),
     ("snapshots/snapshot[*] extra_data_size/*", "references may hide"),
@@ -271,6 +280,22 @@ fn holds_entry(bytes: &[u8], entry: u64) -> bool {
     bytes.chunks_exact(8).any(|word| word == entry.to_be_bytes())
 }
 
+/// Whether each sector reads as before the repair, or as before the damage.
+fn is_kept(old: &Option<Vec<u8>>, new: &Option<Vec<u8>>, sound: &Option<Vec<u8>>) -> bool {
+    let sectors = |bytes: &Option<Vec<u8>>| {
+        bytes.as_ref().map(|b| b.chunks(512).map(<[u8]>::to_vec).collect::<Vec<_>>())
+    };
+    match (sectors(old), sectors(new), sectors(sound)) {
+        (None, ..) => true,
+        (Some(_), None, _) => false,
+        (Some(old), Some(new), None) => old == new,
+        (Some(old), Some(new), Some(sound)) => {
+            let either = |at: usize| old.get(at) == new.get(at) || sound.get(at) == new.get(at);
+            old.len() == new.len() && (0..new.len()).all(either)
+        }
+    }
+}
+
 /// What qemu-img makes of an image after a repair.
 #[derive(Clone, Debug)]
 struct Judgement {
@@ -303,18 +328,31 @@ impl<'a> Judge<'a> {
         judgement
     }
 
+    /// What could be read before the damage: a repair may bring it back.
+    fn undamaged(&self) -> &'static [Option<Vec<u8>>] {
+        static READ: Mutex<BTreeMap<&str, &[Option<Vec<u8>>]>> = Mutex::new(BTreeMap::new());
+        let mut read = READ.lock().expect("no test panicked in here");
+        read.entry(self.base.name).or_insert_with(|| {
+            let sound = Damaged { name: String::new(), bytes: self.base.bytes.clone() };
+            let all = all_guest_bytes(&scratch(self.base, &sound), &self.base.snapshots);
+            Vec::leak(all)
+        })
+    }
+
     fn lost(&mut self, after: &Scratch, bytes: &[u8]) -> Option<String> {
         if self.before.bytes() == bytes {
             return None;
         }
         let snapshots = &self.base.snapshots;
+        let sound = self.undamaged();
         let old = self.old.get_or_insert_with(|| all_guest_bytes(&self.before, snapshots));
         let new = all_guest_bytes(after, snapshots);
         let views = std::iter::once("the active disk").chain(snapshots.iter().copied());
         let changed: Vec<_> = views
             .zip(old.iter().zip(&new))
-            .filter(|(_, (old, new))| old.is_some() && old != new)
-            .map(|(view, (_, new))| format!("{view} (now readable: {})", new.is_some()))
+            .zip(sound)
+            .filter(|((_, (old, new)), sound)| !is_kept(old, new, sound))
+            .map(|((view, (_, new)), _)| format!("{view} (now readable: {})", new.is_some()))
             .collect();
         (!changed.is_empty()).then(|| format!("changed guest bytes of {}", changed.join(", ")))
     }

@@ -15,14 +15,14 @@ use crate::support::reader::{Reader, worse};
 use crate::support::run::{Ran, qcheck, qemu, qemu_ok};
 
 /// A loop device over a file of an image's exact size.
-struct Device {
+pub struct Device {
     folder: tempfile::TempDir,
     node: PathBuf,
 }
 
 impl Device {
     /// `None` where the user may not make one; as root it must work.
-    fn new(image: &[u8]) -> Option<Self> {
+    pub fn new(image: &[u8]) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: only root can set up a loop device");
             return None;
@@ -38,15 +38,15 @@ impl Device {
         Some(Self { folder, node })
     }
 
-    fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.node.to_str().expect("a path in UTF-8")
     }
 
-    fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         std::fs::read(&self.node).expect("the device is readable")
     }
 

@@ -83,26 +83,29 @@ fn unknown_autoclear_bits_go_with_the_first_change_and_not_before() {
 }
 
 #[test]
-fn bitmaps_that_record_writes_are_marked_in_use_by_the_first_guest_write() {
+fn bitmaps_that_record_writes_are_in_use_from_the_first_guest_write_until_the_image_is_closed() {
     let mut case = case(&[]);
     let name = case.path.to_str().unwrap();
     qemu("qemu-img", &["bitmap", "--add", name, "recording"]);
     qemu("qemu-img", &["bitmap", "--add", "--disable", name, "resting"]);
     case.disk.load(&case.path);
-    let image = open_write(&case.disk, &case.path, &options(&case.path));
-    image.write(at(5), &[9]).unwrap();
-    image.close().unwrap();
-    case.disk.store_all();
-    assert_clean(&case.path);
-    let info = qemu("qemu-img", &["info", "--output=json", name]);
-    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
-    let bitmaps = &info["format-specific"]["data"]["bitmaps"];
     let flags = |name: &str| {
-        let all = bitmaps.as_array().unwrap();
-        all.iter().find(|bitmap| bitmap["name"] == name).unwrap()["flags"].to_string()
+        case.disk.store_all();
+        assert_clean(&case.path);
+        let path = case.path.to_str().unwrap();
+        let info = qemu("qemu-img", &["info", "--output=json", path]);
+        let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+        let bitmaps = info["format-specific"]["data"]["bitmaps"].as_array().unwrap().clone();
+        bitmaps.iter().find(|bitmap| bitmap["name"] == name).unwrap()["flags"].to_string()
     };
+    let image = open_write(&case.disk, &case.path, &options(&case.path));
+    assert_eq!(flags("recording"), r#"["auto"]"#);
+    image.write(at(5), &[9]).unwrap();
+    image.flush().unwrap();
     assert_eq!(flags("recording"), r#"["in-use","auto"]"#);
     assert_eq!(flags("resting"), "[]");
+    image.close().unwrap();
+    assert_eq!(flags("recording"), r#"["auto"]"#);
 }
 
 #[test]

@@ -25,11 +25,23 @@ struct Case {
 
 /// An image of `kilobytes` with data, a snapshot of it, and newer data.
 fn case(create: &str, kilobytes: u64) -> Case {
+    case_over(create, kilobytes, false)
+}
+
+/// The same, where wanted over a raw image of a megabyte without a zero.
+fn case_over(create: &str, kilobytes: u64, base: bool) -> Case {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.qcow2");
     let name = path.to_str().unwrap();
     let size = format!("{kilobytes}k");
-    qemu("qemu-img", &["create", "-q", "-f", "qcow2", "-o", create, name, &size]);
+    let mut disk = Disk::default();
+    let mut args = vec!["create", "-q", "-f", "qcow2", "-o", create];
+    if base {
+        std::fs::write(folder.path().join("base"), vec![7; 1 << 20]).unwrap();
+        disk.load(&folder.path().join("base"));
+        args.extend(["-b", "base", "-F", "raw"]);
+    }
+    qemu("qemu-img", &[&args[..], &[name, &size]].concat());
     let io = |commands: &[&str]| {
         let mut args = vec!["-f", "qcow2"];
         commands.iter().for_each(|command| args.extend(["-c", command]));
@@ -40,7 +52,6 @@ fn case(create: &str, kilobytes: u64) -> Case {
         qemu("qemu-img", &["snapshot", "-c", "first", name]);
     }
     io(&["write -q -P 3 20k 10k", "write -q -P 4 110k 4k"]);
-    let mut disk = Disk::default();
     disk.load(&path);
     Case { disk, path, _folder: folder }
 }
@@ -174,6 +185,48 @@ fn changes() -> Vec<(&'static str, Box<Change>)> {
     ]
 }
 
+/// What is new of a disk over a longer backing file.
+fn changes_over_a_base() -> Vec<(&'static str, Box<Change>)> {
+    vec![
+        ("grow", Box::new(|image| resize(image, 600 << 10, SHRINK))),
+        ("grow beyond", Box::new(|image| resize(image, 3 << 20, SHRINK))),
+        ("grow mapped", Box::new(|image| grow_mapped(image, Preallocation::Metadata))),
+        ("shrink", Box::new(|image| resize(image, 105 << 10, SHRINK))),
+    ]
+}
+
+#[test]
+fn what_grows_over_a_longer_backing_file_reads_as_zeroes_after_every_crash() {
+    for kind in KINDS.into_iter().filter(|kind| !kind.contains("0.10")) {
+        // The last cluster is cut by the disk's end, and is in the backing file.
+        let changes = changes_over_a_base().into_iter().map(|change| (158, change));
+        for (kilobytes, (name, change)) in changes {
+            let case = case_over(kind, kilobytes, true);
+            let before = case.read(case.disk.files[&case.path].to_vec(), None);
+            let after = every_crash(&case, &format!("{kind}: over a base: {name}"), &*change);
+            let kept = before.len().min(after.len());
+            assert_same(&after[..kept], &before[..kept], name);
+            assert!(after[kept..].iter().all(|&byte| byte == 0), "{kind}: {name}");
+        }
+    }
+}
+
+/// Every crash during a change leaves the state before it or after it, of which this returns the latter.
+fn every_crash(case: &Case, what: &str, change: &Change) -> Vec<u8> {
+    let before = case.disk.files[&case.path].to_vec();
+    let log = Arc::new(WriteLog::new(before.clone()));
+    case.change(log.clone(), change).unwrap();
+    let (old, new) = (case.read(before, None), case.read(log.image(), None));
+    crash_images(&log, |image| {
+        if let Some(violation) = violation(&image.bytes) {
+            panic!("{what}: {violation}; {}", image.story);
+        }
+        let guest = case.read(image.bytes.clone(), None);
+        assert!(guest == old || guest == new, "{what}: {}", image.story);
+    });
+    new
+}
+
 #[test]
 fn every_crash_leaves_the_old_state_or_the_new_one() {
     for kind in KINDS {
@@ -182,26 +235,16 @@ fn every_crash_leaves_the_old_state_or_the_new_one() {
             if kind.contains("0.10") && (name.starts_with("grow") || name == "shrink") {
                 continue;
             }
-            let before = case.disk.files[&case.path].to_vec();
-            let log = Arc::new(WriteLog::new(before.clone()));
-            case.change(log.clone(), &*change).unwrap();
-            let old = case.read(before, None);
-            let new = case.read(log.image(), None);
-            crash_images(&log, |image| {
-                if let Some(violation) = violation(&image.bytes) {
-                    panic!("{kind}: {name}: {violation}; {}", image.story);
-                }
-                let guest = case.read(image.bytes.clone(), None);
-                assert!(guest == old || guest == new, "{kind}: {name}: {}", image.story);
-            });
+            every_crash(&case, &format!("{kind}: {name}"), &*change);
         }
     }
 }
-
 #[test]
 fn a_failing_disk_leaves_the_old_state_or_the_new_one_and_an_error() {
-    for (name, change) in changes() {
-        let case = case("cluster_size=4k", 160);
+    let alone = changes().into_iter().map(|change| (false, change));
+    let all = alone.chain(changes_over_a_base().into_iter().map(|change| (true, change)));
+    for (base, (name, change)) in all {
+        let case = case_over("cluster_size=4k", if base { 158 } else { 160 }, base);
         let before = case.disk.files[&case.path].to_vec();
         let (old, mut new) = (case.read(before.clone(), None), None);
         let mut seen = Vec::new();

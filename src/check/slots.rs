@@ -1,0 +1,222 @@
+//! L1 entries that can own a table that was found without one: those that lead nowhere, and those
+//! that are free.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::context::{Context, Extent};
+use super::finding::{Kind, Place, Source};
+use super::orphans::{Shape, Slot};
+use super::pass_snapshots;
+use super::stored::StoredCounts;
+use super::walk::{Mapping, Visit};
+use crate::format::geometry::TABLE_ENTRY_BYTES;
+use crate::format::l1::{MAX_L1_BYTES, OFFSET_MASK};
+use crate::format::{HostOffset, L1Index, L2Index};
+
+/// So many slots are named for one table.
+pub const MAX_NAMED: usize = 16;
+/// Damaged entries that are kept.
+const MAX_DAMAGED: usize = 4096;
+
+/// One L1 table's entries.
+#[derive(Debug)]
+struct Entries {
+    source: Source,
+    count: u64,
+    used: BTreeSet<L1Index>,
+}
+
+/// An entry that leads nowhere, or where something else lives.
+#[derive(Debug, Clone, Copy)]
+struct Damaged {
+    slot: Slot,
+    /// The offset in the entry.
+    offset: u64,
+    /// Whether a guest can read through it all the same.
+    readable: bool,
+}
+
+/// All slots of all L1 tables.
+#[derive(Debug)]
+pub struct Slots {
+    damaged: Vec<Damaged>,
+    tables: Vec<Entries>,
+    /// An L1 table could not be read: more slots may exist.
+    blind: bool,
+}
+
+/// The slots that a table can have.
+#[derive(Debug, Clone, Default)]
+pub struct Candidates {
+    /// The first ones.
+    pub named: Vec<Slot>,
+    /// How many more.
+    pub more: u64,
+    /// Whether the offset in the damaged entry is the table's but for one bit.
+    pub sure: bool,
+    /// Whether a guest can read through one of them, though what it reads belongs elsewhere.
+    pub readable: bool,
+}
+
+impl Slots {
+    /// Goes through the entries of all L1 tables.
+    pub fn of(ctx: &Context, mapping: &Mapping, counts: &StoredCounts) -> Self {
+        let mut slots = Self { damaged: Vec::new(), tables: Vec::new(), blind: false };
+        let header = &ctx.area.header;
+        let needed = ctx.geometry.l1_entries_for(ctx.geometry.virtual_size());
+        slots.table(Source::Active, u64::from(header.l1_entries).min(needed));
+        for (index, _, entries) in pass_snapshots::l1_tables(ctx) {
+            match pass_snapshots::l1_defect(ctx, index) {
+                None => slots.table(Source::Snapshot(index), entries),
+                Some(_) => slots.blind = true,
+            }
+        }
+        slots.blind |= ctx.found.findings().iter().any(|f| {
+            let table = matches!(f.place, Place::L1Table(_) | Place::SnapshotTable);
+            table || matches!(f.kind, Kind::SnapshotTableBroken(_))
+        });
+        for finding in ctx.found.findings() {
+            if let (Kind::L1Reserved(bits), Place::L1(source, index)) =
+                (&finding.kind, finding.place)
+            {
+                if bits & OFFSET_MASK == 0 {
+                    slots.take(source, index);
+                    slots.damage((source, index), 0, false);
+                }
+            }
+        }
+        let twice = tables_twice(mapping);
+        let unsound = unsound_tables(ctx);
+        for visit in &mapping.visits {
+            let (slot, offset) = ((visit.source, visit.index), visit.entry.offset());
+            slots.take(visit.source, visit.index);
+            if leads_nowhere(ctx, counts, visit) {
+                slots.damage(slot, offset.get(), false);
+            } else if twice.contains(&offset) || is_disputed(ctx, visit) {
+                slots.damage(slot, offset.get(), !unsound.contains(&slot));
+            }
+        }
+        slots
+    }
+
+    fn table(&mut self, source: Source, count: u64) {
+        let count = count.min(MAX_L1_BYTES / TABLE_ENTRY_BYTES);
+        self.tables.push(Entries { source, count, used: BTreeSet::new() });
+    }
+
+    fn take(&mut self, source: Source, index: L1Index) {
+        if let Some(table) = self.tables.iter_mut().find(|table| table.source == source) {
+            table.used.insert(index);
+        }
+    }
+
+    fn damage(&mut self, slot: Slot, offset: u64, readable: bool) {
+        if self.damaged.len() < MAX_DAMAGED {
+            self.damaged.push(Damaged { slot, offset, readable });
+        }
+    }
+
+    /// Whether every entry is sound and in use.
+    pub fn is_empty(&self) -> bool {
+        let full = |table: &Entries| table.used.len() as u64 >= table.count;
+        self.damaged.is_empty() && !self.blind && self.tables.iter().all(full)
+    }
+
+    /// The slots that a table of this shape can have, without those that are `taken`.
+    pub fn for_table(
+        &self,
+        ctx: &Context,
+        table: HostOffset,
+        shape: &Shape,
+        index: Option<L1Index>,
+        taken: &BTreeMap<Slot, HostOffset>,
+    ) -> Candidates {
+        let fits = |(source, slot): Slot| {
+            let by_flags = match source {
+                Source::Active => !shape.only_snapshot,
+                Source::Snapshot(_) => !shape.copied,
+            };
+            let by_index = index.or(shape.index).is_none_or(|index| index == slot);
+            let free = taken.get(&(source, slot)).is_none_or(|&owner| owner == table);
+            by_flags && by_index && free && in_disk(ctx, source, slot, shape.mapped.1)
+        };
+        let damaged = || self.damaged.iter().filter(|damaged| fits(damaged.slot));
+        let near = |offset: u64| (offset ^ table.get()).count_ones() <= 1;
+        let mut sure = damaged().filter(|damaged| near(damaged.offset) && !damaged.readable);
+        if let (Some(damaged), None) = (sure.next(), sure.next()) {
+            let named = vec![damaged.slot];
+            return Candidates { named, more: 0, sure: true, readable: false };
+        }
+        let mut found = Candidates { more: u64::from(self.blind), ..Candidates::default() };
+        found.readable = damaged().any(|damaged| damaged.readable);
+        damaged().for_each(|damaged| found.name(damaged.slot));
+        if found.named.is_empty() {
+            for entries in &self.tables {
+                entries.free(&fits, &mut found);
+            }
+        }
+        found
+    }
+}
+
+impl Candidates {
+    fn name(&mut self, slot: Slot) {
+        if self.named.len() < MAX_NAMED {
+            self.named.push(slot);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl Entries {
+    fn free(&self, fits: &dyn Fn(Slot) -> bool, found: &mut Candidates) {
+        let mut indices = (0u32..).take(usize::try_from(self.count).unwrap_or(0)).map(L1Index::new);
+        let free = |index: &L1Index| !self.used.contains(index) && fits((self.source, *index));
+        let free = indices.by_ref().filter(free);
+        for index in free.take(MAX_NAMED + 1) {
+            found.name((self.source, index));
+        }
+    }
+}
+
+/// Tables that L1 entries of different indices lead to: at most one of them can be right.
+fn tables_twice(mapping: &Mapping) -> BTreeSet<HostOffset> {
+    let twice = mapping.tables.iter().filter(|table| {
+        let mut indices = mapping.visits_of(table).map(|(_, visit)| visit.index);
+        let first = indices.next();
+        indices.any(|index| Some(index) != first)
+    });
+    twice.map(|table| table.offset).collect()
+}
+
+/// L1 entries below whose tables something is wrong.
+fn unsound_tables(ctx: &Context) -> BTreeSet<Slot> {
+    let below = ctx.found.findings().iter().filter_map(|finding| match finding.place {
+        Place::L2(source, index, _) => Some((source, index)),
+        _ => None,
+    });
+    below.collect()
+}
+
+/// Whether an L1 entry leads out of the file, into the middle of a cluster, or into one that is not
+/// in use.
+fn leads_nowhere(ctx: &Context, counts: &StoredCounts, visit: &Visit) -> bool {
+    let (geometry, offset) = (&ctx.geometry, visit.entry.offset());
+    Extent::of(geometry, ctx.file_bytes, offset, geometry.cluster_bytes()).beyond
+        || visit.entry.is_unaligned(geometry)
+        || offset.get() >= ctx.file_bytes
+        || counts.stored(geometry.cluster_floor(offset)) == Some(0)
+}
+
+/// Whether something else uses the cluster of the table that an L1 entry leads to.
+fn is_disputed(ctx: &Context, visit: &Visit) -> bool {
+    let cluster = ctx.geometry.cluster_floor(visit.entry.offset());
+    ctx.map.get(cluster) > ctx.regions.pointers(cluster)
+}
+
+/// Whether a table at this index would map nothing past the end of the active disk.
+fn in_disk(ctx: &Context, source: Source, index: L1Index, last: L2Index) -> bool {
+    let size = ctx.geometry.virtual_size();
+    source != Source::Active || ctx.geometry.guest_offset(index, last).get() < size
+}

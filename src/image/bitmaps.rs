@@ -1,0 +1,419 @@
+//! Persistent bitmaps: cut or lengthened with the disk, and those that record told what the guest wrote.
+//!
+//! New tables and a new directory are built beside the old ones; one write of eight bytes in the header
+//! extension switches to them. Where that cannot be part of the write that changes the disk's size, the
+//! bitmaps are marked as in use from before that write until after the switch: a crash between the two
+//! costs them, and never leaves one that lies or that keeps the image from being opened.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, flag};
+use crate::format::header::HeaderField;
+use crate::format::{GuestOffset, HostOffset, encode_entries};
+use crate::tables::load_entries;
+
+use super::alloc::Allocation;
+use super::disk::HEAD_BYTES;
+use super::meta::Meta;
+use super::regions::Owner;
+use super::{ClusterRun, damaged};
+
+/// Where the header extension has the directory's offset, from its data's start.
+pub(super) const POINTER_PLACE: u64 = 16;
+/// Where a directory entry has its flags.
+const FLAGS_PLACE: u64 = 12;
+
+/// The bitmaps of an image that is open for writing.
+pub(super) struct Bitmaps {
+    /// Host offset of the place in the header extension that leads to the directory.
+    pointer: HostOffset,
+    directory: HostOffset,
+    entries: Vec<BitmapEntry>,
+    /// What the guest wrote, by the position of the bitmap in the directory. Empty before the first write.
+    recorded: BTreeMap<usize, Recorded>,
+}
+
+/// Bits that are to be set in a bitmap, by the entry of the bitmap table that they belong to.
+type Recorded = BTreeMap<usize, Vec<u8>>;
+
+/// A directory and what belongs to it, on disk but not switched to.
+pub(super) struct Rebuilt {
+    directory: HostOffset,
+    entries: Vec<BitmapEntry>,
+    allocations: Vec<Allocation>,
+    replaced: Vec<ClusterRun>,
+}
+
+impl Bitmaps {
+    /// The bitmaps of a directory, which `pointer` in the header leads to.
+    pub(super) const fn new(
+        pointer: HostOffset,
+        directory: HostOffset,
+        entries: Vec<BitmapEntry>,
+    ) -> Self {
+        Self { pointer, directory, entries, recorded: BTreeMap::new() }
+    }
+
+    /// The directory's entries.
+    pub(super) fn entries(&self) -> &[BitmapEntry] {
+        &self.entries
+    }
+
+    fn encode(entries: &[BitmapEntry]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        bytes
+    }
+
+    /// Where the flags of each entry lie.
+    fn flag_places(&self) -> Vec<HostOffset> {
+        let mut before = Vec::new();
+        let mut places = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            places.push(self.directory.saturating_add(before.len() as u64 + FLAGS_PLACE));
+            entry.encode(&mut before);
+        }
+        places
+    }
+
+    /// Whether the pointer lies in the part of the header that is changed with one write.
+    fn switches_with_header(&self) -> bool {
+        self.pointer.get() + 8 <= HEAD_BYTES as u64
+    }
+
+    /// Sets the bits of guest bytes in all bitmaps that record.
+    fn record(&mut self, at: GuestOffset, length: u64, cluster_bytes: usize) {
+        let per_cluster = cluster_bytes as u64 * 8;
+        for (&index, recorded) in &mut self.recorded {
+            let shift = self.entries[index].granularity_bits;
+            let (mut bit, last) = (at.get() >> shift, (at.get() + length - 1) >> shift);
+            while bit <= last {
+                let part = usize::try_from(bit / per_cluster).unwrap_or(usize::MAX);
+                let stop = last.min((bit / per_cluster + 1) * per_cluster - 1);
+                let bytes = recorded.entry(part).or_insert_with(|| vec![0; cluster_bytes]);
+                set_bits(bytes, bit % per_cluster, stop % per_cluster);
+                bit = stop + 1;
+            }
+        }
+    }
+}
+
+/// Sets the bits from `first` to `last`.
+fn set_bits(bytes: &mut [u8], first: u64, last: u64) {
+    let place = |bit: u64| usize::try_from(bit / 8).unwrap_or(usize::MAX);
+    let (low, high) = (0xff << (first % 8), 0xff >> (7 - last % 8));
+    if place(first) == place(last) {
+        bytes[place(first)] |= low & high;
+        return;
+    }
+    bytes[place(first)] |= low;
+    bytes[place(first) + 1..place(last)].fill(0xff);
+    bytes[place(last)] |= high;
+}
+
+/// Clears the bits from `first` on; whether any was set.
+fn clear_bits(bytes: &mut [u8], first: u64) -> bool {
+    let place = usize::try_from(first / 8).unwrap_or(usize::MAX);
+    let kept = bytes[place] & ((1 << (first % 8)) - 1);
+    let any = bytes[place] != kept || bytes[place + 1..].iter().any(|&byte| byte != 0);
+    bytes[place] = kept;
+    bytes[place + 1..].fill(0);
+    any
+}
+
+impl Meta {
+    /// Before guest data changes in this range: marks the bitmaps that record as in use, which is how the format says that
+    /// their stored bits are no longer to be trusted, and notes what they are to be told.
+    pub(super) fn begin_data_write(&mut self, at: GuestOffset, length: u64) -> Result<()> {
+        self.prepare_write()?;
+        let Some(bitmaps) = &mut self.bitmaps else { return Ok(()) };
+        let records = |entry: &BitmapEntry| entry.flags & flag::AUTO != 0 && !entry.is_in_use();
+        if bitmaps.recorded.is_empty() && bitmaps.entries.iter().any(records) {
+            let recording: Vec<usize> =
+                (0..bitmaps.entries.len()).filter(|&n| records(&bitmaps.entries[n])).collect();
+            self.mark_in_use(&recording)?;
+        }
+        let cluster_bytes = self.geometry.cluster_len();
+        if let Some(bitmaps) = self.bitmaps.as_mut().filter(|_| length > 0) {
+            bitmaps.record(at, length, cluster_bytes);
+        }
+        Ok(())
+    }
+
+    fn mark_in_use(&mut self, recording: &[usize]) -> Result<()> {
+        self.write_flags(recording, flag::IN_USE)?;
+        if let Some(bitmaps) = &mut self.bitmaps {
+            bitmaps.recorded = recording.iter().map(|&n| (n, Recorded::new())).collect();
+        }
+        Ok(())
+    }
+
+    /// Adds flags to those of some bitmaps, on disk and not in memory.
+    fn write_flags(&mut self, which: &[usize], added: u32) -> Result<()> {
+        let Some(bitmaps) = &self.bitmaps else { return Ok(()) };
+        let places = bitmaps.flag_places();
+        let writes: Vec<_> =
+            which.iter().map(|&n| (places[n], bitmaps.entries[n].flags | added)).collect();
+        for (place, flags) in writes {
+            let bytes = flags.to_be_bytes();
+            self.ordering.disk.write(Owner::BitmapDirectory, place, &bytes, "bitmap flags")?;
+        }
+        self.ordering.disk.sync()
+    }
+
+    /// Stores what the bitmaps recorded, after which they are no longer in use.
+    pub(super) fn store_bitmaps(&mut self) -> Result<()> {
+        let Some(bitmaps) = &mut self.bitmaps else { return Ok(()) };
+        if bitmaps.recorded.is_empty() {
+            return Ok(());
+        }
+        let recorded = std::mem::take(&mut bitmaps.recorded);
+        let rebuilt = self.rebuild(|meta, index, entry, rebuilt| match recorded.get(&index) {
+            Some(recorded) => meta.merge_bits(entry, recorded, rebuilt),
+            None => Ok(false),
+        })?;
+        let Some(rebuilt) = rebuilt else {
+            return self.write_flags(&recorded.into_keys().collect::<Vec<_>>(), 0);
+        };
+        let outcome = self.flush(true).and_then(|()| self.switch_directory(&rebuilt));
+        self.finish_bitmaps(Some(rebuilt), outcome)?;
+        self.flush(true)
+    }
+
+    /// Builds bitmaps for a disk of `size` bytes; `None` where those that there are will do.
+    pub(super) fn resized_bitmaps(&mut self, size: u64) -> Result<Option<Rebuilt>> {
+        self.rebuild(|meta, _, entry, rebuilt| meta.resize_bitmap(entry, size, rebuilt))
+    }
+
+    /// Changes header fields and switches to rebuilt bitmaps, in one write where that is possible.
+    pub(super) fn switch_header(
+        &mut self,
+        fields: &[(HeaderField, u64)],
+        rebuilt: Option<&Rebuilt>,
+    ) -> Result<()> {
+        self.flush(true)?;
+        let Some((bitmaps, rebuilt)) = self.bitmaps.as_ref().zip(rebuilt) else {
+            return self.ordering.disk.patch_header(fields);
+        };
+        if bitmaps.switches_with_header() {
+            let pointer = (bitmaps.pointer, rebuilt.directory.get());
+            return self.ordering.disk.patch_header_and(fields, pointer);
+        }
+        let all: Vec<usize> = (0..bitmaps.entries.len()).collect();
+        self.write_flags(&all, flag::IN_USE)?;
+        self.ordering.disk.patch_header(fields)?;
+        self.ordering.disk.sync()?;
+        self.switch_directory(rebuilt)
+    }
+
+    fn switch_directory(&mut self, rebuilt: &Rebuilt) -> Result<()> {
+        let Some(bitmaps) = &self.bitmaps else { return Ok(()) };
+        if bitmaps.switches_with_header() {
+            let pointer = (bitmaps.pointer, rebuilt.directory.get());
+            self.ordering.disk.patch_header_and(&[], pointer)?;
+            return self.ordering.disk.sync();
+        }
+        let bytes = rebuilt.directory.get().to_be_bytes();
+        self.ordering.disk.write(Owner::Header, bitmaps.pointer, &bytes, "the header")?;
+        self.ordering.disk.sync()
+    }
+
+    /// After the switch: what is replaced is freed. After a failure: what was built is.
+    pub(super) fn finish_bitmaps<T>(
+        &mut self,
+        rebuilt: Option<Rebuilt>,
+        outcome: Result<T>,
+    ) -> Result<T> {
+        let Some(rebuilt) = rebuilt else { return outcome };
+        if outcome.is_err() {
+            self.drop_rebuilt(rebuilt);
+            return outcome;
+        }
+        for allocation in rebuilt.allocations {
+            allocation.commit();
+        }
+        rebuilt.replaced.into_iter().for_each(|run| self.free_later(run));
+        if let Some(bitmaps) = &mut self.bitmaps {
+            let bytes = Bitmaps::encode(&rebuilt.entries).len() as u64;
+            let run = |at| ClusterRun::of(&self.geometry, at, bytes);
+            let regions = &mut self.ordering.disk.regions;
+            regions.remove(run(bitmaps.directory), Owner::BitmapDirectory);
+            regions.add(run(rebuilt.directory), Owner::BitmapDirectory);
+            bitmaps.directory = rebuilt.directory;
+            bitmaps.entries = rebuilt.entries;
+        }
+        outcome
+    }
+
+    fn drop_rebuilt(&mut self, rebuilt: Rebuilt) {
+        for allocation in rebuilt.allocations {
+            // Failing to give back leaks, at worst; the first error is the one to tell.
+            let _ = allocation.release(self);
+        }
+    }
+
+    /// Changes bitmaps with `change`, which says whether it did, and writes a directory for them.
+    fn rebuild(
+        &mut self,
+        change: impl Fn(&mut Self, usize, &mut BitmapEntry, &mut Rebuilt) -> Result<bool>,
+    ) -> Result<Option<Rebuilt>> {
+        let Some(bitmaps) = &self.bitmaps else { return Ok(None) };
+        let mut entries = bitmaps.entries.clone();
+        let bytes = Bitmaps::encode(&entries).len() as u64;
+        let old_run = ClusterRun::of(&self.geometry, bitmaps.directory, bytes);
+        let mut rebuilt = Rebuilt {
+            directory: bitmaps.directory,
+            entries: Vec::new(),
+            allocations: Vec::new(),
+            replaced: vec![old_run],
+        };
+        let mut changed = Ok(false);
+        for (index, entry) in entries.iter_mut().enumerate() {
+            changed = changed.and_then(|any| Ok(change(self, index, entry, &mut rebuilt)? | any));
+        }
+        rebuilt.entries = entries;
+        let outcome = changed.and_then(|any| {
+            if any {
+                let bytes = Bitmaps::encode(&rebuilt.entries);
+                rebuilt.directory = self.write_bitmap_part(&bytes, &mut rebuilt.allocations)?;
+            }
+            Ok(any)
+        });
+        match outcome {
+            Ok(true) => Ok(Some(rebuilt)),
+            outcome => {
+                self.drop_rebuilt(rebuilt);
+                outcome.map(|_| None)
+            }
+        }
+    }
+
+    fn write_bitmap_part(
+        &mut self,
+        bytes: &[u8],
+        allocations: &mut Vec<Allocation>,
+    ) -> Result<HostOffset> {
+        let allocation = self.write_aside(Owner::BitmapDirectory, bytes, "a bitmap")?;
+        let at = self.geometry.offset_of(allocation.run().first);
+        allocations.push(allocation);
+        Ok(at)
+    }
+
+    fn bitmap_table(&self, entry: &BitmapEntry) -> Result<Vec<u64>> {
+        let (at, count) = (entry.table, u64::from(entry.table_entries));
+        let table = load_entries(self.ordering.disk.file.as_ref(), at, count);
+        let table = table.map_err(|e| Error::io("read a bitmap table", at.get(), e))?;
+        match table.iter().find(|&&bits| BitmapTableEntry(bits).is_broken(&self.geometry)) {
+            Some(_) => Err(damaged(at, "a bitmap table with an entry that is not valid")),
+            None => Ok(table),
+        }
+    }
+
+    /// The bits behind an entry of a bitmap table.
+    fn bitmap_bits(&self, entry: BitmapTableEntry) -> Result<Vec<u8>> {
+        let mut bytes =
+            vec![if entry.is_all_ones() { 0xff } else { 0 }; self.geometry.cluster_len()];
+        if let Some(at) = entry.data() {
+            self.ordering.disk.read(at, &mut bytes, "a bitmap")?;
+        }
+        Ok(bytes)
+    }
+
+    /// Puts new bits in the place of those behind an entry of a bitmap table.
+    fn replace_bits(&mut self, slot: &mut u64, bytes: &[u8], rebuilt: &mut Rebuilt) -> Result<()> {
+        let old = BitmapTableEntry(*slot).data();
+        *slot = match bytes.iter().all(|&byte| byte == 0) {
+            true => 0,
+            false => self.write_bitmap_part(bytes, &mut rebuilt.allocations)?.get(),
+        };
+        rebuilt.replaced.extend(old.map(|at| ClusterRun::of(&self.geometry, at, 1)));
+        Ok(())
+    }
+
+    fn replace_table(
+        &mut self,
+        entry: &mut BitmapEntry,
+        table: &[u64],
+        rebuilt: &mut Rebuilt,
+    ) -> Result<()> {
+        let old_bytes = u64::from(entry.table_entries) * 8;
+        rebuilt.replaced.push(ClusterRun::of(&self.geometry, entry.table, old_bytes));
+        entry.table = self.write_bitmap_part(&encode_entries(table), &mut rebuilt.allocations)?;
+        entry.table_entries = u32::try_from(table.len()).unwrap_or(u32::MAX);
+        Ok(())
+    }
+
+    fn merge_bits(
+        &mut self,
+        entry: &mut BitmapEntry,
+        recorded: &Recorded,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<bool> {
+        let mut table = self.bitmap_table(entry)?;
+        let mut changed = false;
+        for (&part, added) in recorded {
+            let Some(slot) = table.get_mut(part) else { continue };
+            let mut bytes = self.bitmap_bits(BitmapTableEntry(*slot))?;
+            if bytes.iter().zip(added).all(|(old, added)| old & added == *added) {
+                continue;
+            }
+            bytes.iter_mut().zip(added).for_each(|(old, added)| *old |= added);
+            self.replace_bits(slot, &bytes, rebuilt)?;
+            changed = true;
+        }
+        if changed {
+            self.replace_table(entry, &table, rebuilt)?;
+        }
+        Ok(changed)
+    }
+
+    /// Gives a bitmap the length for a disk of `size` bytes: what is new of it is clear, also in its last cluster.
+    fn resize_bitmap(
+        &mut self,
+        entry: &mut BitmapEntry,
+        size: u64,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<bool> {
+        let mut table = self.bitmap_table(entry)?;
+        let per_cluster = self.geometry.cluster_bytes() * 8;
+        let wanted = entry.table_entries_for(&self.geometry.with_virtual_size(size));
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let mut changed = wanted != table.len();
+        for &bits in table.iter().skip(wanted) {
+            let data = BitmapTableEntry(bits).data();
+            rebuilt.replaced.extend(data.map(|at| ClusterRun::of(&self.geometry, at, 1)));
+        }
+        table.resize(wanted, 0);
+        let kept = entry.bits_for(size.min(self.geometry.virtual_size()));
+        let last = usize::try_from(kept / per_cluster).unwrap_or(usize::MAX);
+        if let Some(slot) = table.get_mut(last).filter(|bits| **bits != 0) {
+            let mut bytes = self.bitmap_bits(BitmapTableEntry(*slot))?;
+            if clear_bits(&mut bytes, kept % per_cluster) {
+                self.replace_bits(slot, &bytes, rebuilt)?;
+                changed = true;
+            }
+        }
+        if changed {
+            self.replace_table(entry, &table, rebuilt)?;
+        }
+        Ok(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_set_and_cleared_within_and_across_bytes() {
+        let mut bytes = [0; 4];
+        set_bits(&mut bytes, 3, 5);
+        assert_eq!(bytes, [0b0011_1000, 0, 0, 0]);
+        set_bits(&mut bytes, 7, 24);
+        assert_eq!(bytes, [0b1011_1000, 0xff, 0xff, 1]);
+        assert!(clear_bits(&mut bytes, 12));
+        assert_eq!(bytes, [0b1011_1000, 0x0f, 0, 0]);
+        assert!(!clear_bits(&mut bytes, 12));
+    }
+}

@@ -1,0 +1,179 @@
+//! Damaged entries with one right answer: what is wrong can be taken away, and what is left leads to a
+//! cluster that is in use and that nothing else references.
+
+use std::collections::HashSet;
+
+use super::held;
+use super::plan::Step;
+use super::pointers::{self, Tables};
+use crate::check::{Kind, Place, Survey};
+use crate::error::{Error, Result};
+use crate::format::l1::COPIED;
+use crate::format::l1::L1Entry;
+use crate::format::l2::{L2Entry, Meaning, ZERO};
+use crate::format::{ClusterCount, HostCluster, HostOffset, decode_entries, encode_entries};
+use crate::storage::Storage;
+
+/// Plans them.
+pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
+    let damaged = survey.report.findings.iter().filter(|finding| is_damage(&finding.kind));
+    let damaged: Vec<_> = damaged.collect();
+    if damaged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tables = Tables::of(survey);
+    let mut seen = HashSet::new();
+    let mut steps = Vec::new();
+    for finding in damaged {
+        let step = match (&finding.kind, finding.place) {
+            (Kind::L1Reserved(bits), Place::L1(source, index)) => {
+                let Some(at) = pointers::l1_entry(survey, source, index) else { continue };
+                if !seen.insert(at) {
+                    continue;
+                }
+                l1_entry(storage, survey, &tables, at, L1Entry(*bits))?
+            }
+            (_, Place::L2(source, l1, l2)) => {
+                let Some(table) = tables.get(source, l1) else { continue };
+                let at = pointers::l2_entry(survey, table, l2);
+                if !pointers::is_undisputed(survey, table) || !seen.insert(at) {
+                    continue;
+                }
+                l2_entry(storage, survey, at, tables.times(table))?
+            }
+            _ => None,
+        };
+        steps.extend(step);
+    }
+    Ok(steps)
+}
+
+fn is_damage(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::L1Reserved(_)
+            | Kind::L2Reserved(_)
+            | Kind::L2ZeroReserved(_)
+            | Kind::CompressedCopied { .. }
+            | Kind::CompressedWithBitmap(_)
+            | Kind::DataUnaligned(_)
+    )
+}
+
+/// An L1 entry without its reserved bits, where its table has no other owner.
+fn l1_entry(
+    storage: &dyn Storage,
+    survey: &Survey,
+    tables: &Tables,
+    at: HostOffset,
+    entry: L1Entry,
+) -> Result<Option<Step>> {
+    let table = entry.offset();
+    let in_file = table.get() < survey.file_bytes;
+    let Some(cluster) = survey.area.geometry.cluster_exact(table).filter(|_| in_file) else {
+        return Ok(None);
+    };
+    let certain = if table.get() == 0 {
+        survey.report.tally.leaks == 0
+    } else {
+        survey.map.get(cluster) == tables.times(table)
+            && held::stored_count(storage, survey, cluster)? > 0
+    };
+    if !certain {
+        return Ok(None);
+    }
+    let flags = if table.get() == 0 { 0 } else { entry.0 & COPIED };
+    let bytes = (table.get() | flags).to_be_bytes().to_vec();
+    Ok(Some(Step::Write { offset: at, bytes, what: "an L1 entry without reserved bits" }))
+}
+
+/// An L2 entry as it must have been, where that is certain. `times` L1 entries lead to its table.
+fn l2_entry(
+    storage: &dyn Storage,
+    survey: &Survey,
+    at: HostOffset,
+    times: u64,
+) -> Result<Option<Step>> {
+    let geometry = &survey.area.geometry;
+    let mut bytes = vec![0; geometry.l2_entry_bytes()];
+    let failed = |e| Error::io("read an L2 entry", at.get(), e);
+    storage.read_padded_at(at.get(), &mut bytes).map_err(failed)?;
+    let words = decode_entries(&bytes);
+    let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+    let mended = without_defects(survey, entry);
+    if mended == entry || !is_certain(storage, survey, entry, mended, times)? {
+        return Ok(None);
+    }
+    let words = [mended.bits, mended.bitmap];
+    let bytes = encode_entries(&words[..geometry.l2_entry_bytes() / 8]);
+    Ok(Some(Step::Write { offset: at, bytes, what: "an L2 entry without what is wrong in it" }))
+}
+
+/// The entry with reserved bits clear, an offset at a cluster's beginning, and without what compressed
+/// clusters cannot have.
+fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
+    let geometry = &survey.area.geometry;
+    if entry.is_compressed() {
+        return L2Entry { bits: entry.bits & !COPIED, bitmap: 0 };
+    }
+    let zero = if geometry.extended_l2() { ZERO } else { 0 };
+    let within = geometry.cluster_bytes() - 1;
+    let allocated = entry.bits & crate::format::l1::OFFSET_MASK & !within != 0;
+    let offset = if allocated { within & crate::format::l1::OFFSET_MASK } else { 0 };
+    L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero | offset), ..entry }
+}
+
+/// Whether what is left says where its data is: in clusters that are in use and that no one else
+/// references.
+fn is_certain(
+    storage: &dyn Storage,
+    survey: &Survey,
+    entry: L2Entry,
+    mended: L2Entry,
+    times: u64,
+) -> Result<bool> {
+    let geometry = &survey.area.geometry;
+    let data_file = survey.area.header.has_data_file();
+    let in_file = |offset: HostOffset| offset.get() < survey.file_bytes;
+    match mended.meaning(geometry, data_file) {
+        // Without an offset nothing tells whether there was one: then nothing may be missing.
+        Meaning::Unallocated => Ok(mended.allocated() == 0 && survey.report.tally.leaks == 0),
+        Meaning::Zero => Ok(survey.report.tally.leaks == 0),
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
+            Ok(entry.offset() == at && geometry.is_aligned(at))
+        }
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
+            let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
+                return Ok(false);
+            };
+            let alone = survey.map.get(cluster) == times;
+            Ok(alone && held::stored_count(storage, survey, cluster)? >= times)
+        }
+        Meaning::Compressed(extent) => {
+            let end = extent.offset.saturating_add(extent.bytes.saturating_sub(1));
+            if data_file || !in_file(end) {
+                return Ok(false);
+            }
+            if entry.bitmap == 0 {
+                return Ok(true); // Counted as it is.
+            }
+            let (first, count) = geometry.span(extent.offset, extent.bytes);
+            let mut counted = true;
+            for cluster in (0..count.get()).map(|n: u64| first + ClusterCount::new(n)) {
+                counted &= has_room(storage, survey, cluster, times)?;
+            }
+            Ok(counted)
+        }
+    }
+}
+
+/// Whether a cluster is counted for so many more references.
+fn has_room(
+    storage: &dyn Storage,
+    survey: &Survey,
+    cluster: HostCluster,
+    times: u64,
+) -> Result<bool> {
+    let stored = held::stored_count(storage, survey, cluster)?;
+    Ok(stored >= survey.map.get(cluster) + times)
+}
