@@ -1,5 +1,8 @@
 //! What a repair is about to write, told while it goes on.
 
+use std::cell::OnceCell;
+
+use super::describe::{self, Index};
 use super::plan::{RepairPlan, Stage, Step};
 use crate::check::Survey;
 
@@ -52,11 +55,18 @@ pub struct Round<'a> {
     pub plan: &'a RepairPlan,
     /// What it was planned from.
     pub survey: &'a Survey,
+    index: OnceCell<Index>,
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
+    /// A round from its parts.
+    pub const fn new(number: usize, plan: &'a RepairPlan, survey: &'a Survey) -> Self {
+        Self { number, plan, survey, index: OnceCell::new() }
+    }
+
     /// What a step is for.
     pub fn purpose(&self, stage: &Stage, step: &Step) -> Purpose {
-        super::describe::purpose(self.plan, self.survey, stage, step)
+        let index = self.index.get_or_init(|| Index::of(self.plan, self.survey));
+        describe::purpose(self.plan, index, stage, step)
     }
 }

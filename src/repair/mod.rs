@@ -83,6 +83,14 @@ pub struct RepairOutcome {
     pub after: Option<CheckReport>,
 }
 
+impl RepairOutcome {
+    /// Nothing is done yet.
+    fn new(before: CheckReport) -> Self {
+        let (mended, fixed) = (Vec::new(), Fixed::default());
+        Self { before, mended, rebuilt: false, held: 0, fixed, after: None }
+    }
+}
+
 /// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
 /// many are never needed, and a repair that does not converge must end.
 const MAX_ROUNDS: usize = 16;
@@ -107,15 +115,7 @@ pub fn repair_telling(
 ) -> Result<RepairOutcome> {
     let look = |assume| check::survey(&storage, &CheckOptions { assume, ..*options }, progress);
     let mut survey = look(mode.assume())?;
-    let before = survey.report.clone();
-    let mut outcome = RepairOutcome {
-        before,
-        mended: Vec::new(),
-        rebuilt: false,
-        held: 0,
-        fixed: Fixed::default(),
-        after: None,
-    };
+    let mut outcome = RepairOutcome::new(survey.report.clone());
     let was_marked = mark::is_set(&survey);
     let (mut released, mut number) = (Vec::new(), 0);
     let crossed = cross_links::crossed(&survey);
@@ -138,7 +138,7 @@ pub fn repair_telling(
                 .collect();
         }
         number += 1;
-        let round = Round { number, plan: &plan, survey: &survey };
+        let round = Round::new(number, &plan, &survey);
         released.extend(apply::apply(storage, &round, journal)?);
         drop(plan);
         let tally = mark::tally_without(&survey);
