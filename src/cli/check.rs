@@ -43,6 +43,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "repair")]
     undo: Option<PathBuf>,
 
+    /// With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and
+    /// bitmaps that cannot be read, and release what may have belonged to them
+    #[arg(long, requires = "repair")]
+    allow_data_loss: bool,
+
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     output: Output,
@@ -179,7 +184,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
         None => return Ok(Ended::Checked(check(&image.storage, &options, &meter)?)),
+        Some(Mode::Leaks) if args.allow_data_loss => {
+            bail!("--allow-data-loss needs a repair of all, not of leaks")
+        }
         Some(Mode::Leaks) => RepairMode::Leaks,
+        Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
     };
     if args.dry_run {

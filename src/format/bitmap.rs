@@ -49,6 +49,16 @@ impl BitmapsExtension {
             directory: HostOffset::new(BigEndian::read_u64(&data[16..])),
         })
     }
+
+    /// Encodes the extension's data.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut data = vec![0; BITMAPS_EXTENSION_BYTES];
+        BigEndian::write_u32(&mut data, self.count);
+        BigEndian::write_u32(&mut data[4..], self.reserved);
+        BigEndian::write_u64(&mut data[8..], self.directory_bytes);
+        BigEndian::write_u64(&mut data[16..], self.directory.get());
+        data
+    }
 }
 
 /// Flags of a directory entry.

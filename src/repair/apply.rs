@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::journal::{Journal, Purpose, Round};
 use super::mark;
-use super::plan::{CountChange, Stage, Step};
+use super::plan::{CountChange, RepairPlan, Stage, Step};
 use crate::error::{Error, Result};
 use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning};
@@ -90,10 +90,7 @@ impl Job<'_, '_> {
     }
 
     fn read(&self, offset: HostOffset, len: usize, what: &str) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        let failed = |e| Error::io(format!("read {what}"), offset.get(), e);
-        self.work.storage.read_padded_at(offset.get(), &mut bytes).map_err(failed)?;
-        Ok(bytes)
+        read(self.work.storage, offset, len, what)
     }
 
     /// Writes the sectors in which `new` differs from `old`, neighbouring ones together.
@@ -132,28 +129,8 @@ impl Job<'_, '_> {
     ) -> Result<()> {
         let what = "a refcount block";
         let plan = self.work.round.plan;
-        let geometry = &plan.geometry;
-        let old = self.read(block, geometry.cluster_len(), what)?;
-        let mut target = vec![0; old.len()];
-        plan.target.encode_block(index, geometry, &mut target);
-        let first = geometry.first_cluster_of_block(index);
-        let order = geometry.refcount_order();
-        let entries = usize::try_from(geometry.refblock_entries()).unwrap_or(usize::MAX);
-        let mut new = target.clone();
-        for entry in 0..entries {
-            let (is, should) =
-                (get_refcount(&old, order, entry), get_refcount(&target, order, entry));
-            let wanted = match change {
-                CountChange::Raise => is < should,
-                CountChange::Lower => is > should,
-                CountChange::Exact => is != should,
-            };
-            if !wanted {
-                crate::format::refcount::set_refcount(&mut new, order, entry, is);
-            } else if should == 0 {
-                release(&mut self.work.released, first + ClusterCount::new(entry as u64));
-            }
-        }
+        let old = self.read(block, plan.geometry.cluster_len(), what)?;
+        let new = changed_counts(plan, index, &old, change, &mut self.work.released);
         self.write_changes(block, &old, &new, what)
     }
 
@@ -192,6 +169,56 @@ impl Job<'_, '_> {
         }
         self.write_changes(table, &old, &new, what)
     }
+}
+
+fn read(storage: &dyn Storage, offset: HostOffset, len: usize, what: &str) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let failed = |e| Error::io(format!("read {what}"), offset.get(), e);
+    storage.read_padded_at(offset.get(), &mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Whether a block has a count that would change.
+pub fn changes_counts(
+    storage: &dyn Storage,
+    plan: &RepairPlan,
+    index: ReftableIndex,
+    block: HostOffset,
+    change: CountChange,
+) -> Result<bool> {
+    let old = read(storage, block, plan.geometry.cluster_len(), "a refcount block")?;
+    Ok(changed_counts(plan, index, &old, change, &mut Vec::new()) != old)
+}
+
+/// The block as it will be; the clusters whose count becomes 0 are added to `released`.
+fn changed_counts(
+    plan: &RepairPlan,
+    index: ReftableIndex,
+    old: &[u8],
+    change: CountChange,
+    released: &mut Vec<Range<HostCluster>>,
+) -> Vec<u8> {
+    let geometry = &plan.geometry;
+    let mut target = vec![0; old.len()];
+    plan.target.encode_block(index, geometry, &mut target);
+    let first = geometry.first_cluster_of_block(index);
+    let order = geometry.refcount_order();
+    let entries = usize::try_from(geometry.refblock_entries()).unwrap_or(usize::MAX);
+    let mut new = target.clone();
+    for entry in 0..entries {
+        let (is, should) = (get_refcount(old, order, entry), get_refcount(&target, order, entry));
+        let wanted = match change {
+            CountChange::Raise => is < should,
+            CountChange::Lower => is > should,
+            CountChange::Exact => is != should,
+        };
+        if !wanted {
+            crate::format::refcount::set_refcount(&mut new, order, entry, is);
+        } else if should == 0 {
+            release(released, first + ClusterCount::new(entry as u64));
+        }
+    }
+    new
 }
 
 fn release(released: &mut Vec<Range<HostCluster>>, cluster: HostCluster) {

@@ -2,7 +2,7 @@
 //! a repair that was interrupted is not taken for one that has ended.
 
 use super::plan::{CountChange, Step};
-use crate::check::{Survey, Tally};
+use crate::check::{Finding, Kind, Survey};
 use crate::format::feature::incompatible::CORRUPT;
 use crate::format::header::{HeaderField, encode_field};
 
@@ -22,10 +22,10 @@ pub fn is_set(survey: &Survey) -> bool {
     header.version >= 3 && header.incompatible & CORRUPT != 0
 }
 
-/// What was found, but for the remark on the bit.
-pub fn tally_without(survey: &Survey) -> Tally {
-    let tally = survey.report.tally;
-    Tally { notices: tally.notices.saturating_sub(u64::from(is_set(survey))), ..tally }
+/// Whether two checks found the same, but for the remark on the bit.
+pub fn is_all_else_equal(one: &[Finding], other: &[Finding]) -> bool {
+    let is_else = |finding: &&Finding| finding.kind != Kind::MarkedCorrupt;
+    one.iter().filter(is_else).eq(other.iter().filter(is_else))
 }
 
 /// What sets the bit, where there is one and it is clear.

@@ -2,6 +2,7 @@
 //! next one relies on it, then a fresh check as the verdict.
 
 mod apply;
+mod bitmap_directory;
 mod cross_links;
 mod describe;
 mod dry_run;
@@ -9,6 +10,7 @@ mod end;
 mod entries;
 mod held;
 mod journal;
+mod loss;
 mod mark;
 mod orphans;
 mod placement;
@@ -141,11 +143,11 @@ pub fn repair_telling(
         let round = Round::new(number, &plan, &survey);
         released.extend(apply::apply(storage, &round, journal)?);
         drop(plan);
-        let tally = mark::tally_without(&survey);
+        let found = std::mem::take(&mut survey.report.findings);
         drop(survey);
         survey = look(mode.assume())?;
         outcome.after = Some(survey.report.clone());
-        if mark::tally_without(&survey) == tally {
+        if mark::is_all_else_equal(&survey.report.findings, &found) {
             break;
         }
     }
