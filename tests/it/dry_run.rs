@@ -9,7 +9,7 @@ use crate::support::broken;
 use crate::support::crash::{Op, WriteLog};
 use crate::support::damage;
 
-const MODES: [RepairMode; 2] = [RepairMode::Leaks, RepairMode::All];
+const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 fn options() -> CheckOptions {
     CheckOptions { threads: 1, ..CheckOptions::default() }
