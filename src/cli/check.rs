@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
-use qcheck::repair::{Fixed, RepairMode, RepairOutcome, repair};
+use qcheck::repair::{DryRun, Fixed, RepairMode, RepairOutcome, dry_run, repair};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
@@ -16,9 +16,9 @@ use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::progress::Meter;
-use super::text;
 use super::ui::Ui;
 use super::undo::UndoFile;
+use super::{plan, text};
 
 /// Check a qcow2 image, and repair it with -r.
 ///
@@ -34,6 +34,10 @@ pub struct Args {
     /// alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
     repair: Option<Mode>,
+
+    /// Print what a repair would write, and write nothing; the exit code is that of the check
+    #[arg(long, requires = "repair", conflicts_with = "undo")]
+    dry_run: bool,
 
     /// Record in this new file what a repair overwrites, before it does, so that 'undo' can put it
     /// back
@@ -124,12 +128,14 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
 enum Ended {
     Checked(CheckReport, Affected),
     Repaired(Box<RepairOutcome>),
+    Planned(Box<DryRun>),
 }
 
 impl Ended {
     fn verdict(&self) -> &CheckReport {
         match self {
             Self::Checked(report, _) => report,
+            Self::Planned(run) => &run.report,
             Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
         }
     }
@@ -138,12 +144,13 @@ impl Ended {
         match self {
             Self::Checked(_, affected) => affected,
             Self::Repaired(outcome) => &outcome.affected,
+            Self::Planned(run) => &run.affected,
         }
     }
 
     fn fixed(&self) -> Fixed {
         match self {
-            Self::Checked(..) => Fixed::default(),
+            Self::Checked(..) | Self::Planned(_) => Fixed::default(),
             Self::Repaired(outcome) => outcome.fixed,
         }
     }
@@ -153,9 +160,9 @@ impl Ended {
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = args.image.as_path();
     let access = match (args.repair, args.force_share) {
-        (Some(_), _) => Access::Write,
-        (None, true) => Access::ReadShared,
-        (None, false) => Access::Read,
+        (Some(_), _) if !args.dry_run => Access::Write,
+        (_, true) => Access::ReadShared,
+        (_, false) => Access::Read,
     };
     if args.format.is_none_or(|f| f == ImageFormat::Raw)
         && open::is_character_device(path).unwrap_or(false)
@@ -201,6 +208,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
     };
+    if args.dry_run {
+        let capacity = image.storage.capacity();
+        let run = dry_run(&image.storage, capacity, mode, &options, &meter)?;
+        return Ok(Ended::Planned(Box::new(run)));
+    }
     let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
@@ -226,8 +238,8 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Output::Json;
     match result {
-        Ended::Checked(report, _) => {
-            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+        Ended::Checked(..) | Ended::Planned(_) => {
+            listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
             let steps = text::repair_steps(outcome);
@@ -255,6 +267,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
+    let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
         let filename = args.image.to_string_lossy();
         let result = CheckResult {
@@ -265,11 +278,18 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             fixed: result.fixed(),
             max_findings: args.max_findings,
         };
-        json::write(&mut ui.out, &json::check_result(&result))?;
+        let mut value = json::check_result(&result);
+        if let Some(run) = planned {
+            value["plan"] = plan::value(run, args.max_findings);
+        }
+        json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;
         if args.explain {
             explain::print(&mut ui.out, verdict, result.affected())?;
+        }
+        if let Some(run) = planned {
+            plan::text(&mut ui.out, run, args.max_findings)?;
         }
     }
     if let Err(error) = ui.out.flush() {

@@ -13,6 +13,7 @@ mod json;
 mod listing;
 mod open;
 mod options;
+mod plan;
 mod progress;
 mod resize;
 mod size;
