@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::codec::{Method, Packer};
-use crate::create::NewImage;
+use crate::create::{NewImage, cut_off};
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::{Geometry, HostOffset};
@@ -95,7 +95,7 @@ impl<'a> Fresh<'a> {
             Capacity::Growable => u64::MAX,
         };
         let emptied = match plan.storage.capacity() {
-            Capacity::Growable => plan.storage.set_len(0),
+            Capacity::Growable => cut_off(plan.storage),
             Capacity::Fixed(_) => plan.storage.write_zeroes(0, geometry.cluster_bytes()),
         };
         emptied.map_err(|e| Error::io("empty the file", 0, e))?;

@@ -18,6 +18,8 @@ pub(super) struct InOrder<T, S> {
 struct State<T, S> {
     next: u64,
     waiting: BTreeMap<u64, T>,
+    /// How many threads are too far ahead.
+    asleep: usize,
     stopped: bool,
     books: S,
 }
@@ -25,7 +27,7 @@ struct State<T, S> {
 impl<T, S> InOrder<T, S> {
     /// Nothing has come yet; `books` is what the pieces are entered into. Pieces more than `ahead` too early wait.
     pub(super) fn new(books: S, ahead: u64) -> Self {
-        let state = State { next: 0, waiting: BTreeMap::new(), stopped: false, books };
+        let state = State { next: 0, waiting: BTreeMap::new(), asleep: 0, stopped: false, books };
         Self { state: Mutex::new(state), changed: Condvar::new(), ahead }
     }
 
@@ -38,7 +40,9 @@ impl<T, S> InOrder<T, S> {
     ) -> Result<()> {
         let mut state = self.lock();
         while number > state.next + self.ahead && !state.stopped {
+            state.asleep += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.asleep -= 1;
         }
         if state.stopped {
             return Err(Error::Refused("the work was stopped".into()));
@@ -52,8 +56,9 @@ impl<T, S> InOrder<T, S> {
             outcome = take(&mut state.books, piece);
         }
         state.stopped |= outcome.is_err();
-        drop(state);
-        self.changed.notify_all();
+        if state.asleep > 0 {
+            self.changed.notify_all();
+        }
         outcome
     }
 

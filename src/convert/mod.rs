@@ -52,8 +52,8 @@ use verify::Compare;
 pub use salvage::Loss;
 pub use source::{Disk, Source};
 
-/// Bytes of data that one thread works on at a time.
-const ITEM_BYTES: u64 = 1 << 20;
+/// Bytes of data that one thread works on at a time: what the processor's cache can hold between reading and writing.
+const ITEM_BYTES: u64 = 1 << 18;
 /// Clusters of a new image in one item without data.
 const LONGEST_CLUSTERS: u64 = 1 << 16;
 /// The longest item without data.

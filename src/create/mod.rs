@@ -16,6 +16,7 @@ use crate::storage::{Capacity, Storage};
 
 use layout::Layout;
 pub(crate) use layout::refcount_clusters;
+pub(crate) use write::cut_off;
 
 pub use crate::image::Preallocation;
 
