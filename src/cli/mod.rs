@@ -6,6 +6,7 @@ mod convert_source;
 mod convert_target;
 mod create;
 mod exit;
+mod explain;
 #[cfg(test)]
 mod generated;
 mod info;
@@ -16,6 +17,7 @@ mod listing;
 mod new_file;
 mod open;
 mod options;
+mod plan;
 mod progress;
 mod resize;
 mod signals;

@@ -10,6 +10,7 @@ use crate::storage::Capacity;
 use super::ClusterRun;
 use super::meta::Meta;
 use super::ordering::Side;
+use super::regions::Owner;
 
 /// Most runs of clusters that are remembered; beyond that their room stays with the image, for later use.
 const MAX_RUNS: usize = 1 << 16;
@@ -73,6 +74,39 @@ impl Meta {
             // Only a hint: a file system that cannot do it keeps the old bytes.
             let _ = self.ordering.disk.file.discard(at, self.geometry.bytes_of(hole.count));
         }
+    }
+
+    /// Gives up refcount blocks that count nothing, or only themselves: without a block all counts are 0. Everything must be
+    /// on stable storage.
+    pub(super) fn release_empty_blocks(&mut self) -> Result<()> {
+        let blocks = self.ordering.root(Side::Refcounts).entries().len();
+        let mut counted_elsewhere = Vec::new();
+        for slot in (0..blocks).rev() {
+            let index = ReftableIndex::new(slot as u64);
+            let Some(at) = self.refblock(index)? else { continue };
+            let own = self.geometry.cluster_floor(at);
+            let (order, base) =
+                (self.geometry.refcount_order(), self.geometry.first_cluster_of_block(index));
+            let entries = usize::try_from(self.geometry.refblock_entries()).unwrap_or(0);
+            let block = self.ordering.glance(Side::Refcounts, at)?;
+            let mut used = (0..entries).filter(|&n| get_refcount(block, order, n) != 0);
+            let is_own = |n: usize| base + ClusterCount::new(n as u64) == own;
+            let run = ClusterRun::one(own);
+            match (used.next(), used.next()) {
+                (None, _) => counted_elsewhere.push(run),
+                (Some(n), None) if is_own(n) && get_refcount(block, order, n) == 1 => {
+                    self.note_room(run);
+                }
+                _ => continue,
+            }
+            self.ordering.set_root_entry(Side::Refcounts, slot, 0);
+            self.ordering.forget(Side::Refcounts, at);
+            self.ordering.disk.regions.remove(run, Owner::Refblock);
+        }
+        // The table lets go of the blocks before their counts are lowered.
+        self.flush(true)?;
+        counted_elsewhere.into_iter().for_each(|run| self.free_later(run));
+        self.flush(true)
     }
 
     /// Makes the file end behind the last cluster in use.

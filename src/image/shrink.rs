@@ -32,6 +32,7 @@ impl Meta {
         if free.first < l1 {
             self.cut_to(size)?;
         }
+        self.release_empty_blocks()?;
         self.cut_free_end()?;
         self.ordering.disk.sync()
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::plan::{RepairPlan, Step};
-use super::{orphans, pointers, room};
+use super::{RepairMode, orphans, pointers, room};
 use crate::check::owners::{self, Owner};
 use crate::check::{CheckReport, Finding, Kind, Place, Source, Survey, Visit};
 use crate::format::crypto::CryptMethod;
@@ -73,7 +73,7 @@ pub fn plan(
         return;
     }
     let mut moves = guest_clusters(source, survey, crossed);
-    moves.extend(tables(survey));
+    moves.extend(tables(survey, plan.mode));
     moves.retain(|step| step.times <= survey.area.geometry.refcount_max());
     moves.truncate(MAX_COPIES);
     let (mut counts, mut copies, mut pointers) = (Vec::new(), Vec::new(), Vec::new());
@@ -196,7 +196,7 @@ pub fn crossed(survey: &Survey) -> Crossed {
 
 /// L2 tables at more than one guest position, and those that more L1 entries lead to than can be
 /// counted: the first keeps the table.
-fn tables(survey: &Survey) -> Vec<Move> {
+fn tables(survey: &Survey, mode: RepairMode) -> Vec<Move> {
     let geometry = &survey.area.geometry;
     let (mut twice, mut uncounted) = (HashSet::new(), HashSet::new());
     for finding in &survey.report.findings {
@@ -211,7 +211,7 @@ fn tables(survey: &Survey) -> Vec<Move> {
             _ => {}
         }
     }
-    let (contested, mut disputed) = (orphans::contested(survey), HashSet::new());
+    let (contested, mut disputed) = (orphans::contested(survey, mode), HashSet::new());
     let mut places: BTreeMap<HostOffset, BTreeMap<L1Index, Vec<Visit>>> = BTreeMap::new();
     for visit in &survey.visits {
         let table = visit.entry.offset();

@@ -22,12 +22,13 @@ pub fn target(
 ) -> Result<Arc<RefcountMap>> {
     let rebuilds = survey.refcounts.is_broken() || survey.missing_blocks;
     let hidden = survey.report.hides_references;
-    let claimed = survey.claims.last().is_some();
+    // What nobody can own is released where losses were allowed.
+    let claimed = mode != RepairMode::Lossy && survey.claims.last().is_some();
     if !claimed && (!mode.is_all() || !(hidden || rebuilds)) {
         return Ok(Arc::clone(&survey.map));
     }
     let target = RefcountMap::clone(&survey.map);
-    for range in survey.claims.ranges() {
+    for range in survey.claims.ranges().into_iter().filter(|_| claimed) {
         survey.claims.for_each_run(range, |first, count, claims| target.add(first, count, claims));
     }
     if !mode.is_all() {

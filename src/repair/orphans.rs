@@ -29,7 +29,10 @@ pub fn attach(survey: &Survey, mode: RepairMode) -> Vec<Step> {
 }
 
 /// The L1 entries that an orphan may belong to: until that is settled, nothing is made of them.
-pub fn contested(survey: &Survey) -> HashSet<Slot> {
+pub fn contested(survey: &Survey, mode: RepairMode) -> HashSet<Slot> {
+    if mode == RepairMode::Lossy {
+        return HashSet::new();
+    }
     let slots = survey.report.findings.iter().filter_map(|finding| match &finding.kind {
         Kind::OrphanTable(orphan) => Some(orphan.slots.iter().copied()),
         _ => None,

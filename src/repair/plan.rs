@@ -8,9 +8,9 @@ use super::placement::{self, Placement};
 use super::pointers::{self, Tables};
 use super::snapshot_table;
 use super::{RepairMode, only_leaks_and_flags};
-use super::{entries, orphans};
+use super::{apply, entries, loss, orphans};
 use crate::check::refcount_map::RefcountMap;
-use crate::check::{Finding, Kind, Place, RegionKind, Survey};
+use crate::check::{Block, Finding, Kind, Place, RegionKind, Survey};
 use crate::error::Result;
 use crate::format::encode_entries;
 use crate::format::feature::autoclear;
@@ -100,12 +100,18 @@ pub struct RepairPlan {
     pub geometry: Geometry,
     /// Whether data lies in an external data file.
     pub data_file: bool,
-    mode: RepairMode,
+    /// What may be mended.
+    pub mode: RepairMode,
     held: bool,
     flags: bool,
 }
 
 impl RepairPlan {
+    /// What may be mended.
+    pub const fn mode(&self) -> RepairMode {
+        self.mode
+    }
+
     /// The part of a finding that this plan mends: of a run of leaks, clusters that something may
     /// still claim are not released.
     pub fn mended(&self, finding: &Finding) -> Vec<Finding> {
@@ -142,7 +148,8 @@ impl RepairPlan {
             | Kind::TooManySnapshots(_)
             | Kind::SnapshotTableTooBig { .. }
             | Kind::SnapshotExtraTooLarge(_)
-            | Kind::SnapshotIncomplete => all,
+            | Kind::SnapshotIncomplete
+            | Kind::SnapshotIdTwice(_) => all,
             Kind::ReftableReserved
             | Kind::RefblockUnaligned
             | Kind::RefblockOutside
@@ -194,13 +201,16 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPl
         if all {
             plan.stage("zero clusters out of place", misplaced_zeroes(survey));
         }
-        counts_and_flags(&mut plan, survey, capacity)?;
+        counts_and_flags(&mut plan, storage, survey)?;
     }
     if plan.stages.is_empty() && all {
         cross_links::plan(&mut plan, &storage, survey, crossed, capacity);
     }
     if plan.stages.is_empty() && all {
-        snapshot_table::plan(&mut plan, survey, capacity)?;
+        snapshot_table::plan(&mut plan, survey, capacity, RepairMode::All)?;
+    }
+    if plan.stages.is_empty() && mode == RepairMode::Lossy {
+        loss::plan(&mut plan, storage, survey)?;
     }
     if !plan.stages.is_empty() {
         let unknown = unknown_autoclear(survey);
@@ -223,15 +233,15 @@ impl RepairPlan {
     }
 }
 
-fn counts_and_flags(plan: &mut RepairPlan, survey: &Survey, capacity: Capacity) -> Result<()> {
-    let all = plan.mode.is_all();
+fn counts_and_flags(plan: &mut RepairPlan, storage: &dyn Storage, survey: &Survey) -> Result<()> {
+    let (all, capacity) = (plan.mode.is_all(), storage.capacity());
     if plan.flags {
         plan.stage("COPIED flags that must not be set", copied_flags(survey, false));
     }
     if all && (survey.refcounts.is_broken() || survey.missing_blocks) {
         rebuild(plan, survey, capacity, ClusterCount::new(0))?;
     } else {
-        plan.stage("counts", counts(plan, survey));
+        plan.stage("counts", counts(plan, storage, survey)?);
     }
     if plan.flags {
         plan.stage("COPIED flags that are missing", copied_flags(survey, true));
@@ -240,19 +250,30 @@ fn counts_and_flags(plan: &mut RepairPlan, survey: &Survey, capacity: Capacity) 
 }
 
 /// Counts of blocks that exist, patched in place.
-fn counts(plan: &RepairPlan, survey: &Survey) -> Vec<Step> {
+fn counts(plan: &RepairPlan, storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
     let change = match (plan.mode, plan.held) {
-        (RepairMode::Leaks, true) => return Vec::new(),
+        (RepairMode::Leaks, true) => return Ok(Vec::new()),
         (RepairMode::Leaks, false) => CountChange::Lower,
         (RepairMode::All | RepairMode::Lossy, true) => CountChange::Raise,
         (RepairMode::All | RepairMode::Lossy, false) => CountChange::Exact,
     };
     if change == CountChange::Raise && !survey.too_low {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let sound = survey.differing.iter().filter_map(|&index| survey.refcounts.block(index));
     let sound = sound.filter(|block| block.sound && pointers::is_undisputed(survey, block.offset));
-    sound.map(|b| Step::Counts { index: b.index, block: b.offset, change }).collect()
+    // Blocks can differ from the references for good: where counts are kept, or can't be that large.
+    let overflow = |f: &Finding| matches!(f.kind, Kind::Overflow { .. });
+    let kept = plan.held
+        || !Arc::ptr_eq(&plan.target, &survey.map)
+        || survey.report.findings.iter().any(overflow);
+    let mut steps = Vec::new();
+    for Block { index, offset, .. } in sound {
+        if !kept || apply::changes_counts(storage, plan, index, offset, change)? {
+            steps.push(Step::Counts { index, block: offset, change });
+        }
+    }
+    Ok(steps)
 }
 
 /// New blocks and a new table beside the old ones, then one write that switches to them. The new

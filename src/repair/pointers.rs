@@ -29,6 +29,14 @@ pub fn is_undisputed_l1(survey: &Survey) -> bool {
 
 /// Where an L1 entry lies, unless something else lies there too.
 pub fn l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostOffset> {
+    let offset = disputed_l1_entry(survey, source, index)?;
+    let cluster = survey.area.geometry.cluster_floor(offset);
+    (survey.map.get(cluster) == 1).then_some(offset)
+}
+
+/// Where an L1 entry lies, whatever else claims its cluster: the header and the snapshot table say that
+/// it is an L1 table's.
+pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostOffset> {
     let table = match source {
         Source::Active => survey.area.header.l1_table,
         Source::Snapshot(index) => survey.snapshots.entries.get(index as usize)?.header.l1_table,
@@ -36,9 +44,8 @@ pub fn l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostO
     let offset = table.saturating_add(u64::from(index.get()) * TABLE_ENTRY_BYTES);
     let cluster = survey.area.geometry.cluster_floor(offset);
     let kind = RegionKind::L1Table(source);
-    let owned =
-        survey.regions.iter().any(|r| r.kind == kind && (r.first..r.end()).contains(&cluster));
-    (owned && survey.map.get(cluster) == 1).then_some(offset)
+    let mut regions = survey.regions.iter().filter(|r| r.kind == kind);
+    regions.any(|r| (r.first..r.end()).contains(&cluster)).then_some(offset)
 }
 
 /// The L2 tables by the L1 entries that lead to them, and how many lead to each.
