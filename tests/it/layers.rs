@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("progress", &[]),
     ("format", &["error", "progress"]),
@@ -12,6 +12,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("undo", &["storage", "error", "progress"]),
     ("tables", &["format", "storage", "error", "progress"]),
     ("check", &["tables", "format", "storage", "error", "progress"]),
+    ("policy", &["check", "tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
     ("image", &["tables", "format", "storage", "error", "progress"]),
     ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
