@@ -6,6 +6,8 @@ mod check_shared;
 mod cli_check;
 mod cli_create;
 mod cli_info;
+mod cli_many;
+mod cli_policy;
 mod cli_resize;
 mod cli_snapshot;
 mod cli_undo;
