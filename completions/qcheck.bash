@@ -106,7 +106,7 @@ _qcheck() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "human json ndjson" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "human json ndjson junit sarif" -- "${cur}"))
                     return 0
                     ;;
                 --cache)

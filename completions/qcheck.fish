@@ -39,7 +39,9 @@ all\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record in this new file what a repair overwrites, before it does, so that \'undo\' can put it back' -r -F
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs; an array where there can be several images'
-ndjson\t'An object a line for each image, as soon as it is checked'"
+ndjson\t'An object a line for each image, as soon as it is checked'
+junit\t'JUnit XML: a test case for each image'
+sarif\t'SARIF: a result for each finding'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input' -r -F

@@ -49,7 +49,7 @@ pub struct Args {
     allow_data_loss: bool,
 
     /// How to print the result
-    #[arg(long, value_enum, default_value_t = Form::Human, value_name = "human|json|ndjson")]
+    #[arg(long, value_enum, default_value_t = Form::Human, value_name = "FORM")]
     output: Form,
 
     /// Print no result; findings still go to standard error

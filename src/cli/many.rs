@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, check};
@@ -13,10 +14,12 @@ use serde_json::Value;
 
 use super::exit::ExitCode;
 use super::json;
+use super::junit;
 use super::listing::{self, Budget};
 use super::open::{self, Opened, format_name, quoted};
 use super::policy::Gate;
 use super::progress::Meter;
+use super::sarif;
 use super::targets::{self, Target};
 use super::text;
 use super::ui::Ui;
@@ -51,6 +54,19 @@ pub enum Form {
     Json,
     /// An object a line for each image, as soon as it is checked
     Ndjson,
+    /// JUnit XML: a test case for each image
+    Junit,
+    /// SARIF: a result for each finding
+    Sarif,
+}
+
+/// What is printed once all images are done.
+enum Gathered {
+    /// The summary.
+    Nothing,
+    Json(Vec<Value>),
+    Junit(junit::Suite),
+    Sarif(sarif::Log),
 }
 
 /// What holds for every image.
@@ -77,7 +93,8 @@ pub struct Settings {
 impl Args {
     /// Whether there may be other than one image, or the output can tell of several only.
     pub fn apply(&self, images: usize, form: Form) -> bool {
-        images != 1 || self.files_from.is_some() || self.backing_chain || form == Form::Ndjson
+        let tells_of_one = matches!(form, Form::Human | Form::Json);
+        images != 1 || self.files_from.is_some() || self.backing_chain || !tells_of_one
     }
 }
 
@@ -89,25 +106,47 @@ pub fn run(args: &Args, settings: &Settings, ui: &mut Ui) -> Result<ExitCode> {
     let threads = (processors / jobs.min(targets.len().max(1))).max(1);
     let name = ui.name().to_owned();
     let mut totals = Totals::default();
-    let mut values = Vec::new();
+    let mut gathered = Gathered::new(settings.form);
     in_order(
         &targets,
         jobs,
         |target| judge(target, settings, threads, &name),
         |judged| {
             totals.add(&judged);
-            tell(&judged, settings, &mut values, ui)
+            tell(&judged, settings, &mut gathered, ui)
         },
     )?;
     if !settings.quiet {
-        match settings.form {
-            Form::Human => ui.out.line(&totals.text())?,
-            Form::Json => json::write(&mut ui.out, &Value::Array(values))?,
-            Form::Ndjson => {}
+        match gathered {
+            Gathered::Nothing if settings.form == Form::Human => ui.out.line(&totals.text())?,
+            Gathered::Nothing => {}
+            Gathered::Json(values) => json::write(&mut ui.out, &Value::Array(values))?,
+            Gathered::Junit(suite) => suite.write(&mut ui.out)?,
+            Gathered::Sarif(log) => json::write(&mut ui.out, &log.into_value())?,
         }
     }
     ui.out.flush().context("could not write the result")?;
     Ok(totals.code())
+}
+
+impl Gathered {
+    fn new(form: Form) -> Self {
+        match form {
+            Form::Human | Form::Ndjson => Self::Nothing,
+            Form::Json => Self::Json(Vec::new()),
+            Form::Junit => Self::Junit(junit::Suite::default()),
+            Form::Sarif => Self::Sarif(sarif::Log::default()),
+        }
+    }
+
+    fn add(&mut self, judged: &Judged, max_findings: u64) {
+        match self {
+            Self::Nothing => {}
+            Self::Json(values) => values.push(judged.value(max_findings)),
+            Self::Junit(suite) => suite.add(judged, max_findings),
+            Self::Sarif(log) => log.add(judged, max_findings),
+        }
+    }
 }
 
 fn find(args: &Args, settings: &Settings) -> Result<Vec<Target>> {
@@ -140,6 +179,7 @@ impl Settings {
 }
 
 fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) -> Judged {
+    let begun = Instant::now();
     let mut violations = Vec::new();
     let name = format!("{program}: {}", quoted(&target.path));
     let verdict = match &target.problem {
@@ -147,7 +187,8 @@ fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) ->
         None => look(target, settings, threads, &name, &mut violations)
             .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}"))),
     };
-    Judged { name: target.path.to_string_lossy().into_owned(), verdict, violations }
+    let name = target.path.to_string_lossy().into_owned();
+    Judged { name, verdict, violations, took: begun.elapsed() }
 }
 
 /// Looks at one image; violations are told even where there is no verdict.
@@ -183,7 +224,7 @@ fn verdict(image: &Opened, settings: &Settings, threads: usize, name: &str) -> R
 }
 
 /// Tells of one image: what was found on standard error, the verdict on standard output.
-fn tell(judged: &Judged, settings: &Settings, values: &mut Vec<Value>, ui: &mut Ui) -> Result<()> {
+fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut Ui) -> Result<()> {
     let of = |text: &str| format!("'{}': {text}", judged.name);
     for violation in &judged.violations {
         ui.message(&of(&violation.to_string()))?;
@@ -203,8 +244,8 @@ fn tell(judged: &Judged, settings: &Settings, values: &mut Vec<Value>, ui: &mut 
     }
     match settings.form {
         Form::Human => ui.out.line(&format!("{}: {}", judged.name, judged.text()))?,
-        Form::Json => values.push(judged.value(settings.max_findings)),
         Form::Ndjson => ui.out.line(&judged.value(settings.max_findings).to_string())?,
+        Form::Json | Form::Junit | Form::Sarif => gathered.add(judged, settings.max_findings),
     }
     // Whoever waits for the lines has them as soon as they are known.
     ui.out.flush().context("could not write the result")

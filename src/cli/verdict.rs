@@ -1,5 +1,7 @@
 //! What came out for one image among several: its line, its exit code, its object.
 
+use std::time::Duration;
+
 use qcheck::check::CheckReport;
 use qcheck::policy::Violation;
 use qcheck::repair::Fixed;
@@ -29,6 +31,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// What it has that is denied.
     pub violations: Vec<Violation>,
+    /// How long that took.
+    pub took: Duration,
 }
 
 impl Judged {
@@ -154,7 +158,7 @@ mod tests {
     fn judged(verdict: Verdict, words: &[&'static str]) -> Judged {
         let violation = |&word| Violation { word, message: "it has".into() };
         let violations = words.iter().map(violation).collect();
-        Judged { name: "a".into(), verdict, violations }
+        Judged { name: "a".into(), verdict, violations, took: Duration::ZERO }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod cli_create;
 mod cli_info;
 mod cli_many;
 mod cli_policy;
+mod cli_reports;
 mod cli_resize;
 mod cli_snapshot;
 mod cli_undo;
