@@ -25,7 +25,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
-            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
@@ -45,6 +45,14 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
             [CompletionResult]::new('--max-findings', '--max-findings', [CompletionResultType]::ParameterName, 'Print at most this many findings and sum up the rest by kind; 0 prints all')
+            [CompletionResult]::new('--files-from', '--files-from', [CompletionResultType]::ParameterName, 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input')
+            [CompletionResult]::new('-j', '-j', [CompletionResultType]::ParameterName, 'Check this many images at a time; 0: as many as there are processors')
+            [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Check this many images at a time; 0: as many as there are processors')
+            [CompletionResult]::new('--policy', '--policy', [CompletionResultType]::ParameterName, 'Deny what an image from elsewhere should not have: every word of --deny but ''compressed''')
+            [CompletionResult]::new('--deny', '--deny', [CompletionResultType]::ParameterName, 'Deny what these words mean; exit code 4 for an image that has it')
+            [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Take words back from --policy and --deny')
+            [CompletionResult]::new('--max-virtual-size', '--max-virtual-size', [CompletionResultType]::ParameterName, 'Deny disks of more bytes than this, for example 100G')
+            [CompletionResult]::new('--max-ratio', '--max-ratio', [CompletionResultType]::ParameterName, 'Deny images that hold more than N bytes of guest data for each byte of their file')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what a repair would write, and write nothing; the exit code is that of the check')
             [CompletionResult]::new('--allow-data-loss', '--allow-data-loss', [CompletionResultType]::ParameterName, 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them')
             [CompletionResult]::new('--explain', '--explain', [CompletionResultType]::ParameterName, 'Tell of each kind of finding what it means, what to do, and which guest data it touches')
@@ -54,6 +62,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show progress even where standard error is no terminal')
             [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
             [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--backing-chain', '--backing-chain', [CompletionResultType]::ParameterName, 'Check the files below the images too, each once')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
@@ -177,7 +186,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help' {
-            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
