@@ -42,6 +42,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --max-findings 'Print at most this many findings and sum up the rest by kind; 0 prints all'
             cand --dry-run 'Print what a repair would write, and write nothing; the exit code is that of the check'
             cand --allow-data-loss 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
+            cand --explain 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
             cand -q 'Print no result; findings still go to standard error'
             cand --quiet 'Print no result; findings still go to standard error'
             cand -p 'Show progress even where standard error is no terminal'

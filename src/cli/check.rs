@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
+use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
 use qcheck::repair::{DryRun, Fixed, RepairMode, RepairOutcome, dry_run, repair};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
+use super::explain;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
@@ -47,6 +48,10 @@ pub struct Args {
     /// bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     allow_data_loss: bool,
+
+    /// Tell of each kind of finding what it means, what to do, and which guest data it touches
+    #[arg(long)]
+    explain: bool,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
@@ -121,7 +126,7 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
 
 /// What a run ended with: the verdict, and what was done before it.
 enum Ended {
-    Checked(CheckReport),
+    Checked(CheckReport, Affected),
     Repaired(Box<RepairOutcome>),
     Planned(Box<DryRun>),
 }
@@ -129,15 +134,23 @@ enum Ended {
 impl Ended {
     fn verdict(&self) -> &CheckReport {
         match self {
-            Self::Checked(report) => report,
+            Self::Checked(report, _) => report,
             Self::Planned(run) => &run.report,
             Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
         }
     }
 
+    fn affected(&self) -> &Affected {
+        match self {
+            Self::Checked(_, affected) => affected,
+            Self::Repaired(outcome) => &outcome.affected,
+            Self::Planned(run) => &run.affected,
+        }
+    }
+
     fn fixed(&self) -> Fixed {
         match self {
-            Self::Checked(_) | Self::Planned(_) => Fixed::default(),
+            Self::Checked(..) | Self::Planned(_) => Fixed::default(),
             Self::Repaired(outcome) => outcome.fixed,
         }
     }
@@ -183,7 +196,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     };
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
-        None => return Ok(Ended::Checked(check(&image.storage, &options, &meter)?)),
+        None => {
+            let survey = survey(&image.storage, &options, &meter)?;
+            let affected = Affected::find(&image.storage, &survey);
+            return Ok(Ended::Checked(survey.report, affected));
+        }
         Some(Mode::Leaks) if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
         }
@@ -204,6 +221,16 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     Ok(Ended::Repaired(Box::new(outcome)))
 }
 
+/// Tells of lost tables: they look like leaks, and are not.
+fn possible_data(args: &Args, report: &CheckReport, ui: &mut Ui) -> Result<()> {
+    let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
+    let most = usize::try_from(args.max_findings).unwrap_or(usize::MAX);
+    for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
+        ui.message(&format!("{}: {}", quoted(&args.image), finding.line(0, Verb::Tell)))?;
+    }
+    Ok(())
+}
+
 /// Prints the findings to standard error and the result to standard output.
 fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     let mut budget = Budget::new(args.max_findings);
@@ -211,7 +238,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Output::Json;
     match result {
-        Ended::Checked(_) | Ended::Planned(_) => {
+        Ended::Checked(..) | Ended::Planned(_) => {
             listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
@@ -235,6 +262,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             }
         }
     }
+    possible_data(args, verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
@@ -245,6 +273,8 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
         let result = CheckResult {
             filename: &filename,
             report: verdict,
+            affected: result.affected(),
+            explain: args.explain,
             fixed: result.fixed(),
             max_findings: args.max_findings,
         };
@@ -255,6 +285,9 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
         json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;
+        if args.explain {
+            explain::print(&mut ui.out, verdict, result.affected())?;
+        }
         if let Some(run) = planned {
             plan::text(&mut ui.out, run, args.max_findings)?;
         }

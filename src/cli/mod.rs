@@ -3,6 +3,7 @@
 mod check;
 mod create;
 mod exit;
+mod explain;
 #[cfg(test)]
 mod generated;
 mod info;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::journal::{Journal, Purpose};
 use super::{RepairMode, RepairOutcome, repair_telling};
-use crate::check::{CheckOptions, CheckReport, check};
+use crate::check::{Affected, CheckOptions, CheckReport, survey};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::storage::{Capacity, Overlay, ReadAt, Storage};
@@ -63,6 +63,8 @@ pub struct PlannedStage {
 pub struct DryRun {
     /// What a check finds.
     pub report: CheckReport,
+    /// What that means for guests.
+    pub affected: Affected,
     /// Its stages in order.
     pub stages: Vec<PlannedStage>,
     /// How it would end.
@@ -78,7 +80,9 @@ pub fn dry_run(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<DryRun> {
-    let report = check(source, options, progress)?;
+    let survey = survey(&source, options, progress)?;
+    let affected = Affected::find(&source, &survey);
+    let report = survey.report;
     let failed = |e| Error::io("tell the file's length", 0, e);
     let overlay = Overlay::new(source, capacity, MAX_CHANGES).map_err(failed)?;
     let calls = Mutex::default();
@@ -91,7 +95,7 @@ pub fn dry_run(
         stage.steps.retain(|step| !step.writes.is_empty());
     }
     stages.retain(|stage| !stage.steps.is_empty());
-    Ok(DryRun { report, stages, outcome })
+    Ok(DryRun { report, affected, stages, outcome })
 }
 
 /// The calls since the journal was last told of something, and how many there were in all.

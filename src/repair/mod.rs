@@ -27,7 +27,7 @@ pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
 
 use end::Left;
 
-use crate::check::{self, Assume, CheckOptions, CheckReport, Finding, Kind, Severity};
+use crate::check::{self, Affected, Assume, CheckOptions, CheckReport, Finding, Kind, Severity};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -83,13 +83,16 @@ pub struct RepairOutcome {
     pub fixed: Fixed,
     /// A fresh check's findings, where something was written.
     pub after: Option<CheckReport>,
+    /// What the findings of the last check mean for guests.
+    pub affected: Affected,
 }
 
 impl RepairOutcome {
     /// Nothing is done yet.
     fn new(before: CheckReport) -> Self {
         let (mended, fixed) = (Vec::new(), Fixed::default());
-        Self { before, mended, rebuilt: false, held: 0, fixed, after: None }
+        let affected = Affected::default();
+        Self { before, mended, rebuilt: false, held: 0, fixed, after: None, affected }
     }
 }
 
@@ -159,6 +162,10 @@ pub fn repair_telling(
     }
     journal.stage(number + 1, "what follows the verdict");
     end::finish(storage, &mut outcome, &survey, &Left { released, keep_mark }, journal)?;
+    if let Some(after) = &outcome.after {
+        survey.report.findings.clone_from(&after.findings);
+    }
+    outcome.affected = Affected::find(&storage, &survey);
     Ok(outcome)
 }
 

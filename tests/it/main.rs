@@ -34,6 +34,7 @@ mod image_tools;
 mod layers;
 mod locks;
 mod oracle;
+mod promises;
 mod repair_keeps;
 mod repair_mark;
 mod storage;
