@@ -1,6 +1,9 @@
 //! The command line: parse, run, print, exit.
 
 mod check;
+mod convert;
+mod convert_source;
+mod convert_target;
 mod create;
 mod exit;
 mod explain;
@@ -11,13 +14,16 @@ mod info_json;
 mod info_text;
 mod json;
 mod listing;
+mod new_file;
 mod open;
 mod options;
 mod plan;
 mod progress;
 mod resize;
+mod signals;
 mod size;
 mod snapshot;
+mod spool;
 mod text;
 mod ui;
 mod undo;
@@ -44,6 +50,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Convert(Box<convert::Args>),
     Create(create::Args),
     Info(info::Args),
     Resize(resize::Args),
@@ -79,6 +86,7 @@ fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
+        Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),

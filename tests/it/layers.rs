@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("error", &[]),
+    ("codec", &[]),
     ("progress", &[]),
     ("format", &["error", "progress"]),
     ("storage", &["error", "progress"]),
@@ -13,9 +14,10 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("tables", &["format", "storage", "error", "progress"]),
     ("check", &["tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
-    ("image", &["tables", "format", "storage", "error", "progress"]),
+    ("image", &["tables", "codec", "format", "storage", "error", "progress"]),
     ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
     ("create", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("convert", &["create", "image", "tables", "codec", "format", "storage", "error", "progress"]),
     ("resize", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("snapshot", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("info", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
