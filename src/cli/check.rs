@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
 use qcheck::format::probe::ImageFormat;
-use qcheck::repair::{Fixed, RepairMode, RepairOutcome, repair};
+use qcheck::repair::{Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome, repair_with};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
+use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::progress::Meter;
+use super::size::parse_size;
 use super::text;
 use super::ui::Ui;
 use super::undo::UndoFile;
@@ -43,6 +45,15 @@ pub struct Args {
     /// bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     allow_data_loss: bool,
+
+    /// The size of the guest's disk, where the header that told it is damaged
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "allow_data_loss")]
+    hint_size: Option<u64>,
+
+    /// The size of a cluster, where the header that told it is damaged
+    #[arg(long, value_name = "SIZE", value_parser = header::parse_cluster_size,
+          requires = "allow_data_loss")]
+    hint_cluster_size: Option<u32>,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
@@ -129,6 +140,13 @@ impl Ended {
         }
     }
 
+    fn rebuilt_header(&self) -> Option<&RebuiltHeader> {
+        match self {
+            Self::Checked(_) => None,
+            Self::Repaired(outcome) => outcome.rebuilt_header.as_ref(),
+        }
+    }
+
     fn fixed(&self) -> Fixed {
         match self {
             Self::Checked(_) => Fixed::default(),
@@ -152,6 +170,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let image = open::open(path, args.format, access)?;
     if image.format != ImageFormat::Qcow2 {
+        if args.allow_data_loss && image.format == ImageFormat::Raw {
+            ui.message(
+                "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
+            )?;
+        }
         return no_checker(path, image.format, ui);
     }
     let result = work(args, image, ui).with_context(|| quoted(path).to_string())?;
@@ -177,7 +200,10 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     };
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
-        None => return Ok(Ended::Checked(check(&image.storage, &options, &meter)?)),
+        None => {
+            let report = check(&image.storage, &options, &meter).map_err(header::with_advice)?;
+            return Ok(Ended::Checked(report));
+        }
         Some(Mode::Leaks) if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
         }
@@ -185,7 +211,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
     };
-    let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
+    if mode != RepairMode::Lossy {
+        header::readable(&image.storage)?;
+    }
+    let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size };
+    let mend = |storage: &dyn Storage| repair_with(storage, mode, &hints, &options, &meter);
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
         None => mend(&Latch::new(image.storage))?,
@@ -199,11 +229,15 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Output::Json;
+    let rebuilt = result.rebuilt_header();
     match result {
         Ended::Checked(report) => {
             listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
+            if let Some(rebuilt) = rebuilt {
+                header::tell(ui, &args.image, rebuilt)?;
+            }
             let steps = text::repair_steps(outcome);
             listing::print(&mut ui.err, &outcome.before, steps, &mut budget)?;
             if outcome.held > 0 {
@@ -236,7 +270,9 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             fixed: result.fixed(),
             max_findings: args.max_findings,
         };
-        json::write(&mut ui.out, &json::check_result(&result))?;
+        let mut value = json::check_result(&result);
+        header::add_to(&mut value, rebuilt);
+        json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;
     }

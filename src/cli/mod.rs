@@ -5,6 +5,7 @@ mod create;
 mod exit;
 #[cfg(test)]
 mod generated;
+mod header;
 mod info;
 mod info_json;
 mod info_text;

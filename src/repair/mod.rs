@@ -3,8 +3,11 @@
 
 mod apply;
 mod bitmap_directory;
+mod compression;
 mod cross_links;
 mod entries;
+mod extensions;
+mod header_fields;
 mod held;
 mod loss;
 mod orphans;
@@ -12,11 +15,13 @@ mod placement;
 mod plan;
 mod pointers;
 mod room;
+mod search;
 mod snapshot_table;
 
 pub use cross_links::Crossed;
 pub use placement::Placement;
 pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
+pub use search::{Hints, RebuiltHeader};
 
 use std::ops::Range;
 
@@ -69,7 +74,9 @@ pub struct Fixed {
 /// What a repair did.
 #[derive(Debug)]
 pub struct RepairOutcome {
-    /// What was found before the first write.
+    /// The header that was written in place of a damaged one, before anything else.
+    pub rebuilt_header: Option<RebuiltHeader>,
+    /// What was found before the first write, or through the header that was written first.
     pub before: CheckReport,
     /// The findings that the repair set out to mend.
     pub mended: Vec<Finding>,
@@ -94,16 +101,45 @@ pub fn repair(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<RepairOutcome> {
+    repair_with(storage, mode, &Hints::default(), options, progress)
+}
+
+/// The same with what is known of an image whose header is damaged.
+pub fn repair_with(
+    storage: &dyn Storage,
+    mode: RepairMode,
+    hints: &Hints,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<RepairOutcome> {
     let look = |assume| check::survey(&storage, &CheckOptions { assume, ..*options }, progress);
-    let mut survey = look(mode.assume())?;
+    let mut rebuilt_header = None;
+    let mut survey = match look(mode.assume()) {
+        Err(Error::Header { .. } | Error::NotQcow2) if mode == RepairMode::Lossy => {
+            let rebuilt = search::for_lost(storage, hints, options, progress)?;
+            search::write(storage, &rebuilt)?;
+            rebuilt_header = Some(rebuilt);
+            look(mode.assume())?
+        }
+        result => result?,
+    };
     let before = survey.report.clone();
+    if mode == RepairMode::Lossy && rebuilt_header.is_none() {
+        rebuilt_header = search::for_doubtful(storage, &survey, hints, options, progress)?;
+        if let Some(rebuilt) = &rebuilt_header {
+            search::write(storage, rebuilt)?;
+            survey = look(mode.assume())?;
+        }
+    }
+    let after = rebuilt_header.as_ref().map(|_| survey.report.clone());
     let mut outcome = RepairOutcome {
+        rebuilt_header,
         before,
         mended: Vec::new(),
         rebuilt: false,
         held: 0,
         fixed: Fixed::default(),
-        after: None,
+        after,
     };
     let crossed = cross_links::crossed(&survey);
     let mut released = Vec::new();

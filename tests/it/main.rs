@@ -31,6 +31,7 @@ mod image_threads;
 mod image_tools;
 mod layers;
 mod locks;
+mod lost_header;
 mod oracle;
 mod repair_keeps;
 mod storage;
