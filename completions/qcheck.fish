@@ -41,6 +41,9 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How t
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l explain -d 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s q -l quiet -d 'Print no result; findings still go to standard error'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'

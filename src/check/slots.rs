@@ -90,7 +90,10 @@ impl Slots {
         for visit in &mapping.visits {
             let (slot, offset) = ((visit.source, visit.index), visit.entry.offset());
             slots.take(visit.source, visit.index);
-            if leads_nowhere(ctx, counts, visit) {
+            // A count of 0 alone says nothing of the table: counts can be wrong too.
+            let garbage = unsound.contains(&slot)
+                && counts.stored(ctx.geometry.cluster_floor(offset)) == Some(0);
+            if leads_nowhere(ctx, visit) || garbage {
                 slots.damage(slot, offset.get(), false);
             } else if twice.contains(&offset) || is_disputed(ctx, visit) {
                 slots.damage(slot, offset.get(), !unsound.contains(&slot));
@@ -199,14 +202,12 @@ fn unsound_tables(ctx: &Context) -> BTreeSet<Slot> {
     below.collect()
 }
 
-/// Whether an L1 entry leads out of the file, into the middle of a cluster, or into one that is not
-/// in use.
-fn leads_nowhere(ctx: &Context, counts: &StoredCounts, visit: &Visit) -> bool {
+/// Whether an L1 entry leads out of the file or into the middle of a cluster.
+fn leads_nowhere(ctx: &Context, visit: &Visit) -> bool {
     let (geometry, offset) = (&ctx.geometry, visit.entry.offset());
     Extent::of(geometry, ctx.file_bytes, offset, geometry.cluster_bytes()).beyond
         || visit.entry.is_unaligned(geometry)
         || offset.get() >= ctx.file_bytes
-        || counts.stored(geometry.cluster_floor(offset)) == Some(0)
 }
 
 /// Whether something else uses the cluster of the table that an L1 entry leads to.

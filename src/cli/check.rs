@@ -5,21 +5,23 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
+use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
-use qcheck::repair::{Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome, repair_with};
+use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
+use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
+use super::explain;
 use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::progress::Meter;
 use super::size::parse_size;
-use super::text;
 use super::ui::Ui;
 use super::undo::UndoFile;
+use super::{plan, text};
 
 /// Check a qcow2 image, and repair it with -r.
 ///
@@ -35,6 +37,10 @@ pub struct Args {
     /// alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
     repair: Option<Mode>,
+
+    /// Print what a repair would write, and write nothing; the exit code is that of the check
+    #[arg(long, requires = "repair", conflicts_with = "undo")]
+    dry_run: bool,
 
     /// Record in this new file what a repair overwrites, before it does, so that 'undo' can put it
     /// back
@@ -54,6 +60,10 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = header::parse_cluster_size,
           requires = "allow_data_loss")]
     hint_cluster_size: Option<u32>,
+
+    /// Tell of each kind of finding what it means, what to do, and which guest data it touches
+    #[arg(long)]
+    explain: bool,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
@@ -128,28 +138,39 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
 
 /// What a run ended with: the verdict, and what was done before it.
 enum Ended {
-    Checked(CheckReport),
+    Checked(CheckReport, Affected),
     Repaired(Box<RepairOutcome>),
+    Planned(Box<DryRun>),
 }
 
 impl Ended {
     fn verdict(&self) -> &CheckReport {
         match self {
-            Self::Checked(report) => report,
+            Self::Checked(report, _) => report,
+            Self::Planned(run) => &run.report,
             Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
         }
     }
 
     fn rebuilt_header(&self) -> Option<&RebuiltHeader> {
         match self {
-            Self::Checked(_) => None,
+            Self::Checked(..) => None,
             Self::Repaired(outcome) => outcome.rebuilt_header.as_ref(),
+            Self::Planned(run) => run.outcome.rebuilt_header.as_ref(),
+        }
+    }
+
+    fn affected(&self) -> &Affected {
+        match self {
+            Self::Checked(_, affected) => affected,
+            Self::Repaired(outcome) => &outcome.affected,
+            Self::Planned(run) => &run.affected,
         }
     }
 
     fn fixed(&self) -> Fixed {
         match self {
-            Self::Checked(_) => Fixed::default(),
+            Self::Checked(..) | Self::Planned(_) => Fixed::default(),
             Self::Repaired(outcome) => outcome.fixed,
         }
     }
@@ -159,9 +180,9 @@ impl Ended {
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = args.image.as_path();
     let access = match (args.repair, args.force_share) {
-        (Some(_), _) => Access::Write,
-        (None, true) => Access::ReadShared,
-        (None, false) => Access::Read,
+        (Some(_), _) if !args.dry_run => Access::Write,
+        (_, true) => Access::ReadShared,
+        (_, false) => Access::Read,
     };
     if args.format.is_none_or(|f| f == ImageFormat::Raw)
         && open::is_character_device(path).unwrap_or(false)
@@ -201,8 +222,9 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
         None => {
-            let report = check(&image.storage, &options, &meter).map_err(header::with_advice)?;
-            return Ok(Ended::Checked(report));
+            let survey = survey(&image.storage, &options, &meter).map_err(header::with_advice)?;
+            let affected = Affected::find(&image.storage, &survey);
+            return Ok(Ended::Checked(survey.report, affected));
         }
         Some(Mode::Leaks) if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
@@ -215,12 +237,28 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         header::readable(&image.storage)?;
     }
     let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size };
-    let mend = |storage: &dyn Storage| repair_with(storage, mode, &hints, &options, &meter);
+    if args.dry_run {
+        let capacity = image.storage.capacity();
+        let run = dry_run(&image.storage, capacity, mode, &hints, &options, &meter)?;
+        return Ok(Ended::Planned(Box::new(run)));
+    }
+    let mend =
+        |storage: &dyn Storage| repair_telling(storage, mode, &hints, &options, &meter, &mut ());
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
         None => mend(&Latch::new(image.storage))?,
     };
     Ok(Ended::Repaired(Box::new(outcome)))
+}
+
+/// Tells of lost tables: they look like leaks, and are not.
+fn possible_data(args: &Args, report: &CheckReport, ui: &mut Ui) -> Result<()> {
+    let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
+    let most = usize::try_from(args.max_findings).unwrap_or(usize::MAX);
+    for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
+        ui.message(&format!("{}: {}", quoted(&args.image), finding.line(0, Verb::Tell)))?;
+    }
+    Ok(())
 }
 
 /// Prints the findings to standard error and the result to standard output.
@@ -231,8 +269,8 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
     let json = args.output == Output::Json;
     let rebuilt = result.rebuilt_header();
     match result {
-        Ended::Checked(report) => {
-            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+        Ended::Checked(..) | Ended::Planned(_) => {
+            listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
             if let Some(rebuilt) = rebuilt {
@@ -258,23 +296,36 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             }
         }
     }
+    possible_data(args, verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
     }
+    let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
         let filename = args.image.to_string_lossy();
         let result = CheckResult {
             filename: &filename,
             report: verdict,
+            affected: result.affected(),
+            explain: args.explain,
             fixed: result.fixed(),
             max_findings: args.max_findings,
         };
         let mut value = json::check_result(&result);
         header::add_to(&mut value, rebuilt);
+        if let Some(run) = planned {
+            value["plan"] = plan::value(run, args.max_findings);
+        }
         json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;
+        if args.explain {
+            explain::print(&mut ui.out, verdict, result.affected())?;
+        }
+        if let Some(run) = planned {
+            plan::text(&mut ui.out, run, args.max_findings)?;
+        }
     }
     if let Err(error) = ui.out.flush() {
         bail!("could not write the result: {error}");

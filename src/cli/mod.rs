@@ -3,6 +3,7 @@
 mod check;
 mod create;
 mod exit;
+mod explain;
 #[cfg(test)]
 mod generated;
 mod header;
@@ -13,6 +14,7 @@ mod json;
 mod listing;
 mod open;
 mod options;
+mod plan;
 mod progress;
 mod resize;
 mod size;

@@ -1,5 +1,5 @@
 //! Damaged entries with one right answer: what is wrong can be taken away, and what is left leads to a
-//! cluster that is in use and that nothing else references.
+//! cluster whose count knows this reference.
 
 use std::collections::HashSet;
 
@@ -123,8 +123,7 @@ fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
     L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero | offset), ..entry }
 }
 
-/// Whether what is left says where its data is: in clusters that are in use and that no one else
-/// references.
+/// Whether what is left says where its data is: in clusters whose counts know this reference.
 fn is_certain(
     storage: &dyn Storage,
     survey: &Survey,
@@ -146,8 +145,10 @@ fn is_certain(
             let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
                 return Ok(false);
             };
-            let alone = survey.map.get(cluster) == times;
-            Ok(alone && held::stored_count(storage, survey, cluster)? >= times)
+            // The count knows this entry's reference; or there is no other.
+            let references = survey.map.get(cluster);
+            let stored = held::stored_count(storage, survey, cluster)?;
+            Ok(stored == references || (references == times && stored > times))
         }
         Meaning::Compressed(extent) => {
             let end = extent.offset.saturating_add(extent.bytes.saturating_sub(1));

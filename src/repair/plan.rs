@@ -107,6 +107,11 @@ pub struct RepairPlan {
 }
 
 impl RepairPlan {
+    /// What may be mended.
+    pub const fn mode(&self) -> RepairMode {
+        self.mode
+    }
+
     /// The part of a finding that this plan mends: of a run of leaks, clusters that something may
     /// still claim are not released.
     pub fn mended(&self, finding: &Finding) -> Vec<Finding> {
@@ -133,7 +138,9 @@ impl RepairPlan {
     /// Whether this plan mends a finding.
     fn mends(&self, finding: &Finding) -> bool {
         let all = self.mode.is_all();
+        let header = self.stages.iter().any(|stage| stage.what == "header fields");
         match &finding.kind {
+            Kind::HeaderField(_) => header,
             Kind::Count { stored, referenced } if stored > referenced => !self.held,
             Kind::Count { .. } => all,
             Kind::DataCopied { .. } | Kind::L2TableCopied { .. } => self.flags,

@@ -10,9 +10,9 @@ use qcheck::storage::{MemoryStorage, Storage};
 use crate::support::broken::{Broken, bases, damages};
 use crate::support::crash::{Op, WriteLog, crash_images};
 use crate::support::oracle::{Scratch, all_guest_bytes};
-use crate::support::reader::{Reader, worse};
+use crate::support::reader::{Reader, worse_disk, worse_than};
 
-const MODES: [RepairMode; 2] = [RepairMode::Leaks, RepairMode::All];
+const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 fn options() -> CheckOptions {
     CheckOptions { threads: 1, ..CheckOptions::default() }
@@ -52,10 +52,14 @@ fn every_crash(broken: &Broken, mode: RepairMode, fixed: bool, count: &mut Count
     let told = outcome.after.as_ref().unwrap_or(&outcome.before).tally;
     assert_eq!(told.is_clean(), end.is_clean(), "{name}: {told:?} is said, {end:?} is");
     count.clean += usize::from(end.is_clean());
-    let before = Reader::new(&broken.bytes);
+    let (before, sound) = (Reader::new(&broken.bytes), Reader::new(broken.sound));
+    let worse = |after: &[u8]| match mode {
+        RepairMode::Lossy => worse_disk(&before, &sound, &Reader::new(after)),
+        _ => worse_than(&before, &sound, &Reader::new(after)),
+    };
     let mut wrong = Vec::new();
     count.crash_images += crash_images(&log, |image| {
-        if let Some(why) = worse(&before, &Reader::new(&image.bytes)) {
+        if let Some(why) = worse(&image.bytes) {
             wrong.push(format!("{name}: {why}, when of {}", image.story));
         }
         let again = storage(image.bytes.clone(), fixed);
@@ -67,7 +71,7 @@ fn every_crash(broken: &Broken, mode: RepairMode, fixed: bool, count: &mut Count
         if now.corruptions > end.corruptions || now.leaks > end.leaks || now.check_errors > 0 {
             wrong.push(format!("{name}: {now:?}, not {end:?}, when of {}", image.story));
         }
-        if let Some(why) = worse(&before, &Reader::new(&bytes)) {
+        if let Some(why) = worse(&bytes) {
             wrong.push(format!("{name}: {why} after a second repair, when of {}", image.story));
         }
     });

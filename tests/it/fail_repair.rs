@@ -12,7 +12,7 @@ use qcheck::storage::{MemoryStorage, Storage};
 
 use crate::support::broken::{Broken, Sound, bases, damages};
 use crate::support::fail::{Class, FailAfter};
-use crate::support::reader::{Reader, worse};
+use crate::support::reader::{Reader, worse_than};
 
 const CHANGING: [Class; 4] = [Class::Write, Class::Sync, Class::SetLen, Class::Discard];
 
@@ -41,7 +41,7 @@ fn every_failure(broken: &Broken, mode: RepairMode, class: Class) -> (usize, Vec
     let whole = MemoryStorage::new(broken.bytes.clone());
     run(&whole, mode).expect("a file can grow");
     let end = report(&whole.into_inner()).tally;
-    let before = Reader::new(&broken.bytes);
+    let (before, sound) = (Reader::new(&broken.bytes), Reader::new(broken.sound));
     let (mut wrong, mut seen) = (Vec::new(), HashSet::new());
     for n in 0.. {
         let name = format!("[{}] {mode:?}: {class:?} {n}", broken.name);
@@ -58,7 +58,7 @@ fn every_failure(broken: &Broken, mode: RepairMode, class: Class) -> (usize, Vec
         if !seen.insert(bytes.clone()) {
             continue; // Another failure left the same.
         }
-        if let Some(why) = worse(&before, &Reader::new(&bytes)) {
+        if let Some(why) = worse_than(&before, &sound, &Reader::new(&bytes)) {
             wrong.push(format!("{name}: {why}"));
         }
         let again = MemoryStorage::new(bytes);
@@ -68,7 +68,7 @@ fn every_failure(broken: &Broken, mode: RepairMode, class: Class) -> (usize, Vec
         if now.is_err() || tally.corruptions > end.corruptions || tally.leaks > end.leaks {
             wrong.push(format!("{name}: the next repair ends {now:?} with {tally:?}, not {end:?}"));
         }
-        if let Some(why) = worse(&before, &Reader::new(&bytes)) {
+        if let Some(why) = worse_than(&before, &sound, &Reader::new(&bytes)) {
             wrong.push(format!("{name}: after the next repair {why}"));
         }
     }

@@ -87,9 +87,9 @@ fn snapshots(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn what_nobody_knows_in_the_header_and_in_snapshots_survives_every_repair() {
-    let base = decorated();
+    let base: &Sound = Box::leak(Box::new(decorated()));
     assert!(tally(&base.bytes).is_clean());
-    let all = damages(&base);
+    let all = damages(base);
     assert!(all.len() > 25, "{}", all.len());
     for broken in all {
         for mode in MODES {
@@ -102,7 +102,9 @@ fn what_nobody_knows_in_the_header_and_in_snapshots_survives_every_repair() {
             let (old, new) = (snapshots(&broken.bytes), snapshots(&after));
             assert_eq!(old.len(), new.len(), "{name}");
             for (old, new) in old.iter().zip(&new) {
-                assert_eq!((&old.0, &old.2), (&new.0, &new.2), "{name}");
+                // A second snapshot of one id gets another.
+                let id = usize::from(broken.name.ends_with("id twice"));
+                assert_eq!((&old.0, &old.2[id..]), (&new.0, &new.2[id..]), "{name}");
                 if old.1.len() >= 16 {
                     let kept = if mode == RepairMode::All { MOST_EXTRA } else { usize::MAX };
                     assert_eq!(old.1[..old.1.len().min(kept)], new.1, "{name}");

@@ -43,6 +43,11 @@ impl Worth {
         self.value() > other.value()
     }
 
+    /// Whether nothing is wrong.
+    pub const fn is_flawless(self) -> bool {
+        self.wrong == 0
+    }
+
     /// Whether what is wrong is little beside what is right.
     pub const fn is_convincing(self) -> bool {
         self.wrong * 4 <= self.used

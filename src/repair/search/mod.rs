@@ -15,12 +15,13 @@ use std::ops::Range;
 
 use crate::check::{CheckOptions, Kind, Place, RegionKind, Severity, Source, Survey};
 use crate::error::{Error, Result};
+use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::Header;
 use crate::progress::Progress;
 use crate::storage::{Capacity, ReadAt, Storage};
 use candidate::Candidate;
-use judge::Judge;
+use judge::{Judge, Worth};
 use remains::Remains;
 
 /// What is known of an image from elsewhere.
@@ -83,7 +84,7 @@ pub fn for_lost(
         variants::of_found(&what, &mut judge, options, progress)?;
     }
     match judge.best() {
-        Some((_, best)) => Ok(what.rebuilt(best)),
+        Some((worth, best)) => Ok(what.rebuilt(worth, best)),
         None => Err(nothing(hints)),
     }
 }
@@ -112,7 +113,7 @@ pub fn for_doubtful(
         let same = best.header == survey.area.header;
         !same && (worth.is_over(present) || what.is_unusable(survey))
     });
-    Ok(better.map(|(_, best)| what.rebuilt(best)))
+    Ok(better.map(|(worth, best)| what.rebuilt(worth, best)))
 }
 
 fn growable(storage: &dyn Storage) -> bool {
@@ -151,7 +152,13 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn rebuilt(&self, best: &Candidate) -> RebuiltHeader {
+    /// The header as it is written: marked corrupt where there is more to repair, so that QEMU does not
+    /// write to the image before that has ended.
+    fn rebuilt(&self, worth: &Worth, best: &Candidate) -> RebuiltHeader {
+        let mut marked = best.clone();
+        if best.header.version >= 3 && !worth.is_flawless() {
+            marked.header.incompatible |= incompatible::CORRUPT;
+        }
         let old = self.remains.header.as_ref();
         let known = self.hints.size.or(old.map(|header| header.size));
         RebuiltHeader {
@@ -159,7 +166,7 @@ impl Search<'_> {
             kept: best.kept,
             size_guessed: known != Some(best.header.size),
             empty: best.least_bytes > 0,
-            head: best.head(self.remains),
+            head: marked.head(self.remains),
             least_bytes: best.least_bytes,
         }
     }

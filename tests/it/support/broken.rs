@@ -24,6 +24,8 @@ pub struct Sound {
 pub struct Broken {
     pub name: String,
     pub bytes: Vec<u8>,
+    /// The image before the damage.
+    pub sound: &'static [u8],
 }
 
 /// A damage: whether the image could take it.
@@ -321,6 +323,85 @@ fn data_twice(image: &mut [u8]) -> bool {
     true
 }
 
+/// The last L1 entry that leads to a table.
+fn last_l1(image: &[u8]) -> usize {
+    let mut entries = (0..header(image, "l1_size")).map(|index| l1_entry_at(image, index));
+    entries.rfind(|&at| be64(image, at) != 0).expect("a table")
+}
+
+fn l1_zeroed(image: &mut [u8]) -> bool {
+    let at = last_l1(image);
+    poke(image, at, 8, 0);
+    true
+}
+
+fn l1_beyond(image: &mut [u8]) -> bool {
+    let at = last_l1(image);
+    poke(image, at, 8, COPIED | 0x7f_0000_0000_0000);
+    true
+}
+
+fn l1_inside_cluster(image: &mut [u8]) -> bool {
+    let at = last_l1(image);
+    let entry = be64(image, at);
+    poke(image, at, 8, entry | 0x200);
+    cluster_size(image) > 512
+}
+
+fn l1_reserved(image: &mut [u8]) -> bool {
+    let at = last_l1(image);
+    image[at] |= 0x20;
+    true
+}
+
+fn entry_reserved(image: &mut [u8]) -> bool {
+    let at = l2_entry_at(image, 3 * cluster_size(image));
+    image[at] |= 0x10;
+    true
+}
+
+fn entry_inside_cluster(image: &mut [u8]) -> bool {
+    let at = l2_entry_at(image, 4 * cluster_size(image));
+    let entry = be64(image, at);
+    poke(image, at, 8, entry | 0x200);
+    cluster_size(image) > 512
+}
+
+fn entry_beyond(image: &mut [u8]) -> bool {
+    let at = l2_entry_at(image, 2 * cluster_size(image));
+    image[at + 1] |= 0x40;
+    true
+}
+
+fn compressed_copied(image: &mut [u8]) -> bool {
+    let at = l2_entry_at(image, 20 * cluster_size(image));
+    let compressed = image[at] & 0x40 != 0;
+    image[at] |= 0x80;
+    compressed
+}
+
+fn snapshot_l1_beyond(image: &mut [u8]) -> bool {
+    let Some(&at) = snapshot_entries(image).first() else { return false };
+    poke(image, at, 8, 0x7f_0000_0000_0000);
+    true
+}
+
+fn snapshot_id_twice(image: &mut [u8]) -> bool {
+    let entries = snapshot_entries(image);
+    let [first, second] = entries[..] else { return false };
+    let id = |image: &[u8], at: usize| at + 40 + be32(image, at + 36) as usize;
+    let (from, to) = (id(image, first), id(image, second));
+    image[to] = image[from];
+    true
+}
+
+fn bitmap_table_beyond(image: &mut [u8]) -> bool {
+    let Some((data, _)) = super::bytes::extension(image, 0x2385_2875) else { return false };
+    let directory = be64(image, data + 16) as usize;
+    poke(image, directory, 8, 0x7f_0000_0000_0000);
+    true
+}
+
 /// Every damage and the combinations that meet in a repair.
 const DAMAGES: &[(&str, &[Damage])] = &[
     ("leaks", &[leaks]),
@@ -356,16 +437,31 @@ const DAMAGES: &[(&str, &[Damage])] = &[
     ("low, flags, extra", &[too_low, all_flags_inverted, snapshot_extra_too_large]),
     ("data twice, leaks, dirty", &[data_twice, leaks, dirty]),
     ("table twice, low", &[table_twice, too_low]),
+    ("L1 entry zeroed", &[l1_zeroed]),
+    ("L1 entry beyond the end", &[l1_beyond]),
+    ("L1 entry inside a cluster", &[l1_inside_cluster]),
+    ("L1 entry with reserved bits", &[l1_reserved]),
+    ("entry with reserved bits", &[entry_reserved]),
+    ("entry inside a cluster", &[entry_inside_cluster]),
+    ("entry beyond the end", &[entry_beyond]),
+    ("compressed with COPIED", &[compressed_copied]),
+    ("snapshot L1 beyond the end", &[snapshot_l1_beyond]),
+    ("snapshot id twice", &[snapshot_id_twice]),
+    ("bitmap table beyond the end", &[bitmap_table_beyond]),
+    ("leaks, L1 entry beyond", &[leaks, l1_beyond]),
+    ("low, L1 entry zeroed, dirty", &[too_low, l1_zeroed, dirty]),
+    ("data twice, entry beyond, leaks", &[data_twice, entry_beyond, leaks]),
 ];
 
 /// Every damage that a base can take, alone and combined.
-pub fn damages(base: &Sound) -> Vec<Broken> {
+pub fn damages(base: &'static Sound) -> Vec<Broken> {
     let mut all = Vec::new();
     for (what, damages) in DAMAGES {
         let mut bytes = base.bytes.clone();
         // The damages to counts come before the one that makes them unreadable.
         if damages.iter().all(|damage| damage(&mut bytes)) {
-            all.push(Broken { name: format!("{}: {what}", base.name), bytes });
+            let name = format!("{}: {what}", base.name);
+            all.push(Broken { name, bytes, sound: &base.bytes });
         }
     }
     all

@@ -295,19 +295,43 @@ fn inflate_stored(stream: &[u8], length: usize) -> Cluster {
 /// Why `after` is worse than `before`, or nothing: guest bytes that read otherwise, a referenced cluster with a count that
 /// got lower, a COPIED flag that appeared on a shared cluster.
 pub fn worse(before: &Reader, after: &Reader) -> Option<String> {
-    let (old, new) = (before.views(), after.views());
+    worse_than(before, before, after)
+}
+
+/// The same, where guest clusters may also read as they did before the damage.
+pub fn worse_than(before: &Reader, sound: &Reader, after: &Reader) -> Option<String> {
+    let (old, new, sound) = (before.views(), after.views(), sound.views());
     if old.len() != new.len() {
         return Some(format!("{} disks became {}", old.len(), new.len()));
     }
     for (disk, (old, new)) in old.iter().zip(&new).enumerate() {
-        let same = |(old, new): (&Cluster, &Cluster)| old.is_none() || old == new;
-        if let Some(guest) = old.iter().zip(new).position(|pair| !same(pair)) {
-            return Some(format!("disk {disk} reads otherwise at guest cluster {guest}"));
-        }
-        if new.len() < old.len() {
-            return Some(format!("disk {disk} got smaller"));
+        if let Some(why) = changed(old, sound.get(disk).unwrap_or(old), new) {
+            return Some(format!("disk {disk} {why}"));
         }
     }
+    miscounted(before, after)
+}
+
+/// The same for the active disk alone, where snapshots may be dropped.
+pub fn worse_disk(before: &Reader, sound: &Reader, after: &Reader) -> Option<String> {
+    let (old, new, sound) = (before.views(), after.views(), sound.views());
+    changed(&old[0], &sound[0], &new[0]).or_else(|| miscounted(before, after))
+}
+
+/// How a disk reads otherwise than before, and than before the damage.
+fn changed(old: &[Cluster], sound: &[Cluster], new: &[Cluster]) -> Option<String> {
+    if new.len() < old.len() {
+        return Some("got smaller".into());
+    }
+    let same = |at: usize| {
+        old[at].is_none() || old[at] == new[at] || sound.get(at).is_some_and(|s| *s == new[at])
+    };
+    let guest = (0..old.len()).find(|&at| !same(at))?;
+    Some(format!("reads otherwise at guest cluster {guest}"))
+}
+
+/// A referenced cluster with a count that got lower, or a COPIED flag that appeared on a shared cluster.
+fn miscounted(before: &Reader, after: &Reader) -> Option<String> {
     let references = after.references();
     let clusters = before.clusters().max(after.clusters());
     let counts = before.counts(clusters).into_iter().zip(after.counts(clusters));
