@@ -8,17 +8,20 @@ use anyhow::{Context, Result, bail};
 use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
-use qcheck::repair::{DryRun, Fixed, RepairMode, RepairOutcome, dry_run, repair};
+use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
+use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
 use super::explain;
+use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::many::{self, Form, Settings};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::policy::{self, Gate};
 use super::progress::Meter;
+use super::size::parse_size;
 use super::ui::Ui;
 use super::undo::UndoFile;
 use super::{plan, text};
@@ -52,6 +55,15 @@ pub struct Args {
     /// bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     allow_data_loss: bool,
+
+    /// The size of the guest's disk, where the header that told it is damaged
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "allow_data_loss")]
+    hint_size: Option<u64>,
+
+    /// The size of a cluster, where the header that told it is damaged
+    #[arg(long, value_name = "SIZE", value_parser = header::parse_cluster_size,
+          requires = "allow_data_loss")]
+    hint_cluster_size: Option<u32>,
 
     /// Tell of each kind of finding what it means, what to do, and which guest data it touches
     #[arg(long)]
@@ -151,6 +163,14 @@ impl Ended {
         }
     }
 
+    fn rebuilt_header(&self) -> Option<&RebuiltHeader> {
+        match self {
+            Self::Checked(..) => None,
+            Self::Repaired(outcome) => outcome.rebuilt_header.as_ref(),
+            Self::Planned(run) => run.outcome.rebuilt_header.as_ref(),
+        }
+    }
+
     fn affected(&self) -> &Affected {
         match self {
             Self::Checked(_, affected) => affected,
@@ -208,6 +228,11 @@ fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCod
     let format = image.format;
     let mut gate = Gate::new(policy, path, &image)?;
     if format != ImageFormat::Qcow2 {
+        if args.allow_data_loss && format == ImageFormat::Raw {
+            ui.message(
+                "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
+            )?;
+        }
         gate.tell(ui)?;
         return Ok(gate.code(no_checker(path, format, ui)?));
     }
@@ -240,7 +265,7 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
         None => {
-            let survey = survey(&image.storage, &options, &meter)?;
+            let survey = survey(&image.storage, &options, &meter).map_err(header::with_advice)?;
             let affected = Affected::find(&image.storage, &survey);
             return Ok(Ended::Checked(survey.report, affected));
         }
@@ -251,12 +276,17 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
     };
+    if mode != RepairMode::Lossy {
+        header::readable(&image.storage)?;
+    }
+    let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size };
     if args.dry_run {
         let capacity = image.storage.capacity();
-        let run = dry_run(&image.storage, capacity, mode, &options, &meter)?;
+        let run = dry_run(&image.storage, capacity, mode, &hints, &options, &meter)?;
         return Ok(Ended::Planned(Box::new(run)));
     }
-    let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
+    let mend =
+        |storage: &dyn Storage| repair_telling(storage, mode, &hints, &options, &meter, &mut ());
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
         None => mend(&Latch::new(image.storage))?,
@@ -280,11 +310,15 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Form::Json;
+    let rebuilt = result.rebuilt_header();
     match result {
         Ended::Checked(..) | Ended::Planned(_) => {
             listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
+            if let Some(rebuilt) = rebuilt {
+                header::tell(ui, path, rebuilt)?;
+            }
             let steps = text::repair_steps(outcome);
             listing::print(&mut ui.err, &outcome.before, steps, &mut budget)?;
             if outcome.held > 0 {
@@ -322,6 +356,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             max_findings: args.max_findings,
         };
         let mut value = json::check_result(&result);
+        header::add_to(&mut value, rebuilt);
         if let Some(run) = planned {
             value["plan"] = plan::value(run, args.max_findings);
         }

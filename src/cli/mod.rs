@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 #[cfg(test)]
 mod generated;
+mod header;
 mod info;
 mod info_json;
 mod info_text;

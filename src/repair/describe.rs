@@ -15,6 +15,7 @@ use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, ReftableInde
 /// Findings that the same stages mend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Group {
+    Header,
     Limits,
     Zeroes,
     Counts,
@@ -31,6 +32,7 @@ enum Group {
 impl Group {
     fn of_step(stage: &Stage, step: &Step) -> Self {
         match stage.what {
+            "header fields" => Self::Header,
             "what is beyond the limits" => Self::Limits,
             "zero clusters out of place" => Self::Zeroes,
             "counts" => Self::Counts,
@@ -52,6 +54,8 @@ impl Group {
 
     fn of_finding(finding: &Finding) -> Self {
         match (&finding.kind, finding.place) {
+            (Kind::HeaderField(_), _)
+            | (Kind::BeyondEnd { .. }, Place::Reftable | Place::CryptoHeader) => Self::Header,
             (Kind::TooManySnapshots(_) | Kind::SnapshotTableTooBig { .. }, _) => Self::Limits,
             (Kind::PreallocatedUnaligned(_), _) => Self::Zeroes,
             (Kind::Count { .. }, _) => Self::Counts,

@@ -2,7 +2,7 @@
 
 use qcheck::check::{CheckOptions, Finding, Kind};
 use qcheck::progress::Silent;
-use qcheck::repair::{Action, DryRun, RepairMode, Risk, dry_run, repair};
+use qcheck::repair::{Action, DryRun, Hints, RepairMode, Risk, dry_run, repair};
 use qcheck::storage::{Capacity, MemoryStorage, Overlay, ReadAt, Storage};
 
 use crate::support::broken;
@@ -17,7 +17,7 @@ fn options() -> CheckOptions {
 
 fn planned(bytes: &[u8], mode: RepairMode) -> qcheck::error::Result<DryRun> {
     let source = MemoryStorage::new(bytes.to_vec());
-    let run = dry_run(&source, Capacity::Growable, mode, &options(), &Silent);
+    let run = dry_run(&source, Capacity::Growable, mode, &Hints::default(), &options(), &Silent);
     assert!(source.into_inner() == bytes, "a plan has written");
     run
 }

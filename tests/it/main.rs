@@ -40,6 +40,7 @@ mod image_threads;
 mod image_tools;
 mod layers;
 mod locks;
+mod lost_header;
 mod oracle;
 mod promises;
 mod repair_keeps;
