@@ -15,7 +15,7 @@ use block::{Block, CHECK_EVERY};
 use matches::{Finder, MIN_MATCH, Match, TAIL};
 
 /// How many earlier positions are tried for a match.
-const DEPTH: u32 = 6;
+const DEPTH: u32 = 5;
 /// A match this long is taken without looking further.
 const NICE: usize = 32;
 
