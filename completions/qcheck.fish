@@ -26,7 +26,7 @@ end
 
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
@@ -38,16 +38,49 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d '
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all' -r -f -a "leaks\t''
 all\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record in this new file what a repair overwrites, before it does, so that \'undo\' can put it back' -r -F
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-size -d 'The size of the guest\'s disk, where the header that told it is damaged' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-cluster-size -d 'The size of a cluster, where the header that told it is damaged' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
-json\t'For programs'"
+json\t'For programs; an array where there can be several images'
+ndjson\t'An object a line for each image, as soon as it is checked'
+junit\t'JUnit XML: a test case for each image'
+sarif\t'SARIF: a result for each finding'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input' -r -F
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time; 0: as many as there are processors' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from elsewhere should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from somewhere else'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l deny -d 'Deny what these words mean; exit code 4 for an image that has it' -r -f -a "backing\t''
+data-file\t''
+encryption\t''
+snapshots\t''
+bitmaps\t''
+unknown-features\t''
+unknown-extensions\t''
+dirty\t''
+corrupt\t''
+compressed\t''
+other-format\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow -d 'Take words back from --policy and --deny' -r -f -a "backing\t''
+data-file\t''
+encryption\t''
+snapshots\t''
+bitmaps\t''
+unknown-features\t''
+unknown-extensions\t''
+dirty\t''
+corrupt\t''
+compressed\t''
+other-format\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-virtual-size -d 'Deny disks of more bytes than this, for example 100G' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-ratio -d 'Deny images that hold more than N bytes of guest data for each byte of their file' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l explain -d 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s q -l quiet -d 'Print no result; findings still go to standard error'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the files below the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; told from their first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-format -d 'The format of the target' -r
@@ -108,7 +141,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Do not tell that it is done'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'

@@ -7,7 +7,7 @@ mod describe;
 pub mod finding;
 pub mod orphans;
 pub mod owners;
-mod parallel;
+pub(crate) mod parallel;
 mod pass_bitmaps;
 mod pass_compare;
 mod pass_compressed;

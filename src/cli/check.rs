@@ -7,23 +7,30 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
-use qcheck::repair::{DryRun, Fixed, RepairMode, RepairOutcome, dry_run, repair};
+use qcheck::policy::Policy;
+use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
+use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
 use super::explain;
+use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
+use super::many::{self, Form, Settings};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
+use super::policy::{self, Gate};
 use super::progress::Meter;
+use super::size::parse_size;
 use super::ui::Ui;
 use super::undo::UndoFile;
 use super::{plan, text};
 
-/// Check a qcow2 image, and repair it with -r.
+/// Check qcow2 images, and repair one with -r.
 ///
-/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 63 no
-/// checker for this format.
+/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 4 denied
+/// by the policy, 63 no checker for this format. With several images it is the worst of theirs, in
+/// the order 4, 1, 2, 3, 63, 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
@@ -49,13 +56,22 @@ pub struct Args {
     #[arg(long, requires = "repair")]
     allow_data_loss: bool,
 
+    /// The size of the guest's disk, where the header that told it is damaged
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "allow_data_loss")]
+    hint_size: Option<u64>,
+
+    /// The size of a cluster, where the header that told it is damaged
+    #[arg(long, value_name = "SIZE", value_parser = header::parse_cluster_size,
+          requires = "allow_data_loss")]
+    hint_cluster_size: Option<u32>,
+
     /// Tell of each kind of finding what it means, what to do, and which guest data it touches
     #[arg(long)]
     explain: bool,
 
     /// How to print the result
-    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = Form::Human, value_name = "FORM")]
+    output: Form,
 
     /// Print no result; findings still go to standard error
     #[arg(short, long)]
@@ -77,8 +93,15 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max_findings: u64,
 
-    /// The image
-    image: PathBuf,
+    #[command(flatten)]
+    many: many::Args,
+
+    #[command(flatten)]
+    policy: policy::Args,
+
+    /// The image, or several
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from")]
+    images: Vec<PathBuf>,
 }
 
 /// What to repair.
@@ -140,6 +163,14 @@ impl Ended {
         }
     }
 
+    fn rebuilt_header(&self) -> Option<&RebuiltHeader> {
+        match self {
+            Self::Checked(..) => None,
+            Self::Repaired(outcome) => outcome.rebuilt_header.as_ref(),
+            Self::Planned(run) => run.outcome.rebuilt_header.as_ref(),
+        }
+    }
+
     fn affected(&self) -> &Affected {
         match self {
             Self::Checked(_, affected) => affected,
@@ -158,7 +189,31 @@ impl Ended {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let path = args.image.as_path();
+    let policy = args.policy.policy();
+    if args.repair.is_some() && policy.is_active() {
+        bail!("a policy judges an image as it is; repair it in a run of its own");
+    }
+    match args.images.as_slice() {
+        [image] if !args.many.apply(1, args.output) => one(args, image, &policy, ui),
+        _ if args.repair.is_some() => bail!("a repair takes one image, and --output human or json"),
+        images => {
+            let settings = Settings {
+                images: images.to_vec(),
+                format: args.format,
+                force_share: args.force_share,
+                form: args.output,
+                quiet: args.quiet,
+                progress: args.progress,
+                max_findings: args.max_findings,
+                policy,
+            };
+            many::run(&args.many, &settings, ui)
+        }
+    }
+}
+
+/// Checks or repairs one image, as qemu-img does.
+fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCode> {
     let access = match (args.repair, args.force_share) {
         (Some(_), _) if !args.dry_run => Access::Write,
         (_, true) => Access::ReadShared,
@@ -170,12 +225,25 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         return no_checker(path, ImageFormat::Raw, ui);
     }
     let image = open::open(path, args.format, access)?;
-    if image.format != ImageFormat::Qcow2 {
-        return no_checker(path, image.format, ui);
+    let format = image.format;
+    let mut gate = Gate::new(policy, path, &image)?;
+    if format != ImageFormat::Qcow2 {
+        if args.allow_data_loss && format == ImageFormat::Raw {
+            ui.message(
+                "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
+            )?;
+        }
+        gate.tell(ui)?;
+        return Ok(gate.code(no_checker(path, format, ui)?));
     }
-    let result = work(args, image, ui).with_context(|| quoted(path).to_string())?;
-    let code = ExitCode::of(result.verdict());
-    render(args, &result, ui)?;
+    let result = match work(args, image, ui).with_context(|| quoted(path).to_string()) {
+        Ok(result) => result,
+        Err(error) => return gate.without_verdict(error, ui),
+    };
+    gate.judge(result.verdict());
+    gate.tell(ui)?;
+    let code = gate.code(ExitCode::of(result.verdict()));
+    render(args, path, &result, &gate, ui)?;
     Ok(code)
 }
 
@@ -197,7 +265,7 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
         None => {
-            let survey = survey(&image.storage, &options, &meter)?;
+            let survey = survey(&image.storage, &options, &meter).map_err(header::with_advice)?;
             let affected = Affected::find(&image.storage, &survey);
             return Ok(Ended::Checked(survey.report, affected));
         }
@@ -208,12 +276,17 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
     };
+    if mode != RepairMode::Lossy {
+        header::readable(&image.storage)?;
+    }
+    let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size };
     if args.dry_run {
         let capacity = image.storage.capacity();
-        let run = dry_run(&image.storage, capacity, mode, &options, &meter)?;
+        let run = dry_run(&image.storage, capacity, mode, &hints, &options, &meter)?;
         return Ok(Ended::Planned(Box::new(run)));
     }
-    let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
+    let mend =
+        |storage: &dyn Storage| repair_telling(storage, mode, &hints, &options, &meter, &mut ());
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
         None => mend(&Latch::new(image.storage))?,
@@ -222,33 +295,37 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
 }
 
 /// Tells of lost tables: they look like leaks, and are not.
-fn possible_data(args: &Args, report: &CheckReport, ui: &mut Ui) -> Result<()> {
+fn possible_data(args: &Args, path: &Path, report: &CheckReport, ui: &mut Ui) -> Result<()> {
     let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
     let most = usize::try_from(args.max_findings).unwrap_or(usize::MAX);
     for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
-        ui.message(&format!("{}: {}", quoted(&args.image), finding.line(0, Verb::Tell)))?;
+        ui.message(&format!("{}: {}", quoted(path), finding.line(0, Verb::Tell)))?;
     }
     Ok(())
 }
 
 /// Prints the findings to standard error and the result to standard output.
-fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
+fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui) -> Result<()> {
     let mut budget = Budget::new(args.max_findings);
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
-    let json = args.output == Output::Json;
+    let json = args.output == Form::Json;
+    let rebuilt = result.rebuilt_header();
     match result {
         Ended::Checked(..) | Ended::Planned(_) => {
             listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
+            if let Some(rebuilt) = rebuilt {
+                header::tell(ui, path, rebuilt)?;
+            }
             let steps = text::repair_steps(outcome);
             listing::print(&mut ui.err, &outcome.before, steps, &mut budget)?;
             if outcome.held > 0 {
                 ui.message(&format!(
                     "{}: {} leaked clusters were not released, since damaged structures may hide \
                      references to them",
-                    quoted(&args.image),
+                    quoted(path),
                     outcome.held
                 ))?;
             }
@@ -262,14 +339,14 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             }
         }
     }
-    possible_data(args, verdict, ui)?;
+    possible_data(args, path, verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
     }
     let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
-        let filename = args.image.to_string_lossy();
+        let filename = path.to_string_lossy();
         let result = CheckResult {
             filename: &filename,
             report: verdict,
@@ -279,9 +356,11 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             max_findings: args.max_findings,
         };
         let mut value = json::check_result(&result);
+        header::add_to(&mut value, rebuilt);
         if let Some(run) = planned {
             value["plan"] = plan::value(run, args.max_findings);
         }
+        gate.add_to(&mut value);
         json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;

@@ -175,6 +175,7 @@ mod tests {
         let flag = at(0, Kind::DataCopied { entry: 0x50000, count: 1 });
         let stale = at(3, Kind::DataCopied { entry: 0x70000, count: 2 });
         let outcome = RepairOutcome {
+            rebuilt_header: None,
             before: report(vec![reserved.clone(), leak(17), flag.clone(), stale]),
             mended: vec![leak(17), flag],
             rebuilt: false,
@@ -199,6 +200,7 @@ mod tests {
         let low = Kind::Count { stored: 0, referenced: 1 };
         let low = Finding::new(low, leak(6).place);
         let outcome = RepairOutcome {
+            rebuilt_header: None,
             before: report(vec![low]),
             mended: vec![leak(1)],
             rebuilt: true,

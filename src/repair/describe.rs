@@ -15,6 +15,7 @@ use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, ReftableInde
 /// Findings that the same stages mend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Group {
+    Header,
     Limits,
     Zeroes,
     Counts,
@@ -31,6 +32,7 @@ enum Group {
 impl Group {
     fn of_step(stage: &Stage, step: &Step) -> Self {
         match stage.what {
+            "header fields" => Self::Header,
             "what is beyond the limits" => Self::Limits,
             "zero clusters out of place" => Self::Zeroes,
             "counts" => Self::Counts,
@@ -52,6 +54,8 @@ impl Group {
 
     fn of_finding(finding: &Finding) -> Self {
         match (&finding.kind, finding.place) {
+            (Kind::HeaderField(_), _)
+            | (Kind::BeyondEnd { .. }, Place::Reftable | Place::CryptoHeader) => Self::Header,
             (Kind::TooManySnapshots(_) | Kind::SnapshotTableTooBig { .. }, _) => Self::Limits,
             (Kind::PreallocatedUnaligned(_), _) => Self::Zeroes,
             (Kind::Count { .. }, _) => Self::Counts,
@@ -225,13 +229,25 @@ fn mends(plan: &RepairPlan, index: &Index, group: Group, step: &Step) -> Vec<&'s
             codes
         }
         (Group::Flags, Step::Copied { table, set }) => {
-            index.flags.get(&(*table, !set)).copied().into_iter().collect()
+            match index.flags.get(&(*table, !set)) {
+                // Of a flood of findings only some are kept.
+                None => index.group(group),
+                Some(code) => vec![*code],
+            }
         }
         (Group::Flags | Group::Zeroes | Group::Entry, Step::Write { offset, .. }) => {
-            let entry = index.entries.get(offset);
-            entry.map_or_else(|| index.group(group), |codes| codes.codes.clone())
+            match index.entries.get(offset) {
+                Some(codes) => codes.codes.clone(),
+                // A table over other metadata is dropped by the entry that leads to it.
+                None if group == Group::Entry => index.group(Group::CrossLinks),
+                None => index.group(group),
+            }
         }
-        _ => index.group(group),
+        _ => match index.group(group) {
+            // What lies over other metadata is dropped as a whole.
+            none if none.is_empty() => index.group(Group::CrossLinks),
+            codes => codes,
+        },
     }
 }
 

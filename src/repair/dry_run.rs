@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::journal::{Journal, Purpose};
-use super::{RepairMode, RepairOutcome, repair_telling};
+use super::{Hints, RepairMode, RepairOutcome, repair_telling};
 use crate::check::{Affected, CheckOptions, CheckReport, survey};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -77,24 +77,32 @@ pub fn dry_run(
     source: &dyn ReadAt,
     capacity: Capacity,
     mode: RepairMode,
+    hints: &Hints,
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<DryRun> {
-    let survey = survey(&source, options, progress)?;
-    let affected = Affected::find(&source, &survey);
-    let report = survey.report;
+    let found = match survey(&source, options, progress) {
+        Ok(survey) => {
+            let affected = Affected::find(&source, &survey);
+            Some((survey.report, affected))
+        }
+        Err(Error::Header { .. } | Error::NotQcow2) if mode == RepairMode::Lossy => None,
+        Err(error) => return Err(error),
+    };
     let failed = |e| Error::io("tell the file's length", 0, e);
     let overlay = Overlay::new(source, capacity, MAX_CHANGES).map_err(failed)?;
     let calls = Mutex::default();
     let storage = Logged { overlay, calls: &calls };
     let mut plan = Plan { calls: &calls, stages: Vec::new() };
-    let outcome = repair_telling(&storage, mode, options, progress, &mut plan)?;
+    let outcome = repair_telling(&storage, mode, hints, options, progress, &mut plan)?;
     plan.settle();
     let mut stages = plan.stages;
     for stage in &mut stages {
         stage.steps.retain(|step| !step.writes.is_empty());
     }
     stages.retain(|stage| !stage.steps.is_empty());
+    // Through a header that cannot be read nothing is found but what the one in its place leads to.
+    let (report, affected) = found.unwrap_or_else(|| (outcome.before.clone(), Affected::default()));
     Ok(DryRun { report, affected, stages, outcome })
 }
 

@@ -2,12 +2,16 @@
 //! next one relies on it, then a fresh check as the verdict.
 
 mod apply;
+mod begin;
 mod bitmap_directory;
+mod compression;
 mod cross_links;
 mod describe;
 mod dry_run;
 mod end;
 mod entries;
+mod extensions;
+mod header_fields;
 mod held;
 mod journal;
 mod loss;
@@ -17,6 +21,7 @@ mod placement;
 mod plan;
 mod pointers;
 mod room;
+mod search;
 mod snapshot_table;
 
 pub use cross_links::Crossed;
@@ -24,6 +29,7 @@ pub use dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_r
 pub use journal::{Journal, Purpose, Risk, Round};
 pub use placement::Placement;
 pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
+pub use search::{Hints, RebuiltHeader};
 
 use end::Left;
 
@@ -71,7 +77,9 @@ pub struct Fixed {
 /// What a repair did.
 #[derive(Debug)]
 pub struct RepairOutcome {
-    /// What was found before the first write.
+    /// The header that was written in place of a damaged one, before anything else.
+    pub rebuilt_header: Option<RebuiltHeader>,
+    /// What was found before the first write, or through the header that was written first.
     pub before: CheckReport,
     /// The findings that the repair set out to mend.
     pub mended: Vec<Finding>,
@@ -92,7 +100,17 @@ impl RepairOutcome {
     fn new(before: CheckReport) -> Self {
         let (mended, fixed) = (Vec::new(), Fixed::default());
         let affected = Affected::default();
-        Self { before, mended, rebuilt: false, held: 0, fixed, after: None, affected }
+        let rebuilt_header = None;
+        Self {
+            rebuilt_header,
+            before,
+            mended,
+            rebuilt: false,
+            held: 0,
+            fixed,
+            after: None,
+            affected,
+        }
     }
 }
 
@@ -107,21 +125,23 @@ pub fn repair(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<RepairOutcome> {
-    repair_telling(storage, mode, options, progress, &mut ())
+    repair_telling(storage, mode, &Hints::default(), options, progress, &mut ())
 }
 
-/// The same, telling a journal of every step before it is taken.
+/// The same with what is known of an image whose header is damaged, telling a journal of every step
+/// before it is taken.
 pub fn repair_telling(
     storage: &dyn Storage,
     mode: RepairMode,
+    hints: &Hints,
     options: &CheckOptions,
     progress: &dyn Progress,
     journal: &mut dyn Journal,
 ) -> Result<RepairOutcome> {
     let look = |assume| check::survey(&storage, &CheckOptions { assume, ..*options }, progress);
-    let mut survey = look(mode.assume())?;
-    let mut outcome = RepairOutcome::new(survey.report.clone());
-    let was_marked = mark::is_set(&survey);
+    let begun = begin::begin(storage, mode, hints, options, progress, journal)?;
+    let (mut survey, mut outcome) = (begun.survey, begun.outcome);
+    let was_marked = mark::is_set(&survey) && outcome.rebuilt_header.is_none();
     let (mut released, mut number) = (Vec::new(), 0);
     let crossed = cross_links::crossed(&survey);
     for _ in 0..MAX_ROUNDS {

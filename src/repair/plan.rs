@@ -8,7 +8,7 @@ use super::placement::{self, Placement};
 use super::pointers::{self, Tables};
 use super::snapshot_table;
 use super::{RepairMode, only_leaks_and_flags};
-use super::{apply, entries, loss, orphans};
+use super::{apply, entries, header_fields, loss, orphans};
 use crate::check::refcount_map::RefcountMap;
 use crate::check::{Block, Finding, Kind, Place, RegionKind, Survey};
 use crate::error::Result;
@@ -138,7 +138,9 @@ impl RepairPlan {
     /// Whether this plan mends a finding.
     fn mends(&self, finding: &Finding) -> bool {
         let all = self.mode.is_all();
+        let header = self.stages.iter().any(|stage| stage.what == "header fields");
         match &finding.kind {
+            Kind::HeaderField(_) => header,
             Kind::Count { stored, referenced } if stored > referenced => !self.held,
             Kind::Count { .. } => all,
             Kind::DataCopied { .. } | Kind::L2TableCopied { .. } => self.flags,
@@ -191,6 +193,9 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPl
         return Ok(plan);
     }
     if all {
+        plan.stage("header fields", header_fields::plan(&storage, survey, mode)?);
+    }
+    if plan.stages.is_empty() && all {
         plan.stage("what is beyond the limits", excess_snapshots(survey));
     }
     if plan.stages.is_empty() && all {

@@ -2,7 +2,7 @@
 
 use qcheck::check::{CheckOptions, Finding, Kind};
 use qcheck::progress::Silent;
-use qcheck::repair::{Action, DryRun, RepairMode, Risk, dry_run, repair};
+use qcheck::repair::{Action, DryRun, Hints, RepairMode, Risk, dry_run, repair};
 use qcheck::storage::{Capacity, MemoryStorage, Overlay, ReadAt, Storage};
 
 use crate::support::broken;
@@ -17,7 +17,7 @@ fn options() -> CheckOptions {
 
 fn planned(bytes: &[u8], mode: RepairMode) -> qcheck::error::Result<DryRun> {
     let source = MemoryStorage::new(bytes.to_vec());
-    let run = dry_run(&source, Capacity::Growable, mode, &options(), &Silent);
+    let run = dry_run(&source, Capacity::Growable, mode, &Hints::default(), &options(), &Silent);
     assert!(source.into_inner() == bytes, "a plan has written");
     run
 }
@@ -103,6 +103,25 @@ fn only_what_drops_something_is_told_to_lose_something() {
         let drops = broken.name.contains("extra");
         assert_eq!(lossy > 0, drops && !run.stages.is_empty(), "{}", broken.name);
     }
+}
+
+#[test]
+fn what_a_repair_drops_where_that_is_allowed_is_told_to_be_lossy() {
+    let mut dropped = 0;
+    for case in damage::bases().iter().flat_map(damage::damages) {
+        let Ok(run) = planned(&case.bytes, RepairMode::Lossy) else { continue };
+        for stage in &run.stages {
+            let drops = stage.what.ends_with("dropped");
+            dropped += usize::from(drops);
+            for step in &stage.steps {
+                let unknown = step.purpose.what == "unknown autoclear bits in the header";
+                let lossy = step.purpose.risk == Risk::Lossy;
+                assert!(!drops || lossy || unknown, "{}: {step:?}", case.name);
+                assert!(!drops || !step.purpose.mends.is_empty(), "{}: {step:?}", case.name);
+            }
+        }
+    }
+    assert!(dropped > 100, "{dropped}");
 }
 
 #[test]

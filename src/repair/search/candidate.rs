@@ -1,0 +1,113 @@
+//! A header that may be the right one, and the bytes that it would be.
+
+use super::remains::Remains;
+use crate::format::bitmap::BitmapsExtension;
+use crate::format::crypto::{CRYPTO_POINTER_BYTES, CryptMethod, CryptoHeader};
+use crate::format::extension::{self, encode_extension};
+use crate::format::header::{Header, HeaderField, MAGIC, encode_field};
+use crate::format::{HostOffset, encode_entries};
+
+/// Bytes that reach a disk together or not at all.
+pub const SECTOR: usize = 512;
+/// Bytes of a header that nothing is left of: version 3 with the compression type.
+const NEW_HEADER_BYTES: u32 = 112;
+
+/// A header that may be the right one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its fields.
+    pub header: Header,
+    /// The encryption header, where extensions are written anew.
+    pub crypto: Option<CryptoHeader>,
+    /// The bitmaps, where extensions are written anew.
+    pub bitmaps: Option<BitmapsExtension>,
+    /// Whether what is there is kept but for the fields.
+    pub kept: bool,
+    /// The file's length at least, for tables that are nothing but zeroes yet.
+    pub least_bytes: u64,
+}
+
+impl Candidate {
+    /// The first bytes of the file with this header in it.
+    pub fn head(&self, remains: &Remains) -> Vec<u8> {
+        if self.kept {
+            return patched(&remains.bytes[..SECTOR], &self.header);
+        }
+        let mut head = self.header.encode();
+        if let Some(crypto) = &self.crypto {
+            encode_extension(&mut head, extension::CRYPTO, &crypto_data(crypto));
+        }
+        if let Some(bitmaps) = &self.bitmaps {
+            encode_extension(&mut head, extension::BITMAPS, &bitmaps.encode());
+        }
+        encode_extension(&mut head, extension::END, &[]);
+        head.resize(SECTOR, 0);
+        head
+    }
+}
+
+fn crypto_data(crypto: &CryptoHeader) -> Vec<u8> {
+    let data = encode_entries(&[crypto.offset.get(), crypto.length]);
+    debug_assert_eq!(data.len(), CRYPTO_POINTER_BYTES, "two numbers");
+    data
+}
+
+/// The fields of a header that nothing is left of.
+pub fn blank() -> Header {
+    Header {
+        version: 3,
+        backing_name_offset: 0,
+        backing_name_len: 0,
+        cluster_bits: 16,
+        size: 0,
+        crypt_method: CryptMethod::None,
+        l1_entries: 0,
+        l1_table: HostOffset::new(0),
+        reftable: HostOffset::new(0),
+        reftable_clusters: 0,
+        snapshot_count: 0,
+        snapshot_table: HostOffset::new(0),
+        incompatible: 0,
+        compatible: 0,
+        autoclear: 0,
+        refcount_order: 4,
+        header_length: NEW_HEADER_BYTES,
+        compression_type: 0,
+    }
+}
+
+/// The old bytes with the fields that are not as they should be.
+fn patched(old: &[u8], header: &Header) -> Vec<u8> {
+    let mut head = old.to_vec();
+    head[..4].copy_from_slice(&MAGIC.to_be_bytes());
+    head[4..8].copy_from_slice(&header.version.to_be_bytes());
+    for (field, value) in fields(header) {
+        let (at, width) = field.place();
+        let at = usize::try_from(at).unwrap_or(0);
+        head[at..at + width].copy_from_slice(&encode_field(field, value));
+    }
+    head
+}
+
+/// The fields that a search may change.
+fn fields(header: &Header) -> Vec<(HeaderField, u64)> {
+    let mut fields = vec![
+        (HeaderField::ClusterBits, u64::from(header.cluster_bits)),
+        (HeaderField::Size, header.size),
+        (HeaderField::L1Entries, u64::from(header.l1_entries)),
+        (HeaderField::L1Offset, header.l1_table.get()),
+        (HeaderField::ReftableOffset, header.reftable.get()),
+        (HeaderField::ReftableClusters, u64::from(header.reftable_clusters)),
+        (HeaderField::SnapshotCount, u64::from(header.snapshot_count)),
+        (HeaderField::SnapshotTableOffset, header.snapshot_table.get()),
+    ];
+    if header.version >= 3 {
+        fields.extend([
+            (HeaderField::Incompatible, header.incompatible),
+            (HeaderField::Autoclear, header.autoclear),
+            (HeaderField::RefcountOrder, u64::from(header.refcount_order)),
+            (HeaderField::HeaderLength, u64::from(header.header_length)),
+        ]);
+    }
+    fields
+}

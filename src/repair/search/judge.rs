@@ -1,0 +1,107 @@
+//! Which header explains most of a file: a real check of the image as it would be.
+
+use super::candidate::Candidate;
+use super::overlay::Overlay;
+use super::remains::Remains;
+use crate::check::{self, CheckOptions, Survey};
+use crate::error::{Error, Result};
+use crate::format::{ClusterCount, HostCluster};
+use crate::progress::Silent;
+use crate::storage::ReadAt;
+
+/// Checks that are made at most: each reads all tables that a candidate leads to.
+const MAX_CHECKS: usize = 96;
+/// Findings that are kept of a candidate.
+const KEPT_FINDINGS: usize = 1000;
+
+/// Judges candidates, and keeps the best one so far.
+pub struct Judge<'a> {
+    source: &'a dyn ReadAt,
+    remains: &'a Remains,
+    options: CheckOptions,
+    checks: usize,
+    best: Option<(Worth, Candidate)>,
+}
+
+/// How much of a file a header explains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worth {
+    /// Bytes of clusters that are used.
+    used: i128,
+    /// Bytes of clusters of which something is wrong.
+    wrong: i128,
+}
+
+impl Worth {
+    /// What counts for comparing headers: to explain less is better than to explain wrongly.
+    const fn value(self) -> i128 {
+        self.used - 2 * self.wrong
+    }
+
+    /// Whether this explains more than another.
+    pub const fn is_over(self, other: Self) -> bool {
+        self.value() > other.value()
+    }
+
+    /// Whether nothing is wrong.
+    pub const fn is_flawless(self) -> bool {
+        self.wrong == 0
+    }
+
+    /// Whether what is wrong is little beside what is right.
+    pub const fn is_convincing(self) -> bool {
+        self.wrong * 4 <= self.used
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// A judge of headers for this file.
+    pub fn new(source: &'a dyn ReadAt, remains: &'a Remains, options: &CheckOptions) -> Self {
+        let options = CheckOptions { keep: KEPT_FINDINGS, ..*options };
+        Self { source, remains, options, checks: 0, best: None }
+    }
+
+    /// Tries a candidate. Of those that are worth the same the first one stays.
+    pub fn try_one(&mut self, candidate: &Candidate) -> Result<()> {
+        if self.checks >= MAX_CHECKS {
+            return Ok(());
+        }
+        self.checks += 1;
+        let head = candidate.head(self.remains);
+        let overlay = Overlay::new(self.source, &head, candidate.least_bytes);
+        let survey = match check::survey(&overlay, &self.options, &Silent) {
+            Ok(survey) => survey,
+            Err(Error::Io { action, offset, source }) => {
+                return Err(Error::Io { action, offset, source });
+            }
+            Err(_) => return Ok(()),
+        };
+        let worth = worth(&survey);
+        if self.best.as_ref().is_none_or(|(best, _)| worth.is_over(*best)) {
+            self.best = Some((worth, candidate.clone()));
+        }
+        Ok(())
+    }
+
+    /// The best candidate and what it is worth.
+    pub fn best(&self) -> Option<&(Worth, Candidate)> {
+        self.best.as_ref()
+    }
+}
+
+/// What an image's header is worth. Where there are no counts, none of them can be wrong.
+pub fn worth(survey: &Survey) -> Worth {
+    let mut used = 0u64;
+    if let Some(last) = survey.map.last() {
+        survey.map.for_each_run(HostCluster::new(0)..last.next(), |_, count, references| {
+            if references > 0 {
+                used += count.get();
+            }
+        });
+    }
+    let tally = survey.report.tally;
+    let uncounted = if survey.refcounts.blocks.is_empty() { used } else { 0 };
+    let wrong = tally.corruptions.saturating_sub(uncounted) + tally.leaks + tally.check_errors;
+    let bytes = |clusters| i128::from(survey.area.geometry.bytes_of(ClusterCount::new(clusters)));
+    Worth { used: bytes(used), wrong: bytes(wrong.min(u64::MAX >> 24)) }
+}

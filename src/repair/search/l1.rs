@@ -1,0 +1,129 @@
+//! L1 tables among what was sighted, once the cluster size is known.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::reftable::Reftable;
+use super::scan::Sightings;
+use super::shape::{self, SECTOR_BYTES, SECTOR_WORDS, Shape};
+use crate::format::geometry::MIN_EXTENDED_L2_CLUSTER_BITS;
+use crate::format::l1::{L1Entry, MAX_L1_BYTES};
+use crate::format::{Geometry, HostOffset, decode_entries};
+use crate::storage::ReadAt;
+
+/// L2 tables that are looked at to tell which kind of entries they have.
+const PROBED: usize = 8;
+
+/// An L1 table, perhaps of former times or of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct L1Table {
+    /// Where it lies.
+    pub offset: HostOffset,
+    /// Entries up to the last one that leads to a table.
+    pub used: u32,
+    /// Entries with COPIED.
+    pub copied: u32,
+    /// Whether its L2 tables have subclusters.
+    pub extended: bool,
+}
+
+/// The L1 tables with clusters of this size, those of the active disk most likely first. Clusters that
+/// the refcounts call free have none.
+pub fn tables(
+    source: &dyn ReadAt,
+    geometry: &Geometry,
+    sightings: &Sightings,
+    counts: Option<&Reftable>,
+) -> io::Result<Vec<L1Table>> {
+    let cluster = |&at: &u64| geometry.cluster_floor(HostOffset::new(at));
+    let sighted: BTreeSet<_> = sightings.l1_sectors.iter().map(cluster).collect();
+    let mut found = Vec::new();
+    for &first in &sighted {
+        // A table of several clusters is found once, from its beginning.
+        let behind = first
+            .get()
+            .checked_sub(1)
+            .is_some_and(|before| sighted.contains(&crate::format::HostCluster::new(before)));
+        let free = match counts {
+            Some(counts) => counts.count(source, first)? == 0,
+            None => false,
+        };
+        if free || first.get() == 0 {
+            continue;
+        }
+        if let Some(table) = table(source, geometry, geometry.offset_of(first))? {
+            found.push((behind, table));
+        }
+    }
+    found.sort_by_key(|(behind, table)| {
+        (*behind, std::cmp::Reverse((table.copied, table.used)), table.offset)
+    });
+    Ok(found.into_iter().map(|(_, table)| table).collect())
+}
+
+/// Reads a table from its beginning as far as there are entries that can be one's.
+fn table(
+    source: &dyn ReadAt,
+    geometry: &Geometry,
+    offset: HostOffset,
+) -> io::Result<Option<L1Table>> {
+    let end = source.len()?.next_multiple_of(SECTOR_BYTES);
+    let mut bytes = vec![0; geometry.cluster_len()];
+    let mut found = L1Table { offset, used: 0, copied: 0, extended: false };
+    let mut index = 0u32;
+    let mut probes = Vec::new();
+    let limit = u32::try_from(MAX_L1_BYTES / 8).unwrap_or(u32::MAX);
+    'clusters: while index < limit && offset.get() + u64::from(index) * 8 < end {
+        source.read_padded_at(offset.get() + u64::from(index) * 8, &mut bytes)?;
+        let entries = decode_entries(&bytes);
+        let first = index;
+        for bits in entries {
+            index += 1;
+            let entry = L1Entry(bits);
+            if bits == 0 {
+                continue;
+            }
+            let lost = entry.offset().get() == 0 || entry.offset().get() >= end;
+            if lost || entry.has_reserved_bits() || entry.is_unaligned(geometry) {
+                break 'clusters;
+            }
+            found.used = index;
+            found.copied += u32::from(entry.copied());
+            if probes.len() < PROBED {
+                probes.push(entry.offset());
+            }
+        }
+        if found.used <= first {
+            break; // A cluster without an entry is another structure's, or a free one.
+        }
+    }
+    for at in probes {
+        match kind_of_l2(source, geometry, at, end)? {
+            None => return Ok(None),
+            Some(extended) => found.extended |= extended,
+        }
+    }
+    Ok((found.used > 0).then_some(found))
+}
+
+/// Whether an L2 table has subclusters; `None` where it is none.
+fn kind_of_l2(
+    source: &dyn ReadAt,
+    geometry: &Geometry,
+    at: HostOffset,
+    end: u64,
+) -> io::Result<Option<bool>> {
+    let mut bytes = vec![0; geometry.cluster_len()];
+    source.read_padded_at(at.get(), &mut bytes)?;
+    let mut extended = false;
+    for sector in decode_entries(&bytes).chunks_exact(SECTOR_WORDS) {
+        match shape::of_sector(sector, end) {
+            None => return Ok(None),
+            Some(shape) => extended |= shape == Shape::Extended,
+        }
+    }
+    if extended && geometry.cluster_bits() < MIN_EXTENDED_L2_CLUSTER_BITS {
+        return Ok(None);
+    }
+    Ok(Some(extended))
+}

@@ -1,0 +1,224 @@
+//! A header for an image whose own is damaged: what the file holds is searched for the structures that a
+//! header leads to, and the header that explains most of them is taken.
+
+mod candidate;
+mod judge;
+mod l1;
+mod overlay;
+mod reftable;
+mod remains;
+mod scan;
+mod shape;
+mod variants;
+
+use std::ops::Range;
+
+use crate::check::{CheckOptions, Kind, Place, RegionKind, Severity, Source, Survey};
+use crate::error::{Error, Result};
+use crate::format::feature::incompatible;
+use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
+use crate::format::header::Header;
+use crate::progress::Progress;
+use crate::storage::{Capacity, ReadAt, Storage};
+use candidate::Candidate;
+use judge::{Judge, Worth};
+use remains::Remains;
+
+/// What is known of an image from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// Bytes of the guest's disk.
+    pub size: Option<u64>,
+    /// log2 of the cluster size.
+    pub cluster_bits: Option<u32>,
+}
+
+impl Hints {
+    /// The cluster sizes that are possible, as powers of two.
+    fn sizes(&self) -> Range<u32> {
+        match self.cluster_bits {
+            Some(bits) => bits..bits + 1,
+            None => MIN_CLUSTER_BITS..MAX_CLUSTER_BITS + 1,
+        }
+    }
+}
+
+/// A header that was found to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebuiltHeader {
+    /// Its fields.
+    pub header: Header,
+    /// Whether fields and extensions of the old one were kept.
+    pub kept: bool,
+    /// Whether the size of the disk is taken from what is mapped, so that it may be another one.
+    pub size_guessed: bool,
+    /// Whether the active L1 table was not found, so that the disk is empty.
+    pub empty: bool,
+    /// The first bytes of the file.
+    head: Vec<u8>,
+    least_bytes: u64,
+}
+
+/// How much of an image has to be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// Cluster size or refcount width: the structures that the header names tell.
+    Sizes,
+    /// Where the tables are.
+    Tables,
+}
+
+/// Searches for a header where there is none that can be read.
+pub fn for_lost(
+    storage: &dyn Storage,
+    hints: &Hints,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<RebuiltHeader> {
+    let remains = Remains::read(&storage)?;
+    let mut judge = Judge::new(&storage, &remains, options);
+    let what = Search { source: &storage, remains: &remains, hints, growable: growable(storage) };
+    variants::of_kept(&what, &mut judge)?;
+    let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
+    if !good {
+        variants::of_found(&what, &mut judge, options, progress)?;
+    }
+    match judge.best() {
+        Some((worth, best)) => Ok(what.rebuilt(worth, best)),
+        None => Err(nothing(hints)),
+    }
+}
+
+/// Searches for a better header than one that can be read, where that one leads astray; `None` where
+/// there is none.
+pub fn for_doubtful(
+    storage: &dyn Storage,
+    survey: &Survey,
+    hints: &Hints,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<Option<RebuiltHeader>> {
+    let Some(doubt) = doubt(&storage, survey)? else { return Ok(None) };
+    let mut remains = Remains::read(&storage)?;
+    remains.header = Some(survey.area.header.clone());
+    let mut judge = Judge::new(&storage, &remains, options);
+    let what = Search { source: &storage, remains: &remains, hints, growable: growable(storage) };
+    let present = judge::worth(survey);
+    variants::of_kept(&what, &mut judge)?;
+    let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
+    if doubt == Doubt::Tables && !good {
+        variants::of_found(&what, &mut judge, options, progress)?;
+    }
+    let better = judge.best().filter(|(worth, best)| {
+        let same = best.header == survey.area.header;
+        !same && (worth.is_over(present) || what.is_unusable(survey))
+    });
+    Ok(better.map(|(worth, best)| what.rebuilt(worth, best)))
+}
+
+fn growable(storage: &dyn Storage) -> bool {
+    storage.capacity() == Capacity::Growable
+}
+
+fn nothing(hints: &Hints) -> Error {
+    let hint = match hints.size {
+        None => "; the size of its disk would help (--hint-size)",
+        Some(_) => "",
+    };
+    Error::Header {
+        offset: 0,
+        message: format!("the header is damaged, and nothing in the file tells what it was{hint}"),
+    }
+}
+
+/// Writes a header that was found: the last thing of all, in one sector.
+pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
+    let len = storage.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
+    if rebuilt.least_bytes > len {
+        let failed = |e| Error::io("make the file longer", len, e);
+        storage.set_len(rebuilt.least_bytes).map_err(failed)?;
+        storage.sync().map_err(failed)?;
+    }
+    let failed = |e| Error::io("write the header", 0, e);
+    storage.write_at(0, &rebuilt.head).and_then(|()| storage.sync()).map_err(failed)
+}
+
+/// What the candidates come from.
+struct Search<'a> {
+    source: &'a dyn ReadAt,
+    remains: &'a Remains,
+    hints: &'a Hints,
+    growable: bool,
+}
+
+impl Search<'_> {
+    /// The header as it is written: marked corrupt where there is more to repair, so that QEMU does not
+    /// write to the image before that has ended.
+    fn rebuilt(&self, worth: &Worth, best: &Candidate) -> RebuiltHeader {
+        let mut marked = best.clone();
+        if best.header.version >= 3 && !worth.is_flawless() {
+            marked.header.incompatible |= incompatible::CORRUPT;
+        }
+        let old = self.remains.header.as_ref();
+        let known = self.hints.size.or(old.map(|header| header.size));
+        RebuiltHeader {
+            header: best.header.clone(),
+            kept: best.kept,
+            size_guessed: known != Some(best.header.size),
+            empty: best.least_bytes > 0,
+            head: marked.head(self.remains),
+            least_bytes: best.least_bytes,
+        }
+    }
+
+    /// Whether the L1 table that a header names cannot be one, so that any other is better.
+    fn is_unusable(&self, survey: &Survey) -> bool {
+        let header = &survey.area.header;
+        let bytes = u64::from(header.l1_entries) * 8;
+        let limit = crate::format::l1::MAX_L1_BYTES;
+        !survey.area.geometry.is_aligned(header.l1_table)
+            || bytes > limit
+            || survey.area.geometry.l1_entries_for(header.size) > 0
+                && (header.l1_entries == 0 || header.l1_table.get() >= survey.file_bytes)
+    }
+}
+
+/// Whether a header that can be read leads astray.
+fn doubt(source: &dyn ReadAt, survey: &Survey) -> Result<Option<Doubt>> {
+    let report = &survey.report;
+    if report.tally.check_errors > 0 || report.tally.is_clean() {
+        return Ok(None);
+    }
+    if leads_astray(survey) {
+        return Ok(Some(Doubt::Tables));
+    }
+    let header = &survey.area.header;
+    let failed = |e| Error::io("read the refcounts", header.reftable.get(), e);
+    let own = reftable::widths(source, header).map_err(failed)?;
+    Ok((!own.contains(&header.refcount_order)).then_some(Doubt::Sizes))
+}
+
+/// Whether the active L1 table is none, by what was found of it.
+fn leads_astray(survey: &Survey) -> bool {
+    let active = |kind: &RegionKind| *kind == RegionKind::L1Table(Source::Active);
+    let mut lost = 0;
+    for finding in &survey.report.findings {
+        match (&finding.kind, finding.place) {
+            // A wrong pointer to an encryption header is mended by itself.
+            (Kind::Overlap { owner, other, .. }, _)
+                if (active(owner) || other.as_ref().is_some_and(active))
+                    && *owner != RegionKind::CryptoHeader
+                    && *other != Some(RegionKind::CryptoHeader) =>
+            {
+                return true;
+            }
+            (_, Place::L1Table(Source::Active)) => return true,
+            (_, Place::L1(Source::Active, _)) if finding.severity() == Severity::Corruption => {
+                lost += 1;
+            }
+            _ => {}
+        }
+    }
+    let visits = survey.visits.iter().filter(|visit| visit.source == Source::Active).count();
+    lost > visits / 2 || (visits == 0 && survey.report.tally.leaks > 0)
+}
