@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::finding::{Finding, Kind, Place, RegionKind, Source};
+use super::finding::{Finding, Kind, Place, RegionKind, Severity, Source};
 use super::orphans::Orphan;
 use crate::format::HostOffset;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS};
@@ -47,7 +47,13 @@ impl Finding {
                 .or_else(|| self.flag_line(word))
                 .or_else(|| refcount_line(kind, place, word))
                 .or_else(|| snapshot_line(kind, place, verb))
-                .unwrap_or_else(|| format!("ERROR {}: {}", place_text(place), own_words(kind))),
+                .unwrap_or_else(|| {
+                    let word = match self.severity() {
+                        Severity::Notice => "NOTICE",
+                        _ => "ERROR",
+                    };
+                    format!("{word} {}: {}", place_text(place), own_words(kind))
+                }),
         }
     }
 
@@ -241,8 +247,8 @@ fn orphan_text(orphan: &Orphan) -> String {
         more => format!(" or {more} more"),
     };
     format!(
-        "an L2 table that no L1 entry leads to maps {} clusters of possible guest data; it can \
-         belong to {}{more}",
+        "an L2 table that no L1 entry leads to maps {} clusters of possible data; it can belong \
+         to {}{more}",
         orphan.entries,
         slots.join(", ")
     )

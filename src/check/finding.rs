@@ -399,7 +399,7 @@ impl Finding {
 }
 
 /// A range of a guest disk that a finding touches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GuestRange {
     /// Where it begins.
     pub offset: GuestOffset,

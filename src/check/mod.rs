@@ -1,5 +1,6 @@
 //! The check: passes over the image's structures, findings as data.
 
+pub mod affected;
 mod collector;
 mod context;
 mod describe;
@@ -26,6 +27,7 @@ mod slots;
 mod stored;
 mod walk;
 
+pub use affected::Affected;
 pub use describe::{Verb, place_text, region_text};
 pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
 pub use pass_refcounts::{Block, Refcounts};

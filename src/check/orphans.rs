@@ -109,7 +109,7 @@ impl Shape {
             }
         };
         self.clusters.iter().all(|&(first, count)| {
-            ctx.regions.overlapping(first..first + count, usize::MAX).is_none()
+            ctx.regions.touching(first..first + count).all(|region| region.told)
                 && (0..count.get()).all(|n| counted(first + ClusterCount::new(n)))
         })
     }

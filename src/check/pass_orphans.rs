@@ -22,6 +22,9 @@ const RUN_CLUSTERS: u64 = 64;
 /// Most clusters do not look like a table from their first bytes on.
 const HEAD_BYTES: usize = 4096;
 
+/// How often it is thought over again what places are left.
+const MAX_DEDUCTIONS: usize = 32;
+
 /// Clusters that may be lost tables.
 #[derive(Debug, Clone, Copy)]
 struct Suspects {
@@ -221,7 +224,38 @@ fn read_shape(
     Ok(Shape::of(ctx, counts, bytes, evidence))
 }
 
-/// Finds each table's slots; first for those whose slot is sure, so that others do not claim it.
+/// The slots whose table is settled: first those where the damaged entry itself tells it.
+fn settled(ctx: &Context, slots: &Slots, tables: &[Lost]) -> BTreeMap<Slot, HostOffset> {
+    let candidates = |lost: &Lost, taken: &BTreeMap<Slot, HostOffset>| {
+        slots.for_table(ctx, lost.table, &lost.shape, lost.index, taken)
+    };
+    let mut taken = BTreeMap::new();
+    for lost in tables {
+        let sure = Some(candidates(lost, &taken)).filter(|candidates| candidates.sure);
+        if let Some(&slot) = sure.as_ref().and_then(|sure| sure.named.first()) {
+            taken.insert(slot, lost.table);
+        }
+    }
+    // A table that can be in one place only leaves the other places to the others.
+    for _ in 0..MAX_DEDUCTIONS {
+        let mut only: BTreeMap<Slot, Vec<HostOffset>> = BTreeMap::new();
+        for lost in tables {
+            let found = candidates(lost, &taken);
+            if let ([slot], 0) = (&found.named[..], found.more) {
+                only.entry(*slot).or_default().push(lost.table);
+            }
+        }
+        let before = taken.len();
+        let sole = only.into_iter().filter(|(_, tables)| tables.len() == 1);
+        taken.extend(sole.map(|(slot, tables)| (slot, tables[0])));
+        if taken.len() == before {
+            break;
+        }
+    }
+    taken
+}
+
+/// Finds each table's slots.
 fn with_owners(
     ctx: &Context,
     counts: &StoredCounts,
@@ -229,20 +263,11 @@ fn with_owners(
     tables: Vec<Lost>,
     found: &mut Found,
 ) {
-    let candidates = |lost: &Lost, taken: &BTreeMap<Slot, HostOffset>| {
-        slots.for_table(ctx, lost.table, &lost.shape, lost.index, taken)
-    };
-    let mut taken = BTreeMap::new();
-    for lost in &tables {
-        let sure = Some(candidates(lost, &taken)).filter(|candidates| candidates.sure);
-        if let Some(&slot) = sure.as_ref().and_then(|sure| sure.named.first()) {
-            taken.insert(slot, lost.table);
-        }
-    }
+    let taken = settled(ctx, slots, &tables);
     let mut claimed: HashMap<Slot, u64> = HashMap::new();
     let mut orphans = Vec::new();
     for lost in tables {
-        let candidates = candidates(&lost, &taken);
+        let candidates = slots.for_table(ctx, lost.table, &lost.shape, lost.index, &taken);
         if candidates.named.is_empty() && candidates.more == 0 {
             continue; // No disk has a place for it.
         }

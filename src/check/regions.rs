@@ -79,6 +79,14 @@ impl RegionMap {
         near.filter(|r| r.told && r.end() > cluster).map(|r| r.pointers).sum()
     }
 
+    /// The structures that own a cluster of this range, the last one first.
+    pub fn touching(&self, range: Range<HostCluster>) -> impl Iterator<Item = &Region> {
+        let end = self.regions.partition_point(|r| r.first < range.end);
+        let near = self.regions[..end].iter().rev();
+        let near = near.take_while(move |r| r.first + self.longest >= range.start);
+        near.filter(move |r| r.end() > range.start)
+    }
+
     /// A structure that owns a cluster of this range, other than the one at `not` in [`Self::iter`].
     pub fn overlapping(&self, range: Range<HostCluster>, not: usize) -> Option<&Region> {
         // Regions are in order of their first cluster; a long one may begin far before the range,

@@ -2,6 +2,7 @@
 //! to.
 
 use super::finding::{Finding, GuestRange, Kind, Place, Severity};
+use super::orphans::{Orphan, Slot};
 use crate::format::{ClusterCount, Geometry, HostOffset, L2Index};
 
 /// How much was found, by severity.
@@ -90,6 +91,17 @@ impl CheckReport {
             _ => return None,
         };
         Some(GuestRange { offset: self.geometry.guest_offset(l1, l2), bytes, source })
+    }
+
+    /// The guest ranges that an orphan may map, by the L1 entries that can own it.
+    pub fn orphan_ranges(&self, orphan: &Orphan) -> Vec<GuestRange> {
+        let (first, last) = orphan.mapped;
+        let range = |&(source, l1): &Slot| {
+            let offset = self.geometry.guest_offset(l1, first);
+            let end = self.geometry.guest_offset(l1, last).get() + self.geometry.cluster_bytes();
+            GuestRange { offset, bytes: end - offset.get(), source }
+        };
+        orphan.slots.iter().map(range).collect()
     }
 
     /// The clusters of the file that a finding is about, where it is about some.

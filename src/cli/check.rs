@@ -5,22 +5,23 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{CheckOptions, CheckReport, Finding, Severity, Verb, check};
+use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
-use qcheck::repair::{Fixed, RepairMode, RepairOutcome, repair};
+use qcheck::repair::{DryRun, Fixed, RepairMode, RepairOutcome, dry_run, repair};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
+use super::explain;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::many::{self, Form, Settings};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::policy::{self, Gate};
 use super::progress::Meter;
-use super::text;
 use super::ui::Ui;
 use super::undo::UndoFile;
+use super::{plan, text};
 
 /// Check qcow2 images, and repair one with -r.
 ///
@@ -38,6 +39,10 @@ pub struct Args {
     #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
     repair: Option<Mode>,
 
+    /// Print what a repair would write, and write nothing; the exit code is that of the check
+    #[arg(long, requires = "repair", conflicts_with = "undo")]
+    dry_run: bool,
+
     /// Record in this new file what a repair overwrites, before it does, so that 'undo' can put it
     /// back
     #[arg(long, value_name = "FILE", requires = "repair")]
@@ -47,6 +52,10 @@ pub struct Args {
     /// bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     allow_data_loss: bool,
+
+    /// Tell of each kind of finding what it means, what to do, and which guest data it touches
+    #[arg(long)]
+    explain: bool,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Form::Human, value_name = "FORM")]
@@ -128,21 +137,31 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
 
 /// What a run ended with: the verdict, and what was done before it.
 enum Ended {
-    Checked(CheckReport),
+    Checked(CheckReport, Affected),
     Repaired(Box<RepairOutcome>),
+    Planned(Box<DryRun>),
 }
 
 impl Ended {
     fn verdict(&self) -> &CheckReport {
         match self {
-            Self::Checked(report) => report,
+            Self::Checked(report, _) => report,
+            Self::Planned(run) => &run.report,
             Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
+        }
+    }
+
+    fn affected(&self) -> &Affected {
+        match self {
+            Self::Checked(_, affected) => affected,
+            Self::Repaired(outcome) => &outcome.affected,
+            Self::Planned(run) => &run.affected,
         }
     }
 
     fn fixed(&self) -> Fixed {
         match self {
-            Self::Checked(_) => Fixed::default(),
+            Self::Checked(..) | Self::Planned(_) => Fixed::default(),
             Self::Repaired(outcome) => outcome.fixed,
         }
     }
@@ -166,6 +185,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 quiet: args.quiet,
                 progress: args.progress,
                 max_findings: args.max_findings,
+                explain: args.explain,
                 policy,
             };
             many::run(&args.many, &settings, ui)
@@ -176,9 +196,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 /// Checks or repairs one image, as qemu-img does.
 fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCode> {
     let access = match (args.repair, args.force_share) {
-        (Some(_), _) => Access::Write,
-        (None, true) => Access::ReadShared,
-        (None, false) => Access::Read,
+        (Some(_), _) if !args.dry_run => Access::Write,
+        (_, true) => Access::ReadShared,
+        (_, false) => Access::Read,
     };
     if args.format.is_none_or(|f| f == ImageFormat::Raw)
         && open::is_character_device(path).unwrap_or(false)
@@ -220,7 +240,11 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     };
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
-        None => return Ok(Ended::Checked(check(&image.storage, &options, &meter)?)),
+        None => {
+            let survey = survey(&image.storage, &options, &meter)?;
+            let affected = Affected::find(&image.storage, &survey);
+            return Ok(Ended::Checked(survey.report, affected));
+        }
         Some(Mode::Leaks) if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
         }
@@ -228,12 +252,32 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
         Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
     };
+    if args.dry_run {
+        let capacity = image.storage.capacity();
+        let run = dry_run(&image.storage, capacity, mode, &options, &meter)?;
+        return Ok(Ended::Planned(Box::new(run)));
+    }
     let mend = |storage: &dyn Storage| repair(storage, mode, &options, &meter);
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
         None => mend(&Latch::new(image.storage))?,
     };
     Ok(Ended::Repaired(Box::new(outcome)))
+}
+
+/// Tells of lost tables: they look like leaks, and are not.
+pub fn possible_data(
+    path: &Path,
+    max_findings: u64,
+    report: &CheckReport,
+    ui: &mut Ui,
+) -> Result<()> {
+    let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
+    let most = usize::try_from(max_findings).unwrap_or(usize::MAX);
+    for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
+        ui.message(&format!("{}: {}", quoted(path), finding.line(0, Verb::Tell)))?;
+    }
+    Ok(())
 }
 
 /// Prints the findings to standard error and the result to standard output.
@@ -243,8 +287,8 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Form::Json;
     match result {
-        Ended::Checked(report) => {
-            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+        Ended::Checked(..) | Ended::Planned(_) => {
+            listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
         Ended::Repaired(outcome) => {
             let steps = text::repair_steps(outcome);
@@ -267,23 +311,36 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             }
         }
     }
+    possible_data(path, args.max_findings, verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
     }
+    let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
         let filename = path.to_string_lossy();
         let result = CheckResult {
             filename: &filename,
             report: verdict,
+            affected: result.affected(),
+            explain: args.explain,
             fixed: result.fixed(),
             max_findings: args.max_findings,
         };
         let mut value = json::check_result(&result);
         gate.add_to(&mut value);
+        if let Some(run) = planned {
+            value["plan"] = plan::value(run, args.max_findings);
+        }
         json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;
+        if args.explain {
+            explain::print(&mut ui.out, verdict, result.affected())?;
+        }
+        if let Some(run) = planned {
+            plan::text(&mut ui.out, run, args.max_findings)?;
+        }
     }
     if let Err(error) = ui.out.flush() {
         bail!("could not write the result: {error}");

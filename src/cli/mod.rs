@@ -3,6 +3,7 @@
 mod check;
 mod create;
 mod exit;
+mod explain;
 #[cfg(test)]
 mod generated;
 mod info;
@@ -14,6 +15,7 @@ mod listing;
 mod many;
 mod open;
 mod options;
+mod plan;
 mod policy;
 mod progress;
 mod resize;

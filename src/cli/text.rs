@@ -132,7 +132,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qcheck::check::{Source, Tally};
+    use qcheck::check::{Affected, Source, Tally};
     use qcheck::format::{ClusterCount, Geometry, HostCluster, HostOffset, L1Index, L2Index};
 
     fn report(findings: Vec<Finding>) -> CheckReport {
@@ -181,6 +181,7 @@ mod tests {
             held: 0,
             fixed: Fixed { leaks: 1, corruptions: 1 },
             after: Some(report(vec![reserved])),
+            affected: Affected::default(),
         };
         assert_eq!(
             lines(&repair_steps(&outcome)),
@@ -204,6 +205,7 @@ mod tests {
             held: 0,
             fixed: Fixed { leaks: 0, corruptions: 1 },
             after: Some(report(vec![])),
+            affected: Affected::default(),
         };
         assert_eq!(
             lines(&repair_steps(&outcome)),

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::journal::{Journal, Purpose, Round};
+use super::mark;
 use super::plan::{CountChange, RepairPlan, Stage, Step};
 use crate::error::{Error, Result};
 use crate::format::l1::COPIED;
@@ -14,43 +16,159 @@ use crate::storage::{Latch, Storage};
 const SECTOR: usize = 512;
 
 /// Runs the stages in order; returns the clusters whose count became 0.
-pub fn apply(storage: &dyn Storage, plan: &RepairPlan) -> Result<Vec<Range<HostCluster>>> {
+pub fn apply(
+    storage: &dyn Storage,
+    round: &Round<'_>,
+    journal: &mut dyn Journal,
+) -> Result<Vec<Range<HostCluster>>> {
     let storage = Latch::new(storage);
-    let mut released = Vec::new();
-    for stage in &plan.stages {
-        run_stage(&storage, plan, stage, &mut released)?;
+    let mark = mark::setting(round.survey);
+    let mut work = Work { storage: &storage, round, journal, mark, released: Vec::new() };
+    for stage in &round.plan.stages {
+        work.journal.stage(round.number, stage.what);
+        for step in &stage.steps {
+            work.journal.step(&|| round.purpose(stage, step));
+            Job { work: &mut work, stage, step }.run()?;
+        }
         storage.sync().map_err(|e| Error::io(format!("flush {}", stage.what), 0, e))?;
     }
-    Ok(released)
+    Ok(work.released)
 }
 
-fn run_stage(
-    storage: &dyn Storage,
-    plan: &RepairPlan,
-    stage: &Stage,
-    released: &mut Vec<Range<HostCluster>>,
-) -> Result<()> {
-    for step in &stage.steps {
-        match step {
-            Step::Write { offset, bytes, what } => write(storage, *offset, bytes, what)?,
-            Step::Counts { index, block, change } => {
-                counts(storage, plan, *index, *block, *change, released)?;
-            }
+/// A round under way.
+struct Work<'a> {
+    storage: &'a dyn Storage,
+    round: &'a Round<'a>,
+    journal: &'a mut dyn Journal,
+    /// What marks the image, until it is marked.
+    mark: Option<Vec<u8>>,
+    released: Vec<Range<HostCluster>>,
+}
+
+/// A step under way.
+struct Job<'a, 'b> {
+    work: &'a mut Work<'b>,
+    stage: &'a Stage,
+    step: &'a Step,
+}
+
+impl Job<'_, '_> {
+    fn run(mut self) -> Result<()> {
+        let plan = self.work.round.plan;
+        match self.step {
+            Step::Write { offset, bytes, what } => self.write(*offset, bytes, what),
+            Step::Counts { index, block, change } => self.counts(*index, *block, *change),
             Step::NewBlock { index, block } => {
                 let mut bytes = vec![0; plan.geometry.cluster_len()];
                 plan.target.encode_block(*index, &plan.geometry, &mut bytes);
-                write(storage, *block, &bytes, "a refcount block")?;
+                self.write(*block, &bytes, "a refcount block")
             }
-            Step::Copy { from, to, table } => copy(storage, plan, *from, *to, *table)?,
-            Step::Copied { table, set } => copied(storage, plan, *table, *set)?,
+            Step::Copy { from, to, table } => self.copy(*from, *to, *table),
+            Step::Copied { table, set } => self.copied(*table, *set),
         }
     }
-    Ok(())
-}
 
-fn write(storage: &dyn Storage, offset: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
-    let failed = |e| Error::io(format!("write {what}"), offset.get(), e);
-    storage.write_at(offset.get(), bytes).map_err(failed)
+    fn write(&mut self, offset: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
+        if !mark::is_harmless(self.step, self.work.round.survey) {
+            self.mark()?;
+        }
+        let failed = |e| Error::io(format!("write {what}"), offset.get(), e);
+        self.work.storage.write_at(offset.get(), bytes).map_err(failed)
+    }
+
+    /// Marks the image, unless it is marked already.
+    fn mark(&mut self) -> Result<()> {
+        let Work { storage, round, journal, mark, .. } = &mut *self.work;
+        let Some(bits) = mark.take() else { return Ok(()) };
+        journal.stage(round.number, mark::STAGE);
+        journal.step(&|| Purpose::safe(mark::WHAT, Vec::new()));
+        let failed = |e| Error::io(format!("write {}", mark::WHAT), mark::place(), e);
+        storage.write_at(mark::place(), &bits).and_then(|()| storage.sync()).map_err(failed)?;
+        journal.stage(round.number, self.stage.what);
+        journal.step(&|| round.purpose(self.stage, self.step));
+        Ok(())
+    }
+
+    fn read(&self, offset: HostOffset, len: usize, what: &str) -> Result<Vec<u8>> {
+        read(self.work.storage, offset, len, what)
+    }
+
+    /// Writes the sectors in which `new` differs from `old`, neighbouring ones together.
+    fn write_changes(
+        &mut self,
+        offset: HostOffset,
+        old: &[u8],
+        new: &[u8],
+        what: &str,
+    ) -> Result<()> {
+        let mut run: Option<Range<usize>> = None;
+        for (number, (was, is)) in old.chunks(SECTOR).zip(new.chunks(SECTOR)).enumerate() {
+            let sector = number * SECTOR..number * SECTOR + is.len();
+            match &mut run {
+                Some(run) if was != is && run.end == sector.start => run.end = sector.end,
+                _ if was != is => {
+                    if let Some(done) = run.replace(sector) {
+                        self.write(offset.saturating_add(done.start as u64), &new[done], what)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(done) = run {
+            self.write(offset.saturating_add(done.start as u64), &new[done], what)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the wrong counts of a block to what the references ask for.
+    fn counts(
+        &mut self,
+        index: ReftableIndex,
+        block: HostOffset,
+        change: CountChange,
+    ) -> Result<()> {
+        let what = "a refcount block";
+        let plan = self.work.round.plan;
+        let old = self.read(block, plan.geometry.cluster_len(), what)?;
+        let new = changed_counts(plan, index, &old, change, &mut self.work.released);
+        self.write_changes(block, &old, &new, what)
+    }
+
+    /// Copies a cluster; a copy of an L2 table shares all its clusters with the original.
+    fn copy(&mut self, from: HostOffset, to: HostOffset, table: bool) -> Result<()> {
+        let geometry = &self.work.round.plan.geometry;
+        let mut bytes = self.read(from, geometry.cluster_len(), "a cluster")?;
+        if table {
+            for entry in bytes.chunks_exact_mut(geometry.l2_entry_bytes()) {
+                entry[0] &= !(COPIED >> 56).to_be_bytes()[7];
+            }
+        }
+        self.write(to, &bytes, "a copy of a cluster")
+    }
+
+    /// Sets or clears the flags of a table that disagree with the counts.
+    fn copied(&mut self, table: HostOffset, set: bool) -> Result<()> {
+        let what = "an L2 table";
+        let plan = self.work.round.plan;
+        let geometry = &plan.geometry;
+        let old = self.read(table, geometry.cluster_len(), what)?;
+        let mut new = old.clone();
+        for bytes in new.chunks_exact_mut(geometry.l2_entry_bytes()) {
+            let words = decode_entries(bytes);
+            let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+            let alone = match entry.meaning(geometry, plan.data_file) {
+                Meaning::Data(_) | Meaning::ZeroAllocated(_) if plan.data_file => true,
+                Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
+                    plan.target.get(geometry.cluster_floor(at)) == 1
+                }
+                _ => continue,
+            };
+            if alone == set && entry.copied() != set {
+                bytes[..8].copy_from_slice(&(entry.bits ^ COPIED).to_be_bytes());
+            }
+        }
+        self.write_changes(table, &old, &new, what)
+    }
 }
 
 fn read(storage: &dyn Storage, offset: HostOffset, len: usize, what: &str) -> Result<Vec<u8>> {
@@ -58,33 +176,6 @@ fn read(storage: &dyn Storage, offset: HostOffset, len: usize, what: &str) -> Re
     let failed = |e| Error::io(format!("read {what}"), offset.get(), e);
     storage.read_padded_at(offset.get(), &mut bytes).map_err(failed)?;
     Ok(bytes)
-}
-
-/// Writes the sectors in which `new` differs from `old`, neighbouring ones together.
-fn write_changes(
-    storage: &dyn Storage,
-    offset: HostOffset,
-    old: &[u8],
-    new: &[u8],
-    what: &str,
-) -> Result<()> {
-    let mut run: Option<Range<usize>> = None;
-    for (number, (was, is)) in old.chunks(SECTOR).zip(new.chunks(SECTOR)).enumerate() {
-        let sector = number * SECTOR..number * SECTOR + is.len();
-        match &mut run {
-            Some(run) if was != is && run.end == sector.start => run.end = sector.end,
-            _ if was != is => {
-                if let Some(done) = run.replace(sector) {
-                    write(storage, offset.saturating_add(done.start as u64), &new[done], what)?;
-                }
-            }
-            _ => {}
-        }
-    }
-    if let Some(done) = run {
-        write(storage, offset.saturating_add(done.start as u64), &new[done], what)?;
-    }
-    Ok(())
 }
 
 /// Whether a block has a count that would change.
@@ -97,21 +188,6 @@ pub fn changes_counts(
 ) -> Result<bool> {
     let old = read(storage, block, plan.geometry.cluster_len(), "a refcount block")?;
     Ok(changed_counts(plan, index, &old, change, &mut Vec::new()) != old)
-}
-
-/// Brings the wrong counts of a block to what the references ask for.
-fn counts(
-    storage: &dyn Storage,
-    plan: &RepairPlan,
-    index: ReftableIndex,
-    block: HostOffset,
-    change: CountChange,
-    released: &mut Vec<Range<HostCluster>>,
-) -> Result<()> {
-    let what = "a refcount block";
-    let old = read(storage, block, plan.geometry.cluster_len(), what)?;
-    let new = changed_counts(plan, index, &old, change, released);
-    write_changes(storage, block, &old, &new, what)
 }
 
 /// The block as it will be; the clusters whose count becomes 0 are added to `released`.
@@ -150,44 +226,4 @@ fn release(released: &mut Vec<Range<HostCluster>>, cluster: HostCluster) {
         Some(last) if last.end == cluster => last.end = cluster.next(),
         _ => released.push(cluster..cluster.next()),
     }
-}
-
-/// Copies a cluster; a copy of an L2 table shares all its clusters with the original.
-fn copy(
-    storage: &dyn Storage,
-    plan: &RepairPlan,
-    from: HostOffset,
-    to: HostOffset,
-    table: bool,
-) -> Result<()> {
-    let mut bytes = read(storage, from, plan.geometry.cluster_len(), "a cluster")?;
-    if table {
-        for entry in bytes.chunks_exact_mut(plan.geometry.l2_entry_bytes()) {
-            entry[0] &= !(COPIED >> 56).to_be_bytes()[7];
-        }
-    }
-    write(storage, to, &bytes, "a copy of a cluster")
-}
-
-/// Sets or clears the flags of a table that disagree with the counts.
-fn copied(storage: &dyn Storage, plan: &RepairPlan, table: HostOffset, set: bool) -> Result<()> {
-    let what = "an L2 table";
-    let geometry = &plan.geometry;
-    let old = read(storage, table, geometry.cluster_len(), what)?;
-    let mut new = old.clone();
-    for bytes in new.chunks_exact_mut(geometry.l2_entry_bytes()) {
-        let words = decode_entries(bytes);
-        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
-        let alone = match entry.meaning(geometry, plan.data_file) {
-            Meaning::Data(_) | Meaning::ZeroAllocated(_) if plan.data_file => true,
-            Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
-                plan.target.get(geometry.cluster_floor(at)) == 1
-            }
-            _ => continue,
-        };
-        if alone == set && entry.copied() != set {
-            bytes[..8].copy_from_slice(&(entry.bits ^ COPIED).to_be_bytes());
-        }
-    }
-    write_changes(storage, table, &old, &new, what)
 }

@@ -4,9 +4,14 @@
 mod apply;
 mod bitmap_directory;
 mod cross_links;
+mod describe;
+mod dry_run;
+mod end;
 mod entries;
 mod held;
+mod journal;
 mod loss;
+mod mark;
 mod orphans;
 mod placement;
 mod plan;
@@ -15,18 +20,15 @@ mod room;
 mod snapshot_table;
 
 pub use cross_links::Crossed;
+pub use dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_run};
+pub use journal::{Journal, Purpose, Risk, Round};
 pub use placement::Placement;
 pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
 
-use std::ops::Range;
+use end::Left;
 
-use crate::check::{
-    self, Assume, CheckOptions, CheckReport, Finding, Kind, Severity, Survey, Tally,
-};
-use crate::error::{Error, Result};
-use crate::format::feature::incompatible;
-use crate::format::header::{HeaderField, encode_field};
-use crate::format::{HostCluster, HostOffset};
+use crate::check::{self, Affected, Assume, CheckOptions, CheckReport, Finding, Kind, Severity};
+use crate::error::Result;
 use crate::progress::Progress;
 use crate::storage::Storage;
 
@@ -81,6 +83,17 @@ pub struct RepairOutcome {
     pub fixed: Fixed,
     /// A fresh check's findings, where something was written.
     pub after: Option<CheckReport>,
+    /// What the findings of the last check mean for guests.
+    pub affected: Affected,
+}
+
+impl RepairOutcome {
+    /// Nothing is done yet.
+    fn new(before: CheckReport) -> Self {
+        let (mended, fixed) = (Vec::new(), Fixed::default());
+        let affected = Affected::default();
+        Self { before, mended, rebuilt: false, held: 0, fixed, after: None, affected }
+    }
 }
 
 /// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
@@ -94,19 +107,23 @@ pub fn repair(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<RepairOutcome> {
+    repair_telling(storage, mode, options, progress, &mut ())
+}
+
+/// The same, telling a journal of every step before it is taken.
+pub fn repair_telling(
+    storage: &dyn Storage,
+    mode: RepairMode,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+    journal: &mut dyn Journal,
+) -> Result<RepairOutcome> {
     let look = |assume| check::survey(&storage, &CheckOptions { assume, ..*options }, progress);
     let mut survey = look(mode.assume())?;
-    let before = survey.report.clone();
-    let mut outcome = RepairOutcome {
-        before,
-        mended: Vec::new(),
-        rebuilt: false,
-        held: 0,
-        fixed: Fixed::default(),
-        after: None,
-    };
+    let mut outcome = RepairOutcome::new(survey.report.clone());
+    let was_marked = mark::is_set(&survey);
+    let (mut released, mut number) = (Vec::new(), 0);
     let crossed = cross_links::crossed(&survey);
-    let mut released = Vec::new();
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
         let target = held::target(storage, &survey, mode)?;
@@ -125,92 +142,31 @@ pub fn repair(
                 .flat_map(|f| plan.mended(f))
                 .collect();
         }
-        released.extend(apply::apply(storage, &plan)?);
+        number += 1;
+        let round = Round::new(number, &plan, &survey);
+        released.extend(apply::apply(storage, &round, journal)?);
         drop(plan);
         let found = std::mem::take(&mut survey.report.findings);
         drop(survey);
         survey = look(mode.assume())?;
         outcome.after = Some(survey.report.clone());
-        if survey.report.findings == found {
+        if mark::is_all_else_equal(&survey.report.findings, &found) {
             break;
         }
     }
-    finish(storage, &mut outcome, survey, &released, &look)?;
-    Ok(outcome)
-}
-
-/// The verdict, and what may follow only a good one: the dirty and corrupt bits are cleared and
-/// released clusters given back to the file system.
-fn finish(
-    storage: &dyn Storage,
-    outcome: &mut RepairOutcome,
-    mut survey: Survey,
-    released: &[Range<HostCluster>],
-    look: &dyn Fn(Assume) -> Result<Survey>,
-) -> Result<()> {
+    let keep_mark = was_marked || end::is_worse(&survey.report.tally, &outcome.before.tally);
     // Flags were judged by the counts that a repair leaves behind; the verdict goes by those stored.
     if outcome.after.is_some() && !survey.report.tally.is_clean() {
         survey = look(Assume::Stored)?;
         outcome.after = Some(survey.report.clone());
     }
-    let verdict = outcome.after.as_ref().unwrap_or(&outcome.before);
-    let sound = verdict.tally.corruptions == 0 && verdict.tally.check_errors == 0;
+    journal.stage(number + 1, "what follows the verdict");
+    end::finish(storage, &mut outcome, &survey, &Left { released, keep_mark }, journal)?;
     if let Some(after) = &outcome.after {
-        outcome.fixed = fixed(&outcome.before.tally, &after.tally);
+        survey.report.findings.clone_from(&after.findings);
     }
-    if sound {
-        clear_bits(storage, &survey)?;
-    }
-    if sound && verdict.tally.is_clean() && !cross_links::were_there(&outcome.before) {
-        give_back(storage, &survey, released)?;
-    }
-    Ok(())
-}
-
-const fn fixed(before: &Tally, after: &Tally) -> Fixed {
-    Fixed {
-        leaks: before.leaks.saturating_sub(after.leaks),
-        corruptions: before.corruptions.saturating_sub(after.corruptions),
-    }
-}
-
-fn clear_bits(storage: &dyn Storage, survey: &Survey) -> Result<()> {
-    let bits = survey.area.header.incompatible;
-    let cleared = bits & !(incompatible::DIRTY | incompatible::CORRUPT);
-    if survey.area.header.version < 3 || bits == cleared {
-        return Ok(());
-    }
-    let offset = HostOffset::new(HeaderField::Incompatible.place().0);
-    let failed = |e| Error::io("clear the dirty and corrupt bits", offset.get(), e);
-    storage
-        .write_at(offset.get(), &encode_field(HeaderField::Incompatible, cleared))
-        .and_then(|()| storage.sync())
-        .map_err(failed)
-}
-
-/// Punches out what was released and is unreferenced in the fresh check too.
-fn give_back(
-    storage: &dyn Storage,
-    survey: &Survey,
-    released: &[Range<HostCluster>],
-) -> Result<()> {
-    let geometry = &survey.area.geometry;
-    for range in released {
-        let mut free = Vec::new();
-        survey.map.for_each_run(range.clone(), |first, count, references| {
-            if references == 0 {
-                free.push((geometry.offset_of(first).get(), geometry.bytes_of(count)));
-            }
-        });
-        for (offset, bytes) in free {
-            let bytes = bytes.min(survey.file_bytes.saturating_sub(offset));
-            if bytes > 0 {
-                let failed = |e| Error::io("punch out released clusters", offset, e);
-                storage.discard(offset, bytes).map_err(failed)?;
-            }
-        }
-    }
-    Ok(())
+    outcome.affected = Affected::find(&storage, &survey);
+    Ok(outcome)
 }
 
 /// Whether nothing but leaks and COPIED flags is wrong.

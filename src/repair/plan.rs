@@ -107,6 +107,11 @@ pub struct RepairPlan {
 }
 
 impl RepairPlan {
+    /// What may be mended.
+    pub const fn mode(&self) -> RepairMode {
+        self.mode
+    }
+
     /// The part of a finding that this plan mends: of a run of leaks, clusters that something may
     /// still claim are not released.
     pub fn mended(&self, finding: &Finding) -> Vec<Finding> {

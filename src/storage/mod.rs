@@ -5,6 +5,7 @@ mod forward;
 mod latch;
 mod lock;
 mod memory;
+mod overlay;
 
 use std::io;
 use std::ops::Range;
@@ -13,6 +14,7 @@ pub use file::{FileStorage, sync_directory_of};
 pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
+pub use overlay::Overlay;
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

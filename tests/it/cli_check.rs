@@ -186,7 +186,12 @@ fn json_describes_each_run_of_findings() {
     let dir = folder();
     leaky_image(dir.path(), "a", 3);
     let ran = qcheck(dir.path(), &["check", "--output", "json", "a"]);
-    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let leak = json["findings"][0].as_object_mut().unwrap();
+    for key in ["meaning", "remedy"] {
+        let text = leak.remove(key).unwrap();
+        assert!(text.as_str().unwrap().len() > 10, "{text}");
+    }
     assert_eq!(
         json["findings"],
         serde_json::json!([{

@@ -10,7 +10,7 @@ use crate::support::broken;
 use crate::support::damage;
 use crate::support::undo::undone;
 
-const MODES: [RepairMode; 2] = [RepairMode::Leaks, RepairMode::All];
+const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 /// Repairs an image; returns what was recorded.
 fn repaired(image: &dyn Storage, mode: RepairMode) -> Vec<u8> {
@@ -79,7 +79,7 @@ fn every_repair_is_undone(cases: impl Iterator<Item = (String, Vec<u8>)>) -> (us
 fn every_repair_of_the_damage_matrix_is_undone_to_the_byte() {
     let cases = damage::bases().iter().flat_map(damage::damages).map(|d| (d.name, d.bytes));
     let (repairs, wrote) = every_repair_is_undone(cases);
-    assert!(repairs > 8000 && wrote > 2000, "{wrote} of {repairs}");
+    assert!(repairs > 12_000 && wrote > 4000, "{wrote} of {repairs}");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_length_that_has_changed_is_refused() {
 #[test]
 fn another_image_is_refused_even_with_force() {
     let (before, _, file) = example();
-    for base in broken::bases().iter().filter(|base| base.name != EXAMPLE) {
+    for base in broken::bases().iter().filter(|base| !base.name.starts_with("v3 1k")) {
         for force in [false, true] {
             let error = refusal(&file, &base.bytes, force);
             assert!(error.contains("is not the image that was repaired"), "{}: {error}", base.name);

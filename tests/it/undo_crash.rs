@@ -9,7 +9,7 @@ use qcheck::undo::UndoLog;
 
 use crate::support::broken::{Broken, bases, damages};
 use crate::support::crash::{WriteLog, crash_images};
-use crate::support::reader::{Reader, worse};
+use crate::support::reader::{Reader, worse_disk, worse_than};
 use crate::support::twin::{crash_pairs, twins};
 use crate::support::undo::undone;
 
@@ -48,10 +48,14 @@ fn every_crash_of_an_undo(broken: &Broken, mode: RepairMode, wrong: &mut Vec<Str
     }
     let undoing = WriteLog::new(image.to_vec());
     undone(&file.to_vec(), &undoing, false).expect("an unchanged image");
-    let before = Reader::new(&broken.bytes);
+    let (before, sound) = (Reader::new(&broken.bytes), Reader::new(broken.sound));
+    let worse = |after: &[u8]| match mode {
+        RepairMode::Lossy => worse_disk(&before, &sound, &Reader::new(after)),
+        _ => worse_than(&before, &sound, &Reader::new(after)),
+    };
     crash_images(&undoing, |crash| {
         let name = format!("[{}] {mode:?}, when of {}", broken.name, crash.story);
-        if let Some(why) = worse(&before, &Reader::new(&crash.bytes)) {
+        if let Some(why) = worse(&crash.bytes) {
             wrong.push(format!("{name}: {why}"));
         }
         let image = MemoryStorage::new(crash.bytes.clone());
@@ -62,10 +66,39 @@ fn every_crash_of_an_undo(broken: &Broken, mode: RepairMode, wrong: &mut Vec<Str
     })
 }
 
+/// Crashes repairs, undoes some of what they leave, crashes that too, and undoes the rest.
+fn every_crash_of_an_undo_of_a_crash(
+    broken: &Broken,
+    mode: RepairMode,
+    wrong: &mut Vec<String>,
+) -> usize {
+    let pair = twins(Vec::new(), broken.bytes.clone());
+    let log = UndoLog::new(&pair[1], &pair[0]).expect("an empty file");
+    run(&log, mode);
+    drop(log);
+    let (mut number, mut count) = (0, 0);
+    crash_pairs(&pair, |file, bytes, story| {
+        number += 1;
+        let undoing = WriteLog::new(bytes.to_vec());
+        if number % 7 != 3 || undone(file, &undoing, false).is_err() {
+            return;
+        }
+        count += crash_images(&undoing, |crash| {
+            let image = MemoryStorage::new(crash.bytes.clone());
+            let done = undone(file, &image, false);
+            if image.into_inner() != broken.bytes {
+                let name = format!("[{}] {mode:?}: {done:?}", broken.name);
+                wrong.push(format!("{name}, when {story}, then of {}", crash.story));
+            }
+        });
+    });
+    count
+}
+
 fn every_crash(names: &[&str], of: fn(&Broken, RepairMode, &mut Vec<String>) -> usize) -> usize {
     let (mut count, mut wrong) = (0, Vec::new());
     for broken in of_bases(names) {
-        for mode in [RepairMode::Leaks, RepairMode::All] {
+        for mode in [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy] {
             count += of(&broken, mode, &mut wrong);
         }
     }
@@ -97,4 +130,9 @@ fn every_crash_of_a_recorded_repair_is_undone_with_larger_clusters_and_images_of
 #[test]
 fn every_crash_of_an_undo_is_survived_and_the_next_one_ends_it() {
     assert!(every_crash(&[SMALL, NARROW, LARGE].concat(), every_crash_of_an_undo) > 1000);
+}
+
+#[test]
+fn every_crash_of_an_undo_of_an_interrupted_repair_is_survived() {
+    assert!(every_crash(&[SMALL, LARGE].concat(), every_crash_of_an_undo_of_a_crash) > 1000);
 }

@@ -4,7 +4,7 @@ use qcheck::check::CheckOptions;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{MemoryStorage, Storage};
-use qcheck::undo::UndoLog;
+use qcheck::undo::{Record, UndoLog, undo};
 
 use crate::support::broken::{Broken, bases, damages};
 use crate::support::fail::{Class, FailAfter};
@@ -98,4 +98,29 @@ fn an_undo_that_fails_says_so_and_the_next_one_ends_it() {
     }
     println!("{points} failures of undo");
     assert!(points > 1000, "{points}");
+}
+
+#[test]
+fn an_undo_file_that_cannot_be_read_is_an_error_and_the_next_undo_ends_it() {
+    let mut points = 0;
+    for broken in some() {
+        let (image, file) = (MemoryStorage::new(broken.bytes.clone()), MemoryStorage::default());
+        if !recorded(&image, &file) || file.to_vec().is_empty() {
+            continue;
+        }
+        let (after, file) = (image.into_inner(), file.into_inner());
+        for n in 0.. {
+            let image = MemoryStorage::new(after.clone());
+            let source = FailAfter::new(MemoryStorage::new(file.clone()), Class::Read, n);
+            let done = Record::load(&source).and_then(|r| undo(&r, &image, false, &Silent));
+            if !source.fired() {
+                break;
+            }
+            points += 1;
+            assert!(done.is_err(), "[{}] read {n}: {done:?}", broken.name);
+            is_undone(&broken, &image.into_inner(), &file);
+        }
+    }
+    println!("{points} failed reads of undo files");
+    assert!(points > 500, "{points}");
 }

@@ -325,8 +325,8 @@ fn data_twice(image: &mut [u8]) -> bool {
 
 /// The last L1 entry that leads to a table.
 fn last_l1(image: &[u8]) -> usize {
-    let entries = (0..header(image, "l1_size")).map(|index| l1_entry_at(image, index));
-    entries.filter(|&at| be64(image, at) != 0).last().expect("a table")
+    let mut entries = (0..header(image, "l1_size")).map(|index| l1_entry_at(image, index));
+    entries.rfind(|&at| be64(image, at) != 0).expect("a table")
 }
 
 fn l1_zeroed(image: &mut [u8]) -> bool {

@@ -1,0 +1,189 @@
+//! Whose clusters a finding is about: a second, targeted walk, for suspicious clusters only.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
+use super::{Survey, owners};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
+use crate::storage::ReadAt;
+
+/// Clusters of one finding whose owners are looked for.
+const MAX_CLUSTERS: u64 = 4096;
+/// Clusters in all whose owners are looked for.
+const MAX_WANTED: usize = 1 << 17;
+/// Owners that are named for one finding.
+const MAX_OWNERS: usize = 256;
+
+/// Who uses a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// The metadata that it is; none where it is guest data.
+    pub metadata: Option<RegionKind>,
+    /// What the guest reads through it, where it reads anything.
+    pub guest: Option<GuestRange>,
+}
+
+/// What findings mean for guests.
+#[derive(Debug, Default)]
+pub struct Affected {
+    /// Owners of a finding's clusters, by the finding's position in the report; only of findings that
+    /// are about clusters.
+    owners: BTreeMap<usize, Vec<Owner>>,
+    /// Bytes of all disks in the ranges that something is wrong with, each counted once.
+    pub bytes_at_risk: u64,
+}
+
+impl Affected {
+    /// Looks for the owners of all suspicious clusters.
+    pub fn find(source: &dyn ReadAt, survey: &Survey) -> Self {
+        let findings = &survey.report.findings;
+        if !findings.iter().any(is_suspicious) {
+            return Self::default();
+        }
+        let mut wanted: HashMap<HostCluster, Vec<usize>> = HashMap::new();
+        for (number, finding) in findings.iter().enumerate().filter(|(_, f)| is_suspicious(f)) {
+            if let Place::Clusters(first, count) = finding.place {
+                if wanted.len() > MAX_WANTED {
+                    break;
+                }
+                for n in (0..count.get().min(MAX_CLUSTERS)).map(ClusterCount::new) {
+                    wanted.entry(first + n).or_default().push(number);
+                }
+            }
+        }
+        let mut affected = Self::default();
+        affected.metadata(survey, findings);
+        affected.data(source, survey, &wanted);
+        for owners in affected.owners.values_mut() {
+            owners.sort_unstable();
+            owners.dedup();
+        }
+        affected.bytes_at_risk = affected.at_risk(survey);
+        affected
+    }
+
+    /// The owners of the clusters that a finding is about.
+    pub fn owners(&self, number: usize) -> &[Owner] {
+        self.owners.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    fn add(&mut self, number: usize, owner: Owner) {
+        let owners = self.owners.entry(number).or_default();
+        if owners.len() < MAX_OWNERS {
+            owners.push(owner);
+        }
+    }
+
+    fn metadata(&mut self, survey: &Survey, findings: &[Finding]) {
+        let visits = visits(survey);
+        for (number, finding) in findings.iter().enumerate().filter(|(_, f)| is_suspicious(f)) {
+            let Place::Clusters(first, count) = finding.place else { continue };
+            let end = first + count;
+            for region in survey.regions.touching(first..end).take(MAX_OWNERS) {
+                let metadata = Some(region.kind);
+                let table = survey.area.geometry.offset_of(region.first);
+                match (region.kind, visits.get(&table)) {
+                    (RegionKind::L2Table, Some(visits)) => {
+                        for &(source, index) in visits.iter().take(MAX_OWNERS) {
+                            let guest = Some(below_l1(survey, source, index));
+                            self.add(number, Owner { metadata, guest });
+                        }
+                    }
+                    (RegionKind::L1Table(source), _) => {
+                        let guest = Some(whole_disk(survey, source));
+                        self.add(number, Owner { metadata, guest });
+                    }
+                    _ => self.add(number, Owner { metadata, guest: None }),
+                }
+            }
+        }
+    }
+
+    fn data(
+        &mut self,
+        source: &dyn ReadAt,
+        survey: &Survey,
+        wanted: &HashMap<HostCluster, Vec<usize>>,
+    ) {
+        let visits = visits(survey);
+        let clusters: HashSet<HostCluster> = wanted.keys().copied().collect();
+        for owner in owners::find(source, survey, &clusters) {
+            let places = visits.get(&owner.table).map_or(&[][..], Vec::as_slice);
+            for n in 0..owner.count.get() {
+                let Some(findings) = wanted.get(&(owner.first + ClusterCount::new(n))) else {
+                    continue;
+                };
+                for &(disk, l1) in places.iter().take(MAX_OWNERS) {
+                    let guest = Some(below_l2(survey, disk, l1, owner.index));
+                    for &number in findings {
+                        self.add(number, Owner { metadata: None, guest });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The guest bytes of every range that an error is about.
+    fn at_risk(&self, survey: &Survey) -> u64 {
+        let mut ranges: BTreeMap<Source, Vec<(u64, u64)>> = BTreeMap::new();
+        for (number, finding) in survey.report.findings.iter().enumerate() {
+            if finding.severity() != Severity::Corruption {
+                continue;
+            }
+            let own = survey.report.guest_range(finding);
+            let owned = self.owners(number).iter().filter_map(|owner| owner.guest);
+            for range in own.into_iter().chain(owned) {
+                let start = range.offset.get();
+                let end = start.saturating_add(range.bytes);
+                ranges.entry(range.source).or_default().push((start, end));
+            }
+        }
+        ranges.into_values().map(length).sum()
+    }
+}
+
+/// Whether a finding is about clusters that somebody may use.
+fn is_suspicious(finding: &Finding) -> bool {
+    finding.severity() != Severity::Leak && !matches!(finding.kind, Kind::OrphanTable(_))
+}
+
+/// Bytes that ranges cover together.
+fn length(mut ranges: Vec<(u64, u64)>) -> u64 {
+    ranges.sort_unstable();
+    let (mut sum, mut reached) = (0, 0);
+    for (start, end) in ranges {
+        sum += end.saturating_sub(start.max(reached));
+        reached = reached.max(end);
+    }
+    sum
+}
+
+/// The L1 entries that lead to each table.
+fn visits(survey: &Survey) -> HashMap<HostOffset, Vec<(Source, L1Index)>> {
+    let mut visits: HashMap<HostOffset, Vec<(Source, L1Index)>> = HashMap::new();
+    for visit in &survey.visits {
+        visits.entry(visit.entry.offset()).or_default().push((visit.source, visit.index));
+    }
+    visits
+}
+
+fn below_l1(survey: &Survey, source: Source, index: L1Index) -> GuestRange {
+    let geometry = &survey.area.geometry;
+    let offset = geometry.guest_offset(index, L2Index::new(0));
+    GuestRange { offset, bytes: geometry.bytes_per_l2_table(), source }
+}
+
+fn below_l2(survey: &Survey, source: Source, l1: L1Index, l2: L2Index) -> GuestRange {
+    let geometry = &survey.area.geometry;
+    GuestRange { offset: geometry.guest_offset(l1, l2), bytes: geometry.cluster_bytes(), source }
+}
+
+fn whole_disk(survey: &Survey, source: Source) -> GuestRange {
+    let size = survey.area.header.size;
+    let of = |index: u32| survey.snapshots.entries.get(index as usize)?.disk_bytes();
+    let bytes = match source {
+        Source::Active => size,
+        Source::Snapshot(index) => of(index).unwrap_or(size),
+    };
+    GuestRange { offset: crate::format::GuestOffset::new(0), bytes, source }
+}
