@@ -9,6 +9,7 @@ mod cli_dry_run;
 mod cli_info;
 mod cli_many;
 mod cli_policy;
+mod cli_qemu;
 mod cli_reports;
 mod cli_resize;
 mod cli_snapshot;
