@@ -20,6 +20,7 @@ mod damage;
 mod device;
 mod device_write;
 mod docs;
+mod docs_ci;
 mod dry_run;
 mod fail_repair;
 mod golden;
