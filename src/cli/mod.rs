@@ -2,6 +2,7 @@
 
 mod check;
 mod create;
+mod examples;
 mod exit;
 mod explain;
 #[cfg(test)]
@@ -51,11 +52,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(after_help = examples::CHECK)]
     Check(check::Args),
+    #[command(after_help = examples::CREATE)]
     Create(create::Args),
+    #[command(after_help = examples::INFO)]
     Info(info::Args),
+    #[command(after_help = examples::RESIZE)]
     Resize(resize::Args),
+    #[command(after_help = examples::SNAPSHOT)]
     Snapshot(snapshot::Args),
+    #[command(after_help = examples::UNDO)]
     Undo(undo::Args),
 }
 
