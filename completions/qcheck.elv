@@ -23,6 +23,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
             cand check 'Check qcow2 images, and repair one with -r'
+            cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
@@ -58,6 +59,53 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -U 'Read the image even if another program has it open for writing'
             cand --force-share 'Read the image even if another program has it open for writing'
             cand --backing-chain 'Check the files below the images too, each once'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'qcheck;convert'= {
+            cand -f 'The format of the sources, qcow2 or raw; told from their first bytes if not given'
+            cand --source-format 'The format of the sources, qcow2 or raw; told from their first bytes if not given'
+            cand -O 'The format of the target'
+            cand --target-format 'The format of the target'
+            cand -o 'Options of the target''s format, as name=value,...; "help" lists them'
+            cand --target-options 'Options of the target''s format, as name=value,...; "help" lists them'
+            cand -B 'The target has this backing file, and stores only what differs from it'
+            cand --backing 'The target has this backing file, and stores only what differs from it'
+            cand -F 'The format of the backing file'
+            cand --backing-format 'The format of the backing file'
+            cand -l 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..'
+            cand --source-snapshot 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..'
+            cand -s 'Read the snapshot of this id or name'
+            cand -S 'The least run of zeroes that is not stored, in bytes; 0 stores all'
+            cand --sparse-size 'The least run of zeroes that is not stored, in bytes; 0 stores all'
+            cand -m 'How many threads work, 1 to 16; as many as there are cores if not given'
+            cand --parallel 'How many threads work, 1 to 16; as many as there are cores if not given'
+            cand -t 'How the target is written: writeback, writethrough, none, directsync or unsafe'
+            cand --target-cache 'How the target is written: writeback, writethrough, none, directsync or unsafe'
+            cand -T 'How the sources are read, likewise'
+            cand --source-cache 'How the sources are read, likewise'
+            cand -r 'Most bytes a second'
+            cand --rate 'Most bytes a second'
+            cand --output 'How to tell what was lost (--salvage)'
+            cand -c 'Compress the target''s clusters'
+            cand --compress 'Compress the target''s clusters'
+            cand -W 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time'
+            cand --oob-writes 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time'
+            cand -n 'Write into an image that is there'
+            cand --no-create 'Write into an image that is there'
+            cand --target-is-zero 'The target, which is there, reads as zeroes'
+            cand -C 'Let the system copy data from file to file where it can'
+            cand --copy-range-offloading 'Let the system copy data from file to file where it can'
+            cand --salvage 'What cannot be read becomes zeroes, and is told'
+            cand --bitmaps 'Copy the persistent bitmaps, too'
+            cand --skip-broken-bitmaps 'Leave bitmaps out that are not consistent'
+            cand --verify 'Read both sides again afterwards, and compare'
+            cand -U 'Read the sources even if another program has them open for writing'
+            cand --force-share 'Read the sources even if another program has them open for writing'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Show no progress and no losses'
+            cand --quiet 'Show no progress and no losses'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
@@ -128,6 +176,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         }
         &'qcheck;help'= {
             cand check 'Check qcow2 images, and repair one with -r'
+            cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
@@ -136,6 +185,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;help;check'= {
+        }
+        &'qcheck;help;convert'= {
         }
         &'qcheck;help;create'= {
         }

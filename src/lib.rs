@@ -15,6 +15,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 pub mod check;
+pub mod codec;
+pub mod convert;
 pub mod create;
 pub mod error;
 pub mod format;

@@ -75,7 +75,7 @@ pub struct Args {
 
     /// Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe
     #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
-    cache: Option<()>,
+    cache: Option<open::Cache>,
 
     /// Print at most this many findings and sum up the rest by kind; 0 prints all
     #[arg(long, value_name = "N", default_value_t = 1000)]

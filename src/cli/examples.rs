@@ -11,6 +11,13 @@ Examples:
   qcheck check --files-from list --output ndjson
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2";
 
+/// For `convert`.
+pub const CONVERT: &str = "\
+Examples:
+  qcheck convert -p -O qcow2 disk.raw disk.qcow2
+  qcheck convert -c -O qcow2 -o compression_type=zstd disk.qcow2 small.qcow2
+  qcheck convert -O raw disk.qcow2 /dev/vg/disk";
+
 /// For `create`.
 pub const CREATE: &str = "\
 Examples:

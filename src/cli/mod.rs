@@ -1,6 +1,9 @@
 //! The command line: parse, run, print, exit.
 
 mod check;
+mod convert;
+mod convert_source;
+mod convert_target;
 mod create;
 mod examples;
 mod exit;
@@ -14,6 +17,7 @@ mod json;
 mod junit;
 mod listing;
 mod many;
+mod new_file;
 mod open;
 mod options;
 mod plan;
@@ -22,8 +26,10 @@ mod progress;
 mod qemu;
 mod resize;
 mod sarif;
+mod signals;
 mod size;
 mod snapshot;
+mod spool;
 mod targets;
 mod text;
 mod ui;
@@ -54,6 +60,8 @@ pub struct Cli {
 enum Command {
     #[command(after_help = examples::CHECK)]
     Check(check::Args),
+    #[command(after_help = examples::CONVERT)]
+    Convert(Box<convert::Args>),
     #[command(after_help = examples::CREATE)]
     Create(create::Args),
     #[command(after_help = examples::INFO)]
@@ -96,6 +104,7 @@ fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
+        Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("error", &[]),
+    ("codec", &[]),
     ("progress", &[]),
     ("format", &["error", "progress"]),
     ("storage", &["error", "progress"]),
@@ -14,9 +15,10 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("check", &["tables", "format", "storage", "error", "progress"]),
     ("policy", &["check", "tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
-    ("image", &["tables", "format", "storage", "error", "progress"]),
+    ("image", &["tables", "codec", "format", "storage", "error", "progress"]),
     ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
     ("create", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("convert", &["create", "image", "tables", "codec", "format", "storage", "error", "progress"]),
     ("resize", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("snapshot", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("info", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
