@@ -205,6 +205,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 quiet: args.quiet,
                 progress: args.progress,
                 max_findings: args.max_findings,
+                explain: args.explain,
                 policy,
             };
             many::run(&args.many, &settings, ui)
@@ -295,9 +296,14 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
 }
 
 /// Tells of lost tables: they look like leaks, and are not.
-fn possible_data(args: &Args, path: &Path, report: &CheckReport, ui: &mut Ui) -> Result<()> {
+pub fn possible_data(
+    path: &Path,
+    max_findings: u64,
+    report: &CheckReport,
+    ui: &mut Ui,
+) -> Result<()> {
     let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
-    let most = usize::try_from(args.max_findings).unwrap_or(usize::MAX);
+    let most = usize::try_from(max_findings).unwrap_or(usize::MAX);
     for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
         ui.message(&format!("{}: {}", quoted(path), finding.line(0, Verb::Tell)))?;
     }
@@ -339,7 +345,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             }
         }
     }
-    possible_data(args, path, verdict, ui)?;
+    possible_data(path, args.max_findings, verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
@@ -357,10 +363,10 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         };
         let mut value = json::check_result(&result);
         header::add_to(&mut value, rebuilt);
+        gate.add_to(&mut value);
         if let Some(run) = planned {
             value["plan"] = plan::value(run, args.max_findings);
         }
-        gate.add_to(&mut value);
         json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;

@@ -2,17 +2,19 @@
 
 use std::io::Write;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{CheckOptions, check};
+use qcheck::check::{Affected, CheckOptions, survey};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::{Policy, Violation};
 use qcheck::storage::Access;
 use serde_json::Value;
 
+use super::check::possible_data;
 use super::exit::ExitCode;
+use super::explain;
 use super::json;
 use super::junit;
 use super::listing::{self, Budget};
@@ -86,6 +88,8 @@ pub struct Settings {
     pub progress: bool,
     /// Most findings of an image that are told.
     pub max_findings: u64,
+    /// Whether findings are explained.
+    pub explain: bool,
     /// What is denied.
     pub policy: Policy,
 }
@@ -139,10 +143,11 @@ impl Gathered {
         }
     }
 
-    fn add(&mut self, judged: &Judged, max_findings: u64) {
+    fn add(&mut self, judged: &Judged, settings: &Settings) {
+        let max_findings = settings.max_findings;
         match self {
             Self::Nothing => {}
-            Self::Json(values) => values.push(judged.value(max_findings)),
+            Self::Json(values) => values.push(judged.value(max_findings, settings.explain)),
             Self::Junit(suite) => suite.add(judged, max_findings),
             Self::Sarif(log) => log.add(judged, max_findings),
         }
@@ -210,8 +215,8 @@ fn look(
         ImageFormat::Qcow2 => verdict(&image, settings, threads, name),
         other => Ok(Verdict::NoChecker(format_name(other))),
     };
-    if let Ok(Verdict::Checked(report)) = &checked {
-        gate.judge(report);
+    if let Ok(Verdict::Checked(checked)) = &checked {
+        gate.judge(&checked.0);
     }
     *violations = gate.into_violations();
     checked.with_context(|| quoted(path).to_string())
@@ -220,7 +225,9 @@ fn look(
 fn verdict(image: &Opened, settings: &Settings, threads: usize, name: &str) -> Result<Verdict> {
     let meter = Meter::new(name, settings.progress, settings.quiet, false);
     let options = settings.options(threads);
-    Ok(Verdict::Checked(check(&image.storage, &options, &meter)?))
+    let survey = survey(&image.storage, &options, &meter)?;
+    let affected = Affected::find(&image.storage, &survey);
+    Ok(Verdict::Checked(Box::new((survey.report, affected))))
 }
 
 /// Tells of one image: what was found on standard error, the verdict on standard output.
@@ -231,10 +238,12 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
     }
     match &judged.verdict {
         Verdict::Failed(error) => ui.message(error)?,
-        Verdict::Checked(report) if !report.tally.is_clean() => {
+        Verdict::Checked(checked) if !checked.0.tally.is_clean() => {
+            let report = &checked.0;
             ui.message(&of("found:"))?;
             let mut budget = Budget::new(settings.max_findings);
             listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+            possible_data(Path::new(&judged.name), settings.max_findings, report, ui)?;
         }
         Verdict::NoChecker(_) | Verdict::Checked(_) => {}
     }
@@ -243,9 +252,16 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
         return Ok(());
     }
     match settings.form {
-        Form::Human => ui.out.line(&format!("{}: {}", judged.name, judged.text()))?,
-        Form::Ndjson => ui.out.line(&judged.value(settings.max_findings).to_string())?,
-        Form::Json | Form::Junit | Form::Sarif => gathered.add(judged, settings.max_findings),
+        Form::Human => {
+            ui.out.line(&format!("{}: {}", judged.name, judged.text()))?;
+            if let (Verdict::Checked(checked), true) = (&judged.verdict, settings.explain) {
+                explain::print(&mut ui.out, &checked.0, &checked.1)?;
+            }
+        }
+        Form::Ndjson => {
+            ui.out.line(&judged.value(settings.max_findings, settings.explain).to_string())?
+        }
+        Form::Json | Form::Junit | Form::Sarif => gathered.add(judged, settings),
     }
     // Whoever waits for the lines has them as soon as they are known.
     ui.out.flush().context("could not write the result")

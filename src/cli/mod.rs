@@ -5,6 +5,7 @@ mod convert;
 mod convert_source;
 mod convert_target;
 mod create;
+mod examples;
 mod exit;
 mod explain;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod options;
 mod plan;
 mod policy;
 mod progress;
+mod qemu;
 mod resize;
 mod sarif;
 mod signals;
@@ -41,8 +43,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::ExitCode;
 use ui::Ui;
@@ -57,12 +59,19 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(after_help = examples::CHECK)]
     Check(check::Args),
+    #[command(after_help = examples::CONVERT)]
     Convert(Box<convert::Args>),
+    #[command(after_help = examples::CREATE)]
     Create(create::Args),
+    #[command(after_help = examples::INFO)]
     Info(info::Args),
+    #[command(after_help = examples::RESIZE)]
     Resize(resize::Args),
+    #[command(after_help = examples::SNAPSHOT)]
     Snapshot(snapshot::Args),
+    #[command(after_help = examples::UNDO)]
     Undo(undo::Args),
 }
 
@@ -73,7 +82,9 @@ pub fn main() -> std::process::ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let program = args.first().map(PathBuf::from);
     let mut ui = Ui::new(program.as_deref());
-    let code = match Cli::try_parse_from(expand(args)) {
+    let command = qemu::under_name(Cli::command(), ui.name());
+    let parsed = command.try_get_matches_from(expand(args));
+    let code = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => run(&cli, &mut ui),
         Err(error) => usage(&error, &mut ui),
     };
@@ -121,15 +132,27 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a subcommand is needed",
         _ => cause.strip_prefix("error: ").unwrap_or(&cause),
     };
+    let cause = qemu::missing(error).unwrap_or_else(|| format!("{cause}{}", suggestion(error)));
     let hint = format!("Try '{} --help' for more information.", ui.name());
-    let _ = ui.message(cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
+    let _ = ui.message(&cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
     ExitCode::Failure
+}
+
+/// What may have been meant, where there is something like it.
+fn suggestion(error: &clap::Error) -> String {
+    let kinds =
+        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let meant = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(word) => Some(word.clone()),
+        ContextValue::Strings(words) => words.first().cloned(),
+        _ => None,
+    });
+    meant.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

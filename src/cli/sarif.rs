@@ -34,7 +34,7 @@ impl Log {
             self.push(id, &about, "README.md", result);
         }
         match &judged.verdict {
-            Verdict::Checked(report) => self.add_findings(report, &artifact, max_findings),
+            Verdict::Checked(checked) => self.add_findings(&checked.0, &artifact, max_findings),
             Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
             Verdict::Failed(error) => self.notify("error", error, &artifact),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qcheck::check::{Affected, CheckReport};
+use qcheck::check::{Affected, CheckReport, Tally};
 use qcheck::policy::Violation;
 use qcheck::repair::Fixed;
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ use super::policy::describe;
 /// How a check ended.
 #[derive(Debug)]
 pub enum Verdict {
-    /// With a report.
-    Checked(CheckReport),
+    /// With a report, and what it means for guests.
+    Checked(Box<(CheckReport, Affected)>),
     /// There is no checker for the format of this name.
     NoChecker(&'static str),
     /// Without a verdict, for this reason.
@@ -42,7 +42,7 @@ impl Judged {
             return ExitCode::Denied;
         }
         match &self.verdict {
-            Verdict::Checked(report) => ExitCode::of(report),
+            Verdict::Checked(checked) => ExitCode::of(&checked.0),
             Verdict::NoChecker(_) => ExitCode::NoChecker,
             Verdict::Failed(_) => ExitCode::Failure,
         }
@@ -64,29 +64,19 @@ impl Judged {
         match &self.verdict {
             Verdict::Failed(_) => parts.push("no verdict".into()),
             Verdict::NoChecker(format) => parts.push(format!("no checker for {format}")),
-            Verdict::Checked(report) if report.tally.is_clean() => parts.push("no errors".into()),
-            Verdict::Checked(report) => parts.extend(
-                [
-                    (report.tally.corruptions, "errors"),
-                    (report.tally.leaks, "leaked clusters"),
-                    (report.tally.check_errors, "internal errors"),
-                ]
-                .iter()
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, what)| format!("{count} {what}")),
-            ),
+            Verdict::Checked(checked) => parts.extend(tally_text(checked.0.tally)),
         }
         parts.join(", ")
     }
 
     /// The object for programs: qemu-img's keys where there is a report.
-    pub fn value(&self, max_findings: u64) -> Value {
+    pub fn value(&self, max_findings: u64, explain: bool) -> Value {
         let mut value = match &self.verdict {
-            Verdict::Checked(report) => check_result(&CheckResult {
+            Verdict::Checked(checked) => check_result(&CheckResult {
                 filename: &self.name,
-                report,
-                affected: &Affected::default(),
-                explain: false,
+                report: &checked.0,
+                affected: &checked.1,
+                explain,
                 fixed: Fixed::default(),
                 max_findings,
             }),
@@ -100,6 +90,21 @@ impl Judged {
         value["exit-code"] = (self.code() as u8).into();
         value
     }
+}
+
+fn tally_text(tally: Tally) -> Vec<String> {
+    if tally.is_clean() {
+        return vec!["no errors".into()];
+    }
+    [
+        (tally.corruptions, "errors"),
+        (tally.leaks, "leaked clusters"),
+        (tally.check_errors, "internal errors"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect()
 }
 
 const fn word(code: ExitCode) -> &'static str {
@@ -168,8 +173,8 @@ mod tests {
         let both = judged(Verdict::Failed("why".into()), &["backing", "dirty"]);
         assert_eq!((both.code(), both.word()), (ExitCode::Denied, "denied"));
         assert_eq!(both.text(), "denied: backing, dirty, no verdict");
-        assert_eq!(both.value(0)["error"], "why");
-        assert_eq!(both.value(0)["violations"][1]["word"], "dirty");
+        assert_eq!(both.value(0, false)["error"], "why");
+        assert_eq!(both.value(0, false)["violations"][1]["word"], "dirty");
     }
 
     #[test]

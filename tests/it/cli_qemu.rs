@@ -1,0 +1,108 @@
+//! Called by the name qemu-img, through a link: scripts must not see a difference.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::run::{Ran, qcheck, qemu, qemu_create, qemu_ok};
+
+/// A folder with a link to qcheck in it that has qemu-img's name, and an image.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    symlink(assert_cmd::cargo::cargo_bin!("qcheck"), dir.path().join("qemu-img")).unwrap();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "10M"]);
+    qemu_ok(dir.path(), "qemu-io", &["-c", "write 0 1M", "a"]);
+    dir
+}
+
+fn linked(folder: &Path, args: &[&str]) -> Ran {
+    let program = folder.join("qemu-img");
+    Command::new(program).current_dir(folder).args(args).output().expect("it starts").into()
+}
+
+#[test]
+fn the_version_is_told_as_scripts_look_for_it() {
+    let dir = folder();
+    let theirs = qemu(dir.path(), "qemu-img", &["--version"]).out;
+    let version = theirs.split([' ', '(']).nth(2).unwrap();
+    for args in [["--version"], ["-V"]] {
+        let ran = linked(dir.path(), &args);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+        let numbers = ran.out.strip_prefix("qemu-img version ").unwrap();
+        assert_eq!(numbers.split(' ').next().unwrap(), "10.0.2");
+        assert_eq!(numbers.split('.').next(), version.split('.').next(), "the machine's own");
+        assert!(numbers.contains("qcheck"), "{numbers}");
+        assert!(qcheck(dir.path(), &args).out.starts_with("qcheck 0."));
+    }
+}
+
+#[test]
+fn commands_answer_as_qemu_img_does() {
+    let dir = folder();
+    for args in [
+        &["check", "a"][..],
+        &["check", "--output=json", "a"],
+        &["info", "a"],
+        &["info", "--output", "json", "a"],
+        &["create", "-f", "qcow2", "b", "1M"],
+        &["resize", "b", "+1M"],
+        &["snapshot", "-l", "a"],
+    ] {
+        assert_eq!(linked(dir.path(), args), qemu(dir.path(), "qemu-img", args), "{args:?}");
+    }
+    assert!(linked(dir.path(), &["check", "--help"]).out.contains("Usage: qemu-img check"));
+}
+
+#[test]
+fn errors_begin_with_its_name() {
+    let dir = folder();
+    for args in [&["check", "nowhere"][..], &["check"], &["check", "--nonsense", "a"], &[]] {
+        let (ours, theirs) = (linked(dir.path(), args), qemu(dir.path(), "qemu-img", args));
+        assert_eq!((ours.code, ours.out.as_str()), (theirs.code, ""), "{args:?}");
+        assert!(ours.err.starts_with("qemu-img: "), "{args:?}: {}", ours.err);
+        assert!(!ours.err.contains("qcheck"), "{args:?}: {}", ours.err);
+    }
+}
+
+#[test]
+fn what_only_qemu_img_has_is_told_by_its_name() {
+    let dir = folder();
+    for (args, word) in [
+        (&["amend", "-f", "qcow2", "-o", "compat=v2", "a"][..], "command"),
+        (&["bench", "a"], "command"),
+        (&["--trace", "x", "check", "a"], "option"),
+        (&["check", "--image-opts", "driver=qcow2"], "option"),
+        (&["check", "--object=secret,id=s", "a"], "option"),
+    ] {
+        for (ran, name) in
+            [(linked(dir.path(), args), "qemu-img"), (qcheck(dir.path(), args), "qcheck")]
+        {
+            let given = args.iter().find(|arg| arg.starts_with("--")).unwrap_or(&args[0]);
+            let given = given.split('=').next().unwrap();
+            let article = if word == "option" { "an" } else { "a" };
+            let want = format!(
+                "{name}: NOTICE: '{given}' is {article} {word} of qemu-img that qcheck does not \
+                 have\n"
+            );
+            assert!(ran.err.starts_with(&want), "{args:?}: {}", ran.err);
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+        }
+    }
+    let ran = linked(dir.path(), &["nonsense"]);
+    assert!(ran.code == 1 && !ran.err.contains("NOTICE"), "{}", ran.err);
+}
+
+#[test]
+fn what_may_have_been_meant_is_suggested() {
+    let dir = folder();
+    for (args, word) in [
+        (&["chekc", "a"][..], "check"),
+        (&["check", "--polisy", "untrusted", "a"], "--policy"),
+        (&["check", "--output", "jsno", "a"], "json"),
+        (&["check", "--deny", "back", "a"], "backing"),
+    ] {
+        let ran = qcheck(dir.path(), args);
+        let end = format!("; did you mean '{word}'?");
+        assert!(ran.err.lines().next().unwrap().ends_with(&end), "{args:?}: {}", ran.err);
+    }
+}
