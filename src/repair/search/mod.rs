@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use crate::check::{CheckOptions, Kind, Place, RegionKind, Severity, Source, Survey};
 use crate::error::{Error, Result};
+use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::Header;
@@ -220,5 +221,10 @@ fn leads_astray(survey: &Survey) -> bool {
         }
     }
     let visits = survey.visits.iter().filter(|visit| visit.source == Source::Active).count();
-    lost > visits / 2 || (visits == 0 && survey.report.tally.leaks > 0)
+    // Leaks can be those of an encryption header, whose place is mended by itself.
+    let mapped_nothing = visits == 0
+        && survey.report.tally.leaks > 0
+        && survey.area.header.crypt_method != CryptMethod::Luks
+        && survey.area.extension_defect.is_none();
+    lost > visits / 2 || mapped_nothing
 }

@@ -20,7 +20,7 @@ use crate::tables::SnapshotTable;
 
 /// So many of each are tried together.
 const MAX_REFTABLES: usize = 6;
-const MAX_L1_TABLES: usize = 8;
+const MAX_L1_TABLES: usize = 12;
 const MAX_SNAPSHOT_TABLES: usize = 3;
 const MAX_LUKS: usize = 4;
 
