@@ -40,6 +40,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all')
             [CompletionResult]::new('--repair', '--repair', [CompletionResultType]::ParameterName, 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all')
             [CompletionResult]::new('--undo', '--undo', [CompletionResultType]::ParameterName, 'Record in this new file what a repair overwrites, before it does, so that ''undo'' can put it back')
+            [CompletionResult]::new('--hint-size', '--hint-size', [CompletionResultType]::ParameterName, 'The size of the guest''s disk, where the header that told it is damaged')
+            [CompletionResult]::new('--hint-cluster-size', '--hint-cluster-size', [CompletionResultType]::ParameterName, 'The size of a cluster, where the header that told it is damaged')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result')
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')

@@ -79,7 +79,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -h --format --repair --dry-run --undo --allow-data-loss --explain --output --quiet --progress --force-share --cache --max-findings --help"
+            opts="-f -r -q -p -U -T -h --format --repair --dry-run --undo --allow-data-loss --hint-size --hint-cluster-size --explain --output --quiet --progress --force-share --cache --max-findings --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -102,6 +102,14 @@ _qcheck() {
                     return 0
                     ;;
                 --undo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hint-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hint-cluster-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -36,6 +36,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -r 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all'
             cand --repair 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all'
             cand --undo 'Record in this new file what a repair overwrites, before it does, so that ''undo'' can put it back'
+            cand --hint-size 'The size of the guest''s disk, where the header that told it is damaged'
+            cand --hint-cluster-size 'The size of a cluster, where the header that told it is damaged'
             cand --output 'How to print the result'
             cand -T 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
             cand --cache 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
