@@ -3,6 +3,7 @@
 //! `cargo bench -- NAME` runs the rows whose name has NAME in it. The images take about 2 GiB in
 //! the folder that QCHECK_BENCH_DIR names, or in the system's folder for temporary files.
 
+mod convert;
 mod images;
 mod measure;
 
@@ -148,6 +149,7 @@ fn main() {
     let folder = std::env::var_os("QCHECK_BENCH_DIR")
         .map_or_else(|| std::env::temp_dir().join("qcheck-bench"), PathBuf::from);
     std::fs::create_dir_all(&folder).expect("the folder for images can be made");
+    convert::rows(&folder, &wanted);
     let images = Images { folder };
     println!(
         "{:<50} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10}",

@@ -14,7 +14,7 @@ pub fn must(program: &str, args: &[&str]) {
 }
 
 /// Makes an image once; later calls find it.
-fn once(folder: &Path, name: &str, make: impl FnOnce(&str)) -> PathBuf {
+pub fn once(folder: &Path, name: &str, make: impl FnOnce(&str)) -> PathBuf {
     let path = folder.join(name);
     if !path.exists() {
         eprintln!("making {name}");

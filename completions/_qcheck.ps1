@@ -25,7 +25,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
-            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
+            [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
@@ -46,6 +47,14 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
             [CompletionResult]::new('--max-findings', '--max-findings', [CompletionResultType]::ParameterName, 'Print at most this many findings and sum up the rest by kind; 0 prints all')
+            [CompletionResult]::new('--files-from', '--files-from', [CompletionResultType]::ParameterName, 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input')
+            [CompletionResult]::new('-j', '-j', [CompletionResultType]::ParameterName, 'Check this many images at a time; 0: as many as there are processors')
+            [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Check this many images at a time; 0: as many as there are processors')
+            [CompletionResult]::new('--policy', '--policy', [CompletionResultType]::ParameterName, 'Deny what an image from elsewhere should not have: every word of --deny but ''compressed''')
+            [CompletionResult]::new('--deny', '--deny', [CompletionResultType]::ParameterName, 'Deny what these words mean; exit code 4 for an image that has it')
+            [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Take words back from --policy and --deny')
+            [CompletionResult]::new('--max-virtual-size', '--max-virtual-size', [CompletionResultType]::ParameterName, 'Deny disks of more bytes than this, for example 100G')
+            [CompletionResult]::new('--max-ratio', '--max-ratio', [CompletionResultType]::ParameterName, 'Deny images that hold more than N bytes of guest data for each byte of their file')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what a repair would write, and write nothing; the exit code is that of the check')
             [CompletionResult]::new('--allow-data-loss', '--allow-data-loss', [CompletionResultType]::ParameterName, 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them')
             [CompletionResult]::new('--explain', '--explain', [CompletionResultType]::ParameterName, 'Tell of each kind of finding what it means, what to do, and which guest data it touches')
@@ -55,6 +64,55 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show progress even where standard error is no terminal')
             [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
             [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--backing-chain', '--backing-chain', [CompletionResultType]::ParameterName, 'Check the files below the images too, each once')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'qcheck;convert' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The format of the sources, qcow2 or raw; told from their first bytes if not given')
+            [CompletionResult]::new('--source-format', '--source-format', [CompletionResultType]::ParameterName, 'The format of the sources, qcow2 or raw; told from their first bytes if not given')
+            [CompletionResult]::new('-O', '-O ', [CompletionResultType]::ParameterName, 'The format of the target')
+            [CompletionResult]::new('--target-format', '--target-format', [CompletionResultType]::ParameterName, 'The format of the target')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the target''s format, as name=value,...; "help" lists them')
+            [CompletionResult]::new('--target-options', '--target-options', [CompletionResultType]::ParameterName, 'Options of the target''s format, as name=value,...; "help" lists them')
+            [CompletionResult]::new('-B', '-B ', [CompletionResultType]::ParameterName, 'The target has this backing file, and stores only what differs from it')
+            [CompletionResult]::new('--backing', '--backing', [CompletionResultType]::ParameterName, 'The target has this backing file, and stores only what differs from it')
+            [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the backing file')
+            [CompletionResult]::new('--backing-format', '--backing-format', [CompletionResultType]::ParameterName, 'The format of the backing file')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..')
+            [CompletionResult]::new('--source-snapshot', '--source-snapshot', [CompletionResultType]::ParameterName, 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Read the snapshot of this id or name')
+            [CompletionResult]::new('-S', '-S ', [CompletionResultType]::ParameterName, 'The least run of zeroes that is not stored, in bytes; 0 stores all')
+            [CompletionResult]::new('--sparse-size', '--sparse-size', [CompletionResultType]::ParameterName, 'The least run of zeroes that is not stored, in bytes; 0 stores all')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'How many threads work, 1 to 16; as many as there are cores if not given')
+            [CompletionResult]::new('--parallel', '--parallel', [CompletionResultType]::ParameterName, 'How many threads work, 1 to 16; as many as there are cores if not given')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How the target is written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--target-cache', '--target-cache', [CompletionResultType]::ParameterName, 'How the target is written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'How the sources are read, likewise')
+            [CompletionResult]::new('--source-cache', '--source-cache', [CompletionResultType]::ParameterName, 'How the sources are read, likewise')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Most bytes a second')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Most bytes a second')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to tell what was lost (--salvage)')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Compress the target''s clusters')
+            [CompletionResult]::new('--compress', '--compress', [CompletionResultType]::ParameterName, 'Compress the target''s clusters')
+            [CompletionResult]::new('-W', '-W ', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time')
+            [CompletionResult]::new('--oob-writes', '--oob-writes', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Write into an image that is there')
+            [CompletionResult]::new('--no-create', '--no-create', [CompletionResultType]::ParameterName, 'Write into an image that is there')
+            [CompletionResult]::new('--target-is-zero', '--target-is-zero', [CompletionResultType]::ParameterName, 'The target, which is there, reads as zeroes')
+            [CompletionResult]::new('-C', '-C ', [CompletionResultType]::ParameterName, 'Let the system copy data from file to file where it can')
+            [CompletionResult]::new('--copy-range-offloading', '--copy-range-offloading', [CompletionResultType]::ParameterName, 'Let the system copy data from file to file where it can')
+            [CompletionResult]::new('--salvage', '--salvage', [CompletionResultType]::ParameterName, 'What cannot be read becomes zeroes, and is told')
+            [CompletionResult]::new('--bitmaps', '--bitmaps', [CompletionResultType]::ParameterName, 'Copy the persistent bitmaps, too')
+            [CompletionResult]::new('--skip-broken-bitmaps', '--skip-broken-bitmaps', [CompletionResultType]::ParameterName, 'Leave bitmaps out that are not consistent')
+            [CompletionResult]::new('--verify', '--verify', [CompletionResultType]::ParameterName, 'Read both sides again afterwards, and compare')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the sources even if another program has them open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the sources even if another program has them open for writing')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show no progress and no losses')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show no progress and no losses')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
@@ -130,7 +188,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help' {
-            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check a qcow2 image, and repair it with -r')
+            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
+            [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
@@ -140,6 +199,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;check' {
+            break
+        }
+        'qcheck;help;convert' {
             break
         }
         'qcheck;help;create' {

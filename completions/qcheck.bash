@@ -19,6 +19,9 @@ _qcheck() {
             qcheck,check)
                 cmd="qcheck__subcmd__check"
                 ;;
+            qcheck,convert)
+                cmd="qcheck__subcmd__convert"
+                ;;
             qcheck,create)
                 cmd="qcheck__subcmd__create"
                 ;;
@@ -39,6 +42,9 @@ _qcheck() {
                 ;;
             qcheck__subcmd__help,check)
                 cmd="qcheck__subcmd__help__subcmd__check"
+                ;;
+            qcheck__subcmd__help,convert)
+                cmd="qcheck__subcmd__help__subcmd__convert"
                 ;;
             qcheck__subcmd__help,create)
                 cmd="qcheck__subcmd__help__subcmd__create"
@@ -65,7 +71,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --help --version check create info resize snapshot undo help"
+            opts="-h -V --help --version check convert create info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -79,7 +85,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -h --format --repair --dry-run --undo --allow-data-loss --hint-size --hint-cluster-size --explain --output --quiet --progress --force-share --cache --max-findings --help"
+            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --hint-size --hint-cluster-size --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -114,7 +120,7 @@ _qcheck() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "human json ndjson junit sarif" -- "${cur}"))
                     return 0
                     ;;
                 --cache)
@@ -127,6 +133,148 @@ _qcheck() {
                     ;;
                 --max-findings)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --files-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --policy)
+                    COMPREPLY=($(compgen -W "untrusted" -- "${cur}"))
+                    return 0
+                    ;;
+                --deny)
+                    COMPREPLY=($(compgen -W "backing data-file encryption snapshots bitmaps unknown-features unknown-extensions dirty corrupt compressed other-format" -- "${cur}"))
+                    return 0
+                    ;;
+                --allow)
+                    COMPREPLY=($(compgen -W "backing data-file encryption snapshots bitmaps unknown-features unknown-extensions dirty corrupt compressed other-format" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-virtual-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-ratio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__convert)
+            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --force-share --progress --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --source-format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --target-format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -O)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --target-options)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backing)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -B)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backing-format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -F)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source-snapshot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sparse-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -S)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --parallel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --target-cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source-cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -T)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -183,7 +331,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="check create info resize snapshot undo help"
+            opts="check convert create info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -197,6 +345,20 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__convert)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -26,7 +26,8 @@ end
 
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
@@ -40,16 +41,74 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record 
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-size -d 'The size of the guest\'s disk, where the header that told it is damaged' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-cluster-size -d 'The size of a cluster, where the header that told it is damaged' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
-json\t'For programs'"
+json\t'For programs; an array where there can be several images'
+ndjson\t'An object a line for each image, as soon as it is checked'
+junit\t'JUnit XML: a test case for each image'
+sarif\t'SARIF: a result for each finding'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input' -r -F
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time; 0: as many as there are processors' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from elsewhere should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from somewhere else'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l deny -d 'Deny what these words mean; exit code 4 for an image that has it' -r -f -a "backing\t''
+data-file\t''
+encryption\t''
+snapshots\t''
+bitmaps\t''
+unknown-features\t''
+unknown-extensions\t''
+dirty\t''
+corrupt\t''
+compressed\t''
+other-format\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow -d 'Take words back from --policy and --deny' -r -f -a "backing\t''
+data-file\t''
+encryption\t''
+snapshots\t''
+bitmaps\t''
+unknown-features\t''
+unknown-extensions\t''
+dirty\t''
+corrupt\t''
+compressed\t''
+other-format\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-virtual-size -d 'Deny disks of more bytes than this, for example 100G' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-ratio -d 'Deny images that hold more than N bytes of guest data for each byte of their file' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l explain -d 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s q -l quiet -d 'Print no result; findings still go to standard error'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the files below the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; told from their first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-format -d 'The format of the target' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s o -l target-options -d 'Options of the target\'s format, as name=value,...; "help" lists them' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s B -l backing -d 'The target has this backing file, and stores only what differs from it' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s F -l backing-format -d 'The format of the backing file' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s l -l source-snapshot -d 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s s -d 'Read the snapshot of this id or name' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s S -l sparse-size -d 'The least run of zeroes that is not stored, in bytes; 0 stores all' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s m -l parallel -d 'How many threads work, 1 to 16; as many as there are cores if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s t -l target-cache -d 'How the target is written: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s T -l source-cache -d 'How the sources are read, likewise' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s r -l rate -d 'Most bytes a second' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l output -d 'How to tell what was lost (--salvage)' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s c -l compress -d 'Compress the target\'s clusters'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s W -l oob-writes -d 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s n -l no-create -d 'Write into an image that is there'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l target-is-zero -d 'The target, which is there, reads as zeroes'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s C -l copy-range-offloading -d 'Let the system copy data from file to file where it can'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l salvage -d 'What cannot be read becomes zeroes, and is told'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l bitmaps -d 'Copy the persistent bitmaps, too'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l skip-broken-bitmaps -d 'Leave bitmaps out that are not consistent'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l verify -d 'Read both sides again afterwards, and compare'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s U -l force-share -d 'Read the sources even if another program has them open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s p -l progress -d 'Show the progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s q -l quiet -d 'Show no progress and no losses'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format, qcow2 or raw' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s o -l options -d 'Options of the format, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s b -l backing -d 'The file that has what the new image does not have' -r
@@ -82,10 +141,11 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Do not tell that it is done'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "check" -d 'Check a qcow2 image, and repair it with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check create info resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create info resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

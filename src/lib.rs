@@ -2,7 +2,8 @@
 //!
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
-//! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`]
+//! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
+//!   [`policy`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
@@ -14,11 +15,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 pub mod check;
+pub mod codec;
+pub mod convert;
 pub mod create;
 pub mod error;
 pub mod format;
 pub mod image;
 pub mod info;
+pub mod policy;
 pub mod progress;
 pub mod repair;
 pub mod resize;

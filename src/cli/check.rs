@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
 use qcheck::format::probe::ImageFormat;
+use qcheck::policy::Policy;
 use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
 use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
@@ -16,17 +17,20 @@ use super::explain;
 use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
+use super::many::{self, Form, Settings};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
+use super::policy::{self, Gate};
 use super::progress::Meter;
 use super::size::parse_size;
 use super::ui::Ui;
 use super::undo::UndoFile;
 use super::{plan, text};
 
-/// Check a qcow2 image, and repair it with -r.
+/// Check qcow2 images, and repair one with -r.
 ///
-/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 63 no
-/// checker for this format.
+/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 4 denied
+/// by the policy, 63 no checker for this format. With several images it is the worst of theirs, in
+/// the order 4, 1, 2, 3, 63, 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
@@ -66,8 +70,8 @@ pub struct Args {
     explain: bool,
 
     /// How to print the result
-    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = Form::Human, value_name = "FORM")]
+    output: Form,
 
     /// Print no result; findings still go to standard error
     #[arg(short, long)]
@@ -83,14 +87,21 @@ pub struct Args {
 
     /// Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe
     #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
-    cache: Option<()>,
+    cache: Option<open::Cache>,
 
     /// Print at most this many findings and sum up the rest by kind; 0 prints all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max_findings: u64,
 
-    /// The image
-    image: PathBuf,
+    #[command(flatten)]
+    many: many::Args,
+
+    #[command(flatten)]
+    policy: policy::Args,
+
+    /// The image, or several
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from")]
+    images: Vec<PathBuf>,
 }
 
 /// What to repair.
@@ -178,7 +189,31 @@ impl Ended {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let path = args.image.as_path();
+    let policy = args.policy.policy();
+    if args.repair.is_some() && policy.is_active() {
+        bail!("a policy judges an image as it is; repair it in a run of its own");
+    }
+    match args.images.as_slice() {
+        [image] if !args.many.apply(1, args.output) => one(args, image, &policy, ui),
+        _ if args.repair.is_some() => bail!("a repair takes one image, and --output human or json"),
+        images => {
+            let settings = Settings {
+                images: images.to_vec(),
+                format: args.format,
+                force_share: args.force_share,
+                form: args.output,
+                quiet: args.quiet,
+                progress: args.progress,
+                max_findings: args.max_findings,
+                policy,
+            };
+            many::run(&args.many, &settings, ui)
+        }
+    }
+}
+
+/// Checks or repairs one image, as qemu-img does.
+fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCode> {
     let access = match (args.repair, args.force_share) {
         (Some(_), _) if !args.dry_run => Access::Write,
         (_, true) => Access::ReadShared,
@@ -190,17 +225,25 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         return no_checker(path, ImageFormat::Raw, ui);
     }
     let image = open::open(path, args.format, access)?;
-    if image.format != ImageFormat::Qcow2 {
-        if args.allow_data_loss && image.format == ImageFormat::Raw {
+    let format = image.format;
+    let mut gate = Gate::new(policy, path, &image)?;
+    if format != ImageFormat::Qcow2 {
+        if args.allow_data_loss && format == ImageFormat::Raw {
             ui.message(
                 "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
             )?;
         }
-        return no_checker(path, image.format, ui);
+        gate.tell(ui)?;
+        return Ok(gate.code(no_checker(path, format, ui)?));
     }
-    let result = work(args, image, ui).with_context(|| quoted(path).to_string())?;
-    let code = ExitCode::of(result.verdict());
-    render(args, &result, ui)?;
+    let result = match work(args, image, ui).with_context(|| quoted(path).to_string()) {
+        Ok(result) => result,
+        Err(error) => return gate.without_verdict(error, ui),
+    };
+    gate.judge(result.verdict());
+    gate.tell(ui)?;
+    let code = gate.code(ExitCode::of(result.verdict()));
+    render(args, path, &result, &gate, ui)?;
     Ok(code)
 }
 
@@ -252,21 +295,21 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
 }
 
 /// Tells of lost tables: they look like leaks, and are not.
-fn possible_data(args: &Args, report: &CheckReport, ui: &mut Ui) -> Result<()> {
+fn possible_data(args: &Args, path: &Path, report: &CheckReport, ui: &mut Ui) -> Result<()> {
     let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
     let most = usize::try_from(args.max_findings).unwrap_or(usize::MAX);
     for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
-        ui.message(&format!("{}: {}", quoted(&args.image), finding.line(0, Verb::Tell)))?;
+        ui.message(&format!("{}: {}", quoted(path), finding.line(0, Verb::Tell)))?;
     }
     Ok(())
 }
 
 /// Prints the findings to standard error and the result to standard output.
-fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
+fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui) -> Result<()> {
     let mut budget = Budget::new(args.max_findings);
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
-    let json = args.output == Output::Json;
+    let json = args.output == Form::Json;
     let rebuilt = result.rebuilt_header();
     match result {
         Ended::Checked(..) | Ended::Planned(_) => {
@@ -274,7 +317,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
         }
         Ended::Repaired(outcome) => {
             if let Some(rebuilt) = rebuilt {
-                header::tell(ui, &args.image, rebuilt)?;
+                header::tell(ui, path, rebuilt)?;
             }
             let steps = text::repair_steps(outcome);
             listing::print(&mut ui.err, &outcome.before, steps, &mut budget)?;
@@ -282,7 +325,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
                 ui.message(&format!(
                     "{}: {} leaked clusters were not released, since damaged structures may hide \
                      references to them",
-                    quoted(&args.image),
+                    quoted(path),
                     outcome.held
                 ))?;
             }
@@ -296,14 +339,14 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
             }
         }
     }
-    possible_data(args, verdict, ui)?;
+    possible_data(args, path, verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
     }
     let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
-        let filename = args.image.to_string_lossy();
+        let filename = path.to_string_lossy();
         let result = CheckResult {
             filename: &filename,
             report: verdict,
@@ -317,6 +360,7 @@ fn render(args: &Args, result: &Ended, ui: &mut Ui) -> Result<()> {
         if let Some(run) = planned {
             value["plan"] = plan::value(run, args.max_findings);
         }
+        gate.add_to(&mut value);
         json::write(&mut ui.out, &value)?;
     } else {
         text::summary(&mut ui.out, verdict)?;

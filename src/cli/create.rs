@@ -12,11 +12,12 @@ use qcheck::create::{
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::resolve;
-use qcheck::storage::{Access, FileStorage, Latch, ReadAt, Storage};
+use qcheck::storage::{Access, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
-use super::open::{self, parse_format, quoted, take_lock};
+use super::new_file::NewFile;
+use super::open::{self, parse_format, quoted};
 use super::options::{self, Asked, Options};
 use super::progress::Meter;
 use super::size::parse_size;
@@ -168,7 +169,8 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
     Ok(Some(bytes))
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
+/// Whether two names mean one file.
+pub fn same_file(one: &Path, other: &Path) -> bool {
     match (fs::canonicalize(one), fs::canonicalize(other)) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
@@ -196,7 +198,8 @@ fn tell(path: &Path, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> 
     Ok(())
 }
 
-fn preallocation(given: &Options) -> Result<Preallocation> {
+/// What a new image has from the start.
+pub fn preallocation(given: &Options) -> Result<Preallocation> {
     Ok(match given.text("preallocation") {
         None | Some("off") => Preallocation::Off,
         Some("metadata") => Preallocation::Metadata,
@@ -206,7 +209,8 @@ fn preallocation(given: &Options) -> Result<Preallocation> {
     })
 }
 
-fn create_options(given: &Options) -> Result<CreateOptions> {
+/// What a new qcow2 image is to be.
+pub fn create_options(given: &Options) -> Result<CreateOptions> {
     let version = match given.text("compat") {
         None | Some("1.1" | "v3") => Version::V3,
         Some("0.10" | "v2") => Version::V2,
@@ -241,14 +245,18 @@ fn create_options(given: &Options) -> Result<CreateOptions> {
 fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {
     let options = create_options(given)?;
     let new = NewImage::new(&options)?;
-    let target = Target::open(path, given)?;
+    let target = NewFile::open(path, given.switch("nocow"))?;
     // Unlike a backing file's, QEMU takes this name as it stands, from the current folder.
     let data_path = options.data_file.as_ref().map(|d| PathBuf::from(OsStr::from_bytes(&d.name)));
     if data_path.as_deref().is_some_and(|data| same_file(path, data)) {
         target.give_up();
         bail!("the data file is the new image itself");
     }
-    let data = match data_path.as_deref().map(|data| Target::open(data, given)).transpose() {
+    let data = match data_path
+        .as_deref()
+        .map(|data| NewFile::open(data, given.switch("nocow")))
+        .transpose()
+    {
         Ok(data) => data,
         Err(error) => {
             target.give_up();
@@ -256,50 +264,26 @@ fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> 
         }
     };
     let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
-    let storage = data.as_ref().map(|data| &data.storage as &dyn Storage);
-    let written = new.write(&target.storage, storage, &meter);
+    let storage = data.as_ref().map(|data| data.storage.as_ref() as &dyn Storage);
+    let written = new.write(target.storage.as_ref(), storage, &meter);
     finish(written, [Some(target), data])
 }
 
 fn make_raw(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {
     let preallocation = preallocation(given)?;
-    let target = Target::open(path, given)?;
+    let target = NewFile::open(path, given.switch("nocow"))?;
     let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
     let size = given.number("size").unwrap_or(0);
-    let written = create_raw(&target.storage, size, preallocation, &meter);
+    let written = create_raw(target.storage.as_ref(), size, preallocation, &meter);
     finish(written, [Some(target), None])
 }
 
-/// A file that is being made.
-struct Target<'a> {
-    path: &'a Path,
-    storage: Latch<FileStorage>,
-    is_new: bool,
-}
-
-impl<'a> Target<'a> {
-    fn open(path: &'a Path, given: &Options) -> Result<Self> {
-        let is_new = !path.exists();
-        let file = FileStorage::open_or_create(path).context("could not create the file")?;
-        take_lock(&file, path, Access::Write)?;
-        if given.switch("nocow") {
-            file.disable_copy_on_write();
-        }
-        Ok(Self { path, storage: Latch::new(file), is_new })
-    }
-
-    /// Takes a file away that was not there before.
-    fn give_up(self) {
-        if self.is_new {
-            // Without its header it is no image, should it stay.
-            let _ = fs::remove_file(self.path);
-        }
-    }
-}
-
-fn finish(written: Result<(), Error>, targets: [Option<Target<'_>>; 2]) -> Result<()> {
+fn finish(written: Result<(), Error>, targets: [Option<NewFile>; 2]) -> Result<()> {
     if written.is_err() {
-        targets.into_iter().flatten().for_each(Target::give_up);
+        // Without its header it is no image, should it stay.
+        for target in targets.into_iter().flatten() {
+            target.give_up();
+        }
     }
     Ok(written?)
 }

@@ -2,7 +2,7 @@
 
 use qcheck::check::CheckReport;
 
-/// The exit codes, the same as qemu-img's.
+/// The exit codes: qemu-img's, and one for policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCode {
     /// Done; for a check: nothing is wrong.
@@ -13,6 +13,8 @@ pub enum ExitCode {
     Corruption = 2,
     /// The check found leaked clusters and nothing worse.
     Leaks = 3,
+    /// The image has what the policy denies.
+    Denied = 4,
     /// There is no checker for the image's format.
     NoChecker = 63,
 }
@@ -31,10 +33,48 @@ impl ExitCode {
             Self::Success
         }
     }
+
+    /// The worse of two: what the policy denies, then what has no verdict, then errors, leaks, and formats without a checker.
+    pub fn worse(self, other: Self) -> Self {
+        if other.badness() > self.badness() { other } else { self }
+    }
+
+    const fn badness(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::NoChecker => 1,
+            Self::Leaks => 2,
+            Self::Corruption => 3,
+            Self::Failure => 4,
+            Self::Denied => 5,
+        }
+    }
 }
 
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_is_found_whatever_comes_first() {
+        let order = [
+            ExitCode::Success,
+            ExitCode::NoChecker,
+            ExitCode::Leaks,
+            ExitCode::Corruption,
+            ExitCode::Failure,
+            ExitCode::Denied,
+        ];
+        for (at, &code) in order.iter().enumerate() {
+            for &other in &order[..=at] {
+                assert_eq!((code.worse(other), other.worse(code)), (code, code));
+            }
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The command line: parse, run, print, exit.
 
 mod check;
+mod convert;
+mod convert_source;
+mod convert_target;
 mod create;
 mod exit;
 mod explain;
@@ -11,17 +14,27 @@ mod info;
 mod info_json;
 mod info_text;
 mod json;
+mod junit;
 mod listing;
+mod many;
+mod new_file;
 mod open;
 mod options;
 mod plan;
+mod policy;
 mod progress;
 mod resize;
+mod sarif;
+mod signals;
 mod size;
 mod snapshot;
+mod spool;
+mod targets;
 mod text;
 mod ui;
 mod undo;
+mod verdict;
+mod workers;
 mod writable;
 
 use std::ffi::OsString;
@@ -45,6 +58,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Convert(Box<convert::Args>),
     Create(create::Args),
     Info(info::Args),
     Resize(resize::Args),
@@ -80,6 +94,7 @@ fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
+        Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),

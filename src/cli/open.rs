@@ -37,12 +37,38 @@ pub const fn format_name(format: ImageFormat) -> &'static str {
     }
 }
 
-/// Cache modes of QEMU. They are accepted and checked; the page cache is used in any case.
-pub fn parse_cache(name: &str) -> Result<(), String> {
-    match name {
-        "none" | "off" | "writeback" | "writethrough" | "directsync" | "unsafe" => Ok(()),
-        _ => Err(format!("unknown cache mode '{name}'")),
+/// Cache modes of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Through the page cache, flushed at the end.
+    Writeback,
+    /// Likewise.
+    Writethrough,
+    /// Past the page cache, flushed at the end.
+    None,
+    /// Likewise.
+    Directsync,
+    /// Through the page cache, and not flushed.
+    Unsafe,
+}
+
+impl Cache {
+    /// Whether the page cache is gone past.
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::None | Self::Directsync)
     }
+}
+
+/// A cache mode.
+pub fn parse_cache(name: &str) -> Result<Cache, String> {
+    Ok(match name {
+        "none" | "off" => Cache::None,
+        "writeback" => Cache::Writeback,
+        "writethrough" => Cache::Writethrough,
+        "directsync" => Cache::Directsync,
+        "unsafe" => Cache::Unsafe,
+        _ => return Err(format!("unknown cache mode '{name}'")),
+    })
 }
 
 /// A file name in messages, quoted.
@@ -66,11 +92,16 @@ pub fn open(path: &Path, format: Option<ImageFormat>, access: Access) -> Result<
     };
     let storage = opened.with_context(|| format!("could not open {}", quoted(path)))?;
     take_lock(&storage, path, access)?;
-    let format = match format {
-        Some(format) => format,
-        None => probe_file(&storage).with_context(|| quoted(path).to_string())?,
-    };
+    let format = format_of(&storage, format).with_context(|| quoted(path).to_string())?;
     Ok(Opened { storage, format })
+}
+
+/// The format given, or else the one that the first bytes announce.
+pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<ImageFormat, Error> {
+    match given {
+        Some(format) => Ok(format),
+        None => probe_file(storage),
+    }
 }
 
 /// Takes the lock for an access; a file system without locks is only remarked on.

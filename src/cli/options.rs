@@ -116,7 +116,7 @@ pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
 }
 
 /// Splits at commas; a doubled comma stands for itself.
-fn split(text: &str) -> Vec<String> {
+pub fn split(text: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

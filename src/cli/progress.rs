@@ -14,6 +14,8 @@ pub enum Meter {
     Bar(ProgressBar),
     /// A line for each stage and each tenth of it.
     Lines(Mutex<Lines>),
+    /// qemu-img's line of percents, on standard output.
+    Percent(Mutex<Percent>),
 }
 
 /// Where the current stage is.
@@ -41,10 +43,19 @@ impl Meter {
         }
     }
 
+    /// Percents of everything in one line on standard output, as programs read them from qemu-img.
+    pub fn percent() -> Self {
+        Self::Percent(Mutex::default())
+    }
+
     /// Takes the bar away, so that other output has the terminal for itself.
     pub fn finish(&self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
+        match self {
+            Self::Bar(bar) => bar.finish_and_clear(),
+            Self::Percent(percent) => {
+                percent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+            }
+            Self::Hidden | Self::Lines(_) => {}
         }
     }
 }
@@ -82,6 +93,11 @@ impl Progress for Meter {
                 };
                 lines.tell("");
             }
+            Self::Percent(percent) => {
+                let mut percent = percent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                percent.total = total;
+                percent.tell();
+            }
         }
     }
 
@@ -92,6 +108,50 @@ impl Progress for Meter {
             Self::Lines(lines) => {
                 lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).advance(bytes);
             }
+            Self::Percent(percent) => {
+                percent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).advance(bytes);
+            }
+        }
+    }
+}
+
+/// How much of everything is done.
+#[derive(Debug, Default)]
+pub struct Percent {
+    total: u64,
+    done: u64,
+    told: u64,
+    finished: bool,
+}
+
+impl Percent {
+    fn hundredths(&self) -> u64 {
+        let part = (u128::from(self.done) * 10_000).checked_div(self.total.into());
+        u64::try_from(part.unwrap_or(10_000)).unwrap_or(10_000).min(10_000)
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.done = self.done.saturating_add(bytes);
+        let percent = self.hundredths() / 100;
+        if percent > self.told {
+            self.told = percent;
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let part = self.hundredths();
+        let mut out = io::stdout();
+        // Nobody who reads it must not end the work.
+        let _ = write!(out, "    ({}.{:02}/100%)\r", part / 100, part % 100);
+        let _ = out.flush();
+    }
+
+    fn finish(&mut self) {
+        if !self.finished {
+            self.finished = true;
+            self.tell();
+            let _ = writeln!(io::stdout());
         }
     }
 }

@@ -91,7 +91,7 @@ impl Layout {
 
 /// How many clusters the refcount table and the refcount blocks take that describe `others` and
 /// themselves: the smallest numbers for which everything fits.
-fn refcount_clusters(
+pub(crate) fn refcount_clusters(
     geometry: &Geometry,
     others: ClusterCount,
 ) -> Result<(ClusterCount, ClusterCount)> {

@@ -15,6 +15,8 @@ use crate::progress::Progress;
 use crate::storage::{Capacity, Storage};
 
 use layout::Layout;
+pub(crate) use layout::refcount_clusters;
+pub(crate) use write::cut_off;
 
 pub use crate::image::Preallocation;
 
@@ -104,6 +106,7 @@ impl Default for CreateOptions {
 /// A new image that can be written: options that fit together, and where everything goes.
 #[derive(Debug, Clone)]
 pub struct NewImage {
+    options: CreateOptions,
     geometry: Geometry,
     layout: Layout,
     header: Vec<u8>,
@@ -124,9 +127,47 @@ impl NewImage {
         };
         let tables = preallocation != Preallocation::Off;
         let layout = Layout::new(&geometry, tables, tables && external.is_none())?;
-        let header = encode_header(options, &geometry, &layout)?;
+        let header = encode_header(options, &geometry, &Roots::of(&layout, &geometry), &[])?;
         let external = external.is_some();
-        Ok(Self { geometry, layout, header, preallocation, external })
+        let options = options.clone();
+        Ok(Self { options, geometry, layout, header, preallocation, external })
+    }
+
+    /// Cluster size, refcount width, L2 entry size and virtual size.
+    pub const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether it has clusters from the start: preallocated, or an external data file that is to be raw.
+    pub fn is_preallocated(&self) -> bool {
+        self.preallocation != Preallocation::Off
+    }
+
+    /// Whether its data lies in an external file.
+    pub const fn is_external(&self) -> bool {
+        self.external
+    }
+
+    /// How its clusters are compressed.
+    pub const fn compression(&self) -> Compression {
+        self.options.compression
+    }
+
+    /// Whether it is of version 3.
+    pub fn is_version_3(&self) -> bool {
+        self.options.version == Version::V3
+    }
+
+    /// The header of an image with these options whose disk and roots are others. `extensions` are header extensions,
+    /// encoded, that it has besides its own.
+    pub(crate) fn header_with(
+        &self,
+        size: u64,
+        roots: &Roots,
+        extensions: &[u8],
+    ) -> Result<Vec<u8>> {
+        let geometry = self.geometry.with_virtual_size(size);
+        encode_header(&self.options, &geometry, roots, extensions)
     }
 
     /// Writes the image over whatever the storage has, and its data file where it has one. Once
@@ -230,8 +271,44 @@ fn refuse_misfits(options: &CreateOptions) -> Result<()> {
     Ok(())
 }
 
+/// Where the roots of an image lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Roots {
+    /// The L1 table.
+    pub(crate) l1: HostOffset,
+    /// Its entries.
+    pub(crate) l1_entries: u32,
+    /// The refcount table.
+    pub(crate) reftable: HostOffset,
+    /// Its clusters.
+    pub(crate) reftable_clusters: u32,
+    /// Autoclear feature bits besides those of the options.
+    pub(crate) autoclear: u64,
+}
+
+impl Roots {
+    #[expect(clippy::cast_possible_truncation, reason = "a table of 8 MiB at most")]
+    fn of(layout: &Layout, geometry: &Geometry) -> Self {
+        Self {
+            l1: match layout.l1_entries {
+                0 => HostOffset::new(0),
+                _ => geometry.offset_of(layout.l1.first),
+            },
+            l1_entries: layout.l1_entries,
+            reftable: geometry.offset_of(layout.reftable.first),
+            reftable_clusters: layout.reftable.count.get() as u32,
+            autoclear: 0,
+        }
+    }
+}
+
 /// The header with its extensions and the backing file's name.
-fn encode_header(options: &CreateOptions, geometry: &Geometry, layout: &Layout) -> Result<Vec<u8>> {
+fn encode_header(
+    options: &CreateOptions,
+    geometry: &Geometry,
+    roots: &Roots,
+    more: &[u8],
+) -> Result<Vec<u8>> {
     let v3 = options.version == Version::V3;
     let length = if v3 { V3_BYTES_WITH_COMPRESSION } else { V2_BYTES };
     let mut extensions = Vec::new();
@@ -241,6 +318,7 @@ fn encode_header(options: &CreateOptions, geometry: &Geometry, layout: &Layout) 
     if let Some(data_file) = &options.data_file {
         encode_extension(&mut extensions, extension::DATA_FILE, &data_file.name);
     }
+    extensions.extend_from_slice(more);
     let name: &[u8] = options.backing.as_ref().map_or(&[], |b| &b.name);
     let mut names = Vec::new();
     encode_extension(&mut names, extension::FEATURE_NAMES, &encode_known_feature_names());
@@ -257,7 +335,7 @@ fn encode_header(options: &CreateOptions, geometry: &Geometry, layout: &Layout) 
     }
     encode_extension(&mut extensions, extension::END, &[]);
 
-    let header = header_fields(options, geometry, layout, length + extensions.len());
+    let header = header_fields(options, geometry, roots, length + extensions.len());
     let mut bytes = header.encode();
     bytes.append(&mut extensions);
     bytes.extend_from_slice(name);
@@ -269,7 +347,7 @@ fn encode_header(options: &CreateOptions, geometry: &Geometry, layout: &Layout) 
 fn header_fields(
     options: &CreateOptions,
     geometry: &Geometry,
-    layout: &Layout,
+    roots: &Roots,
     name_offset: usize,
 ) -> Header {
     let flag = |set: bool, bit: u64| if set { bit } else { 0 };
@@ -284,20 +362,18 @@ fn header_fields(
         cluster_bits: geometry.cluster_bits(),
         size: geometry.virtual_size(),
         crypt_method: CryptMethod::None,
-        l1_entries: layout.l1_entries,
-        l1_table: match layout.l1_entries {
-            0 => HostOffset::new(0),
-            _ => geometry.offset_of(layout.l1.first),
-        },
-        reftable: geometry.offset_of(layout.reftable.first),
-        reftable_clusters: layout.reftable.count.get() as u32,
+        l1_entries: roots.l1_entries,
+        l1_table: roots.l1,
+        reftable: roots.reftable,
+        reftable_clusters: roots.reftable_clusters,
         snapshot_count: 0,
         snapshot_table: HostOffset::new(0),
         incompatible: flag(data_file.is_some(), incompatible::DATA_FILE)
             | flag(zstd, incompatible::COMPRESSION)
             | flag(options.extended_l2, incompatible::EXTENDED_L2),
         compatible: flag(options.lazy_refcounts, compatible::LAZY_REFCOUNTS),
-        autoclear: flag(data_file.is_some_and(|d| d.raw), autoclear::DATA_FILE_RAW),
+        autoclear: flag(data_file.is_some_and(|d| d.raw), autoclear::DATA_FILE_RAW)
+            | roots.autoclear,
         refcount_order: geometry.refcount_order(),
         header_length: if v3 { V3_BYTES_WITH_COMPRESSION } else { V2_BYTES } as u32,
         compression_type: u8::from(zstd),

@@ -53,7 +53,7 @@ pub fn raw(
     need_room(storage, size, "the disk")?;
     match storage.capacity() {
         Capacity::Growable => {
-            storage.set_len(0).map_err(|e| Error::io("empty the file", 0, e))?;
+            cut_off(storage).map_err(|e| Error::io("empty the file", 0, e))?;
             storage.set_len(size).map_err(|e| Error::io("set the length", size, e))?;
         }
         // A device keeps its content, as with qemu-img, unless it is to be written.
@@ -63,10 +63,16 @@ pub fn raw(
     sync(storage)
 }
 
+/// Makes a file empty. One that is empty stays as it is: some file systems take cutting it off, even at 0, for the beginning of a
+/// replacement, and write everything out when it is closed.
+pub fn cut_off(storage: &dyn Storage) -> std::io::Result<()> {
+    if storage.len()? > 0 { storage.set_len(0) } else { Ok(()) }
+}
+
 /// Makes sure that what was there before is no longer taken for an image.
 fn empty(storage: &dyn Storage, cluster_bytes: u64) -> Result<()> {
     let result = match storage.capacity() {
-        Capacity::Growable => storage.set_len(0),
+        Capacity::Growable => cut_off(storage),
         Capacity::Fixed(_) => storage.write_zeroes(0, cluster_bytes),
     };
     result.map_err(|e| Error::io("empty the file", 0, e))?;

@@ -50,9 +50,9 @@ impl BitmapsExtension {
         })
     }
 
-    /// Encodes the extension's data.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut data = vec![0; BITMAPS_EXTENSION_BYTES];
+    /// The extension's data.
+    pub fn encode(&self) -> [u8; BITMAPS_EXTENSION_BYTES] {
+        let mut data = [0; BITMAPS_EXTENSION_BYTES];
         BigEndian::write_u32(&mut data, self.count);
         BigEndian::write_u32(&mut data[4..], self.reserved);
         BigEndian::write_u64(&mut data[8..], self.directory_bytes);

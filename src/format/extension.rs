@@ -15,6 +15,11 @@ pub const CRYPTO: u32 = 0x0537_BE77;
 /// Name of the external data file.
 pub const DATA_FILE: u32 = 0x4441_5441;
 
+/// Whether this program knows what an extension of this type is.
+pub const fn is_known(magic: u32) -> bool {
+    matches!(magic, END | BACKING_FORMAT | FEATURE_NAMES | BITMAPS | CRYPTO | DATA_FILE)
+}
+
 /// Bytes of an extension's type and length fields.
 pub const EXTENSION_HEADER_BYTES: usize = 8;
 

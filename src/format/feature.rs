@@ -23,6 +23,8 @@ pub mod incompatible {
 pub mod compatible {
     /// Refcount updates may be postponed, with the dirty bit set meanwhile.
     pub const LAZY_REFCOUNTS: u64 = 1 << 0;
+    /// All bits that this program knows.
+    pub const KNOWN: u64 = LAZY_REFCOUNTS;
 }
 
 /// Autoclear feature bits (bytes 88 - 95): cleared by a writer that does not know them.

@@ -28,6 +28,8 @@ struct Entry {
 struct Table {
     next_id: u64,
     entries: Vec<Entry>,
+    /// How many wait: mostly nobody, who then need not be woken.
+    waiting: usize,
 }
 
 /// The claims in force.
@@ -50,7 +52,9 @@ impl Claims {
         // The table is whole at every point where a panic could happen.
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         while table.entries.iter().any(|entry| entry.excludes(&clusters, access)) {
+            table.waiting += 1;
             table = self.released.wait(table).unwrap_or_else(PoisonError::into_inner);
+            table.waiting -= 1;
         }
         let id = table.next_id;
         table.next_id += 1;
@@ -70,7 +74,9 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut table = self.claims.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.entries.retain(|entry| entry.id != self.id);
-        self.claims.released.notify_all();
+        if table.waiting > 0 {
+            self.claims.released.notify_all();
+        }
     }
 }
 

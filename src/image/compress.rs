@@ -1,8 +1,6 @@
-//! Compressed clusters: packing, unpacking, and writing them.
+//! Writing compressed clusters.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
-
+use crate::codec::{Method, Packer};
 use crate::error::{Error, Result};
 use crate::format::l2::{COMPRESSED, L2Entry, SECTOR_BYTES};
 use crate::format::{GuestCluster, GuestOffset};
@@ -11,65 +9,21 @@ use super::Image;
 use super::alloc::PackedAllocation;
 use super::claims::Access;
 
-/// QEMU's reader keeps a window of 4 KiB, so no match may lie further back.
-const WINDOW_BITS: u8 = 12;
-
-/// How clusters are compressed: one method for the whole image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
-    /// Raw deflate.
-    Zlib,
-    /// One zstd frame.
-    Zstd,
-}
-
-/// The compressed bytes, or `None` where they are not fewer.
-pub(super) fn pack(method: Method, cluster: &[u8]) -> Option<Vec<u8>> {
-    let mut out = vec![0; cluster.len() - 1];
-    let length = match method {
-        Method::Zlib => {
-            let mut stream =
-                Compress::new_with_window_bits(Compression::default(), false, WINDOW_BITS);
-            let status = stream.compress(cluster, &mut out, FlushCompress::Finish).ok()?;
-            (status == Status::StreamEnd).then(|| stream.total_out())?
-        }
-        Method::Zstd => zstd::bulk::compress_to_buffer(cluster, &mut out, 0).ok()? as u64,
-    };
-    out.truncate(usize::try_from(length).ok()?);
-    Some(out)
-}
-
-/// Fills `cluster` from compressed bytes, behind which there may be others. `false`: they do not fill it.
-pub(super) fn unpack(method: Method, packed: &[u8], cluster: &mut [u8]) -> bool {
-    match method {
-        Method::Zlib => {
-            let mut stream = Decompress::new(false);
-            let outcome = stream.decompress(packed, cluster, FlushDecompress::Finish);
-            // Other data may follow, and the cluster may be full before the end mark was read.
-            outcome.is_ok() && stream.total_out() == cluster.len() as u64
-        }
-        Method::Zstd => {
-            let Ok(mut decoder) = Decoder::new() else { return false };
-            let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(cluster));
-            let full = output.capacity();
-            while output.pos() < full {
-                let before = (input.pos(), output.pos());
-                if decoder.run(&mut input, &mut output).is_err() {
-                    return false;
-                }
-                if before == (input.pos(), output.pos()) {
-                    return false;
-                }
-            }
-            true
-        }
-    }
-}
-
 impl Image {
     /// Writes one whole guest cluster, compressed where that makes it smaller. `at` begins a cluster; `data` has a
     /// cluster's length, or ends with the disk. Not with an external data file.
     pub fn write_compressed(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
+        let packer = &mut Packer::new(self.compression()?);
+        self.write_compressed_with(at, data, packer)
+    }
+
+    /// [`Image::write_compressed`] with a packer of the image's method.
+    pub fn write_compressed_with(
+        &self,
+        at: GuestOffset,
+        data: &[u8],
+        packer: &mut Packer,
+    ) -> Result<()> {
         self.require_on_disk(at, data.len() as u64)?;
         let size = self.geometry.cluster_bytes();
         let end = at.get() + data.len() as u64;
@@ -86,10 +40,16 @@ impl Image {
         self.meta()?.begin_data_write(at, data.len() as u64)?;
         let mut cluster = data.to_vec();
         cluster.resize(self.geometry.cluster_len(), 0);
-        match pack(self.compression()?, &cluster) {
-            Some(packed) => self.write_packed(at, &packed),
+        let mut packed = Vec::new();
+        match packer.pack(&cluster, &mut packed) {
+            Some(_) => self.write_packed(at, &packed),
             None => self.write(at, data),
         }
+    }
+
+    /// How this image compresses.
+    pub fn compression(&self) -> Result<Method> {
+        Ok(if self.meta()?.header().compression_type == 1 { Method::Zstd } else { Method::Zlib })
     }
 
     fn write_packed(&self, at: GuestOffset, packed: &[u8]) -> Result<()> {
@@ -126,36 +86,5 @@ impl Image {
         let mut meta = self.meta()?;
         meta.ordering.disk.note_data();
         meta.replace_entries(cluster, &[entry], false)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_packed_is_unpacked_with_other_bytes_behind_it() {
-        let cluster: Vec<u8> = (0..65536u32).map(|n| (n / 100 % 7) as u8).collect();
-        for method in [Method::Zlib, Method::Zstd] {
-            let mut packed = pack(method, &cluster).unwrap();
-            assert!(packed.len() < 8192, "{method:?}: {}", packed.len());
-            packed.extend_from_slice(&[0xFF; 100]);
-            let mut out = vec![0; cluster.len()];
-            assert!(unpack(method, &packed, &mut out), "{method:?}");
-            assert!(out == cluster, "{method:?}");
-            assert!(!unpack(method, &packed[..20], &mut out), "{method:?}");
-        }
-    }
-
-    #[test]
-    fn what_does_not_get_smaller_is_not_packed() {
-        let mut state = 1u64;
-        let mut next = || {
-            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-            (state >> 56) as u8
-        };
-        let cluster: Vec<u8> = (0..4096).map(|_| next()).collect();
-        assert_eq!(pack(Method::Zlib, &cluster), None);
-        assert_eq!(pack(Method::Zstd, &cluster), None);
     }
 }

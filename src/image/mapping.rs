@@ -5,6 +5,7 @@ use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l1::L1Entry;
 use crate::format::l2::{CompressedExtent, L2Entry, Meaning, ZERO};
 use crate::format::{GuestCluster, GuestOffset, HostOffset};
+use crate::storage::ReadAt;
 
 use super::alloc::Allocation;
 use super::meta::Meta;
@@ -46,6 +47,11 @@ impl Image {
             return Err(Error::Refused("a run of no bytes".into()));
         }
         self.meta()?.run(start, most)
+    }
+
+    /// What holds the bytes of [`RunKind::Data`]: the image file or the external data file.
+    pub fn data_source(&self) -> &dyn ReadAt {
+        self.data()
     }
 }
 

@@ -23,9 +23,11 @@ use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
 use crate::storage::Storage;
+use crate::tables::HeaderArea;
 
 mod alloc;
 pub mod backing;
+mod bitmap_bits;
 mod bitmaps;
 mod cache;
 mod claims;
@@ -49,6 +51,7 @@ mod write;
 mod zero;
 
 pub use backing::{Backing, FileOpener, Opener};
+pub use bitmap_bits::BitmapBits;
 pub use grow::Preallocation;
 pub(crate) use grow::write_zero_buffers;
 pub use mapping::{Run, RunKind};
@@ -136,6 +139,7 @@ pub struct Image {
     backing: Option<Backing>,
     meta: Mutex<Meta>,
     claims: Claims,
+    unpackers: read::Unpackers,
 }
 
 impl fmt::Debug for Image {
@@ -168,6 +172,12 @@ impl Image {
     /// What unallocated clusters are read from, if there is anything.
     pub const fn backing(&self) -> Option<&Backing> {
         self.backing.as_ref()
+    }
+
+    /// The name of the backing file as the image tells it.
+    pub fn backing_name(&self) -> Result<Option<Vec<u8>>> {
+        let area = HeaderArea::load(self.file.as_ref())?;
+        Ok(area.backing_name.filter(|name| !name.is_empty()))
     }
 
     /// Brings everything written so far to stable storage.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +24,7 @@ use super::claims::Claims;
 use super::disk::Disk;
 use super::meta::Meta;
 use super::ordering::Ordering;
+use super::read::Unpackers;
 use super::regions::{Owner, Regions};
 use super::root::RootTable;
 use super::{ClusterRun, Image, damaged};
@@ -167,7 +169,15 @@ impl Loader {
         };
         let claims = Claims::default();
         let meta = Mutex::new(meta);
-        Ok(Image { file: self.file, data_file, geometry, backing, meta, claims })
+        Ok(Image {
+            file: self.file,
+            data_file,
+            geometry,
+            backing,
+            meta,
+            claims,
+            unpackers: Unpackers::default(),
+        })
     }
 
     fn head(&self) -> Result<Vec<u8>> {
@@ -375,6 +385,9 @@ impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
     }
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.0.next_data(offset)
+    }
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.0.file()
     }
     fn will_need(&self, range: Range<u64>) {
         self.0.will_need(range);

@@ -1,12 +1,14 @@
 //! Reading guest bytes.
 
+use std::sync::{Mutex, PoisonError};
+
+use crate::codec::Unpacker;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::l2::CompressedExtent;
 use crate::format::{GuestOffset, HostOffset};
 
 use super::claims::Access;
-use super::compress::{self, Method};
 use super::mapping::RunKind;
 use super::{Image, damaged};
 
@@ -58,24 +60,31 @@ impl Image {
         buf: &mut [u8],
     ) -> Result<()> {
         let length = usize::try_from(extent.bytes).expect("compressed data fits into memory");
-        let mut packed = vec![0; length];
-        self.read_data(extent.offset, &mut packed)?;
         let method = self.compression()?;
+        let mut unpacker = self.unpackers.take();
+        let mut packed = std::mem::take(&mut unpacker.packed);
+        packed.resize(length, 0);
+        self.read_data(extent.offset, &mut packed)?;
         let within = usize::try_from(at.get() % self.geometry.cluster_bytes())
             .expect("a cluster fits into memory");
-        let mut cluster = vec![0; self.geometry.cluster_len()];
-        if !compress::unpack(method, &packed, &mut cluster) {
+        let done = if buf.len() == self.geometry.cluster_len() {
+            unpacker.unpack(method, &packed, buf)
+        } else {
+            let mut cluster = std::mem::take(&mut unpacker.cluster);
+            cluster.resize(self.geometry.cluster_len(), 0);
+            let done = unpacker.unpack(method, &packed, &mut cluster);
+            buf.copy_from_slice(&cluster[within..within + buf.len()]);
+            unpacker.cluster = cluster;
+            done
+        };
+        unpacker.packed = packed;
+        self.unpackers.give_back(unpacker);
+        if !done {
             let guest = at.get() - within as u64;
             let reason = format!("compressed data of guest offset {guest:#x} cannot be unpacked");
             return Err(damaged(extent.offset, reason));
         }
-        buf.copy_from_slice(&cluster[within..within + buf.len()]);
         Ok(())
-    }
-
-    /// How this image compresses.
-    pub(super) fn compression(&self) -> Result<Method> {
-        Ok(if self.meta()?.header().compression_type == 1 { Method::Zstd } else { Method::Zlib })
     }
 
     /// An error where guest data is encrypted.
@@ -87,5 +96,19 @@ impl Image {
                 Err(Error::Unsupported(why.into()))
             }
         }
+    }
+}
+
+/// The decompressors that no thread uses at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Unpackers(Mutex<Vec<Unpacker>>);
+
+impl Unpackers {
+    fn take(&self) -> Unpacker {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, unpacker: Unpacker) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(unpacker);
     }
 }

@@ -229,13 +229,25 @@ fn mends(plan: &RepairPlan, index: &Index, group: Group, step: &Step) -> Vec<&'s
             codes
         }
         (Group::Flags, Step::Copied { table, set }) => {
-            index.flags.get(&(*table, !set)).copied().into_iter().collect()
+            match index.flags.get(&(*table, !set)) {
+                // Of a flood of findings only some are kept.
+                None => index.group(group),
+                Some(code) => vec![*code],
+            }
         }
         (Group::Flags | Group::Zeroes | Group::Entry, Step::Write { offset, .. }) => {
-            let entry = index.entries.get(offset);
-            entry.map_or_else(|| index.group(group), |codes| codes.codes.clone())
+            match index.entries.get(offset) {
+                Some(codes) => codes.codes.clone(),
+                // A table over other metadata is dropped by the entry that leads to it.
+                None if group == Group::Entry => index.group(Group::CrossLinks),
+                None => index.group(group),
+            }
         }
-        _ => index.group(group),
+        _ => match index.group(group) {
+            // What lies over other metadata is dropped as a whole.
+            none if none.is_empty() => index.group(Group::CrossLinks),
+            codes => codes,
+        },
     }
 }
 

@@ -4,17 +4,20 @@ use std::fs::{File, FileType, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate, seek};
 use rustix::io::Errno;
 
 use super::{Capacity, ReadAt, Storage};
 
 /// Most bytes in one buffer of zeroes.
 const ZERO_BUFFER: usize = 1 << 20;
+
+/// What direct I/O asks of offsets, lengths and addresses, at most.
+const DIRECT_UNIT: usize = 4096;
 
 /// The last offset that the system can address; a file cannot reach past it.
 const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
@@ -26,6 +29,8 @@ const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
 #[derive(Debug)]
 pub struct FileStorage {
     file: File,
+    /// The same file, opened to go past the page cache.
+    direct: Option<File>,
     capacity: Capacity,
 }
 
@@ -80,7 +85,11 @@ impl FileStorage {
             refuse_unusable(metadata.file_type())?;
         }
         // Should a FIFO come into its place now, opening it does not wait for a peer.
-        let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+        Self::from_file(options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
+    }
+
+    /// Takes a file that is open already; an error for what is neither a regular file nor a block device.
+    pub fn from_file(file: File) -> io::Result<Self> {
         let file_type = file.metadata()?.file_type();
         refuse_unusable(file_type)?;
         let capacity = if file_type.is_block_device() {
@@ -88,7 +97,59 @@ impl FileStorage {
         } else {
             Capacity::Growable
         };
-        Ok(Self { file, capacity })
+        Ok(Self { file, direct: None, capacity })
+    }
+
+    /// From now on reads and writes that begin and end at multiples of 4 KiB, in the file and in memory, go past the page
+    /// cache. An error where the file system has no such way.
+    pub fn bypass_cache(&mut self, writing: bool) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let mut options = OpenOptions::new();
+        options.read(true).write(writing).custom_flags(libc::O_DIRECT | libc::O_NOCTTY);
+        self.direct = Some(options.open(path)?);
+        Ok(())
+    }
+
+    /// The file for an access: past the page cache where that is wanted and possible.
+    fn file_for(&self, offset: u64, bytes: &[u8]) -> &File {
+        match &self.direct {
+            Some(direct)
+                if offset % DIRECT_UNIT as u64 == 0
+                    && bytes.len() % DIRECT_UNIT == 0
+                    && bytes.as_ptr().align_offset(DIRECT_UNIT) == 0 =>
+            {
+                direct
+            }
+            _ => &self.file,
+        }
+    }
+
+    /// Copies inside the system; `false` where it has no way for these files.
+    fn copy_file(
+        &self,
+        from: BorrowedFd<'_>,
+        from_range: &Range<u64>,
+        offset: u64,
+    ) -> io::Result<bool> {
+        let (mut source, mut target) = (from_range.start, offset);
+        while source < from_range.end {
+            let left = usize::try_from(from_range.end - source).unwrap_or(usize::MAX);
+            match copy_file_range(from, Some(&mut source), &self.file, Some(&mut target), left) {
+                // The file ends before its range does.
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(
+                    Errno::XDEV
+                    | Errno::INVAL
+                    | Errno::NOSYS
+                    | Errno::OPNOTSUPP
+                    | Errno::TXTBSY
+                    | Errno::BADF,
+                ) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
     }
 
     /// Tries the ways to deallocate or zero a range in place. `false`: none is supported here.
@@ -152,7 +213,8 @@ impl ReadAt for FileStorage {
         let wanted = buf.len().min(room);
         let mut done = 0;
         while done < wanted {
-            match self.file.read_at(&mut buf[done..wanted], offset + done as u64) {
+            let at = offset + done as u64;
+            match self.file_for(at, &buf[done..wanted]).read_at(&mut buf[done..wanted], at) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -182,6 +244,10 @@ impl ReadAt for FileStorage {
         }
     }
 
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+
     fn will_need(&self, range: Range<u64>) {
         if let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) {
             // Only a hint: an error changes nothing.
@@ -196,7 +262,20 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+        self.file_for(offset, data).write_all_at(data, offset)
+    }
+
+    fn copy_from(
+        &self,
+        offset: u64,
+        from: &dyn ReadAt,
+        from_offset: u64,
+        length: u64,
+    ) -> io::Result<bool> {
+        match from.file() {
+            Some(file) => self.copy_file(file, &range(from_offset, length)?, offset),
+            None => Ok(false),
+        }
     }
 
     /// A block device accepts only the length that it has.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{Capacity, ReadAt, Storage};
@@ -17,6 +18,9 @@ macro_rules! forward {
             }
             fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
                 (**self).next_data(offset)
+            }
+            fn file(&self) -> Option<BorrowedFd<'_>> {
+                (**self).file()
             }
             fn will_need(&self, range: Range<u64>) {
                 (**self).will_need(range);
@@ -41,6 +45,15 @@ macro_rules! forward {
             }
             fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
                 (**self).allocate(offset, length)
+            }
+            fn copy_from(
+                &self,
+                offset: u64,
+                from: &dyn ReadAt,
+                from_offset: u64,
+                length: u64,
+            ) -> io::Result<bool> {
+                (**self).copy_from(offset, from, from_offset, length)
             }
             fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
                 (**self).write_zeroes(offset, length)

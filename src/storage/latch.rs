@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
 use super::{Capacity, ReadAt, Storage};
@@ -39,7 +40,7 @@ impl<S: Storage> Latch<S> {
         self.inner
     }
 
-    fn guard(&self, call: impl FnOnce(&S) -> io::Result<()>) -> io::Result<()> {
+    fn guard<T>(&self, call: impl FnOnce(&S) -> io::Result<T>) -> io::Result<T> {
         if let Some(first) = self.first_failure.get() {
             return Err(io::Error::other(format!("refused after an earlier failure: {first}")));
         }
@@ -61,6 +62,10 @@ impl<S: Storage> ReadAt for Latch<S> {
 
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.inner.next_data(offset)
+    }
+
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.file()
     }
 
     fn will_need(&self, range: Range<u64>) {
@@ -91,6 +96,16 @@ impl<S: Storage> Storage for Latch<S> {
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.guard(|inner| inner.allocate(offset, length))
+    }
+
+    fn copy_from(
+        &self,
+        offset: u64,
+        from: &dyn ReadAt,
+        from_offset: u64,
+        length: u64,
+    ) -> io::Result<bool> {
+        self.guard(|inner| inner.copy_from(offset, from, from_offset, length))
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {

@@ -9,6 +9,7 @@ mod overlay;
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 pub use file::{FileStorage, sync_directory_of};
 pub use latch::Latch;
@@ -44,6 +45,11 @@ pub trait ReadAt: Send + Sync {
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let len = self.len()?;
         Ok((offset < len).then_some(offset..len))
+    }
+
+    /// The open file that these bytes are, if they are one as it stands.
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// A hint that this range will be read soon.
@@ -84,6 +90,16 @@ pub trait Storage: ReadAt {
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
         if self.len()? < end { self.set_len(end) } else { Ok(()) }
+    }
+    /// Has the system copy bytes from another storage. `false`: it cannot, and some or none are copied.
+    fn copy_from(
+        &self,
+        _offset: u64,
+        _from: &dyn ReadAt,
+        _from_offset: u64,
+        _length: u64,
+    ) -> io::Result<bool> {
+        Ok(false)
     }
     /// Makes a range read as zeroes, without storing them where the storage can do that.
     fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()>;

@@ -106,6 +106,25 @@ fn only_what_drops_something_is_told_to_lose_something() {
 }
 
 #[test]
+fn what_a_repair_drops_where_that_is_allowed_is_told_to_be_lossy() {
+    let mut dropped = 0;
+    for case in damage::bases().iter().flat_map(damage::damages) {
+        let Ok(run) = planned(&case.bytes, RepairMode::Lossy) else { continue };
+        for stage in &run.stages {
+            let drops = stage.what.ends_with("dropped");
+            dropped += usize::from(drops);
+            for step in &stage.steps {
+                let unknown = step.purpose.what == "unknown autoclear bits in the header";
+                let lossy = step.purpose.risk == Risk::Lossy;
+                assert!(!drops || lossy || unknown, "{}: {step:?}", case.name);
+                assert!(!drops || !step.purpose.mends.is_empty(), "{}: {step:?}", case.name);
+            }
+        }
+    }
+    assert!(dropped > 100, "{dropped}");
+}
+
+#[test]
 fn an_overlay_reads_as_the_storage_that_it_covers_and_what_was_written_since() {
     let base: Vec<u8> = (0..40_000_u32).map(|n| (n / 50 % 251) as u8).collect();
     let source = MemoryStorage::new(base.clone());

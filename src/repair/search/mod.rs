@@ -13,7 +13,7 @@ mod variants;
 
 use std::ops::Range;
 
-use crate::check::{CheckOptions, Kind, Place, RegionKind, Severity, Source, Survey};
+use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
@@ -78,7 +78,8 @@ pub fn for_lost(
 ) -> Result<RebuiltHeader> {
     let remains = Remains::read(&storage)?;
     let mut judge = Judge::new(&storage, &remains, options);
-    let what = Search { source: &storage, remains: &remains, hints, growable: growable(storage) };
+    let growable = growable(storage);
+    let what = Search { sizes_known: false, source: &storage, remains: &remains, hints, growable };
     variants::of_kept(&what, &mut judge)?;
     let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
     if !good {
@@ -103,7 +104,9 @@ pub fn for_doubtful(
     let mut remains = Remains::read(&storage)?;
     remains.header = Some(survey.area.header.clone());
     let mut judge = Judge::new(&storage, &remains, options);
-    let what = Search { source: &storage, remains: &remains, hints, growable: growable(storage) };
+    let growable = growable(storage);
+    let sizes_known = describes_itself(&storage, &survey.area.header)?;
+    let what = Search { sizes_known, source: &storage, remains: &remains, hints, growable };
     let present = judge::worth(survey);
     variants::of_kept(&what, &mut judge)?;
     let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
@@ -146,6 +149,8 @@ pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
 
 /// What the candidates come from.
 struct Search<'a> {
+    /// Whether the old header's sizes are right.
+    sizes_known: bool,
     source: &'a dyn ReadAt,
     remains: &'a Remains,
     hints: &'a Hints,
@@ -193,10 +198,15 @@ fn doubt(source: &dyn ReadAt, survey: &Survey) -> Result<Option<Doubt>> {
     if leads_astray(survey) {
         return Ok(Some(Doubt::Tables));
     }
-    let header = &survey.area.header;
+    let sound = describes_itself(source, &survey.area.header)?;
+    Ok((!sound).then_some(Doubt::Sizes))
+}
+
+/// Whether the refcount table that a header names describes itself with the sizes in the header.
+fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     let failed = |e| Error::io("read the refcounts", header.reftable.get(), e);
     let own = reftable::widths(source, header).map_err(failed)?;
-    Ok((!own.contains(&header.refcount_order)).then_some(Doubt::Sizes))
+    Ok(own.contains(&header.refcount_order))
 }
 
 /// Whether the active L1 table is none, by what was found of it.
@@ -214,9 +224,10 @@ fn leads_astray(survey: &Survey) -> bool {
                 return true;
             }
             (_, Place::L1Table(Source::Active)) => return true,
-            (_, Place::L1(Source::Active, _)) if finding.severity() == Severity::Corruption => {
-                lost += 1;
-            }
+            (
+                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. },
+                Place::L1(Source::Active, _),
+            ) => lost += 1,
             _ => {}
         }
     }

@@ -28,6 +28,9 @@ const MAX_LUKS: usize = 4;
 /// table that it names describes itself.
 pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
     let Some(old) = &search.remains.header else { return Ok(()) };
+    if search.sizes_known {
+        return judge.try_one(&kept(old.clone()));
+    }
     let mut versions = vec![old.clone()];
     versions.extend(with_version(&search.remains.bytes, if old.version == 2 { 3 } else { 2 }));
     let mut sizes: Vec<u32> = search.hints.sizes().collect();

@@ -1,0 +1,210 @@
+//! The sources of a conversion: opened, locked, and seen as disks.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::convert::{Disk, Source};
+use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
+use qcheck::format::snapshot::SnapshotEntry;
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::storage::{Access, FileStorage};
+
+use super::open::{self, Cache, quoted};
+use super::spool;
+
+/// Which snapshot is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The one with this id, or else with this name.
+    IdOrName(String),
+    /// The one with these.
+    Exact {
+        /// Its id.
+        id: Option<String>,
+        /// Its name.
+        name: Option<String>,
+    },
+}
+
+/// Parses `-l`: a name, or `snapshot.id=..,snapshot.name=..`.
+pub fn parse_choice(text: &str) -> Result<Choice, String> {
+    if !text.starts_with("snapshot.") {
+        return Ok(Choice::IdOrName(text.to_owned()));
+    }
+    let (mut id, mut name) = (None, None);
+    for item in super::options::split(text) {
+        match item.split_once('=') {
+            Some(("snapshot.id", value)) => id = Some(value.to_owned()),
+            Some(("snapshot.name", value)) => name = Some(value.to_owned()),
+            _ => return Err(format!("'{item}' is neither snapshot.id=.. nor snapshot.name=..")),
+        }
+    }
+    Ok(Choice::Exact { id, name })
+}
+
+impl Choice {
+    fn find(&self, snapshots: &[SnapshotEntry]) -> Result<usize> {
+        let position = |test: &dyn Fn(&SnapshotEntry) -> bool| snapshots.iter().position(test);
+        let found = match self {
+            Self::IdOrName(text) => position(&|entry| entry.id_text() == *text)
+                .or_else(|| position(&|entry| entry.name_text() == *text)),
+            Self::Exact { id, name } => position(&|entry| {
+                id.as_ref().is_none_or(|id| entry.id_text() == *id)
+                    && name.as_ref().is_none_or(|name| entry.name_text() == *name)
+            }),
+        };
+        found.ok_or_else(|| anyhow!("there is no such snapshot"))
+    }
+}
+
+/// How sources are opened.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Their format, if it is not to be told from their first bytes.
+    pub format: Option<ImageFormat>,
+    /// Which snapshot is read.
+    pub snapshot: Option<&'a Choice>,
+    /// Others may be writing them.
+    pub force_share: bool,
+    /// How they are read.
+    pub cache: Cache,
+}
+
+/// What there is to convert.
+pub enum Sources {
+    /// Disks.
+    Disks(Source),
+    /// A raw disk from standard input, after its first bytes.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Sources {
+    /// The disk's size in bytes, where it is known.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Disks(source) => Some(source.bytes()),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Disks only: a stream is kept in a file first.
+    pub fn into_disks(self) -> Result<Source> {
+        match self {
+            Self::Disks(source) => Ok(source),
+            Self::Stream(stream) => {
+                let storage = spool::take_in(stream)?;
+                Ok(Source::new(vec![Disk::Raw(Arc::new(storage))])?)
+            }
+        }
+    }
+}
+
+impl Opening<'_> {
+    /// Opens all sources, one of which may be standard input.
+    pub fn open_all(&self, paths: &[PathBuf]) -> Result<Sources> {
+        if let [path] = paths {
+            if spool::is_stream(path) {
+                return self.stdin().context("standard input");
+            }
+        }
+        let open = |path: &PathBuf| match spool::is_stream(path) {
+            true => match self.stdin().context("standard input")? {
+                Sources::Stream(stream) => Ok(Disk::Raw(Arc::new(spool::take_in(stream)?))),
+                Sources::Disks(_) => {
+                    bail!("standard input can be one of several sources only if it is a pipe")
+                }
+            },
+            false => self.open(path),
+        };
+        Ok(Sources::Disks(Source::new(paths.iter().map(open).collect::<Result<_>>()?)?))
+    }
+
+    /// Standard input: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file, since it is not
+    /// read in its order.
+    fn stdin(&self) -> Result<Sources> {
+        let mut file = spool::stdin()?;
+        let path = Path::new("");
+        let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
+        if spool::is_seekable(&file) {
+            let storage = FileStorage::from_file(file)?;
+            let format = open::format_of(&storage, self.format)?;
+            return disks(self.disk(storage, format, path)?);
+        }
+        let mut head = vec![0; PROBE_BYTES];
+        let mut read = 0;
+        while read < head.len() {
+            match file.read(&mut head[read..])? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        head.truncate(read);
+        let format = self.format.unwrap_or_else(|| probe(&head));
+        let stream = io::Cursor::new(head).chain(file);
+        match format {
+            ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
+            format => disks(self.disk(spool::take_in(stream)?, format, path)?),
+        }
+    }
+
+    /// Opens a source.
+    pub fn open(&self, path: &Path) -> Result<Disk> {
+        let access = if self.force_share { Access::ReadShared } else { Access::Read };
+        let mut opened = open::open(path, self.format, access)?;
+        if self.cache.is_direct() {
+            opened
+                .storage
+                .bypass_cache(false)
+                .with_context(|| format!("{}: the page cache cannot be gone past", quoted(path)))?;
+        }
+        self.disk(opened.storage, opened.format, path).with_context(|| quoted(path).to_string())
+    }
+
+    fn disk(&self, storage: FileStorage, format: ImageFormat, path: &Path) -> Result<Disk> {
+        match format {
+            ImageFormat::Raw if self.snapshot.is_some() => {
+                bail!("a raw image has no snapshots")
+            }
+            ImageFormat::Raw => Ok(Disk::Raw(Arc::new(storage))),
+            ImageFormat::Qcow2 => self.qcow2(storage, path),
+            ImageFormat::Other(name) => {
+                bail!("cannot read the format {name}: raw and qcow2 are supported")
+            }
+        }
+    }
+
+    fn qcow2(&self, storage: FileStorage, path: &Path) -> Result<Disk> {
+        let storage: Arc<FileStorage> = Arc::new(storage);
+        let opener = FileOpener { force_share: self.force_share };
+        let mut options = OpenOptions { path: Some(path.to_owned()), ..OpenOptions::default() };
+        if let Some(choice) = self.snapshot {
+            let below = BackingPolicy::Leave;
+            let plain = OpenOptions { backing: below, ..options.clone() };
+            let image = Image::open_read(storage.clone(), &plain, &opener)?;
+            options.snapshot = Some(choice.find(&image.snapshots()?)?);
+        }
+        Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
+    }
+}
+
+/// The backing file that a source names, as a path.
+pub fn backing_path(disk: &Disk, path: &Path) -> Option<PathBuf> {
+    let Disk::Qcow2(image) = disk else { return None };
+    let name = image.backing_name().ok()??;
+    qcheck::image::backing::resolve(Some(path), &name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_chosen_by_id_or_name() {
+        assert_eq!(parse_choice("before"), Ok(Choice::IdOrName("before".into())));
+        let both = Choice::Exact { id: Some("1".into()), name: Some("a,b".into()) };
+        assert_eq!(parse_choice("snapshot.id=1,snapshot.name=a,,b"), Ok(both));
+        assert!(parse_choice("snapshot.foo=1").is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! The target of a conversion: made, or opened, and taken away again when it fails.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
+use qcheck::create::{NewImage, Preallocation};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::backing::resolve;
+use qcheck::image::{BackingPolicy, Image};
+use qcheck::storage::{Access, Latch, Storage};
+
+use super::convert_source::Opening;
+use super::create::{self, same_file};
+use super::new_file::NewFile;
+use super::open::{self, Cache, parse_format};
+use super::options::Options;
+use super::spool;
+use super::ui::Ui;
+use super::writable;
+
+/// What is asked of a target.
+pub struct Asked {
+    format: ImageFormat,
+    given: Options,
+    cache: Cache,
+    backing: Option<(PathBuf, ImageFormat)>,
+    /// The source has the same backing file.
+    pub share_backing: bool,
+}
+
+impl Asked {
+    /// Whether such a target can be written as a stream while the source is read; if not, it is made in a file first.
+    pub fn streams(&self, compress: bool) -> bool {
+        let preallocated = self.given.text("preallocation").is_some_and(|mode| mode != "off");
+        let special = self.given.text("data_file").is_some() || self.backing.is_some();
+        !preallocated && !special && !compress
+    }
+
+    /// Whether the disk's size has to be known before its data.
+    pub fn needs_size(&self) -> bool {
+        !self.streams(false)
+    }
+
+    /// What a new qcow2 image is to be.
+    pub fn new_image(&mut self, size: u64) -> Result<NewImage> {
+        self.given.set_number("size", size);
+        Ok(NewImage::new(&create::create_options(&self.given)?)?)
+    }
+
+    /// The target's format.
+    pub const fn format(&self) -> ImageFormat {
+        self.format
+    }
+
+    /// Whether it is qcow2.
+    pub fn is_qcow2(&self) -> bool {
+        self.format == ImageFormat::Qcow2
+    }
+
+    /// A target of this format with these options.
+    pub fn new(format: ImageFormat, given: Options, cache: Cache) -> Self {
+        Self { format, given, cache, backing: None, share_backing: false }
+    }
+
+    /// Brings `-B` and `-F` together with `-o`.
+    pub fn set_backing(
+        &mut self,
+        name: Option<&str>,
+        format: Option<&str>,
+        target: &Path,
+    ) -> Result<()> {
+        if let Some(name) = name {
+            self.given.set_text("backing_file", name);
+        }
+        if let Some(format) = format {
+            self.given.set_text("backing_fmt", format);
+        }
+        let Some(name) = self.given.text("backing_file").filter(|name| !name.is_empty()) else {
+            return Ok(());
+        };
+        let Some(format) = self.given.text("backing_fmt") else {
+            bail!("the format of the backing file is needed (-F)");
+        };
+        // QEMU's name for a regular file's bytes as they are.
+        let format = if format == "file" { "raw" } else { format };
+        let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
+        let file = resolve(Some(target), name.as_bytes())?;
+        if same_file(target, &file) {
+            bail!("the backing file is the target itself");
+        }
+        self.backing = Some((file, format));
+        Ok(())
+    }
+
+    /// The target's backing file.
+    pub fn backing(&self) -> Option<&Path> {
+        self.backing.as_ref().map(|(path, _)| path.as_path())
+    }
+}
+
+/// A target that is open.
+pub struct Target {
+    kind: Kind,
+    files: Vec<NewFile>,
+}
+
+enum Kind {
+    New { new: Box<NewImage>, backing: Option<Source>, share_backing: bool },
+    NewRaw(Preallocation),
+    Raw { storage: Latch<Box<dyn Storage>>, is_zero: bool },
+    Image { image: Box<Image>, is_zero: bool },
+}
+
+impl Target {
+    /// Makes a target for a disk of `size` bytes.
+    pub fn create(path: &Path, mut asked: Asked, size: u64) -> Result<Self> {
+        asked.given.set_number("size", size);
+        let direct = asked.cache.is_direct();
+        let open = |path: &Path, nocow| match spool::is_stream(path) {
+            true => NewFile::nameless(),
+            false => NewFile::open_with(path, nocow, direct),
+        };
+        if asked.format == ImageFormat::Raw {
+            let preallocation = create::preallocation(&asked.given)?;
+            if preallocation == Preallocation::Metadata {
+                bail!("a raw image has no metadata to preallocate");
+            }
+            let file = open(path, asked.given.switch("nocow"))?;
+            return Ok(Self { kind: Kind::NewRaw(preallocation), files: vec![file] });
+        }
+        let options = create::create_options(&asked.given)?;
+        let new = Box::new(NewImage::new(&options)?);
+        let backing = match &asked.backing {
+            Some((path, format)) => {
+                let opening = Opening {
+                    format: Some(*format),
+                    snapshot: None,
+                    force_share: false,
+                    cache: Cache::Writeback,
+                };
+                let disk = opening.open(path).context("backing file")?;
+                Some(Source::new(vec![disk])?)
+            }
+            None => None,
+        };
+        let nocow = asked.given.switch("nocow");
+        let mut target = Self {
+            kind: Kind::New { new, backing, share_backing: asked.share_backing },
+            files: vec![open(path, nocow)?],
+        };
+        if let Some(data) = &options.data_file {
+            let data_path = PathBuf::from(OsStr::from_bytes(&data.name));
+            let data = match same_file(path, &data_path) {
+                true => Err(anyhow!("the data file is the target itself")),
+                false => open(&data_path, nocow).context("data file"),
+            };
+            match data {
+                Ok(file) => target.files.push(file),
+                Err(error) => {
+                    target.give_up();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(target)
+    }
+
+    /// Opens a target that is there.
+    pub fn open(path: &Path, asked: Asked, is_zero: bool, ui: &mut Ui) -> Result<Self> {
+        let mut opened = open::open(path, Some(asked.format), Access::Write)?;
+        if asked.cache.is_direct() {
+            let direct = opened.storage.bypass_cache(true);
+            direct.context("the page cache cannot be gone past")?;
+        }
+        let kind = match asked.format {
+            ImageFormat::Qcow2 => {
+                let image = writable::open_qcow2(opened.storage, path, BackingPolicy::AsNamed, ui)?;
+                Kind::Image { image: Box::new(image), is_zero }
+            }
+            _ => Kind::Raw { storage: Latch::new(Box::new(opened.storage)), is_zero },
+        };
+        Ok(Self { kind, files: Vec::new() })
+    }
+
+    /// Copies the source into the target.
+    pub fn convert(
+        &self,
+        input: Input<'_>,
+        options: &ConvertOptions,
+        control: Control<'_>,
+    ) -> Result<ConvertReport> {
+        let storage =
+            |n: usize| self.files.get(n).map(|file| file.storage.clone() as Arc<dyn Storage>);
+        let target = match &self.kind {
+            Kind::New { new, backing, share_backing } => convert::Target::New {
+                new,
+                storage: storage(0).context("the target is not open")?,
+                backing: backing.as_ref(),
+                share_backing: *share_backing,
+                data_file: storage(1),
+            },
+            Kind::NewRaw(preallocation) => convert::Target::NewRaw {
+                storage: self.files[0].storage.as_ref(),
+                preallocation: *preallocation,
+            },
+            Kind::Raw { storage, is_zero } => convert::Target::Raw { storage, is_zero: *is_zero },
+            Kind::Image { image, is_zero } => convert::Target::Image { image, is_zero: *is_zero },
+        };
+        Ok(convert::convert(input, target, options, control)?)
+    }
+
+    /// Writes a target that was made in a file without a name.
+    pub fn give_out(&self, out: &mut dyn Write) -> Result<()> {
+        spool::give_out(self.files[0].storage.as_ref(), out)
+    }
+
+    /// Ends the use of a target that is whole.
+    pub fn close(self) -> Result<()> {
+        match self.kind {
+            Kind::Image { image, .. } => Ok(image.close()?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes away what was made; tells what is left, to be put behind the target's name.
+    pub fn give_up(self) -> &'static str {
+        let mut left = self.files.is_empty();
+        for file in self.files {
+            left |= !file.give_up();
+        }
+        if left { " (not complete)" } else { "" }
+    }
+}

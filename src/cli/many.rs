@@ -1,0 +1,252 @@
+//! Many images in one run: a line each, a summary, the worst exit code.
+
+use std::io::Write;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use qcheck::check::{CheckOptions, check};
+use qcheck::format::probe::ImageFormat;
+use qcheck::policy::{Policy, Violation};
+use qcheck::storage::Access;
+use serde_json::Value;
+
+use super::exit::ExitCode;
+use super::json;
+use super::junit;
+use super::listing::{self, Budget};
+use super::open::{self, Opened, format_name, quoted};
+use super::policy::Gate;
+use super::progress::Meter;
+use super::sarif;
+use super::targets::{self, Target};
+use super::text;
+use super::ui::Ui;
+use super::verdict::{Judged, Totals, Verdict};
+use super::workers::in_order;
+
+/// Which images, and how many at a time.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Many images")]
+#[group(skip)]
+pub struct Args {
+    /// Check also the images that this file names, one a line or with a zero byte behind each; - is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+
+    /// Check the files below the images too, each once
+    #[arg(long, conflicts_with = "policy")]
+    pub backing_chain: bool,
+
+    /// Check this many images at a time; 0: as many as there are processors
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// For people, and scripts that read qemu-img's lines
+    Human,
+    /// For programs; an array where there can be several images
+    Json,
+    /// An object a line for each image, as soon as it is checked
+    Ndjson,
+    /// JUnit XML: a test case for each image
+    Junit,
+    /// SARIF: a result for each finding
+    Sarif,
+}
+
+/// What is printed once all images are done.
+enum Gathered {
+    /// The summary.
+    Nothing,
+    Json(Vec<Value>),
+    Junit(junit::Suite),
+    Sarif(sarif::Log),
+}
+
+/// What holds for every image.
+#[derive(Debug)]
+pub struct Settings {
+    /// The images named.
+    pub images: Vec<PathBuf>,
+    /// Their format, if the user gave one.
+    pub format: Option<ImageFormat>,
+    /// Whether images in use are read.
+    pub force_share: bool,
+    /// How to print.
+    pub form: Form,
+    /// Whether nothing is printed to standard output.
+    pub quiet: bool,
+    /// Whether progress is shown.
+    pub progress: bool,
+    /// Most findings of an image that are told.
+    pub max_findings: u64,
+    /// What is denied.
+    pub policy: Policy,
+}
+
+impl Args {
+    /// Whether there may be other than one image, or the output can tell of several only.
+    pub fn apply(&self, images: usize, form: Form) -> bool {
+        let tells_of_one = matches!(form, Form::Human | Form::Json);
+        images != 1 || self.files_from.is_some() || self.backing_chain || !tells_of_one
+    }
+}
+
+/// Checks all images and tells of each.
+pub fn run(args: &Args, settings: &Settings, ui: &mut Ui) -> Result<ExitCode> {
+    let targets = find(args, settings)?;
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let jobs = if args.jobs == 0 { processors } else { args.jobs };
+    let threads = (processors / jobs.min(targets.len().max(1))).max(1);
+    let name = ui.name().to_owned();
+    let mut totals = Totals::default();
+    let mut gathered = Gathered::new(settings.form);
+    in_order(
+        &targets,
+        jobs,
+        |target| judge(target, settings, threads, &name),
+        |judged| {
+            totals.add(&judged);
+            tell(&judged, settings, &mut gathered, ui)
+        },
+    )?;
+    if !settings.quiet {
+        match gathered {
+            Gathered::Nothing if settings.form == Form::Human => ui.out.line(&totals.text())?,
+            Gathered::Nothing => {}
+            Gathered::Json(values) => json::write(&mut ui.out, &Value::Array(values))?,
+            Gathered::Junit(suite) => suite.write(&mut ui.out)?,
+            Gathered::Sarif(log) => json::write(&mut ui.out, &log.into_value())?,
+        }
+    }
+    ui.out.flush().context("could not write the result")?;
+    Ok(totals.code())
+}
+
+impl Gathered {
+    fn new(form: Form) -> Self {
+        match form {
+            Form::Human | Form::Ndjson => Self::Nothing,
+            Form::Json => Self::Json(Vec::new()),
+            Form::Junit => Self::Junit(junit::Suite::default()),
+            Form::Sarif => Self::Sarif(sarif::Log::default()),
+        }
+    }
+
+    fn add(&mut self, judged: &Judged, max_findings: u64) {
+        match self {
+            Self::Nothing => {}
+            Self::Json(values) => values.push(judged.value(max_findings)),
+            Self::Junit(suite) => suite.add(judged, max_findings),
+            Self::Sarif(log) => log.add(judged, max_findings),
+        }
+    }
+}
+
+fn find(args: &Args, settings: &Settings) -> Result<Vec<Target>> {
+    let mut paths = settings.images.clone();
+    if let Some(list) = &args.files_from {
+        paths.extend(targets::listed(list)?);
+    }
+    let images = targets::plain(paths, settings.format);
+    if !args.backing_chain {
+        return Ok(images);
+    }
+    if settings.policy.is_active() {
+        bail!("--backing-chain opens files that an image names, which a policy does not");
+    }
+    Ok(targets::with_chains(images, settings.access()))
+}
+
+impl Settings {
+    fn access(&self) -> Access {
+        if self.force_share { Access::ReadShared } else { Access::Read }
+    }
+
+    fn options(&self, threads: usize) -> CheckOptions {
+        let keep = match self.max_findings {
+            0 => usize::MAX,
+            n => usize::try_from(n).unwrap_or(usize::MAX),
+        };
+        CheckOptions { threads, keep, ..CheckOptions::default() }
+    }
+}
+
+fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) -> Judged {
+    let begun = Instant::now();
+    let mut violations = Vec::new();
+    let name = format!("{program}: {}", quoted(&target.path));
+    let verdict = match &target.problem {
+        Some(problem) => Verdict::Failed(problem.clone()),
+        None => look(target, settings, threads, &name, &mut violations)
+            .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}"))),
+    };
+    let name = target.path.to_string_lossy().into_owned();
+    Judged { name, verdict, violations, took: begun.elapsed() }
+}
+
+/// Looks at one image; violations are told even where there is no verdict.
+fn look(
+    target: &Target,
+    settings: &Settings,
+    threads: usize,
+    name: &str,
+    violations: &mut Vec<Violation>,
+) -> Result<Verdict> {
+    let path = target.path.as_path();
+    let is_raw = target.format.is_none_or(|format| format == ImageFormat::Raw);
+    if is_raw && open::is_character_device(path).unwrap_or(false) {
+        return Ok(Verdict::NoChecker(format_name(ImageFormat::Raw)));
+    }
+    let image = open::open(path, target.format, settings.access())?;
+    let mut gate = Gate::new(&settings.policy, path, &image)?;
+    let checked = match image.format {
+        ImageFormat::Qcow2 => verdict(&image, settings, threads, name),
+        other => Ok(Verdict::NoChecker(format_name(other))),
+    };
+    if let Ok(Verdict::Checked(report)) = &checked {
+        gate.judge(report);
+    }
+    *violations = gate.into_violations();
+    checked.with_context(|| quoted(path).to_string())
+}
+
+fn verdict(image: &Opened, settings: &Settings, threads: usize, name: &str) -> Result<Verdict> {
+    let meter = Meter::new(name, settings.progress, settings.quiet, false);
+    let options = settings.options(threads);
+    Ok(Verdict::Checked(check(&image.storage, &options, &meter)?))
+}
+
+/// Tells of one image: what was found on standard error, the verdict on standard output.
+fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut Ui) -> Result<()> {
+    let of = |text: &str| format!("'{}': {text}", judged.name);
+    for violation in &judged.violations {
+        ui.message(&of(&violation.to_string()))?;
+    }
+    match &judged.verdict {
+        Verdict::Failed(error) => ui.message(error)?,
+        Verdict::Checked(report) if !report.tally.is_clean() => {
+            ui.message(&of("found:"))?;
+            let mut budget = Budget::new(settings.max_findings);
+            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+        }
+        Verdict::NoChecker(_) | Verdict::Checked(_) => {}
+    }
+    ui.err.flush()?;
+    if settings.quiet {
+        return Ok(());
+    }
+    match settings.form {
+        Form::Human => ui.out.line(&format!("{}: {}", judged.name, judged.text()))?,
+        Form::Ndjson => ui.out.line(&judged.value(settings.max_findings).to_string())?,
+        Form::Json | Form::Junit | Form::Sarif => gathered.add(judged, settings.max_findings),
+    }
+    // Whoever waits for the lines has them as soon as they are known.
+    ui.out.flush().context("could not write the result")
+}

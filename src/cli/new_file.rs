@@ -1,0 +1,51 @@
+//! A file that is being made: taken away again when that fails.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use qcheck::storage::{Access, FileStorage, Latch};
+
+use super::open::take_lock;
+
+/// A file that a command makes, or whose content it replaces.
+pub struct NewFile {
+    path: PathBuf,
+    /// Its bytes.
+    pub storage: Arc<Latch<FileStorage>>,
+    is_new: bool,
+}
+
+impl NewFile {
+    /// Opens and locks the file, which keeps its content for now. With `nocow` a file that was not there
+    /// before is not copied on write by its file system.
+    pub fn open(path: &Path, nocow: bool) -> Result<Self> {
+        Self::open_with(path, nocow, false)
+    }
+
+    /// [`NewFile::open`]; with `direct` it is written past the page cache.
+    pub fn open_with(path: &Path, nocow: bool, direct: bool) -> Result<Self> {
+        let is_new = !path.exists();
+        let mut file = FileStorage::open_or_create(path).context("could not create the file")?;
+        take_lock(&file, path, Access::Write)?;
+        if nocow {
+            file.disable_copy_on_write();
+        }
+        if direct {
+            file.bypass_cache(true).context("the page cache cannot be gone past")?;
+        }
+        Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
+    }
+
+    /// A file without a name.
+    pub fn nameless() -> Result<Self> {
+        let file = FileStorage::from_file(super::spool::nameless()?)?;
+        Ok(Self { path: PathBuf::new(), storage: Arc::new(Latch::new(file)), is_new: false })
+    }
+
+    /// Takes a file away that was not there before; returns whether it did.
+    pub fn give_up(self) -> bool {
+        self.is_new && fs::remove_file(&self.path).is_ok()
+    }
+}

@@ -1,0 +1,185 @@
+//! What came out for one image among several: its line, its exit code, its object.
+
+use std::time::Duration;
+
+use qcheck::check::{Affected, CheckReport};
+use qcheck::policy::Violation;
+use qcheck::repair::Fixed;
+use serde_json::{Value, json};
+
+use super::exit::ExitCode;
+use super::json::{CheckResult, check_result};
+use super::policy::describe;
+
+/// How a check ended.
+#[derive(Debug)]
+pub enum Verdict {
+    /// With a report.
+    Checked(CheckReport),
+    /// There is no checker for the format of this name.
+    NoChecker(&'static str),
+    /// Without a verdict, for this reason.
+    Failed(String),
+}
+
+/// An image with its verdict.
+#[derive(Debug)]
+pub struct Judged {
+    /// Its name, as given or as another image leads to it.
+    pub name: String,
+    /// How the check ended.
+    pub verdict: Verdict,
+    /// What it has that is denied.
+    pub violations: Vec<Violation>,
+    /// How long that took.
+    pub took: Duration,
+}
+
+impl Judged {
+    /// The exit code for this image alone.
+    pub fn code(&self) -> ExitCode {
+        if !self.violations.is_empty() {
+            return ExitCode::Denied;
+        }
+        match &self.verdict {
+            Verdict::Checked(report) => ExitCode::of(report),
+            Verdict::NoChecker(_) => ExitCode::NoChecker,
+            Verdict::Failed(_) => ExitCode::Failure,
+        }
+    }
+
+    /// One word for the exit code.
+    pub fn word(&self) -> &'static str {
+        word(self.code())
+    }
+
+    /// The verdict on one line, without the name.
+    pub fn text(&self) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        if !self.violations.is_empty() {
+            let mut words: Vec<&str> = self.violations.iter().map(|v| v.word).collect();
+            words.dedup();
+            parts.push(format!("denied: {}", words.join(", ")));
+        }
+        match &self.verdict {
+            Verdict::Failed(_) => parts.push("no verdict".into()),
+            Verdict::NoChecker(format) => parts.push(format!("no checker for {format}")),
+            Verdict::Checked(report) if report.tally.is_clean() => parts.push("no errors".into()),
+            Verdict::Checked(report) => parts.extend(
+                [
+                    (report.tally.corruptions, "errors"),
+                    (report.tally.leaks, "leaked clusters"),
+                    (report.tally.check_errors, "internal errors"),
+                ]
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, what)| format!("{count} {what}")),
+            ),
+        }
+        parts.join(", ")
+    }
+
+    /// The object for programs: qemu-img's keys where there is a report.
+    pub fn value(&self, max_findings: u64) -> Value {
+        let mut value = match &self.verdict {
+            Verdict::Checked(report) => check_result(&CheckResult {
+                filename: &self.name,
+                report,
+                affected: &Affected::default(),
+                explain: false,
+                fixed: Fixed::default(),
+                max_findings,
+            }),
+            Verdict::NoChecker(format) => json!({ "filename": self.name, "format": format }),
+            Verdict::Failed(error) => json!({ "filename": self.name, "error": error }),
+        };
+        if !self.violations.is_empty() {
+            value["violations"] = describe(&self.violations);
+        }
+        value["verdict"] = self.word().into();
+        value["exit-code"] = (self.code() as u8).into();
+        value
+    }
+}
+
+const fn word(code: ExitCode) -> &'static str {
+    match code {
+        ExitCode::Success => "clean",
+        ExitCode::Leaks => "leaks",
+        ExitCode::Corruption => "errors",
+        ExitCode::Denied => "denied",
+        ExitCode::Failure => "no-verdict",
+        ExitCode::NoChecker => "no-checker",
+    }
+}
+
+/// How many images there were, and how many of each verdict.
+#[derive(Debug, Default)]
+pub struct Totals {
+    images: u64,
+    words: Vec<(&'static str, u64)>,
+    worst: Option<ExitCode>,
+}
+
+impl Totals {
+    /// Adds an image.
+    pub fn add(&mut self, judged: &Judged) {
+        self.images += 1;
+        let word = judged.word();
+        match self.words.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => self.words.push((word, 1)),
+        }
+        self.worst = Some(self.code().worse(judged.code()));
+    }
+
+    /// The worst exit code of all.
+    pub fn code(&self) -> ExitCode {
+        self.worst.unwrap_or(ExitCode::Success)
+    }
+
+    /// All on one line.
+    pub fn text(&self) -> String {
+        let order = ["clean", "leaks", "errors", "denied", "no-verdict", "no-checker"];
+        let mut text = format!("{} images", self.images);
+        let mut sign = ": ";
+        for word in order {
+            if let Some((_, count)) = self.words.iter().find(|(known, _)| *known == word) {
+                text.push_str(&format!("{sign}{count} {word}"));
+                sign = ", ";
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(verdict: Verdict, words: &[&'static str]) -> Judged {
+        let violation = |&word| Violation { word, message: "it has".into() };
+        let violations = words.iter().map(violation).collect();
+        Judged { name: "a".into(), verdict, violations, took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_violation_outranks_everything_and_keeps_the_rest_in_sight() {
+        let both = judged(Verdict::Failed("why".into()), &["backing", "dirty"]);
+        assert_eq!((both.code(), both.word()), (ExitCode::Denied, "denied"));
+        assert_eq!(both.text(), "denied: backing, dirty, no verdict");
+        assert_eq!(both.value(0)["error"], "why");
+        assert_eq!(both.value(0)["violations"][1]["word"], "dirty");
+    }
+
+    #[test]
+    fn the_summary_counts_each_verdict_once() {
+        let mut totals = Totals::default();
+        assert_eq!((totals.text().as_str(), totals.code()), ("0 images", ExitCode::Success));
+        totals.add(&judged(Verdict::NoChecker("raw"), &[]));
+        totals.add(&judged(Verdict::Failed("why".into()), &[]));
+        totals.add(&judged(Verdict::NoChecker("vdi"), &[]));
+        assert_eq!(totals.text(), "3 images: 1 no-verdict, 2 no-checker");
+        assert_eq!(totals.code(), ExitCode::Failure);
+    }
+}

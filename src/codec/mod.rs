@@ -1,0 +1,185 @@
+//! Compressed clusters: bytes to fewer bytes and back, without I/O.
+//!
+//! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each thread has its own.
+
+mod deflate;
+
+use flate2::{Decompress, FlushDecompress};
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+
+use deflate::{Deflater, SLACK};
+
+/// One below what qemu-img uses: a fifth faster, and less than one percent larger.
+const ZSTD_LEVEL: i32 = 2;
+
+/// How clusters are compressed: one method for the whole image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Raw deflate.
+    Zlib,
+    /// One zstd frame.
+    Zstd,
+}
+
+/// Compresses clusters.
+pub struct Packer {
+    engine: Engine,
+}
+
+enum Engine {
+    Zlib(Box<Deflater>),
+    Zstd(zstd::bulk::Compressor<'static>),
+    /// The library could not get its memory: everything stays as it is.
+    Missing,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    /// A compressor.
+    pub fn new(method: Method) -> Self {
+        let engine = match method {
+            Method::Zlib => Engine::Zlib(Box::new(Deflater::new())),
+            Method::Zstd => {
+                zstd::bulk::Compressor::new(ZSTD_LEVEL).map_or(Engine::Missing, Engine::Zstd)
+            }
+        };
+        Self { engine }
+    }
+
+    /// Appends the compressed bytes to `out` and returns how many they are, or `None`, with nothing
+    /// appended, where they are not fewer.
+    pub fn pack(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        let start = out.len();
+        out.resize(start + cluster.len().checked_sub(1)? + SLACK, 0);
+        let room = &mut out[start..];
+        let length = match &mut self.engine {
+            Engine::Zlib(deflater) => deflater.compress(cluster, room),
+            Engine::Zstd(compressor) => {
+                let most = room.len() - SLACK;
+                compressor.compress_to_buffer(cluster, &mut room[..most]).ok()
+            }
+            Engine::Missing => None,
+        };
+        out.truncate(start + length.unwrap_or(0));
+        length
+    }
+}
+
+/// Decompresses clusters.
+pub struct Unpacker {
+    inflate: libdeflater::Decompressor,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    /// The compressed bytes, read by whoever uses this.
+    pub packed: Vec<u8>,
+    /// A whole cluster, where only a part of it is wanted.
+    pub cluster: Vec<u8>,
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacker").finish_non_exhaustive()
+    }
+}
+
+impl Default for Unpacker {
+    fn default() -> Self {
+        let (packed, cluster) = (Vec::new(), Vec::new());
+        Self { inflate: libdeflater::Decompressor::new(), zstd: None, packed, cluster }
+    }
+}
+
+impl Unpacker {
+    /// Fills `cluster` from compressed bytes, behind which there may be others. `false`: they do not fill it.
+    pub fn unpack(&mut self, method: Method, packed: &[u8], cluster: &mut [u8]) -> bool {
+        match method {
+            Method::Zlib => {
+                let done = self.inflate.deflate_decompress(packed, cluster);
+                done.is_ok_and(|n| n == cluster.len()) || inflate_loosely(packed, cluster)
+            }
+            Method::Zstd => self.unzstd(packed, cluster) || unzstd_loosely(packed, cluster),
+        }
+    }
+
+    fn unzstd(&mut self, packed: &[u8], cluster: &mut [u8]) -> bool {
+        let Ok(length) = zstd::zstd_safe::find_frame_compressed_size(packed) else { return false };
+        if self.zstd.is_none() {
+            self.zstd = zstd::bulk::Decompressor::new().ok();
+        }
+        let (Some(zstd), Some(frame)) = (&mut self.zstd, packed.get(..length)) else {
+            return false;
+        };
+        zstd.decompress_to_buffer(frame, cluster).is_ok_and(|n| n == cluster.len())
+    }
+}
+
+/// Takes what the fast decoder does not: a stream that fills the cluster before its end mark comes.
+fn inflate_loosely(packed: &[u8], cluster: &mut [u8]) -> bool {
+    let mut stream = Decompress::new(false);
+    let outcome = stream.decompress(packed, cluster, FlushDecompress::Finish);
+    outcome.is_ok() && stream.total_out() == cluster.len() as u64
+}
+
+/// Takes what the fast decoder does not: a frame that fills the cluster before it ends, or several.
+fn unzstd_loosely(packed: &[u8], cluster: &mut [u8]) -> bool {
+    let Ok(mut decoder) = Decoder::new() else { return false };
+    let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(cluster));
+    let full = output.capacity();
+    while output.pos() < full {
+        let before = (input.pos(), output.pos());
+        if decoder.run(&mut input, &mut output).is_err() {
+            return false;
+        }
+        if before == (input.pos(), output.pos()) {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(method: Method, cluster: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let length = Packer::new(method).pack(cluster, &mut out);
+        assert_eq!(out.len(), length.unwrap_or(0));
+        length.map(|_| out)
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_with_other_bytes_behind_it() {
+        let cluster: Vec<u8> = (0..65536u32).map(|n| (n / 100 % 7) as u8).collect();
+        for method in [Method::Zlib, Method::Zstd] {
+            let mut packed = pack(method, &cluster).unwrap();
+            assert!(packed.len() < 8192, "{method:?}: {}", packed.len());
+            packed.extend_from_slice(&[0xFF; 100]);
+            let mut unpacker = Unpacker::default();
+            let mut out = vec![0; cluster.len()];
+            assert!(unpacker.unpack(method, &packed, &mut out), "{method:?}");
+            assert!(out == cluster, "{method:?}");
+            assert!(!unpacker.unpack(method, &packed[..20], &mut out), "{method:?}");
+            // The first half alone: the stream does not end where the cluster does.
+            let mut half = vec![0; cluster.len() / 2];
+            assert!(unpacker.unpack(method, &packed, &mut half), "{method:?}");
+            assert!(half == cluster[..half.len()], "{method:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_get_smaller_is_not_packed() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let cluster: Vec<u8> = (0..4096).map(|_| next()).collect();
+        assert_eq!(pack(Method::Zlib, &cluster), None);
+        assert_eq!(pack(Method::Zstd, &cluster), None);
+    }
+}

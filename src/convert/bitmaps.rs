@@ -1,0 +1,121 @@
+//! Persistent bitmaps, copied into a new image.
+
+use crate::error::{Error, Result};
+use crate::format::bitmap::{BITMAPS_EXTENSION_BYTES, BitmapEntry, BitmapsExtension};
+use crate::format::extension::{self, encode_extension};
+use crate::format::{Geometry, HostOffset, encode_entries};
+use crate::image::Image;
+use crate::storage::Storage;
+
+use super::layout::Layout;
+use super::source::{Disk, Source};
+use super::zeroes;
+
+/// A table entry for a cluster of ones.
+const ALL_ONES: u64 = 1;
+
+/// The bitmaps that are copied.
+pub(super) struct Bitmaps<'a> {
+    image: &'a Image,
+    entries: Vec<BitmapEntry>,
+}
+
+impl<'a> Bitmaps<'a> {
+    /// The bitmaps of the only source. Broken ones are an error, or else their names are added to `skipped`.
+    pub(super) fn of(
+        source: &'a Source,
+        skip_broken: bool,
+        skipped: &mut Vec<String>,
+    ) -> Result<Self> {
+        let Some(Disk::Qcow2(image)) = source.only() else {
+            let why = "only a single qcow2 source has bitmaps to copy";
+            return Err(Error::Refused(why.into()));
+        };
+        let mut entries = image.stored_bitmaps()?;
+        let mut broken = None;
+        entries.retain(|entry| {
+            let sound = entry.defects(&image.geometry()).is_empty()
+                && !entry.is_in_use()
+                && image.bitmap_bits(entry).is_ok();
+            if !sound {
+                let name = entry.name_text();
+                broken.get_or_insert_with(|| name.clone());
+                skipped.push(name);
+            }
+            sound
+        });
+        match broken {
+            Some(name) if !skip_broken => Err(Error::Refused(format!(
+                "the bitmap '{}' is not consistent and cannot be copied",
+                name.escape_debug()
+            ))),
+            _ => Ok(Self { image, entries }),
+        }
+    }
+
+    /// Writes the bitmaps into a new image; returns the header extension that leads to them, or nothing where there are none.
+    pub(super) fn write(
+        &self,
+        layout: &mut Layout,
+        storage: &dyn Storage,
+        geometry: &Geometry,
+    ) -> Result<Vec<u8>> {
+        if self.entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut directory = Vec::new();
+        for entry in &self.entries {
+            let table = self.write_bits(entry, layout, storage, geometry)?;
+            let bytes = encode_entries(&table);
+            let at = layout.place_table(bytes.len() as u64)?;
+            put(storage, at, &bytes, geometry)?;
+            let table_entries = u32::try_from(table.len()).unwrap_or(u32::MAX);
+            BitmapEntry { table: at, table_entries, ..entry.clone() }.encode(&mut directory);
+        }
+        let at = layout.place_table(directory.len() as u64)?;
+        put(storage, at, &directory, geometry)?;
+        let fields = BitmapsExtension {
+            count: u32::try_from(self.entries.len()).unwrap_or(u32::MAX),
+            reserved: 0,
+            directory_bytes: directory.len() as u64,
+            directory: at,
+        };
+        let mut extension = Vec::with_capacity(BITMAPS_EXTENSION_BYTES + 8);
+        encode_extension(&mut extension, extension::BITMAPS, &fields.encode());
+        Ok(extension)
+    }
+
+    /// Writes the clusters of a bitmap that are neither all zeroes nor all ones; returns its table.
+    fn write_bits(
+        &self,
+        entry: &BitmapEntry,
+        layout: &mut Layout,
+        storage: &dyn Storage,
+        geometry: &Geometry,
+    ) -> Result<Vec<u64>> {
+        let bits = self.image.bitmap_bits(entry)?;
+        let size = geometry.cluster_bytes();
+        let mut cluster = vec![0; geometry.cluster_len()];
+        let mut table = Vec::new();
+        for index in 0..entry.table_entries_for(geometry) {
+            bits.read(index * size, &mut cluster)?;
+            table.push(if zeroes::is_zero(&cluster) {
+                0
+            } else if cluster.iter().all(|&byte| byte == 0xFF) {
+                ALL_ONES
+            } else {
+                let at = layout.place_table(size)?;
+                put(storage, at, &cluster, geometry)?;
+                at.get()
+            });
+        }
+        Ok(table)
+    }
+}
+
+/// Writes a structure in whole clusters: a device may hold anything behind it.
+fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], geometry: &Geometry) -> Result<()> {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(geometry.cluster_len()), 0);
+    storage.write_at(at.get(), &bytes).map_err(|e| Error::io("write a bitmap", at.get(), e))
+}

@@ -1,0 +1,472 @@
+//! Copying disks from image to image: several threads, each byte read once, and a target that is no image before it is whole.
+//!
+//! * [`source`]: what is read, `scan`: cut into items, `salvage`: what cannot be read
+//! * `pipeline`: the threads; a target is `fresh` (a new qcow2 image), `raw`, or an `existing` image
+//! * `layout` over `counts`: where things go in a new image; `in_order`: one item after the other
+//! * `stream`, `pipe`: bytes that come, or go, in their order and once; `verify`: both sides read again
+//! * `zeroes`, `buffer`, `rate`: what their names say
+
+mod bitmaps;
+mod buffer;
+mod counts;
+mod existing;
+mod fresh;
+mod held;
+mod in_order;
+mod layout;
+mod pipe;
+mod pipeline;
+mod rate;
+mod raw;
+mod salvage;
+mod scan;
+pub mod source;
+mod stream;
+mod verify;
+mod zeroes;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::codec::Method;
+use crate::create::{Compression, NewImage, Preallocation, create_raw};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::progress::Progress;
+use crate::storage::{Capacity, Storage};
+
+use bitmaps::Bitmaps;
+use buffer::Pool;
+use existing::Existing;
+use fresh::{Fresh, Plan};
+use pipe::{ImagePipe, RawPipe, Survey};
+use pipeline::Work;
+use rate::Rate;
+use raw::Raw;
+use salvage::Salvage;
+use scan::Cut;
+use stream::Stream;
+use verify::Compare;
+
+pub use salvage::Loss;
+pub use source::{Disk, Source};
+
+/// Bytes of data that one thread works on at a time: what the processor's cache can hold between reading and writing.
+const ITEM_BYTES: u64 = 1 << 18;
+/// Clusters of a new image in one item without data.
+const LONGEST_CLUSTERS: u64 = 1 << 16;
+/// The longest item without data.
+const LONGEST_BYTES: u64 = 1 << 36;
+/// Raw targets are written in multiples of this.
+const RAW_GRAIN: u64 = 4096;
+/// Runs of zeroes that are not stored, unless something else is asked for.
+pub const DEFAULT_SPARSE: u64 = 4096;
+
+/// How to convert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvertOptions {
+    /// The least run of zeroes that is not stored; 0: everything is.
+    pub sparse: u64,
+    /// Whether clusters are compressed.
+    pub compress: bool,
+    /// How many threads work; 0: as many as there are cores.
+    pub threads: usize,
+    /// Whether the target is flushed: a new image before it becomes one, and everything at the end.
+    pub flush: bool,
+    /// Whether the system copies data that need not be looked at. Then zeroes are found by holes only.
+    pub offload: bool,
+    /// Whether what cannot be read becomes zeroes.
+    pub salvage: bool,
+    /// Whether persistent bitmaps are copied.
+    pub bitmaps: bool,
+    /// Whether bitmaps that are not consistent are left out; otherwise they are an error.
+    pub skip_broken_bitmaps: bool,
+    /// Most bytes a second.
+    pub rate: Option<u64>,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        Self {
+            sparse: DEFAULT_SPARSE,
+            compress: false,
+            threads: 0,
+            flush: true,
+            offload: false,
+            salvage: false,
+            bitmaps: false,
+            skip_broken_bitmaps: false,
+            rate: None,
+        }
+    }
+}
+
+/// What a conversion writes to.
+pub enum Target<'a> {
+    /// A new qcow2 image over whatever the storage has.
+    New {
+        /// What it is to be.
+        new: &'a NewImage,
+        /// Where it goes.
+        storage: Arc<dyn Storage>,
+        /// Its backing file, where it has one: what is the same there is not stored.
+        backing: Option<&'a Source>,
+        /// The source has the same backing file, and what it leaves to that is not looked at.
+        share_backing: bool,
+        /// Its external data file, where it has one.
+        data_file: Option<Arc<dyn Storage>>,
+    },
+    /// A new raw image over whatever the storage has.
+    NewRaw {
+        /// Where it goes.
+        storage: &'a dyn Storage,
+        /// What it has from the start.
+        preallocation: Preallocation,
+    },
+    /// A raw image that is there.
+    Raw {
+        /// Its bytes.
+        storage: &'a dyn Storage,
+        /// It reads as zeroes.
+        is_zero: bool,
+    },
+    /// A qcow2 image that is there.
+    Image {
+        /// The image, open for writing.
+        image: &'a Image,
+        /// It reads as zeroes.
+        is_zero: bool,
+    },
+}
+
+/// What a conversion did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConvertReport {
+    /// The size of the disk in bytes.
+    pub bytes: u64,
+    /// What could not be read and is zero in the target.
+    pub losses: Vec<Loss>,
+    /// Bitmaps that were left out.
+    pub skipped_bitmaps: Vec<String>,
+}
+
+/// What is converted.
+pub enum Input<'a> {
+    /// Disks.
+    Disks(&'a Source),
+    /// The bytes of a raw disk in their order; its size is that of the stream.
+    Stream(&'a mut (dyn Read + Send + 'a)),
+}
+
+/// Where a stream goes.
+pub enum Outlet<'a> {
+    /// As a raw disk.
+    Raw,
+    /// As a new qcow2 image: not compressed, without backing file and without data file.
+    Qcow2(&'a NewImage),
+}
+
+/// Whoever wants a conversion to end, and who is told of it.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Set when it is to end.
+    pub cancel: &'a AtomicBool,
+    /// Told how far it has come.
+    pub progress: &'a dyn Progress,
+}
+
+/// Copies the input to the target. After an error, or with `cancel` set meanwhile, a new qcow2 image is none: its header is
+/// written last.
+pub fn convert(
+    input: Input<'_>,
+    target: Target<'_>,
+    options: &ConvertOptions,
+    control: Control<'_>,
+) -> Result<ConvertReport> {
+    with_run(input, options, control, |run| match target {
+        Target::New { new, storage, backing, share_backing, data_file } => {
+            if new.is_preallocated() || new.is_external() {
+                run.new_through_engine(new, storage, data_file)
+            } else {
+                run.new_image(new, storage.as_ref(), backing, share_backing)
+            }
+        }
+        Target::NewRaw { storage, preallocation } => run.new_raw(storage, preallocation),
+        Target::Raw { storage, is_zero } => {
+            run.require_room(storage.len().map_err(|e| Error::io("get the length", 0, e))?)?;
+            run.raw(storage, is_zero)
+        }
+        Target::Image { image, is_zero } => run.image(image, is_zero),
+    })
+}
+
+/// Copies the input to a stream. What was written before an error is a part of an image, and should be thrown away.
+pub fn convert_to_stream(
+    input: Input<'_>,
+    outlet: Outlet<'_>,
+    out: &mut (dyn Write + Send),
+    options: &ConvertOptions,
+    control: Control<'_>,
+) -> Result<ConvertReport> {
+    with_run(input, options, control, |run| {
+        match outlet {
+            Outlet::Raw => {
+                let target = RawPipe::new(&mut *out, run.threads, run.pool);
+                run.work(run.cut(RAW_GRAIN), &target)?;
+            }
+            Outlet::Qcow2(new) => run.image_to_stream(new, out)?,
+        }
+        out.flush().map_err(|e| Error::io("write the stream", 0, e))
+    })
+}
+
+/// Reads a source and what was made of it, and compares; where they differ is an error.
+pub fn verify(
+    source: &Source,
+    made: &Source,
+    options: &ConvertOptions,
+    control: Control<'_>,
+) -> Result<()> {
+    if made.bytes() < source.bytes() {
+        return Err(Error::Refused("the target is shorter than the source".into()));
+    }
+    with_run(Input::Disks(source), options, control, |run| {
+        run.stage = "comparing";
+        let pool = run.pool;
+        run.work(run.cut(RAW_GRAIN), &Compare { other: made, pool })
+    })?;
+    Ok(())
+}
+
+fn with_run(
+    input: Input<'_>,
+    options: &ConvertOptions,
+    control: Control<'_>,
+    work: impl FnOnce(&mut Run<'_, '_>) -> Result<()>,
+) -> Result<ConvertReport> {
+    let salvage = options.salvage.then(Salvage::default);
+    let rate = options.rate.map(Rate::new);
+    let pool = Pool::default();
+    let nothing = Source::new(Vec::new())?;
+    let (source, stream) = match input {
+        Input::Disks(source) => (source, None),
+        Input::Stream(stream) => (&nothing, Some(stream)),
+    };
+    let mut run = Run {
+        source,
+        bytes: source.bytes(),
+        is_stream: stream.is_some(),
+        stream,
+        stage: "converting",
+        skipped_bitmaps: Vec::new(),
+        options,
+        salvage: salvage.as_ref(),
+        rate: rate.as_ref(),
+        control,
+        pool: &pool,
+        threads: threads(options.threads),
+    };
+    work(&mut run)?;
+    let (bytes, skipped_bitmaps) = (run.bytes, std::mem::take(&mut run.skipped_bitmaps));
+    let losses = salvage.map(Salvage::losses).unwrap_or_default();
+    Ok(ConvertReport { bytes, losses, skipped_bitmaps })
+}
+
+fn threads(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        wanted => wanted,
+    }
+}
+
+/// One conversion.
+struct Run<'a, 's> {
+    source: &'a Source,
+    /// The disk's size; of a stream it is known after the work.
+    bytes: u64,
+    stream: Option<&'s mut (dyn Read + Send + 's)>,
+    is_stream: bool,
+    stage: &'static str,
+    skipped_bitmaps: Vec<String>,
+    options: &'a ConvertOptions,
+    salvage: Option<&'a Salvage>,
+    rate: Option<&'a Rate>,
+    control: Control<'a>,
+    pool: &'a Pool,
+    threads: usize,
+}
+
+impl<'a> Run<'a, '_> {
+    /// Items of whole clusters on either side.
+    fn cut(&self, grain: u64) -> Cut {
+        let most = ITEM_BYTES.max(grain).max(self.source.grain());
+        let store_zeroes = self.options.sparse == 0;
+        Cut { grain, most, longest: LONGEST_BYTES, share_backing: false, store_zeroes }
+    }
+
+    fn work<T: pipeline::Target>(&mut self, cut: Cut, target: &T) -> Result<()> {
+        let work = Work {
+            source: self.source,
+            cut,
+            stage: self.stage,
+            threads: self.threads,
+            offload: self.options.offload && self.salvage.is_none() && self.stream.is_none(),
+            salvage: self.salvage,
+            rate: self.rate,
+            cancel: self.control.cancel,
+            progress: self.control.progress,
+            pool: self.pool,
+        };
+        match self.stream.take() {
+            Some(input) => {
+                let size = Arc::new(AtomicU64::new(0));
+                let stream = Stream::new(input, cut.most, size.clone());
+                pipeline::run(&work, Some(stream), target)?;
+                self.bytes = size.load(Ordering::Relaxed);
+                Ok(())
+            }
+            None => pipeline::run(&work, None, target),
+        }
+    }
+
+    fn new_image(
+        &mut self,
+        new: &NewImage,
+        storage: &dyn Storage,
+        backing: Option<&Source>,
+        share_backing: bool,
+    ) -> Result<()> {
+        let bitmaps = match self.options.bitmaps {
+            true => Some(self.bitmaps(new)?),
+            false => None,
+        };
+        let grain = new.geometry().cluster_bytes();
+        let mut cut = self.cut(grain);
+        cut.share_backing = share_backing;
+        if backing.is_some() {
+            cut.longest = grain * LONGEST_CLUSTERS;
+            cut.store_zeroes |= !new.is_version_3();
+        }
+        let method = match new.compression() {
+            Compression::Zlib => Method::Zlib,
+            Compression::Zstd => Method::Zstd,
+        };
+        let plan = Plan {
+            new,
+            storage,
+            source: self.source,
+            method: self.options.compress.then_some(method),
+            sparse: self.options.sparse,
+            backing,
+            flush: self.options.flush,
+            pool: self.pool,
+        };
+        let fresh = Fresh::new(plan, self.threads)?;
+        self.work(cut, &fresh)?;
+        let size = match self.is_stream {
+            true => self.bytes,
+            false => new.geometry().virtual_size(),
+        };
+        fresh.finish(size, bitmaps.as_ref())
+    }
+
+    /// The bitmaps to copy. What cannot have them is refused.
+    fn bitmaps(&mut self, new: &NewImage) -> Result<Bitmaps<'a>> {
+        if !new.is_version_3() {
+            let why = "bitmaps need compat=1.1 (version 3)";
+            return Err(Error::Refused(why.into()));
+        }
+        let skip = self.options.skip_broken_bitmaps;
+        Bitmaps::of(self.source, skip, &mut self.skipped_bitmaps)
+    }
+
+    /// Bitmaps are copied where the whole image is made here.
+    fn refuse_bitmaps(&self) -> Result<()> {
+        if self.options.bitmaps {
+            let why = "bitmaps can be copied into a new image in a file only, without preallocation \
+                       and without data file";
+            return Err(Error::Unsupported(why.into()));
+        }
+        Ok(())
+    }
+
+    /// Reads the source twice: the tables, which come first, follow from what is in it.
+    fn image_to_stream(&mut self, new: &NewImage, out: &mut (dyn Write + Send)) -> Result<()> {
+        self.refuse_bitmaps()?;
+        if self.is_stream || self.options.compress || new.is_preallocated() || new.is_external() {
+            let why = "such an image cannot be written as a stream";
+            return Err(Error::Refused(why.into()));
+        }
+        let geometry = new.geometry();
+        let cut = self.cut(geometry.cluster_bytes());
+        let survey = Survey::new(geometry, self.options.sparse, self.pool);
+        self.stage = "looking";
+        self.work(cut, &survey)?;
+        let stored = survey.finish();
+        self.stage = "converting";
+        let target = ImagePipe::new(out, new, &stored, self.threads, self.pool)?;
+        self.work(cut, &target)
+    }
+
+    fn new_raw(&mut self, storage: &dyn Storage, preallocation: Preallocation) -> Result<()> {
+        create_raw(storage, self.bytes, preallocation, &crate::progress::Silent)?;
+        let is_zero = storage.capacity() == Capacity::Growable;
+        self.raw(storage, is_zero)?;
+        if self.is_stream && is_zero {
+            let bytes = self.bytes;
+            storage.set_len(bytes).map_err(|e| Error::io("set the length", bytes, e))?;
+        }
+        Ok(())
+    }
+
+    fn raw(&mut self, storage: &dyn Storage, is_zero: bool) -> Result<()> {
+        let sparse = self.options.sparse;
+        let raw = Raw { storage, sparse, is_zero, pool: self.pool };
+        self.work(self.cut(RAW_GRAIN), &raw)?;
+        if self.options.flush {
+            storage.sync().map_err(|e| Error::io("flush the target", 0, e))?;
+        }
+        Ok(())
+    }
+
+    fn image(&mut self, image: &Image, is_zero: bool) -> Result<()> {
+        self.refuse_bitmaps()?;
+        self.require_room(image.virtual_size())?;
+        let existing = Existing::new(image, self.options, is_zero, self.pool)?;
+        self.work(self.cut(image.geometry().cluster_bytes()), &existing)?;
+        image.flush()
+    }
+
+    /// An error where the disk is longer than a target that is there.
+    fn require_room(&self, there: u64) -> Result<()> {
+        if there < self.bytes {
+            return Err(Error::Refused(format!(
+                "the target's disk of {there} bytes is too short for {} bytes",
+                self.bytes
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes a preallocated image, or one with an external data file, and writes into it. Its header is held
+    /// back until all of it is there.
+    fn new_through_engine(
+        &mut self,
+        new: &NewImage,
+        storage: Arc<dyn Storage>,
+        data_file: Option<Arc<dyn Storage>>,
+    ) -> Result<()> {
+        self.refuse_bitmaps()?;
+        if self.options.compress {
+            let why = "a preallocated image, or one with a data file, cannot be compressed";
+            return Err(Error::Refused(why.into()));
+        }
+        let held = Arc::new(held::HeldHeader::new(storage));
+        new.write(held.as_ref(), data_file.as_deref(), self.control.progress)?;
+        let image = held::open(&held, data_file)?;
+        self.image(&image, true)?;
+        image.close()?;
+        held.release(self.options.flush)
+    }
+}

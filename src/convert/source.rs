@@ -1,0 +1,244 @@
+//! What is read: one or several guest disks, one behind the other.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::GuestOffset;
+use crate::image::{Backing, Image, RunKind};
+use crate::storage::{ReadAt, Storage};
+
+/// Disks are counted in sectors.
+const SECTOR: u64 = 512;
+
+/// A disk that is read.
+pub enum Disk {
+    /// A raw image.
+    Raw(Arc<dyn ReadAt>),
+    /// A qcow2 image, or one of its snapshots, with what lies below.
+    Qcow2(Box<Image>),
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Raw(_) => "Disk::Raw",
+            Self::Qcow2(_) => "Disk::Qcow2",
+        })
+    }
+}
+
+impl Disk {
+    /// Its size in bytes; that of a raw image is rounded up to sectors.
+    pub fn bytes(&self) -> Result<u64> {
+        match self {
+            Self::Raw(storage) => {
+                let length = storage.len().map_err(|e| Error::io("get the length", 0, e))?;
+                Ok(length.next_multiple_of(SECTOR))
+            }
+            Self::Qcow2(image) => Ok(image.virtual_size().next_multiple_of(SECTOR)),
+        }
+    }
+
+    /// Bytes that should be read together: a cluster, since compressed ones are unpacked as a whole.
+    fn grain(&self) -> u64 {
+        match self {
+            Self::Raw(_) => SECTOR,
+            Self::Qcow2(image) => image.geometry().cluster_bytes(),
+        }
+    }
+
+    /// Reads bytes; past the end there are zeroes.
+    fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Raw(storage) => {
+                storage.read_padded_at(at, buf).map_err(|e| Error::io("read guest data", at, e))
+            }
+            Self::Qcow2(image) => {
+                let inside = inside(image.virtual_size(), at, buf.len());
+                let (low, high) = buf.split_at_mut(inside);
+                high.fill(0);
+                image.read(GuestOffset::new(at), low)
+            }
+        }
+    }
+
+    fn extent(&self, at: u64, most: u64) -> Result<Extent> {
+        match self {
+            Self::Raw(storage) => raw_extent(storage.as_ref(), at, most),
+            Self::Qcow2(image) => image_extent(image, at, most),
+        }
+    }
+}
+
+/// How many of `wanted` bytes at `at` lie on a disk of this size.
+fn inside(bytes: u64, at: u64, wanted: usize) -> usize {
+    usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX).min(wanted)
+}
+
+/// Bytes of which it is known without reading what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// How many, at least 1.
+    pub(super) bytes: u64,
+    /// Whether they surely are zeroes.
+    pub(super) zero: bool,
+    /// Whether the uppermost image leaves them to its backing file.
+    pub(super) below: bool,
+}
+
+impl Extent {
+    const fn new(bytes: u64, zero: bool) -> Self {
+        Self { bytes, zero, below: false }
+    }
+}
+
+fn raw_extent(storage: &dyn ReadAt, at: u64, most: u64) -> Result<Extent> {
+    let data = storage.next_data(at).map_err(|e| Error::io("look for data", at, e))?;
+    Ok(match data {
+        Some(range) if range.start <= at => Extent::new((range.end - at).min(most), false),
+        Some(range) => Extent::new((range.start - at).min(most), true),
+        None => Extent::new(most, true),
+    })
+}
+
+fn image_extent(image: &Image, at: u64, most: u64) -> Result<Extent> {
+    let inside = image.virtual_size().saturating_sub(at);
+    if inside == 0 {
+        return Ok(Extent::new(most, true));
+    }
+    let run = image.map(GuestOffset::new(at), most.min(inside))?;
+    let extent = match run.kind {
+        RunKind::Zero => Extent::new(run.length, true),
+        RunKind::Data(_) | RunKind::Compressed(_) => Extent::new(run.length, false),
+        RunKind::Unallocated => {
+            let below = match image.backing() {
+                None => Extent::new(run.length, true),
+                Some(Backing::Raw(raw)) => raw_extent(raw.storage(), at, run.length)?,
+                Some(Backing::Qcow2(image)) => image_extent(image, at, run.length)?,
+                Some(Backing::Closed) => Extent::new(run.length, false),
+            };
+            Extent { below: image.backing().is_some(), ..below }
+        }
+    };
+    Ok(extent)
+}
+
+/// Bytes of the disk as they lie in a file.
+pub(super) struct Plain<'a> {
+    /// The file.
+    pub(super) storage: &'a dyn ReadAt,
+    /// Where in it.
+    pub(super) at: u64,
+    /// How many.
+    pub(super) bytes: u64,
+}
+
+impl Plain<'_> {
+    /// Has the system copy them; `false` where it cannot.
+    pub(super) fn copy_to(&self, target: &dyn Storage, at: u64) -> Result<bool> {
+        let copied = target.copy_from(at, self.storage, self.at, self.bytes);
+        copied.map_err(|e| Error::io("copy guest data", at, e))
+    }
+}
+
+/// All disks as one.
+#[derive(Debug)]
+pub struct Source {
+    parts: Vec<Part>,
+    bytes: u64,
+    grain: u64,
+}
+
+#[derive(Debug)]
+struct Part {
+    disk: Disk,
+    start: u64,
+    bytes: u64,
+}
+
+impl Source {
+    /// The disks in this order.
+    pub fn new(disks: Vec<Disk>) -> Result<Self> {
+        let (mut start, mut grain) = (0u64, SECTOR);
+        let mut parts = Vec::with_capacity(disks.len());
+        for disk in disks {
+            let bytes = disk.bytes()?;
+            grain = grain.max(disk.grain());
+            parts.push(Part { disk, start, bytes });
+            let end = start.checked_add(bytes).filter(|&end| end <= i64::MAX.unsigned_abs());
+            start =
+                end.ok_or_else(|| Error::Refused("the sources together are too long".into()))?;
+        }
+        Ok(Self { parts, bytes: start, grain })
+    }
+
+    /// The size of all together in bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The only disk, where there is one.
+    pub fn only(&self) -> Option<&Disk> {
+        match self.parts.as_slice() {
+            [part] => Some(&part.disk),
+            _ => None,
+        }
+    }
+
+    /// The largest unit that is read as a whole, in bytes.
+    pub(super) const fn grain(&self) -> u64 {
+        self.grain
+    }
+
+    fn part(&self, at: u64) -> Option<&Part> {
+        let index = self.parts.partition_point(|part| part.start + part.bytes <= at);
+        self.parts.get(index)
+    }
+
+    /// What is known of the bytes from `at` on, at most `most` of them, all on the disk.
+    pub(super) fn extent(&self, at: u64, most: u64) -> Result<Extent> {
+        let Some(part) = self.part(at) else { return Ok(Extent::new(most, true)) };
+        part.disk.extent(at - part.start, most.min(part.start + part.bytes - at))
+    }
+
+    /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have to be read.
+    pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
+        let Some(part) = self.part(at) else { return Ok(None) };
+        let (at, most) = (at - part.start, most.min(part.start + part.bytes - at));
+        match &part.disk {
+            Disk::Raw(storage) => {
+                let data = storage.next_data(at).map_err(|e| Error::io("look for data", at, e))?;
+                Ok(data.filter(|range| range.start <= at).map(|range| Plain {
+                    storage: storage.as_ref(),
+                    at,
+                    bytes: most.min(range.end - at),
+                }))
+            }
+            Disk::Qcow2(image) => {
+                let most = most.min(image.virtual_size().saturating_sub(at));
+                if most == 0 {
+                    return Ok(None);
+                }
+                let run = image.map(GuestOffset::new(at), most)?;
+                let RunKind::Data(host) = run.kind else { return Ok(None) };
+                Ok(Some(Plain { storage: image.data_source(), at: host.get(), bytes: run.length }))
+            }
+        }
+    }
+
+    /// Reads bytes; past the end there are zeroes.
+    pub(super) fn read(&self, mut at: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            let Some(part) = self.part(at) else {
+                buf.fill(0);
+                return Ok(());
+            };
+            let length = inside(part.start + part.bytes, at, buf.len());
+            let (head, rest) = buf.split_at_mut(length);
+            part.disk.read(at - part.start, head)?;
+            at += length as u64;
+            buf = rest;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! `qcheck check` with many images: a line each, a summary, the worst exit code.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::run::{Ran, qcheck, qemu_create, qemu_ok};
+
+/// A clean image, a leaky one, a corrupt one, a raw one, one that is none.
+fn mixed() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for name in ["clean", "leaky", "corrupt"] {
+        qemu_create(dir.path(), &["-f", "qcow2", name, "10M"]);
+        qemu_ok(dir.path(), "qemu-io", &["-c", "write 0 1M", name]);
+    }
+    // Counts behind the first refcount block's beginning: of clusters behind the end, and of data.
+    set_count(dir.path(), "leaky", 21, 1);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join("leaky")).unwrap();
+    file.set_len(22 << 16).unwrap();
+    set_count(dir.path(), "corrupt", 6, 0);
+    fs::write(dir.path().join("raw"), [7; 4096]).unwrap();
+    fs::write(dir.path().join("broken"), b"QFI\xfb\0\0\0\x09").unwrap();
+    dir
+}
+
+fn set_count(folder: &Path, name: &str, cluster: u64, count: u16) {
+    let file = fs::OpenOptions::new().write(true).open(folder.join(name)).unwrap();
+    file.write_all_at(&count.to_be_bytes(), 0x20000 + 2 * cluster).unwrap();
+}
+
+fn with_input(folder: &Path, args: &[&str], input: &[u8]) -> Ran {
+    let program = assert_cmd::cargo::cargo_bin!("qcheck");
+    let mut child = Command::new(program)
+        .current_dir(folder)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+const ALL: [&str; 6] = ["clean", "broken", "leaky", "missing", "corrupt", "raw"];
+
+#[test]
+fn each_image_has_its_line_and_a_bad_one_does_not_stop_the_rest() {
+    let dir = mixed();
+    let want = "clean: no errors\nbroken: no verdict\nleaky: 1 leaked clusters\nmissing: no \
+                verdict\ncorrupt: 2 errors\nraw: no checker for raw\n6 images: 1 clean, 1 leaks, 1 \
+                errors, 2 no-verdict, 1 no-checker\n";
+    for jobs in ["1", "3", "0", "100"] {
+        let ran = qcheck(dir.path(), &[&["check", "-j", jobs][..], &ALL].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (1, want), "-j {jobs}: {}", ran.err);
+        for line in [
+            "qcheck: could not open 'missing': No such file or directory (os error 2)\n",
+            "qcheck: 'leaky': found:\nLeaked cluster 21 refcount=1 reference=0\n",
+            "qcheck: 'corrupt': found:\nERROR cluster 6 refcount=0 reference=1\n",
+        ] {
+            assert!(ran.err.contains(line), "-j {jobs}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn the_exit_code_is_the_worst_in_the_documented_order() {
+    let dir = mixed();
+    for (images, code) in [
+        (&["clean", "clean"][..], 0),
+        (&["raw", "clean"], 63),
+        (&["leaky", "raw", "clean"], 3),
+        (&["raw", "corrupt", "leaky"], 2),
+        (&["corrupt", "missing", "leaky"], 1),
+    ] {
+        let ran = qcheck(dir.path(), &[&["check"], images].concat());
+        assert_eq!(ran.code, code, "{images:?}");
+    }
+    let ran = qcheck(dir.path(), &["check", "--deny", "dirty", "missing", "corrupt"]);
+    assert_eq!(ran.code, 1, "nothing is denied that is not there");
+    let ran = qcheck(dir.path(), &["check", "--max-virtual-size", "9M", "missing", "corrupt"]);
+    assert_eq!(ran.code, 4);
+}
+
+#[test]
+fn names_come_from_a_list_or_from_standard_input() {
+    let dir = mixed();
+    fs::write(dir.path().join("list"), "clean\n\nleaky\n").unwrap();
+    let want = "raw: no checker for raw\nclean: no errors\nleaky: 1 leaked clusters\n3 images: 1 \
+                clean, 1 leaks, 1 no-checker\n";
+    let ran = qcheck(dir.path(), &["check", "--files-from", "list", "raw"]);
+    assert_eq!((ran.code, ran.out.as_str()), (3, want));
+    let args = ["check", "--files-from", "-"];
+    let ran = with_input(dir.path(), &args, b"clean\0");
+    let one = "clean: no errors\n1 images: 1 clean\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, one), "a list of one is a list");
+    let ran = with_input(dir.path(), &args, b"");
+    assert_eq!((ran.code, ran.out.as_str()), (0, "0 images\n"));
+    let ran = qcheck(dir.path(), &["check", "--files-from", "nowhere"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("'nowhere'"), "{}", ran.err);
+}
+
+#[test]
+fn one_image_is_told_of_as_ever() {
+    let dir = mixed();
+    let plain = qcheck(dir.path(), &["check", "corrupt"]);
+    assert!(plain.out.contains("\n2 errors were found on the image.\n"), "{}", plain.out);
+    for args in [&["check", "-j", "4", "corrupt"][..], &["check", "--deny", "dirty", "corrupt"]] {
+        assert_eq!(qcheck(dir.path(), args), plain);
+    }
+}
+
+#[test]
+fn json_is_an_array_with_qemu_imgs_keys_and_a_verdict() {
+    let dir = mixed();
+    let args = [&["check", "--output", "json", "-j", "2"][..], &ALL].concat();
+    let ran = qcheck(dir.path(), &args);
+    let array: Value = serde_json::from_str(&ran.out).unwrap();
+    let array = array.as_array().unwrap();
+    let of = |key: &str| array.iter().map(|image| image[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("filename"), ALL);
+    let words = ["clean", "no-verdict", "leaks", "no-verdict", "errors", "no-checker"];
+    assert_eq!(of("verdict"), words);
+    assert_eq!(of("exit-code"), [0, 1, 3, 1, 2, 63]);
+    assert_eq!((&array[2]["leaks"], &array[2]["findings"][0]["code"]), (&1.into(), &"leak".into()));
+    assert!(array[3]["error"].as_str().unwrap().contains("No such file"));
+
+    let args = [&["check", "--output", "ndjson"][..], &ALL].concat();
+    let ran = qcheck(dir.path(), &args);
+    let lines: Vec<Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(&lines, array, "the same objects, one a line");
+    let ran = qcheck(dir.path(), &["check", "--output", "ndjson", "clean"]);
+    assert_eq!(ran.out.lines().count(), 1);
+}
+
+#[test]
+fn quiet_leaves_only_what_was_found() {
+    let dir = mixed();
+    for form in ["human", "json", "ndjson"] {
+        let ran = qcheck(dir.path(), &["check", "-q", "--output", form, "clean", "leaky"]);
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""));
+        assert!(ran.err.contains("Leaked cluster 21"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_chain_is_checked_once_whoever_leads_to_it() {
+    let dir = mixed();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    let overlay = |name: &str, base: &str, format: &str| {
+        qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", base, "-F", format, name, "10M"]);
+    };
+    overlay("mid", "leaky", "qcow2");
+    overlay("sub/one", "../mid", "qcow2");
+    overlay("two", "mid", "qcow2");
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "sub/one", "two", "leaky"]);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (
+            3,
+            "sub/one: no errors\nsub/../mid: no errors\nsub/../leaky: 1 leaked clusters\ntwo: no \
+             errors\n4 images: 3 clean, 1 leaks\n"
+        )
+    );
+    overlay("on-raw", "raw", "raw");
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "on-raw"]);
+    assert_eq!(ran.code, 63);
+    assert!(ran.out.starts_with("on-raw: no errors\nraw: no checker for raw\n"), "{}", ran.out);
+    overlay("alone", "nowhere", "qcow2");
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "alone"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.starts_with("alone: no errors\nnowhere: no verdict\n"), "{}", ran.out);
+    assert_eq!(qcheck(dir.path(), &["check", "alone"]).code, 0, "nothing else is opened");
+}
+
+#[test]
+fn a_chain_without_an_end_and_names_that_are_no_files_have_no_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let overlay = |name: &str, base: &str| {
+        qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", base, "-F", "qcow2", name, "1M"]);
+    };
+    overlay("a", "b");
+    overlay("b", "a");
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "a", "b"]);
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.err, "qcheck: the backing chain is endless\n");
+    assert!(ran.out.starts_with("a: no errors\nb: no errors\na: no verdict\n"), "{}", ran.out);
+    overlay("remote", "nbd://host/export");
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "remote"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("backing file of 'remote'"), "{}", ran.err);
+    let builder = crate::support::builder::Builder::new(1 << 20).backing("a", None);
+    fs::write(dir.path().join("unrecorded"), builder.build().bytes).unwrap();
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "unrecorded"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("not recorded"), "{}", ran.err);
+}
+
+#[test]
+fn what_works_on_one_image_only_is_refused_for_several() {
+    let dir = mixed();
+    let before = fs::read(dir.path().join("leaky")).unwrap();
+    for args in [
+        &["check", "-r", "all", "leaky", "corrupt"][..],
+        &["check", "-r", "all", "--output", "ndjson", "leaky"],
+        &["check", "-r", "all", "--policy", "untrusted", "leaky"],
+        &["check", "--backing-chain", "--policy", "untrusted", "leaky"],
+        &["check", "--backing-chain", "--deny", "dirty", "leaky"],
+        &["check", "--jobs", "some", "leaky"],
+    ] {
+        let ran = qcheck(dir.path(), args);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}");
+        assert!(ran.err.starts_with("qcheck: "), "{args:?}: {}", ran.err);
+    }
+    assert_eq!(fs::read(dir.path().join("leaky")).unwrap(), before);
+}

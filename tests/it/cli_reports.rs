@@ -1,0 +1,161 @@
+//! `--output junit` and `--output sarif`: what other programs read.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::builder::Builder;
+use crate::support::run::{qcheck, qemu_create, qemu_ok};
+
+/// Images of every verdict, with names that have to be escaped.
+const IMAGES: [&str; 6] = ["clean", "a <b> & \"c\"", "leaky", "missing", "raw", "named"];
+
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for name in ["clean", IMAGES[1], "leaky"] {
+        qemu_create(dir.path(), &["-f", "qcow2", name, "10M"]);
+        qemu_ok(dir.path(), "qemu-io", &["-c", "write 0 1M", name]);
+    }
+    let count = |name: &str, cluster: u64, count: u16| {
+        let file = fs::OpenOptions::new().write(true).open(dir.path().join(name)).unwrap();
+        file.write_all_at(&count.to_be_bytes(), 0x20000 + 2 * cluster).unwrap();
+        file.set_len(23 << 16).unwrap();
+    };
+    count(IMAGES[1], 6, 0);
+    count("leaky", 21, 1);
+    count("leaky", 22, 1);
+    fs::write(dir.path().join("raw"), [7; 4096]).unwrap();
+    let named = Builder::new(1 << 20).backing("/etc/pass\u{1}wd", Some("raw"));
+    fs::write(dir.path().join("named"), named.build().bytes).unwrap();
+    dir
+}
+
+fn report(folder: &Path, form: &str) -> String {
+    let args = ["check", "--output", form, "-j", "3", "--deny", "backing"];
+    let ran = qcheck(folder, &[&args[..], &IMAGES].concat());
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    ran.out
+}
+
+/// A Python with the packages that read JUnit files; none where they cannot be had.
+fn python(folder: &Path) -> Option<PathBuf> {
+    let home = folder.join("python");
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&home).output();
+    let python = home.join("bin/python");
+    let pip = ["-m", "pip", "install", "-q", "junitparser==5.0.3", "lxml==6.1.3"];
+    let installed = made
+        .ok()
+        .filter(|made| made.status.success())
+        .and_then(|_| Command::new(&python).args(pip).output().ok());
+    match installed {
+        Some(output) if output.status.success() => Some(python),
+        Some(output) => {
+            let why = String::from_utf8_lossy(&output.stderr);
+            eprintln!("skipped: junitparser and lxml cannot be installed: {}", why.trim());
+            None
+        }
+        None => {
+            eprintln!("skipped: there is no python3 with venv");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_junit_file_is_valid_by_the_published_schema_and_read_by_others() {
+    let dir = folder();
+    fs::write(dir.path().join("report.xml"), report(dir.path(), "junit")).unwrap();
+    let Some(python) = python(dir.path()) else { return };
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let output = Command::new(python)
+        .arg(data.join("read_junit.py"))
+        .arg(data.join("junit-10.xsd"))
+        .arg(dir.path().join("report.xml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "6 3 1 1\n\
+         qcheck check | clean | passed\n\
+         qcheck check | a <b> & \"c\" | Failure errors: 2 errors\n\
+         qcheck check | leaky | Failure leaks: 2 leaked clusters\n\
+         qcheck check | missing | Error no-verdict: no verdict\n\
+         qcheck check | raw | Skipped no-checker: no checker for raw\n\
+         qcheck check | named | Failure denied: denied: backing, no errors\n"
+    );
+}
+
+#[test]
+fn a_junit_failure_lists_what_was_found() {
+    let dir = folder();
+    let text = report(dir.path(), "junit");
+    for line in [
+        "<testcase name=\"a &lt;b&gt; &amp; &quot;c&quot;\" classname=\"qcheck check\"",
+        "leak: Leaked cluster 21 refcount=1 reference=0 (and 1 more clusters behind it)",
+        "refcount-too-low: ERROR cluster 6 refcount=0 reference=1",
+        "could not open 'missing': No such file or directory (os error 2)",
+        "denied: backing: it has the backing file '/etc/pass\\u{1}wd'",
+    ] {
+        let quotes = text.replace("&apos;", "'");
+        assert!(quotes.contains(line), "{line}\n{text}");
+    }
+    assert!(!text.contains('\u{1}'), "XML has no control characters");
+    let args = ["check", "--output", "junit", "--max-findings", "1", IMAGES[1]];
+    let ran = qcheck(dir.path(), &args);
+    assert_eq!(ran.code, 2);
+    assert!(ran.out.contains("... and 1 more"), "{}", ran.out);
+}
+
+#[test]
+fn sarif_has_a_result_for_each_finding_and_a_notification_where_there_is_no_verdict() {
+    let dir = folder();
+    let log: Value = serde_json::from_str(&report(dir.path(), "sarif")).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let run = &log["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    let of = |result: &Value| {
+        let place = &result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&result["ruleId"]), text(&result["level"]), text(place))
+    };
+    let want = [
+        ("refcount-too-low", "error", "a%20%3Cb%3E%20%26%20%22c%22"),
+        ("copied-data", "error", "a%20%3Cb%3E%20%26%20%22c%22"),
+        ("leak", "warning", "leaky"),
+        ("policy/backing", "error", "named"),
+    ]
+    .map(|(rule, level, place)| (rule.to_owned(), level.to_owned(), place.to_owned()));
+    assert_eq!(results.iter().map(of).collect::<Vec<_>>(), want);
+    let region = &results[2]["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(region, &serde_json::json!({ "byteOffset": 21 << 16, "byteLength": 2 << 16 }));
+
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    for result in results {
+        assert!(rules.iter().any(|rule| rule["id"] == result["ruleId"]), "{result}");
+    }
+    let invocation = &run["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    let told = invocation["toolExecutionNotifications"].as_array().unwrap();
+    let levels: Vec<&Value> = told.iter().map(|note| &note["level"]).collect();
+    assert_eq!(levels, ["error", "note"], "missing, raw");
+}
+
+#[test]
+fn reports_of_no_image_at_all_are_whole_files() {
+    let dir = folder();
+    fs::write(dir.path().join("none"), "").unwrap();
+    let run = |form: &str| {
+        let ran = qcheck(dir.path(), &["check", "--output", form, "--files-from", "none"]);
+        assert_eq!(ran.code, 0);
+        ran.out
+    };
+    assert!(run("junit").contains("tests=\"0\""));
+    let log: Value = serde_json::from_str(&run("sarif")).unwrap();
+    assert_eq!(log["runs"][0]["results"], serde_json::json!([]));
+    assert_eq!(run("json"), "[\n]\n");
+    assert_eq!(run("ndjson"), "");
+}
