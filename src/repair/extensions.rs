@@ -92,16 +92,7 @@ fn end_mark(at: u64) -> Step {
 
 /// The length of an extension that has no room, and the pointer to the encryption header.
 pub fn plan(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
-    if let Some(ExtensionDefect::TooLong { offset, magic, .. }) = survey.area.extension_defect {
-        let first = first_cluster(source, survey)?;
-        let at = usize::try_from(offset).unwrap_or(0) + EXTENSION_HEADER_BYTES;
-        let right = right_length(survey, &first[at.min(first.len())..], magic);
-        return Ok(match right {
-            Some(bytes) => vec![length_of(offset, bytes)],
-            None if lossy => vec![end_mark(offset)],
-            None => Vec::new(),
-        });
-    }
+    // One with a wrong length hides where the next one begins.
     for found in &survey.area.extensions {
         let fixed = match found.magic {
             extension::CRYPTO => CRYPTO_POINTER_BYTES,
@@ -115,6 +106,16 @@ pub fn plan(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Ste
                 return Ok(vec![length_of(found.offset - EXTENSION_HEADER_BYTES as u64, bytes)]);
             }
         }
+    }
+    if let Some(ExtensionDefect::TooLong { offset, magic, .. }) = survey.area.extension_defect {
+        let first = first_cluster(source, survey)?;
+        let at = usize::try_from(offset).unwrap_or(0) + EXTENSION_HEADER_BYTES;
+        let right = right_length(survey, &first[at.min(first.len())..], magic);
+        return Ok(match right {
+            Some(bytes) => vec![length_of(offset, bytes)],
+            None if lossy => vec![end_mark(offset)],
+            None => Vec::new(),
+        });
     }
     encryption_header(source, survey, lossy)
 }
@@ -149,11 +150,12 @@ fn encryption_header(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Resul
     let (Some(extension), Some(crypto)) = (pointer, survey.area.crypto_header()) else {
         return Ok(Vec::new());
     };
-    if survey.area.header.crypt_method != CryptMethod::Luks || !is_doubtful(survey, extension) {
+    if survey.area.header.crypt_method != CryptMethod::Luks {
         return Ok(Vec::new());
     }
     let length = match luks_at(source, survey, crypto.offset)? {
-        Some(length) => Some((crypto.offset, length)),
+        Some(length) if is_doubtful(survey, extension) => Some((crypto.offset, length)),
+        Some(_) => None,
         None if lossy => search(source, survey)?,
         None => None,
     };
@@ -201,7 +203,9 @@ fn search(source: &dyn ReadAt, survey: &Survey) -> Result<Option<(HostOffset, u6
         for number in 0..count.get() {
             let cluster = first + ClusterCount::new(number);
             let at = geometry.offset_of(cluster);
-            if survey.map.get(cluster) > survey.regions.pointers(cluster) || at.get() == 0 {
+            let owners = survey.regions.touching(cluster..cluster.next());
+            let owned: u64 = owners.map(|region| region.pointers).sum();
+            if survey.map.get(cluster) > owned || at.get() == 0 {
                 continue; // A guest can have one on its disk.
             }
             let mut magic = [0; 8];

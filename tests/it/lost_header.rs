@@ -58,11 +58,8 @@ fn rebuilt(case: &Case, hints: &[&str]) -> Vec<String> {
 /// Rebuilds all headers with and without hints.
 fn all_rebuilt(cases: &[Case]) {
     let mut wrong = Vec::new();
-    for case in cases {
+    for case in cases.iter().filter(|case| !case.name.starts_with("size 64G")) {
         let bytes = guest_bytes(&case.image, None).expect("a sound image").len();
-        if bytes > 1 << 30 {
-            continue; // Nothing is in it, and comparing takes long.
-        }
         let size = bytes.to_string();
         if !case.name.starts_with("size ") {
             wrong.extend(rebuilt(case, &[]));
@@ -208,7 +205,7 @@ fn the_builders_images_read_the_same_after_their_header_was_lost() {
             Err(error) => wrong.push(format!("{name}: {error}")),
             Ok(outcome) => {
                 let bytes = image.into_inner();
-                let told = outcome.after.expect("a header was written").tally;
+                let told = outcome.after.as_ref().expect("a header was written").tally;
                 let (before, after) = (views(&base.bytes), views(&bytes));
                 let alike = before.len() == after.len()
                     && before.iter().zip(&after).all(|(b, a)| {

@@ -8,7 +8,7 @@ use super::scan::Sightings;
 use super::shape::{self, SECTOR_BYTES, SECTOR_WORDS, Shape};
 use crate::format::geometry::MIN_EXTENDED_L2_CLUSTER_BITS;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
-use crate::format::{Geometry, HostOffset, decode_entries};
+use crate::format::{Geometry, HostCluster, HostOffset, decode_entries};
 use crate::storage::ReadAt;
 
 /// L2 tables that are looked at to tell which kind of entries they have.
@@ -51,9 +51,8 @@ pub fn tables(
         if free || first.get() == 0 {
             continue;
         }
-        if let Some(table) = table(source, geometry, geometry.offset_of(first))? {
-            found.push((behind, table));
-        }
+        let tables = table(source, geometry, first, &sighted)?;
+        found.extend(tables.into_iter().map(|table| (behind, table)));
     }
     found.sort_by_key(|(behind, table)| {
         (*behind, std::cmp::Reverse((table.copied, table.used)), table.offset)
@@ -61,22 +60,32 @@ pub fn tables(
     Ok(found.into_iter().map(|(_, table)| table).collect())
 }
 
-/// Reads a table from its beginning as far as there are entries that can be one's.
+/// Reads a table from its beginning as far as there are entries that can be one's. Another table may lie
+/// behind it, so that its first cluster comes as a table by itself, too.
 fn table(
     source: &dyn ReadAt,
     geometry: &Geometry,
-    offset: HostOffset,
-) -> io::Result<Option<L1Table>> {
+    first: HostCluster,
+    sighted: &BTreeSet<HostCluster>,
+) -> io::Result<Vec<L1Table>> {
+    let offset = geometry.offset_of(first);
     let end = source.len()?.next_multiple_of(SECTOR_BYTES);
     let mut bytes = vec![0; geometry.cluster_len()];
     let mut found = L1Table { offset, used: 0, copied: 0, extended: false };
     let mut index = 0u32;
-    let mut probes = Vec::new();
+    let (mut probes, mut alone) = (Vec::new(), None);
     let limit = u32::try_from(MAX_L1_BYTES / 8).unwrap_or(u32::MAX);
-    'clusters: while index < limit && offset.get() + u64::from(index) * 8 < end {
-        source.read_padded_at(offset.get() + u64::from(index) * 8, &mut bytes)?;
+    'clusters: while index < limit {
+        let at = offset.saturating_add(u64::from(index) * 8);
+        if index > 0 && alone.is_none() {
+            alone = Some(found);
+        }
+        // What follows may as well be an L2 table.
+        if !sighted.contains(&geometry.cluster_floor(at)) {
+            break;
+        }
+        source.read_padded_at(at.get(), &mut bytes)?;
         let entries = decode_entries(&bytes);
-        let first = index;
         for bits in entries {
             index += 1;
             let entry = L1Entry(bits);
@@ -93,17 +102,20 @@ fn table(
                 probes.push(entry.offset());
             }
         }
-        if found.used <= first {
-            break; // A cluster without an entry is another structure's, or a free one.
-        }
     }
-    for at in probes {
+    for (number, at) in probes.into_iter().enumerate() {
         match kind_of_l2(source, geometry, at, end)? {
-            None => return Ok(None),
+            None if number == 0 => return Ok(Vec::new()),
+            // It is not all one table.
+            None => break,
             Some(extended) => found.extended |= extended,
         }
     }
-    Ok((found.used > 0).then_some(found))
+    let mut tables: Vec<L1Table> = alone.into_iter().chain([found]).collect();
+    tables.dedup_by_key(|table| table.used);
+    tables.iter_mut().for_each(|table| table.extended = found.extended);
+    tables.retain(|table| table.used > 0);
+    Ok(tables)
 }
 
 /// Whether an L2 table has subclusters; `None` where it is none.

@@ -11,10 +11,13 @@ mod scan;
 mod shape;
 mod variants;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::check::{CheckOptions, Kind, Place, RegionKind, Severity, Source, Survey};
+use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey};
 use crate::error::{Error, Result};
+use crate::format::L1Index;
+use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::Header;
@@ -77,7 +80,8 @@ pub fn for_lost(
 ) -> Result<RebuiltHeader> {
     let remains = Remains::read(&storage)?;
     let mut judge = Judge::new(&storage, &remains, options);
-    let what = Search { source: &storage, remains: &remains, hints, growable: growable(storage) };
+    let growable = growable(storage);
+    let what = Search { sizes_known: false, source: &storage, remains: &remains, hints, growable };
     variants::of_kept(&what, &mut judge)?;
     let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
     if !good {
@@ -102,15 +106,25 @@ pub fn for_doubtful(
     let mut remains = Remains::read(&storage)?;
     remains.header = Some(survey.area.header.clone());
     let mut judge = Judge::new(&storage, &remains, options);
-    let what = Search { source: &storage, remains: &remains, hints, growable: growable(storage) };
+    let growable = growable(storage);
+    let sizes_known = describes_itself(&storage, &survey.area.header)?;
+    let what = Search { sizes_known, source: &storage, remains: &remains, hints, growable };
     let present = judge::worth(survey);
     variants::of_kept(&what, &mut judge)?;
     let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
     if doubt == Doubt::Tables && !good {
         variants::of_found(&what, &mut judge, options, progress)?;
     }
+    let mut fits = true;
+    if let (Doubt::Sizes, Some((worth, best))) = (doubt, judge.best()) {
+        // Counts can be wrong under a sound header: only other sizes that explain them count.
+        let sizes = |header: &Header| (header.cluster_bits, header.refcount_order);
+        fits = worth.is_convincing()
+            && sizes(&best.header) != sizes(&survey.area.header)
+            && describes_itself(&storage, &best.header)?;
+    }
     let better = judge.best().filter(|(worth, best)| {
-        let same = best.header == survey.area.header;
+        let same = best.header == survey.area.header || !fits;
         !same && (worth.is_over(present) || what.is_unusable(survey))
     });
     Ok(better.map(|(worth, best)| what.rebuilt(worth, best)))
@@ -145,6 +159,8 @@ pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
 
 /// What the candidates come from.
 struct Search<'a> {
+    /// Whether the old header's sizes are right.
+    sizes_known: bool,
     source: &'a dyn ReadAt,
     remains: &'a Remains,
     hints: &'a Hints,
@@ -189,13 +205,37 @@ fn doubt(source: &dyn ReadAt, survey: &Survey) -> Result<Option<Doubt>> {
     if report.tally.check_errors > 0 || report.tally.is_clean() {
         return Ok(None);
     }
-    if leads_astray(survey) {
+    if leads_astray(survey) && !leads_somewhere(survey) {
         return Ok(Some(Doubt::Tables));
     }
-    let header = &survey.area.header;
+    let sound = describes_itself(source, &survey.area.header)?;
+    Ok((!sound).then_some(Doubt::Sizes))
+}
+
+/// Whether the refcount table that a header names describes itself with the sizes in the header.
+fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     let failed = |e| Error::io("read the refcounts", header.reftable.get(), e);
     let own = reftable::widths(source, header).map_err(failed)?;
-    Ok((!own.contains(&header.refcount_order)).then_some(Doubt::Sizes))
+    Ok(own.contains(&header.refcount_order))
+}
+
+/// Whether an entry of the active L1 table leads to a table of its own in which nothing is wrong: then
+/// the header that leads to the L1 table is sound.
+fn leads_somewhere(survey: &Survey) -> bool {
+    let damage = survey.report.findings.iter().filter(|finding| finding.may_hide_references());
+    let below = damage.filter_map(|finding| match finding.place {
+        Place::L1(Source::Active, index) | Place::L2(Source::Active, index, _) => Some(index),
+        _ => None,
+    });
+    let wrong: HashSet<L1Index> = below.collect();
+    let geometry = &survey.area.geometry;
+    survey.visits.iter().any(|visit| {
+        let cluster = geometry.cluster_exact(visit.entry.offset());
+        let alone = |cluster| survey.map.get(cluster) == survey.regions.pointers(cluster);
+        visit.source == Source::Active
+            && !wrong.contains(&visit.index)
+            && cluster.is_some_and(alone)
+    })
 }
 
 /// Whether the active L1 table is none, by what was found of it.
@@ -213,12 +253,18 @@ fn leads_astray(survey: &Survey) -> bool {
                 return true;
             }
             (_, Place::L1Table(Source::Active)) => return true,
-            (_, Place::L1(Source::Active, _)) if finding.severity() == Severity::Corruption => {
-                lost += 1;
-            }
+            (
+                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. },
+                Place::L1(Source::Active, _),
+            ) => lost += 1,
             _ => {}
         }
     }
     let visits = survey.visits.iter().filter(|visit| visit.source == Source::Active).count();
-    lost > visits / 2 || (visits == 0 && survey.report.tally.leaks > 0)
+    // Leaks can be those of an encryption header, whose place is mended by itself.
+    let mapped_nothing = visits == 0
+        && survey.report.tally.leaks > 0
+        && survey.area.header.crypt_method != CryptMethod::Luks
+        && survey.area.extension_defect.is_none();
+    lost > visits / 2 || mapped_nothing
 }

@@ -20,7 +20,7 @@ use crate::tables::SnapshotTable;
 
 /// So many of each are tried together.
 const MAX_REFTABLES: usize = 6;
-const MAX_L1_TABLES: usize = 8;
+const MAX_L1_TABLES: usize = 12;
 const MAX_SNAPSHOT_TABLES: usize = 3;
 const MAX_LUKS: usize = 4;
 
@@ -28,6 +28,9 @@ const MAX_LUKS: usize = 4;
 /// table that it names describes itself.
 pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
     let Some(old) = &search.remains.header else { return Ok(()) };
+    if search.sizes_known {
+        return judge.try_one(&kept(old.clone()));
+    }
     let mut versions = vec![old.clone()];
     versions.extend(with_version(&search.remains.bytes, if old.version == 2 { 3 } else { 2 }));
     let mut sizes: Vec<u32> = search.hints.sizes().collect();
