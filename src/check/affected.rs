@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
+use super::regions::Region;
 use super::{Survey, owners};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::storage::ReadAt;
@@ -75,26 +76,30 @@ impl Affected {
     }
 
     fn metadata(&mut self, survey: &Survey, findings: &[Finding]) {
-        let visits = visits(survey);
-        for (number, finding) in findings.iter().enumerate().filter(|(_, f)| is_suspicious(f)) {
-            let Place::Clusters(first, count) = finding.place else { continue };
-            let end = first + count;
-            for region in survey.regions.touching(first..end).take(MAX_OWNERS) {
-                let metadata = Some(region.kind);
-                let table = survey.area.geometry.offset_of(region.first);
-                match (region.kind, visits.get(&table)) {
-                    (RegionKind::L2Table, Some(visits)) => {
-                        for &(source, index) in visits.iter().take(MAX_OWNERS) {
-                            let guest = Some(below_l1(survey, source, index));
-                            self.add(number, Owner { metadata, guest });
-                        }
-                    }
-                    (RegionKind::L1Table(source), _) => {
-                        let guest = Some(whole_disk(survey, source));
+        let suspicious = findings.iter().enumerate().filter(|(_, f)| is_suspicious(f));
+        let touched = |(number, finding): (usize, &Finding)| {
+            let Place::Clusters(first, count) = finding.place else { return Vec::new() };
+            let regions = survey.regions.touching(first..first + count).take(MAX_OWNERS);
+            regions.map(|region| (number, *region)).collect()
+        };
+        let touched: Vec<(usize, Region)> = suspicious.flat_map(touched).take(MAX_WANTED).collect();
+        let tables = touched.iter().map(|(_, r)| survey.area.geometry.offset_of(r.first)).collect();
+        let visits = visits(survey, &tables);
+        for (number, region) in touched {
+            let metadata = Some(region.kind);
+            let table = survey.area.geometry.offset_of(region.first);
+            match (region.kind, visits.get(&table)) {
+                (RegionKind::L2Table, Some(visits)) => {
+                    for &(source, index) in visits {
+                        let guest = Some(below_l1(survey, source, index));
                         self.add(number, Owner { metadata, guest });
                     }
-                    _ => self.add(number, Owner { metadata, guest: None }),
                 }
+                (RegionKind::L1Table(source), _) => {
+                    let guest = Some(whole_disk(survey, source));
+                    self.add(number, Owner { metadata, guest });
+                }
+                _ => self.add(number, Owner { metadata, guest: None }),
             }
         }
     }
@@ -105,9 +110,11 @@ impl Affected {
         survey: &Survey,
         wanted: &HashMap<HostCluster, Vec<usize>>,
     ) {
-        let visits = visits(survey);
         let clusters: HashSet<HostCluster> = wanted.keys().copied().collect();
-        for owner in owners::find(source, survey, &clusters) {
+        let mut owners = owners::find(source, survey, &clusters);
+        owners.truncate(MAX_WANTED);
+        let visits = visits(survey, &owners.iter().map(|owner| owner.table).collect());
+        for owner in owners {
             let places = visits.get(&owner.table).map_or(&[][..], Vec::as_slice);
             for n in 0..owner.count.get() {
                 let Some(findings) = wanted.get(&(owner.first + ClusterCount::new(n))) else {
@@ -158,11 +165,20 @@ fn length(mut ranges: Vec<(u64, u64)>) -> u64 {
     sum
 }
 
-/// The L1 entries that lead to each table.
-fn visits(survey: &Survey) -> HashMap<HostOffset, Vec<(Source, L1Index)>> {
+/// The first L1 entries that lead to these tables.
+fn visits(
+    survey: &Survey,
+    tables: &HashSet<HostOffset>,
+) -> HashMap<HostOffset, Vec<(Source, L1Index)>> {
     let mut visits: HashMap<HostOffset, Vec<(Source, L1Index)>> = HashMap::new();
-    for visit in &survey.visits {
-        visits.entry(visit.entry.offset()).or_default().push((visit.source, visit.index));
+    for visit in survey.visits.iter().filter(|_| !tables.is_empty()) {
+        let table = visit.entry.offset();
+        if tables.contains(&table) {
+            let places = visits.entry(table).or_default();
+            if places.len() < MAX_OWNERS {
+                places.push((visit.source, visit.index));
+            }
+        }
     }
     visits
 }

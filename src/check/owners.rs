@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Survey;
 use super::parallel;
+use super::walk::MANY_BYTES;
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index, decode_entries};
 use crate::storage::ReadAt;
@@ -37,8 +38,17 @@ pub fn find(source: &dyn ReadAt, survey: &Survey, wanted: &HashSet<HostCluster>)
     tables.sort_unstable();
     let tables: Vec<(HostOffset, u64)> =
         tables.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u64)).collect();
+    let bytes = geometry.cluster_bytes();
+    let many = tables.len() as u64 * bytes > MANY_BYTES;
+    let is_hole = |table: HostOffset| match source.next_data(table.get()) {
+        Ok(data) => data.is_none_or(|data| data.start >= table.get().saturating_add(bytes)),
+        Err(_) => false,
+    };
     let found = parallel::map(parallel::threads(0), tables.len(), Vec::new, |buffer, number| {
         let (table, times) = tables[number];
+        if many && is_hole(table) {
+            return Vec::new();
+        }
         buffer.resize(geometry.cluster_len(), 0);
         match source.read_padded_at(table.get(), buffer) {
             Ok(()) => in_table(survey, buffer, table, times, wanted),

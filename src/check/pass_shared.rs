@@ -59,7 +59,9 @@ fn in_snapshots(
     share: &mut dyn FnMut(HostCluster, ClusterCount),
 ) -> Vec<Finding> {
     let groups = groups(ctx, mapping);
-    let look = |buffer: &mut Vec<u8>, number: usize| elsewhere(ctx, &groups[number], buffer);
+    let tables: usize = groups.iter().map(Vec::len).sum();
+    let many = tables as u64 * ctx.geometry.cluster_bytes() > MANY_BYTES;
+    let look = |buffer: &mut Vec<u8>, number: usize| elsewhere(ctx, &groups[number], many, buffer);
     let mut shared = BTreeSet::new();
     let mut unread = Vec::new();
     for found in parallel::map(ctx.threads, groups.len(), Vec::new, look) {
@@ -115,10 +117,10 @@ fn groups<'a>(ctx: &Context, mapping: &'a Mapping) -> Vec<Group<'a>> {
 fn elsewhere<'a>(
     ctx: &Context,
     group: &Group<'a>,
+    many: bool,
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<HostCluster>, (&'a Table, io::Error)> {
     let len = ctx.geometry.cluster_len();
-    let many = group.len() as u64 * len as u64 > MANY_BYTES;
     let is_read = |table: &&Table| !(table.unread || many && ctx.is_hole(table.offset, len as u64));
     let tables: Group = group.iter().copied().filter(is_read).collect();
     let slice = (SLICES_BYTES / tables.len().max(1) / 512 * 512).clamp(512, len);

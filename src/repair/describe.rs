@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::RepairMode;
 use super::journal::{Purpose, Risk};
-use super::plan::{CountChange, RepairPlan, Stage, Step};
+use super::plan::{BACK_IN_PLACE, CountChange, RepairPlan, Stage, Step};
 use super::pointers::{self, Tables};
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -41,7 +41,7 @@ impl Group {
             "counts of copies" | "copies for each owner" | "pointers to the copies" => {
                 Self::CrossLinks
             }
-            "L2 tables back in their places" => Self::Orphans,
+            BACK_IN_PLACE => Self::Orphans,
             what if what.contains("snapshot") => Self::Snapshots,
             what if what.contains("bitmap") => Self::Bitmaps,
             _ => match step {

@@ -21,6 +21,9 @@ use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
 use crate::storage::{Capacity, Storage};
 
+/// The stage that restores lost L1 entries.
+pub(super) const BACK_IN_PLACE: &str = "L2 tables back in their places";
+
 /// Which counts of a block are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CountChange {
@@ -144,8 +147,11 @@ impl RepairPlan {
             Kind::Count { stored, referenced } if stored > referenced => !self.held,
             Kind::Count { .. } => all,
             Kind::DataCopied { .. } | Kind::L2TableCopied { .. } => self.flags,
-            Kind::PreallocatedUnaligned(_)
-            | Kind::L2TableTwice { .. }
+            // Below an entry into the middle of a table they are no entries at all.
+            Kind::PreallocatedUnaligned(_) => {
+                all && !self.stages.iter().any(|stage| stage.what == BACK_IN_PLACE)
+            }
+            Kind::L2TableTwice { .. }
             | Kind::Overlap { other: None, .. }
             | Kind::TooManySnapshots(_)
             | Kind::SnapshotTableTooBig { .. }
@@ -199,7 +205,7 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPl
         plan.stage("what is beyond the limits", excess_snapshots(survey));
     }
     if plan.stages.is_empty() && all {
-        plan.stage("L2 tables back in their places", orphans::attach(survey, mode));
+        plan.stage(BACK_IN_PLACE, orphans::attach(survey, mode));
         plan.stage("entries with one right answer", entries::plan(storage, survey)?);
     }
     if plan.stages.is_empty() {

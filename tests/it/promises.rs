@@ -149,10 +149,9 @@ fn owners_of_one_cluster_get_one_each() {
             // What was metadata reads as it was when it was copied: counts and entries go on changing.
             assert!(changed.iter().all(|&n| n == 3), "{story}: {changed:?}");
             let of = |guest| be64(&after, l2_entry_at(&after, guest * CLUSTER)) & OFFSET_MASK;
-            let own = of(3);
-            let metadata = what != "other data";
-            assert!(own != of(5) && !(metadata && own == place), "{story}");
-            assert_eq!(refcount(&after, own / CLUSTER), 1, "{story}");
+            // Or the refcount structures moved away: either way nobody else has the cluster.
+            assert_ne!(of(3), of(5), "{story}");
+            assert_eq!(refcount(&after, of(3) / CLUSTER), 1, "{story}");
         }
     }
 }
