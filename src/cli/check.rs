@@ -310,6 +310,38 @@ pub fn possible_data(
     Ok(())
 }
 
+/// Tells what a repair did, and what the check after it found.
+fn tell_repair(
+    args: &Args,
+    path: &Path,
+    outcome: &RepairOutcome,
+    budget: &mut Budget,
+    ui: &mut Ui,
+) -> Result<()> {
+    if let Some(rebuilt) = &outcome.rebuilt_header {
+        header::tell(ui, path, rebuilt)?;
+    }
+    let steps = text::repair_steps(outcome);
+    listing::print(&mut ui.err, &outcome.before, steps, budget)?;
+    if outcome.held > 0 {
+        ui.message(&format!(
+            "{}: {} leaked clusters were not released, since damaged structures may hide references \
+             to them",
+            quoted(path),
+            outcome.held
+        ))?;
+    }
+    ui.err.flush()?;
+    if let (Some(after), false) = (&outcome.after, outcome.fixed == Fixed::default()) {
+        if !args.quiet && args.output != Form::Json {
+            text::fixed(&mut ui.out, outcome.fixed)?;
+            ui.out.flush()?;
+        }
+        listing::print(&mut ui.err, after, text::check_steps(after), budget)?;
+    }
+    Ok(())
+}
+
 /// Prints the findings to standard error and the result to standard output.
 fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui) -> Result<()> {
     let mut budget = Budget::new(args.max_findings);
@@ -321,29 +353,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         Ended::Checked(..) | Ended::Planned(_) => {
             listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
         }
-        Ended::Repaired(outcome) => {
-            if let Some(rebuilt) = rebuilt {
-                header::tell(ui, path, rebuilt)?;
-            }
-            let steps = text::repair_steps(outcome);
-            listing::print(&mut ui.err, &outcome.before, steps, &mut budget)?;
-            if outcome.held > 0 {
-                ui.message(&format!(
-                    "{}: {} leaked clusters were not released, since damaged structures may hide \
-                     references to them",
-                    quoted(path),
-                    outcome.held
-                ))?;
-            }
-            ui.err.flush()?;
-            if let (Some(after), false) = (&outcome.after, result.fixed() == Fixed::default()) {
-                if !args.quiet && !json {
-                    text::fixed(&mut ui.out, outcome.fixed)?;
-                    ui.out.flush()?;
-                }
-                listing::print(&mut ui.err, after, text::check_steps(after), &mut budget)?;
-            }
-        }
+        Ended::Repaired(outcome) => tell_repair(args, path, outcome, &mut budget, ui)?,
     }
     possible_data(path, args.max_findings, verdict, ui)?;
     ui.err.flush()?;
