@@ -5,7 +5,7 @@
 //! Comes when all counts are right: what is taken is counted before it is pointed to, and what is
 //! left behind becomes a leak that the next round releases.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::plan::{RepairPlan, Step};
 use super::{RepairMode, orphans, pointers, room};
@@ -171,27 +171,28 @@ fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
 /// they were one guest position's alone.
 pub fn crossed(survey: &Survey) -> Crossed {
     let findings = &survey.report.findings;
-    let mut wrong: HashSet<HostCluster> = HashSet::new();
-    let mut ranges = Vec::new();
-    for finding in findings {
+    let mut shared: BTreeSet<HostCluster> = BTreeSet::new();
+    for finding in findings.iter().filter(|finding| finding.kind == Kind::SharedData) {
+        if let Place::Clusters(first, count) = finding.place {
+            shared.extend((0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n)));
+        }
+    }
+    let mut crossed = Crossed::new();
+    for finding in findings.iter().filter(|_| !shared.is_empty()) {
         match (&finding.kind, finding.place) {
-            (Kind::SharedData, Place::Clusters(first, count)) => ranges.push((first, count)),
             (Kind::Count { stored, referenced }, Place::Clusters(first, count))
                 if stored < referenced =>
             {
-                wrong.extend((0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n)));
+                crossed.extend(shared.range(first..first + count));
             }
             (Kind::DataCopied { entry, .. }, _) => {
-                wrong
-                    .insert(survey.area.geometry.cluster_floor(L2Entry::standard(*entry).offset()));
+                let at = L2Entry::standard(*entry).offset();
+                crossed.extend(shared.get(&survey.area.geometry.cluster_floor(at)));
             }
             _ => {}
         }
     }
-    let shared = ranges.iter().flat_map(|&(first, count)| {
-        (0..count.get().min(MAX_RUN)).map(move |n| first + ClusterCount::new(n))
-    });
-    shared.filter(|cluster| wrong.contains(cluster)).collect()
+    crossed
 }
 
 /// L2 tables at more than one guest position, and those that more L1 entries lead to than can be
