@@ -7,7 +7,7 @@ use super::refcount_map::RefcountMap;
 use super::stored::StoredCounts;
 use crate::format::feature::autoclear;
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index, decode_entries};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 
 /// An L1 entry, by its table.
 pub type Slot = (Source, L1Index);
@@ -117,9 +117,7 @@ impl Shape {
     fn take_all(&mut self, ctx: &Context, bytes: &[u8]) -> Option<()> {
         for (index, entry) in (0u32..).zip(bytes.chunks_exact(ctx.geometry.l2_entry_bytes())) {
             if entry.iter().any(|&byte| byte != 0) {
-                let words = decode_entries(entry);
-                let bitmap = words.get(1).copied().unwrap_or(0);
-                self.take(ctx, L2Index::new(index), L2Entry { bits: words[0], bitmap })?;
+                self.take(ctx, L2Index::new(index), L2Entry::decode(entry))?;
             }
         }
         Some(())

@@ -6,7 +6,7 @@ use super::Survey;
 use super::parallel;
 use super::walk::MANY_BYTES;
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index, decode_entries};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index};
 use crate::storage::ReadAt;
 
 /// An L2 entry that points to a cluster.
@@ -69,8 +69,7 @@ fn in_table(
     let data_file = survey.area.header.has_data_file();
     let entries = (0u32..).zip(bytes.chunks_exact(geometry.l2_entry_bytes()));
     let owner = |(index, bytes): (u32, &[u8])| {
-        let words = decode_entries(bytes);
-        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+        let entry = L2Entry::decode(bytes);
         let (first, count) = match entry.meaning(geometry, data_file) {
             Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
                 (geometry.cluster_exact(at)?, ClusterCount::new(1))

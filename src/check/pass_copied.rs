@@ -12,7 +12,7 @@ use super::scan::take_one;
 use super::stored::StoredCounts;
 use super::walk::{Mapping, Table, Visit};
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{HostOffset, L1Index, L2Index, decode_entries};
+use crate::format::{HostOffset, L1Index, L2Index};
 
 /// Entries whose flag is wrong, and how many more there are.
 #[derive(Default)]
@@ -151,8 +151,7 @@ fn look(
     }
     let data_file = ctx.area.header.has_data_file();
     for (index, entry) in (0u32..).zip(buffer.chunks_exact(ctx.geometry.l2_entry_bytes())) {
-        let words = decode_entries(entry);
-        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+        let entry = L2Entry::decode(entry);
         let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) =
             entry.meaning(&ctx.geometry, data_file)
         else {

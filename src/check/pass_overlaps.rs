@@ -4,7 +4,7 @@ use super::context::Context;
 use super::finding::{Finding, Kind, Place, RegionKind};
 use super::regions::Region;
 use super::stored::StoredCounts;
-use super::walk::{Mapping, Table};
+use super::walk::Mapping;
 use super::{pass_compressed, pass_shared};
 use crate::format::{ClusterCount, HostCluster};
 
@@ -79,12 +79,7 @@ fn tables_at_two_places(
     counts: &StoredCounts,
     found: &mut Vec<Finding>,
 ) {
-    let twice = |table: &&Table| {
-        let mut indices = mapping.visits_of(table).map(|(_, visit)| visit.index);
-        let first = indices.next();
-        indices.any(|index| Some(index) != first)
-    };
-    for table in mapping.tables.iter().filter(twice) {
+    for table in mapping.tables.iter().filter(|table| mapping.is_at_two_places(table)) {
         let Some((_, first)) = mapping.visits_of(table).next() else { continue };
         let cluster = ctx.geometry.cluster_floor(table.offset);
         let beyond = table.offset.get() >= ctx.file_bytes;

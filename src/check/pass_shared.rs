@@ -10,7 +10,7 @@ use super::finding::{Finding, Kind, Place, Source};
 use super::parallel;
 use super::walk::{MANY_BYTES, Mapping, Table};
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{ClusterCount, HostCluster, L1Index, decode_entries};
+use crate::format::{ClusterCount, HostCluster, L1Index};
 
 /// Bytes of the tables at one L1 index that are in memory at a time.
 const SLICES_BYTES: usize = 4 << 20;
@@ -73,7 +73,7 @@ fn in_snapshots(
     let mut run: Option<(HostCluster, ClusterCount)> = None;
     for cluster in shared {
         let told = mapping.active.get(cluster) > 1
-            || ctx.regions.overlapping(cluster..cluster.next(), usize::MAX).is_some();
+            || ctx.regions.touching(cluster..cluster.next()).next().is_some();
         if told {
             continue;
         }
@@ -95,11 +95,8 @@ fn in_snapshots(
 /// For each L1 index with a table that only snapshots use, all tables there. Tables at several
 /// indices are told of already.
 fn groups<'a>(ctx: &Context, mapping: &'a Mapping) -> Vec<Group<'a>> {
-    let at_one_index = |table: &&Table| {
-        let mut indices = mapping.visits_of(table).map(|(_, visit)| visit.index);
-        let first = indices.next();
-        ctx.geometry.is_aligned(table.offset) && indices.all(|index| Some(index) == first)
-    };
+    let at_one_index =
+        |table: &&Table| ctx.geometry.is_aligned(table.offset) && !mapping.is_at_two_places(table);
     let mut groups: BTreeMap<L1Index, (bool, Group)> = BTreeMap::new();
     for table in mapping.tables.iter().filter(at_one_index) {
         let mut visits = mapping.visits_of(table).map(|(_, visit)| visit);
@@ -165,9 +162,7 @@ fn compare(
 
 /// The cluster that an entry with a cluster of its own points to.
 fn cluster_of(ctx: &Context, entry: &[u8]) -> Option<HostCluster> {
-    let words = decode_entries(entry);
-    let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
-    match entry.meaning(&ctx.geometry, ctx.area.header.has_data_file()) {
+    match L2Entry::decode(entry).meaning(&ctx.geometry, ctx.area.header.has_data_file()) {
         Meaning::Data(at) | Meaning::ZeroAllocated(at) if !ctx.area.header.has_data_file() => {
             Some(ctx.geometry.cluster_floor(at))
         }

@@ -185,11 +185,7 @@ impl Entries {
 
 /// Tables that L1 entries of different indices lead to: at most one of them can be right.
 fn tables_twice(mapping: &Mapping) -> BTreeSet<HostOffset> {
-    let twice = mapping.tables.iter().filter(|table| {
-        let mut indices = mapping.visits_of(table).map(|(_, visit)| visit.index);
-        let first = indices.next();
-        indices.any(|index| Some(index) != first)
-    });
+    let twice = mapping.tables.iter().filter(|table| mapping.is_at_two_places(table));
     twice.map(|table| table.offset).collect()
 }
 

@@ -83,6 +83,13 @@ impl Mapping {
         self.order[range].iter().map(|&v| (v as usize, self.visits[v as usize]))
     }
 
+    /// Whether L1 entries of different indices lead to a table: at most one of them can be right.
+    pub fn is_at_two_places(&self, table: &Table) -> bool {
+        let mut indices = self.visits_of(table).map(|(_, visit)| visit.index);
+        let first = indices.next();
+        indices.any(|index| Some(index) != first)
+    }
+
     /// A table that could not be read once more, though it could before.
     pub fn unreadable(&self, table: &Table, error: &io::Error) -> Finding {
         let (what, offset) = ("L2 table", table.offset);

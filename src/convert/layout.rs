@@ -28,9 +28,6 @@ pub(super) enum State {
     Packed(u32),
 }
 
-/// Bitmap of an extended entry: all subclusters read as zeroes, none is allocated.
-const ALL_ZERO: u64 = (u32::MAX as u64) << 32;
-
 /// The roots of a finished image, and the length of its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finished {
@@ -139,10 +136,7 @@ impl Layout {
 
     /// The entry of a cluster of zeroes.
     pub(super) fn zero_entry(&self) -> L2Entry {
-        if self.geometry.extended_l2() {
-            return L2Entry { bits: 0, bitmap: ALL_ZERO };
-        }
-        L2Entry::standard(crate::format::l2::ZERO)
+        L2Entry::all_zero(&self.geometry)
     }
 
     /// Enters a guest cluster; they come in the order of the disk.

@@ -1,5 +1,7 @@
 //! L2 table entries (specification, "Cluster mapping" and "Extended L2 Entries").
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::addr::HostOffset;
 use super::geometry::{Geometry, SUBCLUSTERS};
 use super::l1::{COPIED, OFFSET_MASK};
@@ -49,6 +51,31 @@ impl L2Entry {
     pub const RESERVED: u64 = 0x3F00_0000_0000_01FE;
     /// The low half of the bitmap: allocated subclusters.
     pub const ALLOCATED_SUBCLUSTERS: u64 = u32::MAX as u64;
+
+    /// Decodes an entry of 8 bytes, or of 16 where extended.
+    pub fn decode(bytes: &[u8]) -> Self {
+        let bitmap = if bytes.len() < 16 { 0 } else { BigEndian::read_u64(&bytes[8..]) };
+        Self { bits: BigEndian::read_u64(bytes), bitmap }
+    }
+
+    /// Encodes the entry in as many bytes as the image's entries have.
+    pub fn encode(self, geometry: &Geometry) -> Vec<u8> {
+        let mut bytes = vec![0; geometry.l2_entry_bytes()];
+        BigEndian::write_u64(&mut bytes, self.bits);
+        if geometry.extended_l2() {
+            BigEndian::write_u64(&mut bytes[8..], self.bitmap);
+        }
+        bytes
+    }
+
+    /// An entry without a cluster that reads as zeroes; version 3 has it.
+    pub const fn all_zero(geometry: &Geometry) -> Self {
+        if geometry.extended_l2() {
+            Self { bits: 0, bitmap: !Self::ALLOCATED_SUBCLUSTERS }
+        } else {
+            Self::standard(ZERO)
+        }
+    }
 
     /// A standard entry.
     pub const fn standard(bits: u64) -> Self {

@@ -92,8 +92,7 @@ impl Meta {
         let width = self.geometry.l2_entry_bytes();
         let bytes = self.ordering.table(Side::Mappings, table)?;
         let bytes = &bytes[place.l2 * width..(place.l2 + 1) * width];
-        let words = crate::format::decode_entries(bytes);
-        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+        let entry = L2Entry::decode(bytes);
         if let Some(reason) = self.defect(cluster, entry) {
             let at = table.saturating_add((place.l2 * width) as u64);
             let guest = cluster.get() << self.geometry.cluster_bits();

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::refcount::get_refcount;
-use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex, decode_entries};
+use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::{Latch, Storage};
 
 /// Bytes that reach a disk together or not at all: what is written in place is written in these.
@@ -154,8 +154,7 @@ impl Job<'_, '_> {
         let old = self.read(table, geometry.cluster_len(), what)?;
         let mut new = old.clone();
         for bytes in new.chunks_exact_mut(geometry.l2_entry_bytes()) {
-            let words = decode_entries(bytes);
-            let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+            let entry = L2Entry::decode(bytes);
             let alone = match entry.meaning(geometry, plan.data_file) {
                 Meaning::Data(_) | Meaning::ZeroAllocated(_) if plan.data_file => true,
                 Meaning::Data(at) | Meaning::ZeroAllocated(at) => {

@@ -164,7 +164,7 @@ pub fn were_there(report: &CheckReport) -> bool {
 }
 
 fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
-    survey.regions.overlapping(cluster..cluster.next(), usize::MAX).is_none()
+    survey.regions.touching(cluster..cluster.next()).next().is_none()
 }
 
 /// The clusters that a finding shows to be shared by mistake: their count or a COPIED flag says that

@@ -7,11 +7,11 @@ use super::held;
 use super::plan::Step;
 use super::pointers::{self, Tables};
 use crate::check::{Kind, Place, Survey};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::l1::COPIED;
 use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, Meaning, ZERO};
-use crate::format::{ClusterCount, HostCluster, HostOffset, decode_entries, encode_entries};
+use crate::format::{ClusterCount, HostCluster, HostOffset};
 use crate::storage::Storage;
 
 /// Plans them.
@@ -95,17 +95,12 @@ fn l2_entry(
     times: u64,
 ) -> Result<Option<Step>> {
     let geometry = &survey.area.geometry;
-    let mut bytes = vec![0; geometry.l2_entry_bytes()];
-    let failed = |e| Error::io("read an L2 entry", at.get(), e);
-    storage.read_padded_at(at.get(), &mut bytes).map_err(failed)?;
-    let words = decode_entries(&bytes);
-    let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+    let entry = pointers::read_l2_entry(&storage, survey, at)?;
     let mended = without_defects(survey, entry);
     if mended == entry || !is_certain(storage, survey, entry, mended, times)? {
         return Ok(None);
     }
-    let words = [mended.bits, mended.bitmap];
-    let bytes = encode_entries(&words[..geometry.l2_entry_bytes() / 8]);
+    let bytes = mended.encode(geometry);
     Ok(Some(Step::Write { offset: at, bytes, what: "an L2 entry without what is wrong in it" }))
 }
 

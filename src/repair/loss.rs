@@ -9,10 +9,10 @@ use super::pointers::{self, Tables};
 use super::{bitmap_directory, snapshot_table};
 use crate::check::owners::{self, Owner};
 use crate::check::{Kind, Place, RegionKind, Source, Survey};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::crypto::CryptMethod;
-use crate::format::l2::{L2Entry, ZERO};
-use crate::format::{ClusterCount, HostOffset, L1Index, L2Index, decode_entries, encode_entries};
+use crate::format::l2::L2Entry;
+use crate::format::{ClusterCount, HostOffset, L1Index, L2Index};
 use crate::storage::{ReadAt, Storage};
 
 /// Plans it: comes when nothing else is left to mend.
@@ -48,8 +48,8 @@ fn l1_entries(survey: &Survey, tables: &Tables) -> Vec<Step> {
                 let both = [*owner, *other];
                 let table = both.contains(&RegionKind::L2Table);
                 if table && both.iter().any(|&kind| kind != RegionKind::L2Table) {
-                    let clusters = survey.regions.iter().filter(|r| r.kind == RegionKind::L2Table);
-                    let here = clusters.filter(|r| r.first < first + count && r.end() > first);
+                    let here = survey.regions.touching(first..first + count);
+                    let here = here.filter(|r| r.kind == RegionKind::L2Table);
                     over_metadata.extend(here.map(|r| geometry.offset_of(r.first)));
                 }
             }
@@ -108,14 +108,9 @@ fn l2_entries(storage: &dyn Storage, survey: &Survey, tables: &Tables) -> Result
     found.sort_unstable_by_key(|(at, _)| *at);
     let mut steps = Vec::new();
     for (at, (l1, l2, kinds)) in found {
-        let mut bytes = vec![0; survey.area.geometry.l2_entry_bytes()];
-        let failed = |e| Error::io("read an L2 entry", at.get(), e);
-        storage.read_padded_at(at.get(), &mut bytes).map_err(failed)?;
-        let words = decode_entries(&bytes);
-        let entry = L2Entry { bits: words[0], bitmap: words.get(1).copied().unwrap_or(0) };
+        let entry = pointers::read_l2_entry(&storage, survey, at)?;
         let left = what_is_left(survey, entry, (l1, l2), &kinds);
-        let words = [left.bits, left.bitmap];
-        let bytes = encode_entries(&words[..bytes.len() / 8]);
+        let bytes = left.encode(&survey.area.geometry);
         steps.push(Step::Write { offset: at, bytes, what: "what is left of an L2 entry" });
     }
     Ok(steps)
@@ -137,8 +132,7 @@ fn encrypted(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
     }
     let owners = owners::find(source, survey, &wanted);
     let written = owners.iter().filter(|owner| pointers::is_undisputed(survey, owner.table));
-    let words = [nothing(survey).bits, nothing(survey).bitmap];
-    let bytes = encode_entries(&words[..survey.area.geometry.l2_entry_bytes() / 8]);
+    let bytes = nothing(survey).encode(&survey.area.geometry);
     let write = |owner: &Owner| Step::Write {
         offset: pointers::l2_entry(survey, owner.table, owner.index),
         bytes: bytes.clone(),
@@ -175,9 +169,5 @@ fn what_is_left(
 fn nothing(survey: &Survey) -> L2Entry {
     let header = &survey.area.header;
     let zero = header.version >= 3 && survey.area.backing_name.is_some();
-    match (zero, survey.area.geometry.extended_l2()) {
-        (false, _) => L2Entry::standard(0),
-        (true, true) => L2Entry { bits: 0, bitmap: !L2Entry::ALLOCATED_SUBCLUSTERS },
-        (true, false) => L2Entry::standard(ZERO),
-    }
+    if zero { L2Entry::all_zero(&survey.area.geometry) } else { L2Entry::standard(0) }
 }

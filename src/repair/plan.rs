@@ -16,7 +16,7 @@ use crate::format::encode_entries;
 use crate::format::feature::autoclear;
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::l1::L1Entry;
-use crate::format::l2::{L2Entry, ZERO};
+use crate::format::l2::L2Entry;
 use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
 use crate::storage::{Capacity, Storage};
@@ -394,7 +394,7 @@ fn misplaced_zeroes(survey: &Survey) -> Vec<Step> {
         };
         if let Some(table) = tables.get(source, l1) {
             if pointers::is_undisputed(survey, table) {
-                steps.push(zero_entry(&survey.area.geometry, table, l2));
+                steps.push(zero_entry(survey, table, l2));
             }
         }
     }
@@ -402,16 +402,10 @@ fn misplaced_zeroes(survey: &Survey) -> Vec<Step> {
     steps
 }
 
-fn zero_entry(geometry: &Geometry, table: HostOffset, l2: L2Index) -> Step {
-    let entry_bytes = geometry.l2_entry_bytes();
-    let offset = table.saturating_add(u64::from(l2.get()) * entry_bytes as u64);
-    let entry = if geometry.extended_l2() {
-        L2Entry { bits: 0, bitmap: !L2Entry::ALLOCATED_SUBCLUSTERS }
-    } else {
-        L2Entry::standard(ZERO)
-    };
-    let words = [entry.bits, entry.bitmap];
-    let bytes = encode_entries(&words[..entry_bytes / 8]);
+fn zero_entry(survey: &Survey, table: HostOffset, l2: L2Index) -> Step {
+    let geometry = &survey.area.geometry;
+    let offset = pointers::l2_entry(survey, table, l2);
+    let bytes = L2Entry::all_zero(geometry).encode(geometry);
     Step::Write { offset, bytes, what: "an L2 entry that reads as zeroes" }
 }
 

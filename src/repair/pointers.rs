@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 
 use crate::check::{RegionKind, Source, Survey};
+use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
+use crate::format::l2::L2Entry;
 use crate::format::{HostOffset, L1Index, L2Index};
+use crate::storage::ReadAt;
 
 /// Whether a cluster of metadata has no other owner, so that it may be written. A pointer that is
 /// told to be wrong makes no owner.
@@ -43,9 +46,8 @@ pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Opt
     };
     let offset = table.saturating_add(u64::from(index.get()) * TABLE_ENTRY_BYTES);
     let cluster = survey.area.geometry.cluster_floor(offset);
-    let kind = RegionKind::L1Table(source);
-    let mut regions = survey.regions.iter().filter(|r| r.kind == kind);
-    regions.any(|r| (r.first..r.end()).contains(&cluster)).then_some(offset)
+    let mut here = survey.regions.touching(cluster..cluster.next());
+    here.any(|region| region.kind == RegionKind::L1Table(source)).then_some(offset)
 }
 
 /// The L2 tables by the L1 entries that lead to them, and how many lead to each.
@@ -82,4 +84,12 @@ impl Tables {
 pub fn l2_entry(survey: &Survey, table: HostOffset, index: L2Index) -> HostOffset {
     let entry_bytes = survey.area.geometry.l2_entry_bytes() as u64;
     table.saturating_add(u64::from(index.get()) * entry_bytes)
+}
+
+/// Reads the entry of an L2 table that lies there.
+pub fn read_l2_entry(source: &dyn ReadAt, survey: &Survey, at: HostOffset) -> Result<L2Entry> {
+    let mut bytes = vec![0; survey.area.geometry.l2_entry_bytes()];
+    let failed = |e| Error::io("read an L2 entry", at.get(), e);
+    source.read_padded_at(at.get(), &mut bytes).map_err(failed)?;
+    Ok(L2Entry::decode(&bytes))
 }
