@@ -3,7 +3,7 @@
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
-//!   [`policy`]
+//!   [`policy`], [`convert`], [`verify`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
@@ -30,3 +30,4 @@ pub mod snapshot;
 pub mod storage;
 pub mod tables;
 pub mod undo;
+pub mod verify;

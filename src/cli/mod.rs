@@ -5,6 +5,7 @@ mod convert;
 mod convert_source;
 mod convert_target;
 mod create;
+mod deep;
 mod examples;
 mod exit;
 mod explain;
