@@ -12,7 +12,7 @@ use qcheck::image::{FileOpener, Opener};
 use qcheck::policy::{Policy, Trait};
 use qcheck::progress::Progress;
 use qcheck::storage::ReadAt;
-use qcheck::verify::{Algorithm, Digest, Digests, Files, deep, digest, digests};
+use qcheck::verify::{Algorithm, Digest, Digests, Files, Wanted, deep, digest, digests};
 use serde_json::{Value, json};
 
 /// What to read.
@@ -43,7 +43,7 @@ enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub struct Deep {
     data: bool,
-    digest: Option<Algorithm>,
+    digest: Option<Wanted>,
     opener: Option<FileOpener>,
 }
 
@@ -63,9 +63,13 @@ impl Args {
     pub fn deep(&self, policy: &Policy, force_share: bool) -> Deep {
         let denied = [Trait::Backing, Trait::DataFile];
         let denied = denied.iter().any(|word| policy.denied.contains(word));
-        let digest = self.digest.map(|kind| match kind {
-            Kind::Sha256 => Algorithm::Sha256,
-            Kind::Blake3 => Algorithm::Blake3,
+        let digest = self.digest.map(|kind| Wanted {
+            algorithm: match kind {
+                Kind::Sha256 => Algorithm::Sha256,
+                Kind::Blake3 => Algorithm::Blake3,
+            },
+            max_bytes: policy.max_virtual_bytes,
+            snapshots: !policy.denied.contains(&Trait::Snapshots),
         });
         Deep { data: self.data, digest, opener: (!denied).then_some(FileOpener { force_share }) }
     }
@@ -88,7 +92,7 @@ impl Deep {
             deep(source, &mut survey, &files, options, progress);
         }
         let digests = match self.digest {
-            Some(algorithm) => digests(&image, &mut survey, &files, algorithm, options, progress),
+            Some(wanted) => digests(&image, &mut survey, &files, wanted, options, progress),
             None => Digests::default(),
         };
         let affected = Affected::find(source, &survey);
@@ -102,8 +106,9 @@ impl Deep {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Option<Digests>> {
-        let Some(algorithm) = self.digest else { return Ok(None) };
-        match digest(&Disk::Raw(image), algorithm, threads, progress, algorithm.name()) {
+        let Some(wanted) = self.digest else { return Ok(None) };
+        let what = wanted.algorithm.name();
+        match digest(&Disk::Raw(image), &wanted, threads, progress, what) {
             Ok(digest) => Ok(Some(Digests { active: Some(digest), snapshots: Vec::new() })),
             Err(error) => bail!("no digest: {}", error.reason),
         }

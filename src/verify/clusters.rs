@@ -41,7 +41,9 @@ impl Clusters<'_> {
         for window in &windows {
             total += runs(map, window).map(|(_, count)| self.geometry.bytes_of(count)).sum::<u64>();
         }
-        self.progress.stage("guest data", total);
+        if total > 0 {
+            self.progress.stage("guest data", total);
+        }
         let wrong =
             parallel::map(self.threads, windows.len(), Reader::default, |reader, number| {
                 let mut wrong = Vec::new();

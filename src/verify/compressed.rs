@@ -111,7 +111,9 @@ impl Compressed<'_> {
     fn unpack_all(&self, geometry: &Geometry, list: &[Packed], blame: &mut Blame) {
         let groups = groups(list, geometry);
         let bytes = list.iter().map(|packed| packed.extent(geometry).bytes).sum();
-        self.progress.stage("compressed data", bytes);
+        if bytes > 0 {
+            self.progress.stage("compressed data", bytes);
+        }
         let failed = parallel::map(self.threads, groups.len(), Tools::default, |tools, number| {
             let group = groups[number];
             let failed = self.unpack_group(geometry, group, tools);

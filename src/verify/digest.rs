@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::digests::Wanted;
 use super::hasher::{Joiner, Piece, prepare};
 use crate::check::parallel;
 use crate::convert::{Disk, InOrder};
@@ -81,12 +82,17 @@ impl NoDigest {
 /// Reads a disk and makes its digest; `what` is told to `progress`.
 pub fn digest(
     disk: &Disk,
-    algorithm: Algorithm,
+    wanted: &Wanted,
     threads: usize,
     progress: &dyn Progress,
     what: &str,
 ) -> std::result::Result<Digest, NoDigest> {
     let size = disk.bytes().map_err(|e| NoDigest::of(&e))?;
+    if let Some(most) = wanted.max_bytes.filter(|&most| size > most) {
+        let reason = format!("the disk has {size} bytes, {most} are allowed");
+        return Err(NoDigest { reason, damage: false });
+    }
+    let algorithm = wanted.algorithm;
     let threads = parallel::threads(threads).min(MAX_THREADS);
     let piece_bytes = disk.whole_grain().max(PIECE_BYTES);
     let work = Work {

@@ -22,6 +22,17 @@ pub struct Digests {
     pub snapshots: Vec<SnapshotDigest>,
 }
 
+/// Which digests are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// How they are made.
+    pub algorithm: Algorithm,
+    /// Most bytes of a disk: an image can tell of any number, and all of them have to be hashed.
+    pub max_bytes: Option<u64>,
+    /// Whether snapshots have digests too.
+    pub snapshots: bool,
+}
+
 /// A snapshot's digest.
 #[derive(Debug, Clone)]
 pub struct SnapshotDigest {
@@ -36,14 +47,17 @@ pub fn digests(
     image: &Arc<dyn ReadAt>,
     survey: &mut Survey,
     files: &Files<'_>,
-    algorithm: Algorithm,
+    wanted: Wanted,
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Digests {
     let encrypted = survey.area.header.crypt_method != CryptMethod::None;
-    let work = Work { image, files, encrypted, algorithm, options, progress };
+    let work = Work { image, files, encrypted, wanted, options, progress };
     let active = work.one(Source::Active, survey);
     let mut snapshots = Vec::new();
+    if !wanted.snapshots {
+        return Digests { active, snapshots };
+    }
     for (index, snapshot) in (0u32..).zip(survey.report.snapshots.clone()) {
         let digest = work.one(Source::Snapshot(index), survey);
         snapshots.push(SnapshotDigest { snapshot, digest });
@@ -55,7 +69,7 @@ struct Work<'a> {
     image: &'a Arc<dyn ReadAt>,
     files: &'a Files<'a>,
     encrypted: bool,
-    algorithm: Algorithm,
+    wanted: Wanted,
     options: &'a CheckOptions,
     progress: &'a dyn Progress,
 }
@@ -78,9 +92,10 @@ impl Work<'_> {
             return Err(NoDigest { reason, damage: false });
         }
         let (snapshot, what) = match source {
-            Source::Active => (None, self.algorithm.name().to_owned()),
+            Source::Active => (None, self.wanted.algorithm.name().to_owned()),
             Source::Snapshot(index) => {
-                let what = format!("{} of snapshot table entry {index}", self.algorithm.name());
+                let what =
+                    format!("{} of snapshot table entry {index}", self.wanted.algorithm.name());
                 (usize::try_from(index).ok(), what)
             }
         };
@@ -90,7 +105,7 @@ impl Work<'_> {
         let image = Image::open_read(Arc::clone(self.image), &options, opener);
         let image = image.map_err(|e| NoDigest::of(&e))?;
         let disk = Disk::Qcow2(Box::new(image));
-        digest(&disk, self.algorithm, self.options.threads, self.progress, &what)
+        digest(&disk, &self.wanted, self.options.threads, self.progress, &what)
     }
 }
 

@@ -22,7 +22,7 @@ mod tables;
 
 pub use deep::deep;
 pub use digest::{Algorithm, Digest, NoDigest, digest};
-pub use digests::{Digests, SnapshotDigest, digests};
+pub use digests::{Digests, SnapshotDigest, Wanted, digests};
 
 /// An image's files.
 #[derive(Clone, Copy)]

@@ -2,6 +2,8 @@
 
 mod builder;
 mod check_compressed;
+mod check_data;
+mod check_digest;
 mod check_shared;
 mod cli_check;
 mod cli_create;
@@ -29,6 +31,7 @@ mod dry_run;
 mod fail_repair;
 mod golden;
 mod hostile;
+mod hostile_data;
 mod hostile_tables;
 mod image_bitmaps;
 mod image_crash;
