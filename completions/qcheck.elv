@@ -51,6 +51,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --allow 'Take words back from --policy and --deny'
             cand --max-virtual-size 'Deny disks of more bytes than this, for example 100G'
             cand --max-ratio 'Deny images that hold more than N bytes of guest data for each byte of their file'
+            cand --digest 'Print a digest of the disk as a guest sees it, and of each snapshot''s: the same for each format'
             cand --dry-run 'Print what a repair would write, and write nothing; the exit code is that of the check'
             cand --allow-data-loss 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
             cand --explain 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
@@ -61,6 +62,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -U 'Read the image even if another program has it open for writing'
             cand --force-share 'Read the image even if another program has it open for writing'
             cand --backing-chain 'Check the files below the images too, each once'
+            cand --data 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }

@@ -7,6 +7,7 @@ Examples:
   qcheck check -r leaks disk.qcow2
   qcheck check --repair --dry-run disk.qcow2
   qcheck check --repair --undo before disk.qcow2
+  qcheck check --data --digest sha256 disk.qcow2
   qcheck check -j 8 --output junit a.qcow2 b.qcow2
   qcheck check --files-from list --output ndjson
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2";

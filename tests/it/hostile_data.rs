@@ -13,12 +13,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const CLUSTER_BITS: u32 = 21;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
 const ENTRIES: u64 = CLUSTER / 8;
+const TABLES: u64 = 4;
 
-/// An image of `tables` L2 tables with these entries, and one cluster of data behind them at the offset that is
-/// returned by `entry`'s first argument.
-fn image(tables: u64, data: &[u8], entry: impl Fn(u64, u64) -> u64) -> Vec<u8> {
-    let disk = tables * ENTRIES * CLUSTER;
-    let mut image = Builder::new(disk).cluster_bits(CLUSTER_BITS).build().bytes;
+/// An image of `TABLES` L2 tables, and four clusters that begin with `data` behind them. `entry` makes the entries from
+/// the offset of the data and their number.
+fn image(data: &[u8], entry: impl Fn(u64, u64) -> u64) -> Vec<u8> {
+    fill(Builder::new(TABLES * ENTRIES * CLUSTER), data, entry)
+}
+
+fn fill(builder: Builder, data: &[u8], entry: impl Fn(u64, u64) -> u64) -> Vec<u8> {
+    let (tables, mut image) = (TABLES, builder.cluster_bits(CLUSTER_BITS).build().bytes);
     let first = image.len() as u64;
     let at = first + tables * CLUSTER;
     image.resize(at as usize, 0);
@@ -49,6 +53,7 @@ fn bomb(bytes: u64) -> Vec<u8> {
 
 fn bounded(image: &[u8], args: &[&str]) -> String {
     let image = Scratch::with_image(image);
+    image.write("data.raw", &[7; 4096]);
     let start = Instant::now();
     let args = [&["check"], args, &[IMAGE]].concat();
     let ran = image.qcheck_within(MEMORY_KIB, &args);
@@ -61,14 +66,14 @@ fn bounded(image: &[u8], args: &[&str]) -> String {
 #[test]
 fn an_extent_with_a_million_references_is_unpacked_once() {
     // Two tebibytes of zeroes, were each reference unpacked.
-    let bytes = image(4, &bomb(CLUSTER), |at, _| compressed(at, 16));
+    let bytes = image(&bomb(CLUSTER), |at, _| compressed(at, 16));
     let told = bounded(&bytes, &["--data"]);
     assert!(!told.contains("compressed data"), "{told:.1000}");
 }
 
 #[test]
 fn a_damaged_extent_with_a_million_references_is_told_in_bounded_memory() {
-    let bytes = image(4, &[0xff; 4096], |at, _| compressed(at, 8));
+    let bytes = image(&[0xff; 4096], |at, _| compressed(at, 8));
     let told = bounded(&bytes, &["--data"]);
     assert!(told.contains("more: compressed-data"), "{told:.1000}");
 }
@@ -85,13 +90,13 @@ fn a_million_extents_over_each_other_are_unpacked_up_to_a_bound() {
 }
 
 fn bombs_image(bombs: &[u8]) -> Vec<u8> {
-    image(4, bombs, |at, number| compressed(at + number, 4096))
+    image(bombs, |at, number| compressed(at + number, 4096))
 }
 
 #[test]
 fn data_at_any_offset_of_the_external_data_file_takes_no_memory() {
-    let mut bytes = image(4, &[], |_, number| (number << 35) & 0x00ff_ffff_ffff_fe00 | 1 << 63);
-    // An external data file, whose name is missing: it is not even looked for.
-    poke(&mut bytes, 72, 8, 4);
-    bounded(&bytes, &["--data"]);
+    let builder = Builder::new(TABLES * ENTRIES * CLUSTER).data_file("data.raw", false);
+    let bytes = fill(builder, &[], |_, number| (number << 35) & 0x00ff_ffff_ffe0_0000 | 1 << 63);
+    let told = bounded(&bytes, &["--data", "--max-findings", "0"]);
+    assert!(told.contains("lies past the end of the external data file"), "{told:.1000}");
 }
