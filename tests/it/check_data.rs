@@ -15,7 +15,7 @@ use qcheck::verify::{Files, deep};
 
 use crate::support::builder::{Builder, Content, Snapshot};
 use crate::support::bytes::{be64, l2_entry_at};
-use crate::support::run::{Ran, qcheck, qemu_create, qemu_io, qemu_ok};
+use crate::support::run::{Ran, qcheck, qemu, qemu_create, qemu_io, qemu_ok};
 
 const SIZE: u64 = 1 << 20;
 
@@ -252,6 +252,28 @@ fn bits_of_a_bitmap_behind_the_disks_end_are_told() {
     qemu_ok(dir.path(), "qemu-img", &["bitmap", "--add", "-g", "512", "real", "dirty"]);
     qemu_io(dir.path(), "real", "write 0 1000k");
     assert_sound(dir.path(), "real");
+}
+
+#[test]
+fn two_bitmaps_of_one_name_are_told_without_reading_data_and_the_later_one_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    qemu_create(folder, &["-f", "qcow2", "image", "1M"]);
+    for name in ["first", "later"] {
+        qemu_ok(folder, "qemu-img", &["bitmap", "--add", "image", name]);
+    }
+    let mut bytes = fs::read(folder.join("image")).unwrap();
+    let at = bytes.windows(5).position(|name| name == b"later").unwrap();
+    bytes[at..at + 5].copy_from_slice(b"first");
+    write(folder, "image", &bytes);
+    let theirs = qemu(folder, "qemu-img", &["check", "image"]);
+    assert!(theirs.code == 1 && theirs.err.contains("already exists"), "{theirs:?}");
+    let ran = qcheck(folder, &["check", "image"]);
+    assert!(ran.code == 2 && ran.err.contains("an earlier bitmap has the same name"), "{ran:?}");
+    let ran = qcheck(folder, &["check", "-r", "all", "--allow-data-loss", "image"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let info = qemu_ok(folder, "qemu-img", &["info", "image"]);
+    assert_eq!(info.matches("name: first").count(), 1, "{info}");
 }
 
 #[test]
