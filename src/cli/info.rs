@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::check::Output;
 use super::exit::ExitCode;
+use super::file_name;
 use super::info_text;
 use super::open::{self, format_name, parse_format, quoted};
 use super::ui::Ui;
@@ -35,6 +36,7 @@ pub struct Args {
     force_share: bool,
 
     /// The image
+    #[arg(value_parser = file_name::parser())]
     image: PathBuf,
 }
 

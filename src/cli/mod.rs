@@ -8,6 +8,7 @@ mod create;
 mod examples;
 mod exit;
 mod explain;
+mod file_name;
 #[cfg(test)]
 mod generated;
 mod header;
