@@ -256,7 +256,9 @@ fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> 
     }
     let data = match data_path
         .as_deref()
-        .map(|data| NewFile::open(data, given.switch("nocow")))
+        .map(|data| {
+            NewFile::open(data, given.switch("nocow")).with_context(|| quoted(data).to_string())
+        })
         .transpose()
     {
         Ok(data) => data,
