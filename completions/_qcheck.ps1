@@ -46,7 +46,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result')
             [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe')
-            [CompletionResult]::new('--max-findings', '--max-findings', [CompletionResultType]::ParameterName, 'Print at most this many findings and sum up the rest by kind; 0 prints all')
+            [CompletionResult]::new('--max-findings', '--max-findings', [CompletionResultType]::ParameterName, 'Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a file or pipe]')
             [CompletionResult]::new('--files-from', '--files-from', [CompletionResultType]::ParameterName, 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input')
             [CompletionResult]::new('-j', '-j', [CompletionResultType]::ParameterName, 'Check this many images at a time; 0: as many as there are processors')
             [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Check this many images at a time; 0: as many as there are processors')

@@ -42,7 +42,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --output 'How to print the result'
             cand -T 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
             cand --cache 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe'
-            cand --max-findings 'Print at most this many findings and sum up the rest by kind; 0 prints all'
+            cand --max-findings 'Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a file or pipe]'
             cand --files-from 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input'
             cand -j 'Check this many images at a time; 0: as many as there are processors'
             cand --jobs 'Check this many images at a time; 0: as many as there are processors'

@@ -12,11 +12,11 @@ use qcheck::policy::Policy;
 use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
 use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
-use serde_json::json;
 
 use super::deep::{self, Checked, Deep};
 use super::exit::ExitCode;
 use super::explain;
+use super::file_name;
 use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
@@ -92,9 +92,10 @@ pub struct Args {
     #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
     cache: Option<open::Cache>,
 
-    /// Print at most this many findings and sum up the rest by kind; 0 prints all
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    max_findings: u64,
+    /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a
+    /// file or pipe]
+    #[arg(long, value_name = "N")]
+    max_findings: Option<u64>,
 
     #[command(flatten)]
     many: many::Args,
@@ -106,7 +107,7 @@ pub struct Args {
     deep: deep::Args,
 
     /// The image, or several
-    #[arg(value_name = "IMAGE", required_unless_present = "files_from")]
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::parser())]
     images: Vec<PathBuf>,
 }
 
@@ -193,6 +194,18 @@ impl Ended {
     }
 }
 
+impl Args {
+    fn most_findings(&self) -> u64 {
+        self.max_findings.unwrap_or(1000)
+    }
+
+    /// A reader of a terminal sees the end only; a program that reads them wants them all.
+    fn most_lines(&self, ui: &Ui) -> u64 {
+        let most = if ui.err.is_terminal() { 1000 } else { 100_000 };
+        self.max_findings.unwrap_or(most)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let policy = args.policy.policy();
@@ -210,7 +223,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 form: args.output,
                 quiet: args.quiet,
                 progress: args.progress,
-                max_findings: args.max_findings,
+                max_findings: args.most_findings(),
                 explain: args.explain,
                 deep: args.deep.deep(&policy, args.force_share),
                 policy,
@@ -274,28 +287,16 @@ fn not_checked(
     image: Opened,
     ui: &mut Ui,
 ) -> Result<ExitCode> {
-    let format = image.format;
     let meter = meter(args, ui);
-    let digests = match format {
-        ImageFormat::Raw => deep.raw(Arc::new(image.storage), 0, &meter),
-        _ => Ok(None),
-    };
+    if image.format != ImageFormat::Raw || !deep.has_digest() {
+        return no_checker(path, image.format, ui);
+    }
+    let digests = deep.raw(Arc::new(image.storage), 0, &meter);
     meter.finish();
-    let Some(digests) = digests.with_context(|| quoted(path).to_string())? else {
-        return no_checker(path, format, ui);
-    };
-    if args.quiet {
-        return Ok(ExitCode::Success);
+    let digests = digests.with_context(|| quoted(path).to_string())?;
+    if !args.quiet {
+        deep::tell_raw(path, &digests, args.output == Form::Json, ui)?;
     }
-    if args.output == Form::Json {
-        let filename = path.to_string_lossy();
-        let mut value = json!({ "filename": filename, "format": format_name(format) });
-        deep::add_to(&mut value, &digests);
-        json::write(&mut ui.out, &value)?;
-    } else {
-        deep::text(&mut ui.out, "", &digests)?;
-    }
-    ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
 }
 
@@ -305,7 +306,7 @@ fn meter(args: &Args, ui: &Ui) -> Meter {
 
 fn work(args: &Args, deep: &Deep, path: &Path, image: Opened, ui: &Ui) -> Result<Ended> {
     let meter = meter(args, ui);
-    let keep = match args.max_findings {
+    let keep = match args.most_findings() {
         0 => usize::MAX,
         n => usize::try_from(n).unwrap_or(usize::MAX).max(CheckOptions::default().keep),
     };
@@ -385,7 +386,7 @@ fn tell_repair(
 
 /// Prints the findings to standard error and the result to standard output.
 fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui) -> Result<()> {
-    let mut budget = Budget::new(args.max_findings);
+    let mut budget = Budget::new(args.most_lines(ui));
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Form::Json;
@@ -396,7 +397,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         }
         Ended::Repaired(outcome) => tell_repair(args, path, outcome, &mut budget, ui)?,
     }
-    remarkable(path, args.max_findings, verdict, ui)?;
+    remarkable(path, args.most_findings(), verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
@@ -411,7 +412,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             affected: result.affected(),
             explain: args.explain,
             fixed: result.fixed(),
-            max_findings: args.max_findings,
+            max_findings: args.most_findings(),
         };
         let mut value = json::check_result(&result);
         header::add_to(&mut value, rebuilt);
@@ -420,7 +421,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             deep::add_to(&mut value, digests);
         }
         if let Some(run) = planned {
-            value["plan"] = plan::value(run, args.max_findings);
+            value["plan"] = plan::value(run, args.most_findings());
         }
         json::write(&mut ui.out, &value)?;
     } else {
@@ -432,7 +433,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             deep::text(&mut ui.out, "", digests)?;
         }
         if let Some(run) = planned {
-            plan::text(&mut ui.out, run, args.max_findings)?;
+            plan::text(&mut ui.out, run, args.most_findings())?;
         }
     }
     if let Err(error) = ui.out.flush() {

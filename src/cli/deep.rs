@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use qcheck::check::{Affected, CheckOptions, CheckReport, survey};
 use qcheck::convert::Disk;
 use qcheck::error::Error;
@@ -14,6 +14,8 @@ use qcheck::progress::Progress;
 use qcheck::storage::ReadAt;
 use qcheck::verify::{Algorithm, Digest, Digests, Files, Wanted, deep, digest, digests};
 use serde_json::{Value, json};
+
+use super::ui::Ui;
 
 /// What to read.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -99,20 +101,37 @@ impl Deep {
         Ok(Checked { report: survey.report, affected, digests })
     }
 
+    /// Whether digests are wanted.
+    pub const fn has_digest(&self) -> bool {
+        self.digest.is_some()
+    }
+
     /// The digest of a raw image, where one is wanted.
     pub fn raw(
         &self,
         image: Arc<dyn ReadAt>,
         threads: usize,
         progress: &dyn Progress,
-    ) -> Result<Option<Digests>> {
-        let Some(wanted) = self.digest else { return Ok(None) };
+    ) -> Result<Digests> {
+        let Some(wanted) = self.digest else { return Ok(Digests::default()) };
         let what = wanted.algorithm.name();
         match digest(&Disk::Raw(image), &wanted, threads, progress, what) {
-            Ok(digest) => Ok(Some(Digests { active: Some(digest), snapshots: Vec::new() })),
+            Ok(digest) => Ok(Digests { active: Some(digest), snapshots: Vec::new() }),
             Err(error) => bail!("no digest: {}", error.reason),
         }
     }
+}
+
+/// Prints the digest of a raw image, of which nothing else can be told.
+pub fn tell_raw(path: &Path, digests: &Digests, as_json: bool, ui: &mut Ui) -> Result<()> {
+    if as_json {
+        let mut value = json!({ "filename": path.to_string_lossy(), "format": "raw" });
+        add_to(&mut value, digests);
+        super::json::write(&mut ui.out, &value)?;
+    } else {
+        text(&mut ui.out, "", digests)?;
+    }
+    ui.out.flush().context("could not write the result")
 }
 
 /// A line for each digest, behind `prefix`.

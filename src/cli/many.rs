@@ -245,9 +245,9 @@ fn verdict(
     }
     let digests = match image.format {
         ImageFormat::Raw => settings.deep.raw(file, threads, &meter)?,
-        _ => None,
+        _ => Digests::default(),
     };
-    Ok((Verdict::NoChecker(format_name(image.format)), digests.unwrap_or_default()))
+    Ok((Verdict::NoChecker(format_name(image.format)), digests))
 }
 
 /// Tells of one image: what was found on standard error, the verdict on standard output.

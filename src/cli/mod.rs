@@ -9,6 +9,7 @@ mod deep;
 mod examples;
 mod exit;
 mod explain;
+mod file_name;
 #[cfg(test)]
 mod generated;
 mod header;
