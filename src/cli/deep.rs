@@ -114,8 +114,7 @@ impl Deep {
         progress: &dyn Progress,
     ) -> Result<Digests> {
         let Some(wanted) = self.digest else { return Ok(Digests::default()) };
-        let what = wanted.algorithm.name();
-        match digest(&Disk::Raw(image), &wanted, threads, progress, what) {
+        match digest(&Disk::Raw(image), &wanted, threads, progress) {
             Ok(digest) => Ok(Digests { active: Some(digest), snapshots: Vec::new() }),
             Err(error) => bail!("no digest: {}", error.reason),
         }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::digests::Wanted;
 use super::hasher::{Joiner, Piece, prepare};
+use super::memo::{self, Memo};
 use crate::check::parallel;
 use crate::convert::{Disk, InOrder};
 use crate::error::{Error, Result};
@@ -79,13 +80,24 @@ impl NoDigest {
     }
 }
 
-/// Reads a disk and makes its digest; `what` is told to `progress`.
+/// Reads a disk and makes its digest.
 pub fn digest(
     disk: &Disk,
     wanted: &Wanted,
     threads: usize,
     progress: &dyn Progress,
+) -> std::result::Result<Digest, NoDigest> {
+    digest_with(disk, wanted, threads, progress, wanted.algorithm.name(), None)
+}
+
+/// Likewise; `what` is told to `progress`, and `memo` has what other disks of the image have in common with this one.
+pub(super) fn digest_with(
+    disk: &Disk,
+    wanted: &Wanted,
+    threads: usize,
+    progress: &dyn Progress,
     what: &str,
+    memo: Option<&Memo>,
 ) -> std::result::Result<Digest, NoDigest> {
     let size = disk.bytes().map_err(|e| NoDigest::of(&e))?;
     if let Some(most) = wanted.max_bytes.filter(|&most| size > most) {
@@ -106,6 +118,7 @@ pub fn digest(
         zeroes: vec![0; usize::try_from(piece_bytes.min(size)).unwrap_or(usize::MAX)],
         failed: AtomicBool::new(false),
         error: Mutex::default(),
+        memo: memo.filter(|_| algorithm == Algorithm::Blake3),
         progress,
     };
     progress.stage(what, size);
@@ -117,7 +130,7 @@ pub fn digest(
         work.run();
     });
     match work.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
+        Some((_, error)) => Err(error),
         None => Ok(Digest { algorithm, size, bytes: work.order.into_books().finish() }),
     }
 }
@@ -134,7 +147,9 @@ struct Work<'a> {
     pool: Mutex<Vec<Vec<u8>>>,
     zeroes: Vec<u8>,
     failed: AtomicBool,
-    error: Mutex<Option<NoDigest>>,
+    /// The first place that cannot be read.
+    error: Mutex<Option<(u64, NoDigest)>>,
+    memo: Option<&'a Memo>,
     progress: &'a dyn Progress,
 }
 
@@ -147,30 +162,46 @@ impl Work<'_> {
                 return;
             }
             let bytes = self.piece_bytes.min(self.size - start);
-            if let Err(error) = self.piece(number, start, bytes) {
-                self.fail(error);
+            match self.piece(start, bytes) {
+                Ok(piece) => self.submit(number, piece),
+                Err((at, error)) => self.fail(at, &error),
             }
             self.progress.advance(bytes);
         }
     }
 
-    /// Others stop because of the first that fails.
-    fn fail(&self, error: NoDigest) {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    /// Pieces are begun in order, so whatever lies before this one is read to its end: the first place is told.
+    fn fail(&self, at: u64, error: &Error) {
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|(before, _)| at < *before) {
+            *first = Some((at, NoDigest::at(at, error)));
+        }
+        drop(first);
         self.failed.store(true, Ordering::Relaxed);
         self.order.stop();
     }
 
-    fn piece(&self, number: u64, start: u64, bytes: u64) -> std::result::Result<(), NoDigest> {
-        let read = self.read(start, bytes).map_err(|(at, error)| NoDigest::at(at, &error))?;
-        let place = (start, self.size);
-        let (piece, buffer) = prepare(self.algorithm, read, place, &self.zeroes);
-        self.give_back(buffer);
+    fn submit(&self, number: u64, piece: Piece) {
         let taken = self.order.submit(number, piece, |joiner, piece| {
             self.give_back(joiner.add(piece, &self.zeroes));
             Ok(())
         });
-        taken.map_err(|e| NoDigest::of(&e))
+        // It takes no more only where another thread has failed, which tells why.
+        drop(taken);
+    }
+
+    fn piece(&self, start: u64, bytes: u64) -> std::result::Result<Piece, (u64, Error)> {
+        let memo = self.memo.zip(self.memo.and_then(|_| memo::place(self.disk, start, bytes)));
+        if let Some(root) = memo.and_then(|(memo, place)| memo.find(start, &place)) {
+            return Ok(Piece::Subtree(root));
+        }
+        let read = self.read(start, bytes)?;
+        let (piece, buffer) = prepare(self.algorithm, read, (start, self.size), &self.zeroes);
+        self.give_back(buffer);
+        if let (Some((memo, place)), Piece::Subtree(root)) = (memo, &piece) {
+            memo.keep(start, place, *root);
+        }
+        Ok(piece)
     }
 
     /// Reads what is not zero anyway; only how long it is where all is.

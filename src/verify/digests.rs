@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Files;
-use super::digest::{Algorithm, Digest, NoDigest, digest};
+use super::digest::{Algorithm, Digest, NoDigest, digest_with};
+use super::memo::Memo;
 use crate::check::{CheckOptions, Finding, Kind, Place, SnapshotName, Source, Survey};
 use crate::convert::Disk;
 use crate::error::{Error, Result};
@@ -52,7 +53,9 @@ pub fn digests(
     progress: &dyn Progress,
 ) -> Digests {
     let encrypted = survey.area.header.crypt_method != CryptMethod::None;
-    let work = Work { image, files, encrypted, wanted, options, progress };
+    let several = wanted.snapshots && !survey.report.snapshots.is_empty();
+    let memo = several.then(Memo::default);
+    let work = Work { image, files, encrypted, wanted, options, progress, memo };
     let active = work.one(Source::Active, survey);
     let mut snapshots = Vec::new();
     if !wanted.snapshots {
@@ -72,6 +75,7 @@ struct Work<'a> {
     wanted: Wanted,
     options: &'a CheckOptions,
     progress: &'a dyn Progress,
+    memo: Option<Memo>,
 }
 
 impl Work<'_> {
@@ -105,7 +109,8 @@ impl Work<'_> {
         let image = Image::open_read(Arc::clone(self.image), &options, opener);
         let image = image.map_err(|e| NoDigest::of(&e))?;
         let disk = Disk::Qcow2(Box::new(image));
-        digest(&disk, &self.wanted, self.options.threads, self.progress, &what)
+        let memo = self.memo.as_ref();
+        digest_with(&disk, &self.wanted, self.options.threads, self.progress, &what, memo)
     }
 }
 

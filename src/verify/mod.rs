@@ -3,7 +3,7 @@
 //!
 //! * [`deep`]: `tables` gathers what the L2 tables lead to, `clusters` and `compressed` read it once, `blame` finds
 //!   whose it is where that fails; `bitmaps` and `chain` look at the rest
-//! * [`digest`] over `hasher`: pieces of a disk in any order, their hashes in its order
+//! * [`digests`] over [`digest`], `hasher` and `memo`: pieces of a disk in any order, their hashes in its order
 
 use std::path::Path;
 
@@ -18,6 +18,7 @@ mod deep;
 mod digest;
 mod digests;
 mod hasher;
+mod memo;
 mod tables;
 
 pub use deep::deep;

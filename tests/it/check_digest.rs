@@ -1,13 +1,20 @@
 //! `check --digest`: one value for a disk, whatever holds it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use qcheck::check::{CheckOptions, survey};
+use qcheck::progress::Silent;
+use qcheck::storage::{MemoryStorage, ReadAt};
+use qcheck::verify::{Algorithm, Files, Wanted, digests};
 use serde_json::Value;
 
 use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{l2_entry_at, poke};
+use crate::support::bytes::{be64, l2_entry_at, poke};
 use crate::support::rng::Rng;
 use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
@@ -141,6 +148,98 @@ fn every_snapshot_has_a_digest_and_a_size_of_its_own() {
 }
 
 #[test]
+fn snapshots_that_share_most_of_their_data_have_digests_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    write_disk(folder, 8 << 20);
+    convert(folder, &["-c"], "base");
+    qemu_create(folder, &["-f", "qcow2", "-b", "base", "-F", "qcow2", "image"]);
+    let mut rng = Rng::new(7);
+    let mut expected = Vec::new();
+    for number in 0..6 {
+        let name = format!("s{number}");
+        for _ in 0..rng.below(4) {
+            let (at, byte) = (rng.below(8000), rng.below(256));
+            let write = ["write -z".to_owned(), format!("write -P {byte}"), "discard".into()];
+            let what = &write[rng.below(3) as usize];
+            qemu_io(folder, "image", &format!("{what} {at}k 100k"));
+        }
+        qemu_ok(folder, "qemu-img", &["snapshot", "-c", &name, "image"]);
+        qemu_ok(folder, "qemu-img", &["convert", "-l", &name, "-O", "raw", "image", &name]);
+        expected.push(blake3(folder, &name));
+    }
+    let args = ["check", "--output", "json", "--digest", "blake3", "image"];
+    let value: Value = serde_json::from_str(&qcheck(folder, &args).out).unwrap();
+    let snapshots = value["snapshots"].as_array().unwrap();
+    let found: Vec<&Value> = snapshots.iter().map(|s| &s["digest"]["value"]).collect();
+    assert_eq!(found, expected.iter().collect::<Vec<_>>());
+    assert_eq!(value["digest"]["value"], expected[5]);
+}
+
+#[test]
+fn what_snapshots_share_is_read_once_for_blake3() {
+    let mut image = Builder::new(8 << 20).cluster_bits(16).data(0..100, 7);
+    for number in 0..10 {
+        image = image.snapshot(Snapshot::shared(&format!("number {number}")));
+    }
+    let bytes = image.build().bytes;
+    let data = be64(&bytes, l2_entry_at(&bytes, 0)) & 0x00ff_ffff_ffff_fe00;
+    let file = Arc::new(Counted {
+        bytes: MemoryStorage::new(bytes),
+        place: data,
+        times: AtomicU64::new(0),
+    });
+    let options = CheckOptions::default();
+    let mut found = survey(file.as_ref(), &options, &Silent).unwrap();
+    let files = Files { path: Path::new("image"), opener: None };
+    let wanted = Wanted { algorithm: Algorithm::Blake3, max_bytes: None, snapshots: true };
+    let source: Arc<dyn ReadAt> = file.clone();
+    let digests = digests(&source, &mut found, &files, wanted, &options, &Silent);
+    let active = digests.active.expect("a digest").hex();
+    let others: Vec<String> =
+        digests.snapshots.iter().map(|s| s.digest.as_ref().expect("a digest").hex()).collect();
+    assert_eq!(others, vec![active; 10]);
+    assert_eq!(file.times.load(Ordering::Relaxed), 1);
+}
+
+/// Counts how often one byte is read.
+struct Counted {
+    bytes: MemoryStorage,
+    place: u64,
+    times: AtomicU64,
+}
+
+impl ReadAt for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let there = (offset..offset + buf.len() as u64).contains(&self.place);
+        self.times.fetch_add(u64::from(there), Ordering::Relaxed);
+        self.bytes.read_at(offset, buf)
+    }
+}
+
+#[test]
+fn of_many_damaged_places_the_first_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let packed = (0..64).map(|n| (n * 256, Content::Compressed(9)));
+    let mut image = Builder::new(64 << 20);
+    image.contents.extend(packed);
+    let mut bytes = image.build().bytes;
+    for guest in 20..64 {
+        let at = be64(&bytes, l2_entry_at(&bytes, guest << 20)) & 0xffff_ffff;
+        poke(&mut bytes, at as usize, 8, u64::MAX);
+    }
+    fs::write(dir.path().join("image"), bytes).unwrap();
+    for _ in 0..10 {
+        let (code, _, found) = messages(dir.path(), &["image"], "no-digest");
+        assert_eq!((code, found.len()), (2, 1));
+        assert!(found[0].contains("guest data from 0x1400000 on"), "{found:?}");
+    }
+}
+
+#[test]
 fn a_snapshots_name_passes_for_no_other_line() {
     let dir = tempfile::tempdir().unwrap();
     let image = Builder::new(1 << 20).snapshot(Snapshot::shared("x): 0\nsha256: 0"));
@@ -217,7 +316,7 @@ fn a_disk_that_cannot_be_read_whole_has_no_digest_and_a_finding_says_why() {
     bytes.size = 1 << 20;
     let mut bytes = bytes.build().bytes;
     let entry = l2_entry_at(&bytes, 3 << 12);
-    let at = crate::support::bytes::be64(&bytes, entry) & 0xffff_ffff;
+    let at = be64(&bytes, entry) & 0xffff_ffff;
     poke(&mut bytes, at as usize, 8, u64::MAX);
     fs::write(folder.join("broken"), bytes).unwrap();
     let (code, value, found) = messages(folder, &["broken"], "no-digest");
