@@ -42,7 +42,7 @@ pub struct Args {
 
     /// Repair clusters with counts that are too high, or everything that can be repaired; --repair
     /// alone means all
-    #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
+    #[arg(short, long, value_name = "leaks|all", value_enum)]
     repair: Option<Mode>,
 
     /// Print what a repair would write, and write nothing; the exit code is that of the check
@@ -236,6 +236,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 /// Checks or repairs one image, as qemu-img does.
 fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCode> {
     let access = match (args.repair, args.force_share) {
+        (Some(_), true) if !args.dry_run => {
+            bail!("-U reads an image that may change, which no repair can do")
+        }
         (Some(_), _) if !args.dry_run => Access::Write,
         (_, true) => Access::ReadShared,
         (_, false) => Access::Read,
