@@ -258,14 +258,16 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
     }
     match &judged.verdict {
         Verdict::Failed(error) => ui.message(error)?,
-        Verdict::Checked(checked) if !checked.0.tally.is_clean() => {
+        Verdict::Checked(checked) => {
             let report = &checked.0;
-            ui.message(&of("found:"))?;
-            let mut budget = Budget::new(settings.max_findings);
-            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+            if !report.tally.is_clean() {
+                ui.message(&of("found:"))?;
+                let mut budget = Budget::new(settings.max_findings);
+                listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+            }
             remarkable(Path::new(&judged.name), settings.max_findings, report, ui)?;
         }
-        Verdict::NoChecker(_) | Verdict::Checked(_) => {}
+        Verdict::NoChecker(_) => {}
     }
     ui.err.flush()?;
     if settings.quiet {

@@ -233,6 +233,9 @@ fn a_policy_leaves_named_files_closed_and_says_so() {
             let args = ["check", "--data", policy[0], policy[1], word];
             let Ran { code, err, .. } = qcheck(folder, &args);
             assert!(code == 4 && err.contains("was not opened"), "{err}");
+            let args = ["check", "--data", policy[0], policy[1], word, word];
+            let Ran { code, err, .. } = qcheck(folder, &args);
+            assert!(code == 4 && err.matches("was not opened").count() == 2, "{err}");
         }
     }
 }
