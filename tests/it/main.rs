@@ -34,6 +34,7 @@ mod golden;
 mod hostile;
 mod hostile_data;
 mod hostile_tables;
+mod image_bitmap_add;
 mod image_bitmaps;
 mod image_crash;
 mod image_invariants;
