@@ -29,7 +29,9 @@ Examples:
 pub const INFO: &str = "\
 Examples:
   qcheck info disk.qcow2
-  qcheck info --backing-chain --output json overlay.qcow2";
+  qcheck info --backing-chain --output json overlay.qcow2
+  qcheck info --metadata disk.qcow2
+  qcheck info --map --color always disk.qcow2";
 
 /// For `resize`.
 pub const RESIZE: &str = "\
