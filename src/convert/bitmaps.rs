@@ -53,6 +53,17 @@ impl<'a> Bitmaps<'a> {
         }
     }
 
+    /// An error where an image cannot take them.
+    pub(super) fn require_room_in(&self, target: &Image) -> Result<()> {
+        target.require_room_for_bitmaps(&self.entries)
+    }
+
+    /// Adds the bitmaps to an image that is open for writing.
+    pub(super) fn add_to(&self, target: &Image) -> Result<()> {
+        let with_bits = |entry: &BitmapEntry| Ok((entry.clone(), self.image.bitmap_bits(entry)?));
+        target.add_bitmaps(&self.entries.iter().map(with_bits).collect::<Result<Vec<_>>>()?)
+    }
+
     /// Writes the bitmaps into a new image; returns the header extension that leads to them, or nothing where there are none.
     pub(super) fn write(
         &self,

@@ -337,10 +337,10 @@ impl<'a> Run<'a, '_> {
         backing: Option<&Source>,
         share_backing: bool,
     ) -> Result<()> {
-        let bitmaps = match self.options.bitmaps {
-            true => Some(self.bitmaps(new)?),
-            false => None,
-        };
+        let bitmaps = self.bitmaps()?;
+        if bitmaps.is_some() && !new.is_version_3() {
+            return Err(Error::Refused("bitmaps need compat=1.1 (version 3)".into()));
+        }
         let grain = new.geometry().cluster_bytes();
         let mut cut = self.cut(grain);
         cut.share_backing = share_backing;
@@ -371,30 +371,17 @@ impl<'a> Run<'a, '_> {
         fresh.finish(size, bitmaps.as_ref())
     }
 
-    /// The bitmaps to copy. What cannot have them is refused.
-    fn bitmaps(&mut self, new: &NewImage) -> Result<Bitmaps<'a>> {
-        if !new.is_version_3() {
-            let why = "bitmaps need compat=1.1 (version 3)";
-            return Err(Error::Refused(why.into()));
-        }
+    /// The bitmaps to copy, if they are to be.
+    fn bitmaps(&mut self) -> Result<Option<Bitmaps<'a>>> {
         let skip = self.options.skip_broken_bitmaps;
-        Bitmaps::of(self.source, skip, &mut self.skipped_bitmaps)
-    }
-
-    /// Bitmaps are copied where the whole image is made here.
-    fn refuse_bitmaps(&self) -> Result<()> {
-        if self.options.bitmaps {
-            let why = "bitmaps can be copied into a new image in a file only, without preallocation \
-                       and without data file";
-            return Err(Error::Unsupported(why.into()));
-        }
-        Ok(())
+        let wanted = self.options.bitmaps;
+        wanted.then(|| Bitmaps::of(self.source, skip, &mut self.skipped_bitmaps)).transpose()
     }
 
     /// Reads the source twice: the tables, which come first, follow from what is in it.
     fn image_to_stream(&mut self, new: &NewImage, out: &mut (dyn Write + Send)) -> Result<()> {
-        self.refuse_bitmaps()?;
-        if self.is_stream || self.options.compress || new.is_preallocated() || new.is_external() {
+        let special = self.options.compress || self.options.bitmaps;
+        if self.is_stream || special || new.is_preallocated() || new.is_external() {
             let why = "such an image cannot be written as a stream";
             return Err(Error::Refused(why.into()));
         }
@@ -431,10 +418,16 @@ impl<'a> Run<'a, '_> {
     }
 
     fn image(&mut self, image: &Image, is_zero: bool) -> Result<()> {
-        self.refuse_bitmaps()?;
+        let bitmaps = self.bitmaps()?;
+        if let Some(bitmaps) = &bitmaps {
+            bitmaps.require_room_in(image)?;
+        }
         self.require_room(image.virtual_size())?;
         let existing = Existing::new(image, self.options, is_zero, self.pool)?;
         self.work(self.cut(image.geometry().cluster_bytes()), &existing)?;
+        if let Some(bitmaps) = &bitmaps {
+            bitmaps.add_to(image)?;
+        }
         image.flush()
     }
 
@@ -457,7 +450,6 @@ impl<'a> Run<'a, '_> {
         storage: Arc<dyn Storage>,
         data_file: Option<Arc<dyn Storage>>,
     ) -> Result<()> {
-        self.refuse_bitmaps()?;
         if self.options.compress {
             let why = "a preallocated image, or one with a data file, cannot be compressed";
             return Err(Error::Refused(why.into()));

@@ -64,9 +64,10 @@ pub struct FeatureName {
 /// Bytes of an entry of the feature name table.
 pub const FEATURE_NAME_BYTES: usize = 48;
 
-/// Decodes the data of a feature name table extension; a last entry cut short is dropped.
+/// Decodes the data of a feature name table extension. A last entry may be cut short: its name ends there.
 pub fn decode_feature_names(data: &[u8]) -> Vec<FeatureName> {
-    data.chunks_exact(FEATURE_NAME_BYTES)
+    data.chunks(FEATURE_NAME_BYTES)
+        .filter(|entry| entry.len() >= 2)
         .map(|entry| FeatureName {
             kind: match entry[0] {
                 0 => FeatureKind::Incompatible,
@@ -137,6 +138,13 @@ mod tests {
             name_bits(1 << 40 | 1 << 41, FeatureKind::Incompatible, &table),
             ["magic", "bit 41"]
         );
+    }
+
+    #[test]
+    fn a_last_entry_cut_short_has_the_name_that_is_there() {
+        let table = decode_feature_names(b"\0\x3fTest feature");
+        assert_eq!(name_bits(1 << 63, FeatureKind::Incompatible, &table), ["Test feature"]);
+        assert!(decode_feature_names(&[0]).is_empty());
     }
 
     #[test]

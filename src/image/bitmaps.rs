@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, flag};
 use crate::format::header::HeaderField;
-use crate::format::{GuestOffset, HostOffset, encode_entries};
+use crate::format::{Geometry, GuestOffset, HostOffset, encode_entries};
 use crate::tables::load_entries;
 
 use super::alloc::Allocation;
@@ -39,10 +39,20 @@ type Recorded = BTreeMap<usize, Vec<u8>>;
 
 /// A directory and what belongs to it, on disk but not switched to.
 pub(super) struct Rebuilt {
-    directory: HostOffset,
-    entries: Vec<BitmapEntry>,
-    allocations: Vec<Allocation>,
+    pub(super) directory: HostOffset,
+    pub(super) entries: Vec<BitmapEntry>,
+    pub(super) allocations: Vec<Allocation>,
     replaced: Vec<ClusterRun>,
+}
+
+impl Rebuilt {
+    /// The same bitmaps, of which only the directory is replaced.
+    pub(super) fn beside(bitmaps: Option<&Bitmaps>, geometry: &Geometry) -> Self {
+        let entries = bitmaps.map_or(Vec::new(), |bitmaps| bitmaps.entries.clone());
+        let old_run = bitmaps.map(|bitmaps| bitmaps.run(bitmaps.directory, geometry));
+        let (directory, allocations) = (HostOffset::new(0), Vec::new());
+        Self { directory, entries, allocations, replaced: old_run.into_iter().collect() }
+    }
 }
 
 impl Bitmaps {
@@ -60,7 +70,13 @@ impl Bitmaps {
         &self.entries
     }
 
-    fn encode(entries: &[BitmapEntry]) -> Vec<u8> {
+    /// The clusters of the directory, or of one as long.
+    fn run(&self, at: HostOffset, geometry: &Geometry) -> ClusterRun {
+        ClusterRun::of(geometry, at, Self::encode(&self.entries).len() as u64)
+    }
+
+    /// A directory's bytes.
+    pub(super) fn encode(entries: &[BitmapEntry]) -> Vec<u8> {
         let mut bytes = Vec::new();
         entries.iter().for_each(|entry| entry.encode(&mut bytes));
         bytes
@@ -235,13 +251,11 @@ impl Meta {
         }
         rebuilt.replaced.into_iter().for_each(|run| self.free_later(run));
         if let Some(bitmaps) = &mut self.bitmaps {
-            let bytes = Bitmaps::encode(&rebuilt.entries).len() as u64;
-            let run = |at| ClusterRun::of(&self.geometry, at, bytes);
             let regions = &mut self.ordering.disk.regions;
-            regions.remove(run(bitmaps.directory), Owner::BitmapDirectory);
-            regions.add(run(rebuilt.directory), Owner::BitmapDirectory);
+            regions.remove(bitmaps.run(bitmaps.directory, &self.geometry), Owner::BitmapDirectory);
             bitmaps.directory = rebuilt.directory;
             bitmaps.entries = rebuilt.entries;
+            regions.add(bitmaps.run(bitmaps.directory, &self.geometry), Owner::BitmapDirectory);
         }
         outcome
     }
@@ -259,15 +273,8 @@ impl Meta {
         change: impl Fn(&mut Self, usize, &mut BitmapEntry, &mut Rebuilt) -> Result<bool>,
     ) -> Result<Option<Rebuilt>> {
         let Some(bitmaps) = &self.bitmaps else { return Ok(None) };
-        let mut entries = bitmaps.entries.clone();
-        let bytes = Bitmaps::encode(&entries).len() as u64;
-        let old_run = ClusterRun::of(&self.geometry, bitmaps.directory, bytes);
-        let mut rebuilt = Rebuilt {
-            directory: bitmaps.directory,
-            entries: Vec::new(),
-            allocations: Vec::new(),
-            replaced: vec![old_run],
-        };
+        let mut rebuilt = Rebuilt::beside(Some(bitmaps), &self.geometry);
+        let mut entries = std::mem::take(&mut rebuilt.entries);
         let mut changed = Ok(false);
         for (index, entry) in entries.iter_mut().enumerate() {
             changed = changed.and_then(|any| Ok(change(self, index, entry, &mut rebuilt)? | any));
@@ -275,8 +282,7 @@ impl Meta {
         rebuilt.entries = entries;
         let outcome = changed.and_then(|any| {
             if any {
-                let bytes = Bitmaps::encode(&rebuilt.entries);
-                rebuilt.directory = self.write_bitmap_part(&bytes, &mut rebuilt.allocations)?;
+                self.build_directory(&mut rebuilt)?;
             }
             Ok(any)
         });
@@ -289,7 +295,15 @@ impl Meta {
         }
     }
 
-    fn write_bitmap_part(
+    /// Writes the directory of what was built.
+    pub(super) fn build_directory(&mut self, rebuilt: &mut Rebuilt) -> Result<()> {
+        let bytes = Bitmaps::encode(&rebuilt.entries);
+        rebuilt.directory = self.write_bitmap_part(&bytes, &mut rebuilt.allocations)?;
+        Ok(())
+    }
+
+    /// Writes a part of a bitmap, or their directory, to a new place.
+    pub(super) fn write_bitmap_part(
         &mut self,
         bytes: &[u8],
         allocations: &mut Vec<Allocation>,

@@ -156,6 +156,15 @@ impl Disk {
         self.patch_head(&patches)
     }
 
+    /// Writes a part of the header cluster that is not to be one write with a field.
+    pub(super) fn write_header_part(&mut self, at: HostOffset, bytes: &[u8]) -> Result<()> {
+        self.usable()?;
+        let start = usize::try_from(at.get()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES);
+        let end = (start + bytes.len()).min(HEAD_BYTES);
+        self.head[start..end].copy_from_slice(&bytes[..end - start]);
+        self.write_raw(at, bytes, "the header")
+    }
+
     fn patch_head(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {
         let (mut start, mut end) = (HEAD_BYTES, 0);
         for (place, bytes) in patches {

@@ -27,6 +27,7 @@ use crate::tables::HeaderArea;
 
 mod alloc;
 pub mod backing;
+mod bitmap_add;
 mod bitmap_bits;
 mod bitmaps;
 mod cache;

@@ -284,6 +284,77 @@ fn bitmaps_are_copied_and_broken_ones_refused_or_left_out() {
 }
 
 #[test]
+fn bitmaps_are_added_to_images_that_are_there_and_to_preallocated_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    qemu_create(folder, &["-f", "qcow2", "a.qcow2", "64M"]);
+    for args in
+        [&["--add", "-g", "512", "a.qcow2", "fine"][..], &["--add", "--disable", "a.qcow2", "off"]]
+    {
+        qemu_ok(folder, "qemu-img", &[&["bitmap"], args].concat());
+    }
+    qemu_io(folder, "a.qcow2", "write -P 5 3M 40M");
+    let has_all = |name: &str, disk: &str| {
+        assert_clean(folder, name);
+        qemu_ok(folder, "qemu-img", &["compare", "a.qcow2", disk]);
+        let map = ["map", "--output=json", "--image-opts"];
+        for bitmap in ["fine", "off"] {
+            let map = |file: &str| {
+                let image = format!("driver=nbd,server.type=unix,server.path={file}.sock");
+                let image = format!("{image},export=x,x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}");
+                let socket = format!("{}/{file}.sock", folder.display());
+                let _ = std::fs::remove_file(&socket);
+                let mut server = std::process::Command::new("qemu-nbd")
+                    .current_dir(folder)
+                    .args(["-r", "-f", "qcow2", "-x", "x", "-B", bitmap, "-k", &socket, file])
+                    .spawn()
+                    .unwrap();
+                while !std::path::Path::new(&socket).exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                let told = qemu_ok(folder, "qemu-img", &[&map[..], &[&image]].concat());
+                server.wait().unwrap();
+                told
+            };
+            assert_eq!(map("a.qcow2"), map(name), "{bitmap} of {name}");
+        }
+    };
+    for options in
+        ["preallocation=metadata", "data_file=c.data,data_file_raw=on", "cluster_size=4k"]
+    {
+        let _ = std::fs::remove_file(folder.join("c.qcow2"));
+        let made = ["--bitmaps", "-O", "qcow2", "-o", options, "a.qcow2", "c.qcow2"];
+        convert_ok(folder, &made);
+        has_all("c.qcow2", "c.qcow2");
+    }
+    qemu_create(folder, &["-f", "raw", "a-backing-file-with-a-long-name", "64M"]);
+    for (base, options) in [
+        (None, "cluster_size=64k"),
+        (None, "cluster_size=1k"),
+        (Some("a-backing-file-with-a-long-name"), "cluster_size=2M,refcount_bits=1"),
+    ] {
+        let base = base.map_or(vec![], |base| vec!["-b", base, "-F", "raw"]);
+        let target = [&["-f", "qcow2", "-o", options][..], &base, &["d.qcow2", "64M"]].concat();
+        qemu_create(folder, &target);
+        convert_ok(folder, &["-n", "--bitmaps", "-O", "qcow2", "a.qcow2", "d.qcow2"]);
+        has_all("d.qcow2", "d.qcow2");
+        let ran = convert(folder, &["-n", "--bitmaps", "-O", "qcow2", "a.qcow2", "d.qcow2"]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains("there is a bitmap 'fine' in the target already"), "{}", ran.err);
+        has_all("d.qcow2", "d.qcow2");
+        qemu_create(folder, &target);
+        qemu_ok(folder, "qemu-img", &["bitmap", "--add", "d.qcow2", "mine"]);
+        convert_ok(folder, &["-n", "--bitmaps", "-O", "qcow2", "a.qcow2", "d.qcow2"]);
+        has_all("d.qcow2", "d.qcow2");
+        assert!(qemu_ok(folder, "qemu-img", &["info", "d.qcow2"]).contains("name: mine"));
+        assert_eq!(
+            qemu_ok(folder, "qemu-img", &["info", "d.qcow2"]).contains("backing file:"),
+            !base.is_empty()
+        );
+    }
+}
+
+#[test]
 fn arguments_that_do_not_fit_end_as_in_qemu_img() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

@@ -22,6 +22,7 @@ mod convert_stream;
 mod crash_repair;
 mod crash_support;
 mod damage;
+mod data_file_crash;
 mod device;
 mod device_write;
 mod docs;
