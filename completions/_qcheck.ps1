@@ -29,6 +29,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
+            [CompletionResult]::new('dump', 'dump', [CompletionResultType]::ParameterValue, 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
@@ -138,6 +139,21 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'qcheck;dump' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format; told from its first bytes if not given')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colours: on a terminal, always or never')
+            [CompletionResult]::new('--blank-names', '--blank-names', [CompletionResultType]::ParameterName, 'Overwrite the names of files, snapshots and bitmaps with others of the same length')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no result')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no result')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show progress even where standard error is no terminal')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show progress even where standard error is no terminal')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'qcheck;info' {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
@@ -201,6 +217,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
+            [CompletionResult]::new('dump', 'dump', [CompletionResultType]::ParameterValue, 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
@@ -215,6 +232,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;create' {
+            break
+        }
+        'qcheck;help;dump' {
             break
         }
         'qcheck;help;info' {

@@ -25,6 +25,9 @@ _qcheck() {
             qcheck,create)
                 cmd="qcheck__subcmd__create"
                 ;;
+            qcheck,dump)
+                cmd="qcheck__subcmd__dump"
+                ;;
             qcheck,help)
                 cmd="qcheck__subcmd__help"
                 ;;
@@ -49,6 +52,9 @@ _qcheck() {
             qcheck__subcmd__help,create)
                 cmd="qcheck__subcmd__help__subcmd__create"
                 ;;
+            qcheck__subcmd__help,dump)
+                cmd="qcheck__subcmd__help__subcmd__dump"
+                ;;
             qcheck__subcmd__help,help)
                 cmd="qcheck__subcmd__help__subcmd__help"
                 ;;
@@ -71,7 +77,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --color --help --version check convert create info resize snapshot undo help"
+            opts="-h -V --color --help --version check convert create dump info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -346,8 +352,34 @@ _qcheck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        qcheck__subcmd__dump)
+            opts="-f -U -q -p -h --format --blank-names --force-share --quiet --progress --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         qcheck__subcmd__help)
-            opts="check convert create info resize snapshot undo help"
+            opts="check convert create dump info resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -389,6 +421,20 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help__subcmd__create)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__dump)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

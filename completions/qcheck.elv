@@ -26,6 +26,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand check 'Check qcow2 images, and repair one with -r'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
+            cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
@@ -131,6 +132,20 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'qcheck;dump'= {
+            cand -f 'The image''s format; told from its first bytes if not given'
+            cand --format 'The image''s format; told from its first bytes if not given'
+            cand --color 'Colours: on a terminal, always or never'
+            cand --blank-names 'Overwrite the names of files, snapshots and bitmaps with others of the same length'
+            cand -U 'Read the image even if another program has it open for writing'
+            cand --force-share 'Read the image even if another program has it open for writing'
+            cand -q 'Print no result'
+            cand --quiet 'Print no result'
+            cand -p 'Show progress even where standard error is no terminal'
+            cand --progress 'Show progress even where standard error is no terminal'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;info'= {
             cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
@@ -190,6 +205,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand check 'Check qcow2 images, and repair one with -r'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
+            cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
@@ -201,6 +217,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;convert'= {
         }
         &'qcheck;help;create'= {
+        }
+        &'qcheck;help;dump'= {
         }
         &'qcheck;help;info'= {
         }

@@ -25,6 +25,12 @@ Examples:
   qcheck create -f qcow2 -o cluster_size=128k,preallocation=metadata disk.qcow2 1T
   qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2";
 
+/// For `dump`.
+pub const DUMP: &str = "\
+Examples:
+  qcheck dump disk.qcow2 report.qcow2
+  qcheck dump --blank-names disk.qcow2 report.qcow2";
+
 /// For `info`.
 pub const INFO: &str = "\
 Examples:

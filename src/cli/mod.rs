@@ -6,6 +6,7 @@ mod convert;
 mod convert_source;
 mod convert_target;
 mod create;
+mod dump;
 mod examples;
 mod exit;
 mod explain;
@@ -79,6 +80,8 @@ enum Command {
     Convert(Box<convert::Args>),
     #[command(after_help = examples::CREATE)]
     Create(create::Args),
+    #[command(after_help = examples::DUMP)]
+    Dump(dump::Args),
     #[command(after_help = examples::INFO)]
     Info(info::Args),
     #[command(after_help = examples::RESIZE)]
@@ -125,6 +128,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Check(args) => check::run(args, ui),
         Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
+        Command::Dump(args) => dump::run(args, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),

@@ -28,6 +28,7 @@ mod device_write;
 mod docs;
 mod docs_ci;
 mod dry_run;
+mod dump;
 mod fail_repair;
 mod golden;
 mod hostile;
