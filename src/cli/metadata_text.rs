@@ -7,6 +7,7 @@ use qcheck::check::{Finding, Kind, Place, RegionKind, Source, Verb};
 use qcheck::format::HostOffset;
 use qcheck::layout::{self, Field, Role, Structures, Table, Totals};
 
+use super::color::{BAD, PLAIN, STRONG};
 use super::inspect::Inspected;
 use super::size::human_size;
 use super::ui::Output;
@@ -52,7 +53,7 @@ impl Part {
 pub fn head(out: &mut Output, path: &Path, fields: &[Field]) -> io::Result<()> {
     out.line(&format!("image: {}", path.display()))?;
     out.line("")?;
-    out.line("Header:")?;
+    out.styled(&[(STRONG, "Header:")])?;
     out.line("      at  size  field                    value")?;
     for field in fields {
         let hexadecimal = field.name.contains("offset")
@@ -97,7 +98,7 @@ fn extensions(out: &mut Output, image: &Inspected) -> io::Result<()> {
     let extensions = layout::extensions(area);
     if !extensions.is_empty() {
         out.line("")?;
-        out.line("Header extensions:")?;
+        out.styled(&[(STRONG, "Header extensions:")])?;
         out.line("      at  size  type        what it is")?;
     }
     for extension in extensions.iter().take(ROWS) {
@@ -138,7 +139,7 @@ fn tables(out: &mut Output, image: &Inspected, structures: &Structures<'_>) -> i
     rows.extend(Row::more(structures.bitmaps.len()));
     let names = rows.iter().map(|row| row.name.chars().count());
     let width = names.max().unwrap_or(0).clamp(MIN_NAME, MAX_NAME);
-    out.line("Tables:")?;
+    out.styled(&[(STRONG, "Tables:")])?;
     let titles = ["offset", "bytes", "entries", "in use"].map(str::to_owned);
     out.line(&Row { name: "structure".into(), columns: titles }.text(width))?;
     for row in rows {
@@ -194,7 +195,8 @@ fn runs(out: &mut Output, image: &Inspected, title: &str, wanted: Wanted) -> io:
     }
     out.line("")?;
     let places = if count == 1 { String::new() } else { format!(" in {count} places") };
-    out.line(&format!("{title}: {tables}{places}, {}", sized(bytes)))?;
+    let text = format!(": {tables}{places}, {}", sized(bytes));
+    out.styled(&[(STRONG, title), (PLAIN, &text)])?;
     for run in &listed {
         let start = run.offset.get();
         let last = start + run.bytes.saturating_sub(1);
@@ -217,7 +219,7 @@ fn sized(bytes: u64) -> String {
 /// Which bytes of the file are for what; together they are all of them.
 fn space(out: &mut Output, image: &Inspected) -> io::Result<()> {
     let totals: Totals = image.layout().totals();
-    out.line("Space:")?;
+    out.styled(&[(STRONG, "Space:")])?;
     for role in Role::ALL {
         let bytes = totals.bytes(role);
         let always = matches!(role, Role::Header | Role::Data | Role::Leaked | Role::Free);
@@ -290,12 +292,16 @@ fn findings(out: &mut Output, image: &Inspected, part: Part) -> io::Result<()> {
     let mut more = 0u64;
     for (number, finding) in all.enumerate() {
         match number {
-            0..FINDINGS => out.line(&format!("  ! {}", finding.line(0, Verb::Tell)))?,
+            0..FINDINGS => warning(out, &finding.line(0, Verb::Tell))?,
             _ => more += 1,
         }
     }
     match more {
         0 => Ok(()),
-        more => out.line(&format!("  ! and {more} more: 'qcheck check' has all")),
+        more => warning(out, &format!("and {more} more: 'qcheck check' has all")),
     }
+}
+
+fn warning(out: &mut Output, text: &str) -> io::Result<()> {
+    out.styled(&[(BAD, "  !"), (PLAIN, &format!(" {text}"))])
 }

@@ -9,6 +9,9 @@ use crate::storage::ReadAt;
 /// Tables that do not lie over each other are no longer than the file; so much more is read.
 const SLACK_BYTES: u64 = 64 << 20;
 
+/// A table that is a hole counts like so many bytes, where it has them.
+const HOLE_BYTES: u64 = 4096;
+
 /// What a guest reads somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuestState {
@@ -112,12 +115,14 @@ impl<'a> GuestMap<'a> {
         if table.get() >= self.survey.file_bytes {
             return Loaded::Not;
         }
+        let Some(rest) = left.checked_sub(length) else { return Loaded::Not };
         if let Ok(data) = self.source.next_data(table.get()) {
             if data.is_none_or(|data| data.start >= table.get().saturating_add(length)) {
+                // Not read, but asking takes its time too.
+                *left -= length.min(HOLE_BYTES);
                 return Loaded::Hole;
             }
         }
-        let Some(rest) = left.checked_sub(length) else { return Loaded::Not };
         *left = rest;
         match self.source.read_padded_at(table.get(), bytes) {
             Ok(()) => Loaded::Table,

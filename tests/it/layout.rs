@@ -1,12 +1,15 @@
 //! Where everything in an image file is: every byte once, whatever is damaged.
 
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use qcheck::check::{CheckOptions, survey};
 use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run, Totals, fields};
 use qcheck::progress::Silent;
 use qcheck::storage::{MemoryStorage, ReadAt};
 
 use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{HEADER, header, l2_entry_at, poke};
+use crate::support::bytes::{HEADER, be64, header, l2_entry_at, poke};
 use crate::support::damage::{bases, damages};
 
 fn runs(bytes: &[u8]) -> Option<(Vec<Run>, Totals)> {
@@ -145,4 +148,49 @@ fn the_disk_is_told_from_its_beginning_to_its_end() {
             (10 * cluster, rest, GuestState::Unallocated),
         ]
     );
+}
+
+/// Counts the bytes that are read.
+struct Counting {
+    storage: MemoryStorage,
+    read: AtomicU64,
+}
+
+impl ReadAt for Counting {
+    fn len(&self) -> io::Result<u64> {
+        self.storage.len()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.storage.read_at(offset, buf)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+#[test]
+fn one_table_behind_very_many_entries_is_not_read_without_end() {
+    // 32,768 entries lead to the only table, of 64 KiB: 2 GiB, if each was followed.
+    let entries = 1 << 15;
+    let mut bytes = Builder::new(64 << 20).cluster_bits(16).data(0..4, 0x11).build().bytes;
+    let table = be64(&bytes, header(&bytes, "l1_table_offset") as usize);
+    let l1 = bytes.len().next_multiple_of(65536);
+    bytes.resize(l1 + entries * 8, 0);
+    for entry in 0..entries {
+        poke(&mut bytes, l1 + entry * 8, 8, table);
+    }
+    poke(&mut bytes, 24, 8, (entries as u64) << 29);
+    poke(&mut bytes, 36, 4, entries as u64);
+    poke(&mut bytes, 40, 8, l1 as u64);
+    let most = bytes.len() as u64 + (64 << 20);
+    let source = Counting { storage: MemoryStorage::new(bytes), read: AtomicU64::new(0) };
+    let survey = survey(&source, &CheckOptions::default(), &Silent).unwrap();
+    source.read.store(0, Ordering::Relaxed);
+    let mut end = (0, GuestState::Data);
+    let result: Result<(), ()> = GuestMap::new(&source, &survey).try_for_each(|run| {
+        end = (run.offset + run.bytes, run.state);
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!(end, ((entries as u64) << 29, GuestState::Unknown), "the rest is not known");
+    assert!(source.read.load(Ordering::Relaxed) <= most);
 }
