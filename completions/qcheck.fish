@@ -24,10 +24,10 @@ function __fish_qcheck_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c qcheck -n "__fish_qcheck_needs_command" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_needs_command" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
@@ -50,7 +50,7 @@ ndjson\t'An object a line for each image, as soon as it is checked'
 junit\t'JUnit XML: a test case for each image'
 sarif\t'SARIF: a result for each finding'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a file or pipe]' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input' -r -F
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time; 0: as many as there are processors' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from elsewhere should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from somewhere else'"
@@ -78,7 +78,7 @@ compressed\t''
 other-format\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-virtual-size -d 'Deny disks of more bytes than this, for example 100G' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-ratio -d 'Deny images that hold more than N bytes of guest data for each byte of their file' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
@@ -103,7 +103,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s T -l source-ca
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s r -l rate -d 'Most bytes a second' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l output -d 'How to tell what was lost (--salvage)' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s c -l compress -d 'Compress the target\'s clusters'
@@ -123,14 +123,14 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s o -l options -d 'Options of the format, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s b -l backing -d 'The file that has what the new image does not have' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s F -l backing-format -d 'The format of the backing file' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s u -l backing-unsafe -d 'Do not open the backing file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not tell what is created'
-complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; told from its first bytes if not given' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l blank-names -d 'Overwrite the names of files, snapshots and bitmaps with others of the same length'
@@ -141,7 +141,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s h -l help -d 'Pri
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Tell of the backing file too, and of its backing file, and so on'
@@ -151,26 +151,26 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share 
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'The disk may get shorter: the data beyond its new end is lost'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Do not tell that it is done'
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s c -l create -d 'Take a snapshot of this name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -d 'Go back to the snapshot of this id or name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -d 'Delete the snapshot of this name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l output -d 'How to print the list' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is asked for'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s q -l quiet -d 'Accepted as by qemu-img: only a list prints anything'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s U -l force-share -d 'List even if another program has the image open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l color -d 'Colours: on a terminal, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the bytes back even if the image has changed since: what was written meanwhile may not fit them'

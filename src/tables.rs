@@ -61,9 +61,14 @@ impl HeaderArea {
         Ok(Self { header, geometry, extensions, extension_defect, backing_name })
     }
 
-    /// The data of the first extension of this type.
+    /// The extension of this type; the last of several, as in QEMU.
+    pub fn whole_extension(&self, magic: u32) -> Option<&Extension> {
+        self.extensions.iter().rfind(|e| e.magic == magic)
+    }
+
+    /// Its data.
     pub fn extension(&self, magic: u32) -> Option<&[u8]> {
-        self.extensions.iter().find(|e| e.magic == magic).map(|e| e.data.as_slice())
+        self.whole_extension(magic).map(|e| e.data.as_slice())
     }
 
     /// The names that the image gives to feature bits.

@@ -242,15 +242,15 @@ fn own_words(kind: &Kind) -> String {
 fn orphan_text(orphan: &Orphan) -> String {
     let slots: Vec<String> =
         orphan.slots.iter().map(|&(source, index)| place_text(Place::L1(source, index))).collect();
-    let more = match orphan.more_slots {
-        0 => String::new(),
-        more => format!(" or {more} more"),
+    let owners = match (slots.join(", "), orphan.more_slots) {
+        (named, 0) => named,
+        (named, more) if named.is_empty() => format!("any of {more} L1 entries"),
+        (named, more) => format!("{named} or {more} more"),
     };
     format!(
         "an L2 table that no L1 entry leads to maps {} clusters of possible data; it can belong \
-         to {}{more}",
-        orphan.entries,
-        slots.join(", ")
+         to {owners}",
+        orphan.entries
     )
 }
 

@@ -133,8 +133,7 @@ fn encryption(ctx: &mut Context) {
     if let CryptMethod::Unknown(number) = method {
         wrong(ctx, HeaderField::CryptMethod, format!("unknown encryption method {number}"));
     }
-    let extension =
-        ctx.area.extensions.iter().find(|e| e.magic == extension::CRYPTO).map(|e| e.offset);
+    let extension = ctx.area.whole_extension(extension::CRYPTO).map(|e| e.offset);
     match (extension, ctx.area.crypto_header()) {
         (None, _) if method == CryptMethod::Luks => {
             wrong(ctx, HeaderField::CryptMethod, "LUKS without an encryption header".into());

@@ -14,6 +14,7 @@ use qcheck::storage::{Access, Latch, Storage};
 
 use super::exit::ExitCode;
 use super::explain;
+use super::file_name;
 use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
@@ -39,7 +40,7 @@ pub struct Args {
 
     /// Repair clusters with counts that are too high, or everything that can be repaired; --repair
     /// alone means all
-    #[arg(short, long, value_name = "leaks|all", value_enum, conflicts_with = "force_share")]
+    #[arg(short, long, value_name = "leaks|all", value_enum)]
     repair: Option<Mode>,
 
     /// Print what a repair would write, and write nothing; the exit code is that of the check
@@ -89,9 +90,10 @@ pub struct Args {
     #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
     cache: Option<open::Cache>,
 
-    /// Print at most this many findings and sum up the rest by kind; 0 prints all
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    max_findings: u64,
+    /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a
+    /// file or pipe]
+    #[arg(long, value_name = "N")]
+    max_findings: Option<u64>,
 
     #[command(flatten)]
     many: many::Args,
@@ -100,7 +102,7 @@ pub struct Args {
     policy: policy::Args,
 
     /// The image, or several
-    #[arg(value_name = "IMAGE", required_unless_present = "files_from")]
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::parser())]
     images: Vec<PathBuf>,
 }
 
@@ -187,6 +189,18 @@ impl Ended {
     }
 }
 
+impl Args {
+    fn most_findings(&self) -> u64 {
+        self.max_findings.unwrap_or(1000)
+    }
+
+    /// A reader of a terminal sees the end only; a program that reads them wants them all.
+    fn most_lines(&self, ui: &Ui) -> u64 {
+        let most = if ui.err.is_terminal() { 1000 } else { 100_000 };
+        self.max_findings.unwrap_or(most)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let policy = args.policy.policy();
@@ -204,7 +218,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 form: args.output,
                 quiet: args.quiet,
                 progress: args.progress,
-                max_findings: args.max_findings,
+                max_findings: args.most_findings(),
                 explain: args.explain,
                 policy,
             };
@@ -216,6 +230,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 /// Checks or repairs one image, as qemu-img does.
 fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCode> {
     let access = match (args.repair, args.force_share) {
+        (Some(_), true) if !args.dry_run => {
+            bail!("-U reads an image that may change, which no repair can do")
+        }
         (Some(_), _) if !args.dry_run => Access::Write,
         (_, true) => Access::ReadShared,
         (_, false) => Access::Read,
@@ -259,7 +276,7 @@ fn no_checker(path: &Path, format: ImageFormat, ui: &mut Ui) -> Result<ExitCode>
 
 fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
-    let keep = match args.max_findings {
+    let keep = match args.most_findings() {
         0 => usize::MAX,
         n => usize::try_from(n).unwrap_or(usize::MAX).max(CheckOptions::default().keep),
     };
@@ -344,7 +361,7 @@ fn tell_repair(
 
 /// Prints the findings to standard error and the result to standard output.
 fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui) -> Result<()> {
-    let mut budget = Budget::new(args.max_findings);
+    let mut budget = Budget::new(args.most_lines(ui));
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Form::Json;
@@ -355,7 +372,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         }
         Ended::Repaired(outcome) => tell_repair(args, path, outcome, &mut budget, ui)?,
     }
-    possible_data(path, args.max_findings, verdict, ui)?;
+    possible_data(path, args.most_findings(), verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
@@ -369,13 +386,13 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             affected: result.affected(),
             explain: args.explain,
             fixed: result.fixed(),
-            max_findings: args.max_findings,
+            max_findings: args.most_findings(),
         };
         let mut value = json::check_result(&result);
         header::add_to(&mut value, rebuilt);
         gate.add_to(&mut value);
         if let Some(run) = planned {
-            value["plan"] = plan::value(run, args.max_findings);
+            value["plan"] = plan::value(run, args.most_findings());
         }
         json::write(&mut ui.out, &value)?;
     } else {
@@ -384,7 +401,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             explain::print(&mut ui.out, verdict, result.affected())?;
         }
         if let Some(run) = planned {
-            plan::text(&mut ui.out, run, args.max_findings)?;
+            plan::text(&mut ui.out, run, args.most_findings())?;
         }
     }
     if let Err(error) = ui.out.flush() {

@@ -15,6 +15,7 @@ use super::convert_source::{Choice, Opening, Sources, backing_path, parse_choice
 use super::convert_target::{Asked, Target};
 use super::create::same_file;
 use super::exit::ExitCode;
+use super::file_name;
 use super::open::{Cache, format_name, parse_cache, parse_format, quoted};
 use super::options;
 use super::progress::Meter;
@@ -131,7 +132,7 @@ pub struct Args {
     quiet: bool,
 
     /// The sources, and last the target; - is standard input or output
-    #[arg(value_name = "FILE", required_unless_present = "target_options")]
+    #[arg(value_name = "FILE", required_unless_present = "target_options", value_parser = file_name::parser())]
     files: Vec<PathBuf>,
 }
 
@@ -180,7 +181,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let cancel = signals::interruption();
     let sources_open = args.opening(source_format).open_all(sources)?;
     let mut asked = Asked::new(format, given, args.target_cache);
-    asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
+    // An image that is there keeps its own.
+    if !args.no_create {
+        asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
+    }
     if let (Sources::Disks(source), [path], Some(backing)) =
         (&sources_open, sources, asked.backing())
     {

@@ -1,6 +1,6 @@
 //! `qcheck create`: make a new image.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use qcheck::storage::{Access, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
+use super::file_name;
 use super::new_file::NewFile;
 use super::open::{self, parse_format, quoted};
 use super::options::{self, Asked, Options};
@@ -52,7 +53,7 @@ pub struct Args {
 
     /// The new image
     #[arg(value_name = "FILE", required_unless_present = "options")]
-    image: Option<PathBuf>,
+    image: Option<OsString>,
 
     /// Bytes of the disk, or a number with one of k, M, G, T, P, E; the backing file's size if not
     /// given
@@ -92,10 +93,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         }
         Asked::Options(given) => given,
     };
-    let path = args.image.as_deref().ok_or_else(|| anyhow!("the new image's name is needed"))?;
+    let name = args.image.as_deref().ok_or_else(|| anyhow!("the new image's name is needed"))?;
+    let path = &file_name::parse(name.to_owned()).map_err(|error| anyhow!(error))?;
     let context = || quoted(path).to_string();
     settle(args, path, &mut given, qcow2).with_context(context)?;
-    tell(path, &given, qcow2, args, ui)?;
+    tell(name, &given, qcow2, args, ui)?;
     if qcow2 { make_qcow2(args, path, &given, ui) } else { make_raw(args, path, &given, ui) }
         .with_context(context)?;
     Ok(ExitCode::Success)
@@ -178,7 +180,7 @@ pub fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// What qemu-img says before it makes an image.
-fn tell(path: &Path, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> Result<()> {
+fn tell(name: &OsStr, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
@@ -193,7 +195,7 @@ fn tell(path: &Path, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> 
     } else {
         format!("raw{}", given.describe(&["size", "preallocation", "nocow", "extent_size_hint"]))
     };
-    ui.out.line(&format!("Formatting '{}', fmt={text}", path.display()))?;
+    ui.out.line(&format!("Formatting '{}', fmt={text}", Path::new(name).display()))?;
     std::io::Write::flush(&mut ui.out)?;
     Ok(())
 }
@@ -254,7 +256,9 @@ fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> 
     }
     let data = match data_path
         .as_deref()
-        .map(|data| NewFile::open(data, given.switch("nocow")))
+        .map(|data| {
+            NewFile::open(data, given.switch("nocow")).with_context(|| quoted(data).to_string())
+        })
         .transpose()
     {
         Ok(data) => data,

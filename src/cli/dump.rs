@@ -10,6 +10,7 @@ use qcheck::progress::Progress;
 use qcheck::storage::Access;
 
 use super::exit::ExitCode;
+use super::file_name;
 use super::new_file::NewFile;
 use super::open::{self, format_name, parse_format, quoted};
 use super::progress::Meter;
@@ -47,11 +48,11 @@ pub struct Args {
     progress: bool,
 
     /// The image
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = file_name::parser())]
     source: PathBuf,
 
     /// The dump, a new file
-    #[arg(value_name = "DST")]
+    #[arg(value_name = "DST", value_parser = file_name::parser())]
     target: PathBuf,
 }
 

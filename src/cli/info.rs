@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::check::Output;
 use super::exit::ExitCode;
+use super::file_name;
 use super::info_text;
 use super::open::{self, format_name, parse_format, quoted};
 use super::ui::{self, Ui};
@@ -44,6 +45,7 @@ pub struct Args {
     force_share: bool,
 
     /// The image
+    #[arg(value_parser = file_name::parser())]
     image: PathBuf,
 }
 
@@ -69,7 +71,9 @@ impl ImageInfo {
     /// Where the backing file is, seen from the current folder.
     pub fn full_backing_name(&self) -> Option<String> {
         let name = self.qcow2.as_ref()?.backing_name.as_deref()?;
-        let name = name.strip_prefix("file:").unwrap_or(name);
+        if name.starts_with("file:") {
+            return Some(name.to_owned());
+        }
         let folder = Path::new(&self.filename).parent()?;
         Some(folder.join(name).to_string_lossy().into_owned())
     }
@@ -156,7 +160,8 @@ fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
         let image = look(&path, format, args.force_share)?;
         next = match image.full_backing_name() {
             Some(name) if args.backing_chain => {
-                Some((PathBuf::from(name), backing_format(&path, &image)?))
+                let below = file_name::parse(name.into()).map_err(anyhow::Error::msg)?;
+                Some((below, backing_format(&path, &image)?))
             }
             _ => None,
         };

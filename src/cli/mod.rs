@@ -10,6 +10,7 @@ mod dump;
 mod examples;
 mod exit;
 mod explain;
+mod file_name;
 #[cfg(test)]
 mod generated;
 mod header;
@@ -63,9 +64,9 @@ use ui::Ui;
 #[derive(Debug, Parser)]
 #[command(name = "qcheck", version, infer_long_args = true, args_override_self = true)]
 pub struct Cli {
-    /// Colours: on a terminal, always or never
+    /// When output has colours
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, display_order = 1000,
-          value_name = "WHEN")]
+          value_name = "auto|always|never", hide_possible_values = true)]
     color: When,
 
     #[command(subcommand)]

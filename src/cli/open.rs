@@ -91,7 +91,7 @@ pub fn open(path: &Path, format: Option<ImageFormat>, access: Access) -> Result<
         Access::Read | Access::ReadShared => FileStorage::open_read(path),
     };
     let storage = opened.with_context(|| format!("could not open {}", quoted(path)))?;
-    take_lock(&storage, path, access)?;
+    take_lock(&storage, path, access).with_context(|| quoted(path).to_string())?;
     let format = format_of(&storage, format).with_context(|| quoted(path).to_string())?;
     Ok(Opened { storage, format })
 }
@@ -104,7 +104,7 @@ pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<Ima
     }
 }
 
-/// Takes the lock for an access; a file system without locks is only remarked on.
+/// Takes the lock for an access, the name for the caller to tell; a file system without locks is only remarked on.
 pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<()> {
     match lock(storage, access) {
         Ok(Locking::Held) => Ok(()),
@@ -112,8 +112,8 @@ pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<(
             log::warn!("{}: no locks on this file system", path.display());
             Ok(())
         }
-        Err(Error::Locked(how)) => bail!("{}: {how}; is it in use?", quoted(path)),
-        Err(error) => Err(error).with_context(|| quoted(path).to_string()),
+        Err(Error::Locked(how)) => bail!("{how}; is it in use?"),
+        Err(error) => Err(error.into()),
     }
 }
 

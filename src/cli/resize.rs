@@ -10,6 +10,7 @@ use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
 use qcheck::storage::{Access, FileStorage, ReadAt};
 
 use super::exit::ExitCode;
+use super::file_name;
 use super::open::{self, format_name, parse_format, quoted};
 use super::size::parse_size;
 use super::ui::Ui;
@@ -36,6 +37,7 @@ pub struct Args {
     quiet: bool,
 
     /// The image
+    #[arg(value_parser = file_name::parser())]
     image: PathBuf,
 
     /// The new size in bytes, or a number with one of k, M, G, T, P, E; with + or - in front, by

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::check::Output;
 use super::exit::ExitCode;
+use super::file_name;
 use super::open::{self, format_name, parse_format, quoted};
 use super::ui::Ui;
 use super::{info_json, info_text, json, writable};
@@ -54,6 +55,7 @@ pub struct Args {
     force_share: bool,
 
     /// The image
+    #[arg(value_parser = file_name::parser())]
     image: PathBuf,
 }
 

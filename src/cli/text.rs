@@ -50,7 +50,9 @@ pub fn repair_steps(outcome: &RepairOutcome) -> Vec<Step<'_>> {
     if outcome.rebuilt {
         steps.push(Step::Rebuilding);
     }
-    let told_above: HashSet<Key> = others.iter().filter(|f| !is_count(f)).map(|f| key(f)).collect();
+    // A count is told again as it is mended, but for those that a rebuild put right.
+    let told_once = |f: &Finding| outcome.rebuilt || !is_count(f);
+    let told_above: HashSet<Key> = others.iter().filter(|f| told_once(f)).map(|f| key(f)).collect();
     let later = outcome.mended.iter().filter(|f| !is_copied(f) && !told_above.contains(&key(f)));
     steps.extend(later.map(|f| Step::Finding(f, Verb::Repair)));
     steps.extend(flags.iter().filter_map(|f| {
@@ -201,8 +203,8 @@ mod tests {
         let low = Finding::new(low, leak(6).place);
         let outcome = RepairOutcome {
             rebuilt_header: None,
-            before: report(vec![low]),
-            mended: vec![leak(1)],
+            before: report(vec![low.clone()]),
+            mended: vec![low, leak(1)],
             rebuilt: true,
             held: 0,
             fixed: Fixed { leaks: 0, corruptions: 1 },

@@ -10,6 +10,7 @@ use qcheck::storage::{Access, FileStorage, Latch, Storage, sync_directory_of};
 use qcheck::undo::{Record, UndoLog, Undone, undo};
 
 use super::exit::ExitCode;
+use super::file_name;
 use super::open::{self, quoted};
 use super::progress::Meter;
 use super::ui::Ui;
@@ -37,6 +38,7 @@ pub struct Args {
     file: PathBuf,
 
     /// The image
+    #[arg(value_parser = file_name::parser())]
     image: PathBuf,
 }
 

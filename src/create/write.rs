@@ -26,6 +26,9 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     let length = layout.file_bytes(geometry);
     if storage.capacity() == Capacity::Growable {
         storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
+        // QEMU looks for holes below images that have less room than clusters counted: short tables are no holes. It is
+        // no matter where the room is missing.
+        let _ = storage.allocate(0, geometry.offset_of(layout.l1.first).get());
     }
     reftable(new, storage)?;
     refblocks(new, storage, progress)?;

@@ -76,11 +76,11 @@ impl LuksHeader {
         self.mode.split('-').next().unwrap_or_default()
     }
 
-    /// The generator of initial vectors, and its hash where it has one.
+    /// The generator of initial vectors, and its hash where it uses one.
     pub fn iv_generator(&self) -> (&str, Option<&str>) {
         let generator = self.mode.split_once('-').map_or("", |(_, rest)| rest);
         match generator.split_once(':') {
-            Some((name, hash)) => (name, Some(hash)),
+            Some((name, hash)) => (name, (name == "essiv").then_some(hash)),
             None => (generator, None),
         }
     }

@@ -14,6 +14,8 @@ pub const MAX_EXTRA_BYTES: u32 = 1024;
 pub const MAX_TABLE_BYTES: u64 = 1024 * MAX_SNAPSHOTS as u64;
 /// Extra data that a version 3 image must have: VM state size and disk size.
 pub const V3_EXTRA_BYTES: u32 = 16;
+/// An instruction count that is not known.
+const NO_ICOUNT: u64 = u64::MAX;
 
 /// The part of an entry that has a fixed length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,13 +138,15 @@ impl SnapshotEntry {
         out
     }
 
-    /// The entry with the extra data that version 3 asks for: VM state size and disk size.
+    /// The entry with the extra data that version 3 asks for, VM state size and disk size, and the instruction
+    /// count that QEMU adds to them: not known.
     pub fn completed(mut self, disk_bytes: u64) -> Self {
         if self.extra.len() < V3_EXTRA_BYTES as usize {
             let vm_state = self.vm_state_bytes();
-            self.extra = vec![0; V3_EXTRA_BYTES as usize];
-            BigEndian::write_u64(&mut self.extra, vm_state);
-            BigEndian::write_u64(&mut self.extra[8..], disk_bytes);
+            self.extra.clear();
+            for word in [vm_state, disk_bytes, NO_ICOUNT] {
+                self.extra.extend_from_slice(&word.to_be_bytes());
+            }
         }
         self
     }

@@ -171,15 +171,15 @@ pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
         let why = "a file described in JSON is not supported: give it by its name";
         return Err(Error::Unsupported(why.into()));
     }
-    let name = name.strip_prefix(b"file:").unwrap_or(name);
+    let local = name.strip_prefix(b"file:");
     let scheme = name.iter().position(|&b| b == b':');
-    if scheme.is_some_and(|colon| !name[..colon].contains(&b'/')) {
+    if local.is_none() && scheme.is_some_and(|colon| !name[..colon].contains(&b'/')) {
         return Err(Error::Unsupported(format!("'{text}' does not name a local file")));
     }
-    let name = Path::new(OsStr::from_bytes(name));
+    let path = Path::new(OsStr::from_bytes(local.unwrap_or(name)));
     Ok(match image.and_then(Path::parent) {
-        Some(folder) => folder.join(name),
-        None => name.to_owned(),
+        Some(folder) if local.is_none() => folder.join(path),
+        _ => path.to_owned(),
     })
 }
 

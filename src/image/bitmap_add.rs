@@ -170,7 +170,7 @@ impl Meta {
 
     /// Where an extension can go, as the header stands.
     fn extension_place(&self, area: &HeaderArea) -> Result<Place> {
-        if let Some(there) = area.extensions.iter().find(|e| e.magic == BITMAPS) {
+        if let Some(there) = area.whole_extension(BITMAPS) {
             return match there.data.len() {
                 BITMAPS_EXTENSION_BYTES => Ok(Place::Over(HostOffset::new(there.offset))),
                 _ => no_room("its bitmaps extension has a wrong length"),

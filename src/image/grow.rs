@@ -45,6 +45,8 @@ struct Fill {
     /// The cluster behind the last one to be mapped.
     end: GuestCluster,
     how: Preallocation,
+    /// From here on an external data file is known to hold nothing.
+    nothing_from: u64,
 }
 
 /// What was allocated for the new part, and the tables that it replaces.
@@ -64,8 +66,9 @@ impl Image {
         };
         let raw = self.header()?.autoclear & autoclear::DATA_FILE_RAW != 0;
         let mut how = preallocation;
+        let mut nothing_from = 0;
         if let Some(data) = &self.data_file {
-            lengthen(data.as_ref(), old, size)?;
+            nothing_from = lengthen(data.as_ref(), old, size, raw)?;
             self.meta()?.ordering.disk.note_data();
             if raw && how == Preallocation::Off {
                 how = Preallocation::Metadata;
@@ -74,7 +77,7 @@ impl Image {
         let end = if how == Preallocation::Off { hidden.max(old) } else { size };
         let geometry = self.geometry;
         let clusters = |bytes| GuestCluster::new(0) + geometry.clusters_for(bytes);
-        let fill = Fill { first: clusters(old), end: clusters(end), how };
+        let fill = Fill { first: clusters(old), end: clusters(end), how, nothing_from };
         self.meta.get_mut().map_err(|_| super::panicked())?.grow(size, &fill)?;
         self.geometry = self.geometry.with_virtual_size(size);
         Ok(())
@@ -91,18 +94,22 @@ impl Image {
     }
 }
 
-/// Makes a data file as long as the new disk, with zeroes beyond the old one's end.
-fn lengthen(data: &dyn Storage, old: u64, size: u64) -> Result<()> {
+/// Makes a data file as long as the new disk. Beyond the old one's end it has zeroes, unless the file is the disk by
+/// itself (`raw`): then what it has there already is the guest's. Returns from where on it holds nothing.
+fn lengthen(data: &dyn Storage, old: u64, size: u64, raw: bool) -> Result<u64> {
     let failed = |e| Error::io("lengthen the data file", old, e);
     if matches!(data.capacity(), Capacity::Fixed(bytes) if bytes < size) {
         let needed = size - old;
         return Err(Error::NoRoom { needed, purpose: "guest data in the data file".into() });
     }
     let length = data.len().map_err(failed)?;
-    if length > old {
+    if length > old && !raw {
         data.write_zeroes(old, length.min(size) - old).map_err(failed)?;
     }
-    if length < size { data.set_len(size).map_err(failed) } else { Ok(()) }
+    if length < size {
+        data.set_len(size).map_err(failed)?;
+    }
+    Ok(if raw { old.max(length) } else { old })
 }
 
 impl Meta {
@@ -152,7 +159,7 @@ impl Meta {
                 _ => self.ordering.table(Side::Mappings, old)?.to_vec(),
             };
             let start = usize::try_from(next % per_table).unwrap_or(usize::MAX) * width;
-            let entries = self.new_entries(next, stop, fill.how, built)?;
+            let entries = self.new_entries(next, stop, fill, built)?;
             let entries = encode_entries(&entries);
             bytes[start..start + entries.len()].copy_from_slice(&entries);
             let allocation = self.write_aside(Owner::L2, &bytes, "an L2 table")?;
@@ -171,7 +178,7 @@ impl Meta {
         &mut self,
         mut next: u64,
         stop: u64,
-        how: Preallocation,
+        fill: &Fill,
         built: &mut Built,
     ) -> Result<Vec<u64>> {
         let extended = self.geometry.extended_l2();
@@ -181,7 +188,7 @@ impl Meta {
             words.extend(extended.then_some(bitmap));
         };
         while next < stop {
-            if how == Preallocation::Off {
+            if fill.how == Preallocation::Off {
                 push(if extended { 0 } else { ZERO }, ALL_ZERO);
                 next += 1;
                 continue;
@@ -191,7 +198,9 @@ impl Meta {
             let (at, count) = match self.has_data_file() {
                 true => {
                     let at = next << self.geometry.cluster_bits();
-                    self.reserve_data(at, self.geometry.bytes_of(wanted), how)?;
+                    let from = at.max(fill.nothing_from);
+                    let end = at + self.geometry.bytes_of(wanted);
+                    self.reserve_data(from, end.saturating_sub(from), fill.how)?;
                     (at, wanted)
                 }
                 false => {
@@ -199,7 +208,7 @@ impl Meta {
                     let run = allocation.run();
                     built.allocations.push(allocation);
                     let at = self.geometry.offset_of(run.first).get();
-                    self.reserve_data(at, self.geometry.bytes_of(run.count), how)?;
+                    self.reserve_data(at, self.geometry.bytes_of(run.count), fill.how)?;
                     (at, run.count)
                 }
             };

@@ -341,7 +341,7 @@ impl Loader {
     /// The bitmaps, unless they are out of date.
     fn bitmaps(&self) -> Result<Option<Bitmaps>> {
         let consistent = self.area.header.autoclear & autoclear::BITMAPS != 0;
-        let extension = self.area.extensions.iter().find(|e| e.magic == extension::BITMAPS);
+        let extension = self.area.whole_extension(extension::BITMAPS);
         let pointed = extension.zip(self.area.bitmaps());
         let Some((place, extension)) = pointed.filter(|_| self.writable && consistent) else {
             return Ok(None);

@@ -99,8 +99,7 @@ fn no_bitmaps(survey: &Survey) -> Step {
 }
 
 fn switch(survey: &Survey, new: &BitmapsExtension) -> Step {
-    let mut extensions = survey.area.extensions.iter();
-    let place = extensions.find(|e| e.magic == extension::BITMAPS).map_or(0, |e| e.offset);
+    let place = survey.area.whole_extension(extension::BITMAPS).map_or(0, |e| e.offset);
     let (offset, bytes) = (HostOffset::new(place), new.encode().to_vec());
     Step::Write { offset, bytes, what: "the bitmap directory's place in the header" }
 }

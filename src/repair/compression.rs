@@ -29,7 +29,7 @@ pub fn plan(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<Step>> {
 }
 
 /// Whether the first compressed cluster is a zstd frame; `None` without any.
-fn is_zstd(source: &dyn ReadAt, survey: &Survey) -> Result<Option<bool>> {
+pub fn is_zstd(source: &dyn ReadAt, survey: &Survey) -> Result<Option<bool>> {
     let geometry = &survey.area.geometry;
     let mut bytes = vec![0; geometry.cluster_len()];
     for visit in &survey.visits {

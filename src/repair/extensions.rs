@@ -146,7 +146,7 @@ fn length_of(extension: u64, bytes: usize) -> Step {
 
 /// Place and length of the encryption header, as it tells them itself.
 fn encryption_header(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
-    let pointer = survey.area.extensions.iter().find(|e| e.magic == extension::CRYPTO);
+    let pointer = survey.area.whole_extension(extension::CRYPTO);
     let (Some(extension), Some(crypto)) = (pointer, survey.area.crypto_header()) else {
         return Ok(Vec::new());
     };

@@ -11,6 +11,7 @@ use crate::check::owners::{self, Owner};
 use crate::check::{Kind, Place, RegionKind, Source, Survey};
 use crate::error::Result;
 use crate::format::crypto::CryptMethod;
+use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, HostOffset, L1Index, L2Index};
 use crate::storage::{ReadAt, Storage};
@@ -160,6 +161,10 @@ fn what_is_left(
         [Kind::DataFileOffset(_)] => {
             entry.moved(geometry, HostOffset::new(geometry.guest_offset(l1, l2).get()))
         }
+        // Subclusters that are not allocated have not lost anything.
+        _ if geometry.extended_l2() && !entry.is_compressed() && reads_as_zeroes(survey) => {
+            L2Entry { bits: 0, bitmap: (entry.zero() | entry.allocated()) << SUBCLUSTERS }
+        }
         _ => nothing(survey),
     }
 }
@@ -167,7 +172,12 @@ fn what_is_left(
 /// An entry without a cluster. Over a backing file it reads as zeroes where the format can say so: what
 /// the backing file has there is older than what was lost.
 fn nothing(survey: &Survey) -> L2Entry {
-    let header = &survey.area.header;
-    let zero = header.version >= 3 && survey.area.backing_name.is_some();
-    if zero { L2Entry::all_zero(&survey.area.geometry) } else { L2Entry::standard(0) }
+    match reads_as_zeroes(survey) {
+        true => L2Entry::all_zero(&survey.area.geometry),
+        false => L2Entry::standard(0),
+    }
+}
+
+fn reads_as_zeroes(survey: &Survey) -> bool {
+    survey.area.header.version >= 3 && survey.area.backing_name.is_some()
 }

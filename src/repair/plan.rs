@@ -16,7 +16,7 @@ use crate::format::encode_entries;
 use crate::format::feature::autoclear;
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::l1::L1Entry;
-use crate::format::l2::L2Entry;
+use crate::format::l2::ZERO;
 use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L2Index, ReftableIndex};
 use crate::storage::{Capacity, Storage};
@@ -403,10 +403,11 @@ fn misplaced_zeroes(survey: &Survey) -> Vec<Step> {
 }
 
 fn zero_entry(survey: &Survey, table: HostOffset, l2: L2Index) -> Step {
-    let geometry = &survey.area.geometry;
     let offset = pointers::l2_entry(survey, table, l2);
-    let bytes = L2Entry::all_zero(geometry).encode(geometry);
-    Step::Write { offset, bytes, what: "an L2 entry that reads as zeroes" }
+    // With subclusters the bitmap, which is left as it is, says which of them are zero; others may lie in a backing file.
+    let bits = if survey.area.geometry.extended_l2() { 0 } else { ZERO };
+    let bytes = bits.to_be_bytes().to_vec();
+    Step::Write { offset, bytes, what: "an L2 entry without a cluster" }
 }
 
 /// A writer that does not know an autoclear feature clears its bit.

@@ -8,6 +8,7 @@
 //! `qemu-img check -r`.
 
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -19,6 +20,10 @@ use crate::error::{Error, Result};
 const USED_BASE: u8 = 100;
 /// Byte of the first permission that is not shared.
 const UNSHARED_BASE: u8 = 200;
+
+/// How often a lock is tried, and the pause in between.
+const ATTEMPTS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How many permissions there are.
 const PERMISSIONS: u8 = 4;
@@ -75,9 +80,22 @@ pub enum Locking {
 ///
 /// On a file that already has locks from an earlier call, those of `access` replace them.
 ///
-/// Fails at once with [`Error::Locked`] if another opening of the image excludes this one, with
+/// Fails with [`Error::Locked`] if another opening of the image excludes this one, with
 /// [`Error::Io`] if a lock call itself fails; the file then has no locks at all.
+///
+/// A process that was killed holds its locks until the kernel has taken it apart, so that one which excludes this opening
+/// is given a moment.
 pub fn lock(file: &FileStorage, access: Access) -> Result<Locking> {
+    for _ in 1..ATTEMPTS {
+        match lock_at_once(file, access) {
+            Err(Error::Locked(_)) => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    lock_at_once(file, access)
+}
+
+fn lock_at_once(file: &FileStorage, access: Access) -> Result<Locking> {
     // QEMU's own test of whether there are locks (`locking=auto`).
     if query(file, 0, 0).is_err() {
         return Ok(Locking::Unavailable);

@@ -121,3 +121,18 @@ fn a_plan_is_for_repairs_only_and_has_nothing_to_undo() {
     }
     assert!(!dir.path().join("u").exists());
 }
+
+#[test]
+fn a_plan_can_be_made_of_an_image_in_use_and_a_repair_cannot() {
+    let dir = folder();
+    damaged(dir.path(), "a");
+    let other = FileStorage::open_write(&dir.path().join("a")).unwrap();
+    lock(&other, Access::Write).unwrap();
+    let planned = qcheck(dir.path(), &["check", "-U", "-r", "all", "--dry-run", "a"]);
+    assert_eq!(planned.code, 2, "{}", planned.err);
+    assert!(planned.out.contains("nothing was written"), "{}", planned.out);
+    assert_eq!(qcheck(dir.path(), &["check", "-r", "all", "--dry-run", "a"]).code, 1);
+    let refused = qcheck(dir.path(), &["check", "-U", "-r", "all", "a"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("-U reads an image that may change"), "{}", refused.err);
+}

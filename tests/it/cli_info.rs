@@ -161,3 +161,49 @@ fn hostile_bytes_end_in_one_line() {
         }
     }
 }
+
+#[test]
+fn names_with_colons_are_files_as_in_qemu_img() {
+    let dir = folder();
+    let create = ["create", "-f", "qcow2", "-b", "file:base:2", "-F", "raw", "file:top:1", "1M"];
+    qemu_ok(dir.path(), "qemu-img", &["create", "-q", "-f", "raw", "file:base:2", "1M"]);
+    let theirs = qemu(dir.path(), "qemu-img", &create);
+    let ours = qcheck(dir.path(), &create);
+    assert_eq!((ours.out, ours.code), (theirs.out, 0), "{}", ours.err);
+    same(dir.path(), "file:top:1");
+    let absolute = format!("file:{}", dir.path().join("top:1").display());
+    same(dir.path(), &absolute);
+    let refused = qcheck(dir.path(), &["info", "nbd://localhost"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("only local files are opened"), "{}", refused.err);
+}
+
+#[test]
+fn of_two_extensions_of_a_type_the_last_counts_as_for_qemu() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "raw", "base", "1M"]);
+    qemu_create(dir.path(), &["-f", "qcow2", "-b", "base", "-F", "raw", "image"]);
+    let image = dir.path().join("image");
+    let mut bytes = fs::read(&image).unwrap();
+    let start = u32::from_be_bytes(bytes[100..104].try_into().unwrap()) as usize;
+    let name = u64::from_be_bytes(bytes[8..16].try_into().unwrap()) as usize;
+    let mut second = 0xE279_2ACAu32.to_be_bytes().to_vec();
+    second.extend([0, 0, 0, 5]);
+    second.extend(b"qcow2\0\0\0");
+    // In the place of the feature names, which end the list.
+    let first = start + 16;
+    bytes[first..name].fill(0);
+    bytes[first..first + second.len()].copy_from_slice(&second);
+    fs::write(&image, bytes).unwrap();
+    let told = qcheck(dir.path(), &["info", "image"]);
+    assert!(told.out.contains("backing file format: qcow2"), "{}", told.out);
+    same_but_for_the_chain(dir.path(), "image");
+}
+
+/// As [`same`], where the backing file cannot be opened.
+fn same_but_for_the_chain(folder: &Path, image: &str) {
+    for args in [&["info", image][..], &["info", "--output", "json", image]] {
+        let (ours, theirs) = (qcheck(folder, args), qemu(folder, "qemu-img", args));
+        assert_eq!((ours.out, ours.code), (theirs.out, theirs.code), "{args:?}");
+    }
+}

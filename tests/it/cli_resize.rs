@@ -340,3 +340,23 @@ fn an_encrypted_disk_grows_without_its_key_only_where_nothing_has_to_be_zeroed()
     guest("read -q -P 5 0 896k");
     guest("read -q -P 0 896k 1152k");
 }
+
+#[test]
+fn what_a_raw_data_file_has_behind_the_disks_end_is_kept_when_the_disk_grows_over_it() {
+    for how in ["off", "metadata", "falloc", "full"] {
+        let dir = folder();
+        let options = "data_file=data,data_file_raw=on,cluster_size=4k";
+        qemu_create(dir.path(), &["-f", "qcow2", "-o", options, "a", "100k"]);
+        io(dir.path(), "a", "write -q -P 7 0 100k");
+        let mut disk = vec![7; 100 << 10];
+        disk.resize(300 << 10, 9);
+        fs::write(dir.path().join("data"), &disk).unwrap();
+        let args = ["resize", "--preallocation", how, "a", "500k"];
+        let ran = qcheck(dir.path(), &args);
+        assert_eq!(ran.code, 0, "{how}: {}", ran.err);
+        disk.resize(500 << 10, 0);
+        assert!(fs::read(dir.path().join("data")).unwrap() == disk, "{how}");
+        qemu_ok(dir.path(), "qemu-img", &["compare", "-f", "raw", "data", "-F", "qcow2", "a"]);
+        assert_clean(dir.path(), "a");
+    }
+}

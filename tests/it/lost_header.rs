@@ -13,6 +13,7 @@ use crate::support::fail::{Class, FailAfter};
 use crate::support::matrix::{self, Case};
 use crate::support::oracle::{Scratch, guest_bytes};
 use crate::support::reader::Reader;
+use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 use crate::support::undo::undone;
 
 const REBUILD: [&str; 3] = ["-r", "all", "--allow-data-loss"];
@@ -247,4 +248,50 @@ fn a_file_without_any_table_is_left_alone() {
     let own = image.own_check(&REBUILD);
     assert_eq!(own.code, Some(1), "{own:?}");
     assert!(image.bytes() == bytes, "something was written");
+}
+
+#[test]
+fn a_lost_header_of_qemus_images_has_snapshots_a_backing_file_and_the_compression_type_again() {
+    for method in ["zlib", "zstd"] {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        qemu_ok(folder, "qemu-img", &["create", "-q", "-f", "raw", "base", "8M"]);
+        let options = format!("compression_type={method}");
+        qemu_create(folder, &["-f", "qcow2", "-o", &options, "-b", "base", "-F", "raw", "image"]);
+        qemu_io(folder, "image", "write -q -P 3 1M 1M");
+        qemu_io(folder, "image", "write -q -c -P 4 4M 128k");
+        qemu_ok(folder, "qemu-img", &["snapshot", "-c", "before", "image"]);
+        qemu_io(folder, "image", "write -q -P 5 2M 512k");
+        let raw = |name: &str, from: &[&str]| {
+            let args = [&["convert", "-O", "raw"], from, &["image", name]].concat();
+            qemu_ok(folder, "qemu-img", &args);
+            std::fs::read(folder.join(name)).unwrap()
+        };
+        let views = |n: u8| {
+            let active = raw(&format!("active{n}"), &[]);
+            (active, raw(&format!("snapshot{n}"), &["-l", "snapshot.name=before"]))
+        };
+        let before = views(0);
+        let mut bytes = std::fs::read(folder.join("image")).unwrap();
+        bytes[..512].fill(0);
+        std::fs::write(folder.join("image"), bytes).unwrap();
+        let args = [
+            "check",
+            "-f",
+            "qcow2",
+            "-r",
+            "all",
+            "--allow-data-loss",
+            "--hint-size",
+            "8M",
+            "image",
+        ];
+        let ran = qcheck(folder, &args);
+        assert_eq!(ran.code, 0, "{method}: {}", ran.err);
+        let info = qemu_ok(folder, "qemu-img", &["info", "image"]);
+        for told in [&format!("compression type: {method}"), "backing file: base", "before"] {
+            assert!(info.contains(told), "{method}: {told}: {info}");
+        }
+        assert!(views(1) == before, "{method}: other bytes");
+    }
 }

@@ -7,6 +7,7 @@ use crate::support::bytes::{
     refcount, reftable_entry_at, set_header, set_refcount, snapshot_entries,
 };
 use crate::support::oracle::{Scratch, all_guest_bytes};
+use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
 const CLUSTER: u64 = 4096;
 /// Guest bytes below one L1 entry.
@@ -319,5 +320,36 @@ fn bitmaps_beside_wrong_counts_keep_their_bytes() {
     for place in [at, directory, table, data] {
         let range = place..place + 24;
         assert_eq!(after[range.clone()], sound[range]);
+    }
+}
+
+#[test]
+fn a_backing_file_still_shows_through_subclusters_whose_entry_had_a_bad_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    std::fs::write(folder.join("base"), vec![0xff; 128 << 10]).unwrap();
+    for (allocated, options) in
+        [(false, &["-r", "all"][..]), (true, &["-r", "all", "--allow-data-loss"])]
+    {
+        let create = ["-o", "extended_l2=on", "-f", "qcow2", "-b", "base", "-F", "raw", "image"];
+        qemu_create(folder, &create);
+        qemu_io(folder, "image", "write -q -P 1 4k 2k");
+        if !allocated {
+            qemu_io(folder, "image", "write -q -z 4k 2k");
+        }
+        let path = folder.join("image");
+        let mut image = std::fs::read(&path).unwrap();
+        // Also out of the file where there is data, so that the data is really lost.
+        let damage = if allocated { 0x7f_0000_0000 } else { 0x200 };
+        let at = l2_entry_at(&image, 0);
+        let damaged = be64(&image, at) | damage;
+        poke(&mut image, at, 8, damaged);
+        std::fs::write(&path, &image).unwrap();
+        let ran = qcheck(folder, &[&["check"], options, &["image"]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        for read in ["read -P 0xff 0 4k", "read -P 0 4k 2k", "read -P 0xff 6k 122k"] {
+            let told = qemu_ok(folder, "qemu-io", &["-f", "qcow2", "-c", read, "image"]);
+            assert!(!told.contains("failed"), "{options:?}: {read}: {told}");
+        }
     }
 }

@@ -14,17 +14,19 @@ mod variants;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey};
+use super::compression;
+use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey, survey};
 use crate::error::{Error, Result};
 use crate::format::L1Index;
 use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::Header;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::storage::{Capacity, ReadAt, Storage};
 use candidate::Candidate;
 use judge::{Judge, Worth};
+use overlay::Overlay;
 use remains::Remains;
 
 /// What is known of an image from elsewhere.
@@ -88,7 +90,7 @@ pub fn for_lost(
         variants::of_found(&what, &mut judge, options, progress)?;
     }
     match judge.best() {
-        Some((worth, best)) => Ok(what.rebuilt(worth, best)),
+        Some((worth, best)) => what.rebuilt(worth, best, options),
         None => Err(nothing(hints)),
     }
 }
@@ -127,7 +129,7 @@ pub fn for_doubtful(
         let same = best.header == survey.area.header || !fits;
         !same && (worth.is_over(present) || what.is_unusable(survey))
     });
-    Ok(better.map(|(worth, best)| what.rebuilt(worth, best)))
+    better.map(|(worth, best)| what.rebuilt(worth, best, options)).transpose()
 }
 
 fn growable(storage: &dyn Storage) -> bool {
@@ -170,21 +172,42 @@ struct Search<'a> {
 impl Search<'_> {
     /// The header as it is written: marked corrupt where there is more to repair, so that QEMU does not
     /// write to the image before that has ended.
-    fn rebuilt(&self, worth: &Worth, best: &Candidate) -> RebuiltHeader {
+    fn rebuilt(
+        &self,
+        worth: &Worth,
+        best: &Candidate,
+        options: &CheckOptions,
+    ) -> Result<RebuiltHeader> {
+        let best = self.with_compression(best, options)?;
         let mut marked = best.clone();
         if best.header.version >= 3 && !worth.is_flawless() {
             marked.header.incompatible |= incompatible::CORRUPT;
         }
         let old = self.remains.header.as_ref();
         let known = self.hints.size.or(old.map(|header| header.size));
-        RebuiltHeader {
+        Ok(RebuiltHeader {
             header: best.header.clone(),
             kept: best.kept,
             size_guessed: known != Some(best.header.size),
             empty: best.least_bytes > 0,
             head: marked.head(self.remains),
             least_bytes: best.least_bytes,
+        })
+    }
+
+    /// A header that nothing is left of, with the compression type that compressed clusters tell.
+    fn with_compression(&self, best: &Candidate, options: &CheckOptions) -> Result<Candidate> {
+        let mut told = best.clone();
+        if best.kept {
+            return Ok(told);
         }
+        let head = best.head(self.remains);
+        let image = Overlay::new(self.source, &head, best.least_bytes);
+        if compression::is_zstd(&image, &survey(&image, options, &Silent)?)? == Some(true) {
+            told.header.compression_type = 1;
+            told.header.incompatible |= incompatible::COMPRESSION;
+        }
+        Ok(told)
     }
 
     /// Whether the L1 table that a header names cannot be one, so that any other is better.

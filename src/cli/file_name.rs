@@ -1,0 +1,81 @@
+//! Names of images on the command line.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+/// What qemu-img takes for something else than a file when a name begins with it and a colon.
+const PROTOCOLS: [&str; 21] = [
+    "blkdebug",
+    "blkverify",
+    "fat",
+    "ftp",
+    "ftps",
+    "gluster",
+    "http",
+    "https",
+    "iscsi",
+    "json",
+    "nbd",
+    "nbd+tcp",
+    "nbd+unix",
+    "nfs",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "rbd",
+    "sheepdog",
+    "ssh",
+    "tftp",
+];
+
+/// Takes a name as qemu-img does: `file:` before it says that what follows is a file's name, whatever it has in it.
+pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(parse)
+}
+
+/// A name as qemu-img takes it, as a path.
+pub fn parse(name: OsString) -> Result<PathBuf, String> {
+    let bytes = name.as_bytes();
+    if let Some(rest) = bytes.strip_prefix(b"file:") {
+        return Ok(match protocol(rest) {
+            Some(_) => PathBuf::from(".").join(OsStr::from_bytes(rest)),
+            None => PathBuf::from(OsString::from_vec(rest.to_vec())),
+        });
+    }
+    match protocol(bytes).filter(|known| PROTOCOLS.iter().any(|other| other.as_bytes() == *known)) {
+        Some(_) => {
+            Err("only local files are opened; qemu-storage-daemon can show others as one".into())
+        }
+        None => Ok(PathBuf::from(name)),
+    }
+}
+
+/// What stands before a colon in the first part of a path.
+fn protocol(name: &[u8]) -> Option<&[u8]> {
+    let colon = name.iter().position(|&byte| byte == b':' || byte == b'/')?;
+    (name[colon] == b':').then(|| &name[..colon])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_as_by_qemu_img() {
+        let parsed = |name: &str| parse(name.into()).map(|path| path.display().to_string());
+        for (name, file) in [
+            ("disk", "disk"),
+            ("file:disk", "disk"),
+            ("file:/a:b", "/a:b"),
+            ("file:a:b", "./a:b"),
+            ("a:b", "a:b"),
+            ("./nbd:b", "./nbd:b"),
+        ] {
+            assert_eq!(parsed(name).as_deref(), Ok(file));
+        }
+        assert!(parsed("nbd://host/x").is_err() && parsed("json:{}").is_err());
+    }
+}
