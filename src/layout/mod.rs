@@ -11,7 +11,7 @@ mod structures;
 pub use fields::{ExtensionPlace, Field, extensions, fields};
 pub use guest::{GuestMap, GuestRun, GuestState};
 pub use paint::{Layout, Run};
-pub use structures::{BitmapPlace, Blocks, Structures, Table, TableRun, runs};
+pub use structures::{BitmapPlace, Structures, Table, TableRun, runs};
 
 use crate::check::RegionKind;
 

@@ -31,22 +31,11 @@ pub struct BitmapPlace {
     pub table: Table,
 }
 
-/// The refcount blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Blocks {
-    /// How many there are.
-    pub count: u64,
-    /// How many of them are out of place or share their cluster.
-    pub unsound: u64,
-}
-
 /// The tables of an image.
 pub struct Structures<'a> {
     survey: &'a Survey,
     /// The refcount table.
     pub reftable: Table,
-    /// The refcount blocks.
-    pub blocks: Blocks,
     /// The active L1 table and those of the snapshots, in the order of the snapshot table.
     pub l1_tables: Vec<(Source, Table)>,
     /// The snapshot table, where there is one.
@@ -67,7 +56,6 @@ impl<'a> Structures<'a> {
         let bytes = u64::from(header.reftable_clusters) * cluster_bytes;
         let (entries, blocks) = (bytes / TABLE_ENTRY_BYTES, &survey.refcounts.blocks);
         let reftable = Table { offset: header.reftable, bytes, entries, used: blocks.len() as u64 };
-        let unsound = blocks.iter().filter(|block| !block.sound).count() as u64;
         let snapshots = (header.snapshot_count > 0).then(|| Table {
             offset: header.snapshot_table,
             bytes: survey.snapshots.bytes,
@@ -78,7 +66,6 @@ impl<'a> Structures<'a> {
         let mut structures = Self {
             survey,
             reftable,
-            blocks: Blocks { count: blocks.len() as u64, unsound },
             l1_tables: l1_tables(survey),
             snapshots,
             crypto,
@@ -116,10 +103,14 @@ impl<'a> Structures<'a> {
 
     /// The entries of an L1 table that lead somewhere, in order.
     pub fn visits(&self, source: Source) -> &'a [Visit] {
-        let start = self.survey.visits.partition_point(|visit| visit.source < source);
-        let end = self.survey.visits.partition_point(|visit| visit.source <= source);
-        &self.survey.visits[start..end]
+        visits(self.survey, source)
     }
+}
+
+fn visits(survey: &Survey, source: Source) -> &[Visit] {
+    let start = survey.visits.partition_point(|visit| visit.source < source);
+    let end = survey.visits.partition_point(|visit| visit.source <= source);
+    &survey.visits[start..end]
 }
 
 fn l1_tables(survey: &Survey) -> Vec<(Source, Table)> {
@@ -128,11 +119,7 @@ fn l1_tables(survey: &Survey) -> Vec<(Source, Table)> {
     let entries = (0u32..).zip(&survey.snapshots.entries);
     let snapshots =
         entries.map(|(i, e)| (Source::Snapshot(i), e.header.l1_table, e.header.l1_entries));
-    let used = |source: Source| {
-        let start = survey.visits.partition_point(|visit| visit.source < source);
-        let end = survey.visits.partition_point(|visit| visit.source <= source);
-        (end - start) as u64
-    };
+    let used = |source: Source| visits(survey, source).len() as u64;
     let table = |(source, offset, entries): (Source, HostOffset, u32)| {
         let entries = u64::from(entries);
         let bytes = entries * TABLE_ENTRY_BYTES;

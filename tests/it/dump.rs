@@ -13,9 +13,10 @@ use qcheck::storage::MemoryStorage;
 
 use crate::support::builder::{Builder, Content, Snapshot};
 use crate::support::bytes::{be64, cluster_size, header, l2_entry_at, peek, poke, refblock_at};
-use crate::support::damage::{bases, damages};
+use crate::support::damage::{bases, damages, scrambled};
 use crate::support::matrix::Case;
 use crate::support::oracle::Scratch;
+use crate::support::rng::Rng;
 use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
 fn folder() -> tempfile::TempDir {
@@ -344,4 +345,23 @@ fn the_folder_of_examples_dumps_alike() {
             assert_eq!(cluster_size(&dump), cluster_size(&bytes));
         }
     }
+}
+
+#[test]
+fn whatever_is_scrambled_the_dump_checks_alike() {
+    let mut rng = Rng::new(31);
+    let mut dumped = 0;
+    for round in 0..1500 {
+        let all = bases();
+        let base = &all[rng.below(all.len() as u64) as usize];
+        let bytes = scrambled(&base.bytes, &mut rng);
+        match dump_of(&bytes, false) {
+            Ok(dump) => {
+                dumped += 1;
+                assert_eq!(said(&dump), said(&bytes), "{} in round {round}", base.name);
+            }
+            Err(error) => assert!(!error.contains("alike"), "{} in {round}: {error}", base.name),
+        }
+    }
+    assert!(dumped > 1000, "{dumped}");
 }

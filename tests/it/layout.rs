@@ -10,7 +10,8 @@ use qcheck::storage::{MemoryStorage, ReadAt};
 
 use crate::support::builder::{Builder, Content, Snapshot};
 use crate::support::bytes::{HEADER, be64, header, l2_entry_at, poke};
-use crate::support::damage::{bases, damages};
+use crate::support::damage::{bases, damages, scrambled};
+use crate::support::rng::Rng;
 
 fn runs(bytes: &[u8]) -> Option<(Vec<Run>, Totals)> {
     let storage = MemoryStorage::new(bytes.to_vec());
@@ -53,6 +54,19 @@ fn every_byte_of_every_damaged_image_is_told_of_once() {
         }
     }
     assert!(told > 1000 && told * 10 > cases * 9, "{told} of {cases}");
+}
+
+#[test]
+fn every_byte_of_an_image_with_scrambled_numbers_is_told_of_once() {
+    let mut rng = Rng::new(7);
+    for round in 0..1000 {
+        let all = bases();
+        let base = &all[rng.below(all.len() as u64) as usize];
+        let bytes = scrambled(&base.bytes, &mut rng);
+        if let Some((_, totals)) = runs(&bytes) {
+            assert_eq!(totals.sum(), bytes.len() as u64, "{} in round {round}", base.name);
+        }
+    }
 }
 
 #[test]
