@@ -24,14 +24,14 @@ const IN_USE: u32 = 1;
 
 /// A bitmap as it stands in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stored {
+pub struct Stored {
     name: Vec<u8>,
     flags: u32,
     granularity: u32,
     bits: Vec<bool>,
 }
 
-fn number(bytes: &[u8], at: u64, width: u64) -> u64 {
+pub fn number(bytes: &[u8], at: u64, width: u64) -> u64 {
     (at..at + width)
         .fold(0, |value, n| value << 8 | u64::from(bytes.get(n as usize).copied().unwrap_or(0)))
 }
@@ -49,7 +49,7 @@ fn extension(bytes: &[u8]) -> Option<u64> {
 }
 
 /// All bitmaps of an image, read without the engine. Bits that belong to no part of the disk must be clear.
-fn stored(bytes: &[u8]) -> Vec<Stored> {
+pub fn stored(bytes: &[u8]) -> Vec<Stored> {
     let (cluster, size) = (1 << number(bytes, 20, 4), number(bytes, 24, 8));
     let Some(extension) = extension(bytes) else { return Vec::new() };
     let mut entry = number(bytes, extension + 16, 8);

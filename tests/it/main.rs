@@ -33,6 +33,7 @@ mod fail_repair;
 mod golden;
 mod hostile;
 mod hostile_tables;
+mod image_bitmap_add;
 mod image_bitmaps;
 mod image_crash;
 mod image_invariants;
