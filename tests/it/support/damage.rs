@@ -385,8 +385,8 @@ pub fn scrambled(base: &[u8], rng: &mut Rng) -> Vec<u8> {
             1 => 0,
             2 => rng.below(4),
             3 => rng.below(clusters + 2) * cluster,
-            4 => rng.below(clusters) * cluster | 1 << 63,
-            _ => rng.below(image.len() as u64) | 1 << 62,
+            4 => (rng.below(clusters) * cluster) | (1 << 63),
+            _ => rng.below(image.len() as u64) | (1 << 62),
         };
         let at = match rng.below(3) {
             0 => 24 + rng.below(80),
