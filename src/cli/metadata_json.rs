@@ -24,7 +24,7 @@ pub fn print(out: &mut Output, image: &Inspected, fields: &[Field]) -> io::Resul
         .set("actual-size", image.disk_bytes)
         .set("cluster-size", survey.area.geometry.cluster_bytes())
         .set("header", fields.iter().map(field).collect::<Vec<_>>())
-        .set("header-extensions", extensions(image));
+        .each("header-extensions", |sink| extensions(image, sink));
     if let Some(name) = &survey.area.backing_name {
         let offset = survey.area.header.backing_name_offset;
         let text = String::from_utf8_lossy(name);
@@ -64,8 +64,8 @@ fn field(field: &Field) -> Value {
     object.into_value()
 }
 
-fn extensions(image: &Inspected) -> Vec<Value> {
-    let value = |extension: layout::ExtensionPlace| {
+fn extensions(image: &Inspected, sink: &mut Sink<'_>) {
+    for extension in layout::extensions(&image.survey.area) {
         let mut object = Object::default();
         object
             .set("type", extension.magic)
@@ -75,9 +75,10 @@ fn extensions(image: &Inspected) -> Vec<Value> {
         if !extension.meaning.is_empty() {
             object.set("meaning", extension.meaning);
         }
-        object.into_value()
-    };
-    layout::extensions(&image.survey.area).into_iter().map(value).collect()
+        if !sink(object.into_value()) {
+            return;
+        }
+    }
 }
 
 fn table(table: &Table) -> Value {

@@ -9,6 +9,9 @@ use crate::format::header::{HeaderField, MAGIC, V2_BYTES, V3_BYTES, read_field};
 use crate::storage::ReadAt;
 use crate::tables::HeaderArea;
 
+/// Bytes of an extension's text that are told.
+const MAX_TEXT: usize = 1023;
+
 /// A field of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -137,7 +140,7 @@ fn says(extension: &extension::Extension) -> String {
     let data = &extension.data;
     match extension.magic {
         extension::BACKING_FORMAT | extension::DATA_FILE => {
-            String::from_utf8_lossy(data).into_owned()
+            String::from_utf8_lossy(&data[..data.len().min(MAX_TEXT)]).into_owned()
         }
         extension::FEATURE_NAMES => format!("{} names", data.len() / 48),
         extension::BITMAPS => BitmapsExtension::decode(data).map_or_else(wrong_length, |bitmaps| {
