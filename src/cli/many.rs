@@ -13,6 +13,7 @@ use qcheck::storage::Access;
 use serde_json::Value;
 
 use super::check::possible_data;
+use super::color::PLAIN;
 use super::exit::ExitCode;
 use super::explain;
 use super::json;
@@ -237,7 +238,7 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
         ui.message(&of(&violation.to_string()))?;
     }
     match &judged.verdict {
-        Verdict::Failed(error) => ui.message(error)?,
+        Verdict::Failed(error) => ui.error(error)?,
         Verdict::Checked(checked) if !checked.0.tally.is_clean() => {
             let report = &checked.0;
             ui.message(&of("found:"))?;
@@ -253,7 +254,8 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
     }
     match settings.form {
         Form::Human => {
-            ui.out.line(&format!("{}: {}", judged.name, judged.text()))?;
+            let name = format!("{}: ", judged.name);
+            ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
             if let (Verdict::Checked(checked), true) = (&judged.verdict, settings.explain) {
                 explain::print(&mut ui.out, &checked.0, &checked.1)?;
             }
