@@ -26,11 +26,19 @@ Examples:
   qcheck create -f qcow2 -o cluster_size=128k,preallocation=metadata disk.qcow2 1T
   qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2";
 
+/// For `dump`.
+pub const DUMP: &str = "\
+Examples:
+  qcheck dump disk.qcow2 report.qcow2
+  qcheck dump --blank-names disk.qcow2 report.qcow2";
+
 /// For `info`.
 pub const INFO: &str = "\
 Examples:
   qcheck info disk.qcow2
-  qcheck info --backing-chain --output json overlay.qcow2";
+  qcheck info --backing-chain --output json overlay.qcow2
+  qcheck info --metadata disk.qcow2
+  qcheck info --map --color always disk.qcow2";
 
 /// For `resize`.
 pub const RESIZE: &str = "\

@@ -15,6 +15,7 @@ use qcheck::verify::Digests;
 use serde_json::Value;
 
 use super::check::remarkable;
+use super::color::PLAIN;
 use super::deep::{self, Deep};
 use super::exit::ExitCode;
 use super::explain;
@@ -257,7 +258,7 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
         ui.message(&of(&violation.to_string()))?;
     }
     match &judged.verdict {
-        Verdict::Failed(error) => ui.message(error)?,
+        Verdict::Failed(error) => ui.error(error)?,
         Verdict::Checked(checked) => {
             let report = &checked.0;
             if !report.tally.is_clean() {
@@ -275,8 +276,9 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
     }
     match settings.form {
         Form::Human => {
-            ui.out.line(&format!("{}: {}", judged.name, judged.text()))?;
-            deep::text(&mut ui.out, &format!("{}: ", judged.name), &judged.digests)?;
+            let name = format!("{}: ", judged.name);
+            ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
+            deep::text(&mut ui.out, &name, &judged.digests)?;
             if let (Verdict::Checked(checked), true) = (&judged.verdict, settings.explain) {
                 explain::print(&mut ui.out, &checked.0, &checked.1)?;
             }

@@ -109,7 +109,8 @@ impl Judged {
     }
 }
 
-fn tally_text(tally: Tally) -> Vec<String> {
+/// What a check found, in words.
+pub fn tally_text(tally: Tally) -> Vec<String> {
     if tally.is_clean() {
         return vec!["no errors".into()];
     }
