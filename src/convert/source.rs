@@ -35,7 +35,7 @@ impl Disk {
                 let length = storage.len().map_err(|e| Error::io("get the length", 0, e))?;
                 Ok(length.next_multiple_of(SECTOR))
             }
-            Self::Qcow2(image) => Ok(image.virtual_size().next_multiple_of(SECTOR)),
+            Self::Qcow2(image) => Ok(image.virtual_size()),
         }
     }
 

@@ -15,6 +15,8 @@ pub const MAX_REFCOUNT_ORDER: u32 = 6;
 pub const MIN_EXTENDED_L2_CLUSTER_BITS: u32 = 14;
 /// Bytes of an L1 table entry, a refcount table entry and a standard L2 entry.
 pub const TABLE_ENTRY_BYTES: u64 = 8;
+/// Bytes of the units in which guests count a disk.
+const SECTOR_BYTES: u64 = 512;
 /// Subclusters of a cluster with extended L2 entries.
 pub const SUBCLUSTERS: u32 = 32;
 
@@ -38,6 +40,11 @@ pub struct Geometry {
     virtual_size: u64,
 }
 
+/// A guest sees whole sectors.
+const fn whole_sectors(bytes: u64) -> u64 {
+    bytes - bytes % SECTOR_BYTES
+}
+
 impl Geometry {
     /// Checks the ranges of the specification and of QEMU's limits. `virtual_size` is in bytes.
     pub const fn new(
@@ -55,6 +62,7 @@ impl Geometry {
         if extended_l2 && cluster_bits < MIN_EXTENDED_L2_CLUSTER_BITS {
             return Err(GeometryError::ExtendedL2(cluster_bits));
         }
+        let virtual_size = whole_sectors(virtual_size);
         Ok(Self { cluster_bits, refcount_order, extended_l2, virtual_size })
     }
 
@@ -70,13 +78,13 @@ impl Geometry {
     pub const fn cluster_len(&self) -> usize {
         1 << self.cluster_bits
     }
-    /// Bytes of the guest's disk.
+    /// Bytes of the guest's disk: whole sectors, as in QEMU, whatever the header says.
     pub const fn virtual_size(&self) -> u64 {
         self.virtual_size
     }
     /// The same image with another disk size: a snapshot's, or after a resize.
     pub const fn with_virtual_size(self, virtual_size: u64) -> Self {
-        Self { virtual_size, ..self }
+        Self { virtual_size: whole_sectors(virtual_size), ..self }
     }
 
     // Host clusters.

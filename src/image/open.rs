@@ -285,7 +285,8 @@ impl Loader {
             None => {
                 let missing = || Error::Refused("the external data file has no name".into());
                 let name = self.area.extension(extension::DATA_FILE).ok_or_else(missing)?;
-                backing::resolve(options.path.as_deref(), name)?
+                // Unlike a backing file's, QEMU takes this name from the current folder.
+                backing::resolve(None, name)?
             }
         };
         Ok(Some(if self.writable {

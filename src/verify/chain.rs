@@ -73,14 +73,14 @@ pub(super) fn data_file(
     if !area.header.has_data_file() {
         return DataFile::None;
     }
-    let extension = area.extensions.iter().find(|e| e.magic == DATA_FILE);
+    let extension = area.whole_extension(DATA_FILE);
     let offset = extension.map_or(HeaderField::Incompatible.place().0, |e| e.offset);
     let mut tell = |kind| found.push(Finding::new(kind, Place::Header(offset)));
     let Some(opener) = files.opener else {
         tell(Kind::NotOpened("the external data file"));
         return DataFile::Closed;
     };
-    match open_data_file(area, files.path, opener) {
+    match open_data_file(area, opener) {
         Ok((file, bytes, problem)) => {
             if let Some(problem) = problem {
                 tell(Kind::DataFile { problem, unseen: false });
@@ -97,12 +97,12 @@ pub(super) fn data_file(
 /// Opens the external data file of an image; also says whether it is too short.
 fn open_data_file(
     area: &HeaderArea,
-    path: &Path,
     opener: &dyn Opener,
 ) -> Seen<(Arc<dyn ReadAt>, u64, Option<String>)> {
     let name = area.extension(DATA_FILE);
     let name = name.ok_or_else(|| Problem::wrong("the image does not tell its name"))?;
-    let path = resolve(Some(path), name).map_err(|e| Problem::unseen(e.to_string()))?;
+    // As it stands, from the current folder: see the engine's opening.
+    let path = resolve(None, name).map_err(|e| Problem::unseen(e.to_string()))?;
     let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
     let bytes = file.len().map_err(|e| Problem::unseen(e.to_string()))?;
     let disk = area.geometry.virtual_size();
@@ -145,7 +145,7 @@ fn follow(area: &HeaderArea, path: &Path, opener: &dyn Opener) -> Seen<()> {
             None => None,
             Some(area) => {
                 if area.header.has_data_file() {
-                    let (_, _, short) = open_data_file(&area, &path, opener)
+                    let (_, _, short) = open_data_file(&area, opener)
                         .map_err(|p| named(p, &format!("data file of '{}'", path.display())))?;
                     if let Some(short) = short {
                         return Err(Problem::wrong(format!("data file {short}")));

@@ -288,3 +288,17 @@ fn a_device_with_an_old_content_holds_a_clean_image_and_one_too_small_is_left_al
     small.read_exact_at(0, &mut bytes).unwrap();
     assert!(bytes.iter().all(|&b| b == 0xFF), "nothing was written");
 }
+
+#[test]
+fn the_name_of_a_data_file_is_seen_from_the_current_folder_as_in_qemu() {
+    let dir = folder();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    qemu_create(dir.path(), &["-f", "qcow2", "-o", "data_file=d", "sub/a", "1M"]);
+    assert!(dir.path().join("d").exists());
+    let convert = ["convert", "-O", "raw", "sub/a", "raw"];
+    assert_eq!(qcheck(dir.path(), &convert).code, 0);
+    fs::rename(dir.path().join("d"), dir.path().join("sub/d")).unwrap();
+    assert_eq!(qemu(dir.path(), "qemu-img", &convert).code, 1);
+    assert_eq!(qcheck(dir.path(), &convert).code, 1);
+    assert_eq!(qcheck(dir.path(), &["check", "--data", "sub/a"]).code, 2);
+}

@@ -207,3 +207,22 @@ fn same_but_for_the_chain(folder: &Path, image: &str) {
         assert_eq!((ours.out, ours.code), (theirs.out, theirs.code), "{args:?}");
     }
 }
+
+#[test]
+fn a_disk_has_whole_sectors_whatever_the_header_says() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();
+    file.write_all_at(&1_000_100_u64.to_be_bytes(), 24).unwrap();
+    same(dir.path(), "a");
+    for (program, raw) in [("qemu-img", "theirs"), ("qcheck", "ours")] {
+        let args = ["convert", "-O", "raw", "a", raw];
+        let ran = if program == "qcheck" {
+            qcheck(dir.path(), &args)
+        } else {
+            qemu(dir.path(), program, &args)
+        };
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!(fs::metadata(dir.path().join(raw)).unwrap().len(), 999_936);
+    }
+}
