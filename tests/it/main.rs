@@ -28,6 +28,8 @@ mod docs;
 mod docs_ci;
 mod dry_run;
 mod fail_repair;
+mod fuzz_seeds;
+mod fuzzing;
 mod golden;
 mod hostile;
 mod hostile_tables;
