@@ -4,6 +4,7 @@
 //! the folder that QCHECK_BENCH_DIR names, or in the system's folder for temporary files.
 
 mod convert;
+mod digest;
 mod images;
 mod measure;
 
@@ -150,6 +151,7 @@ fn main() {
         .map_or_else(|| std::env::temp_dir().join("qcheck-bench"), PathBuf::from);
     std::fs::create_dir_all(&folder).expect("the folder for images can be made");
     convert::rows(&folder, &wanted);
+    digest::rows(&folder, &wanted);
     let images = Images { folder };
     println!(
         "{:<50} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10}",

@@ -65,15 +65,18 @@ fn raw(_folder: &Path, raw: &Path) -> PathBuf {
     raw.to_owned()
 }
 
-fn plain(folder: &Path, raw: &Path) -> PathBuf {
+/// The image as qcow2.
+pub fn plain(folder: &Path, raw: &Path) -> PathBuf {
     made(folder, raw, "files.qcow2", &[])
 }
 
-fn zlib(folder: &Path, raw: &Path) -> PathBuf {
+/// The image as compressed qcow2.
+pub fn zlib(folder: &Path, raw: &Path) -> PathBuf {
     made(folder, raw, "files-zlib.qcow2", &["-c"])
 }
 
-fn zstd(folder: &Path, raw: &Path) -> PathBuf {
+/// Likewise, with zstd.
+pub fn zstd(folder: &Path, raw: &Path) -> PathBuf {
     made(folder, raw, "files-zstd.qcow2", &["-c", "-o", "compression_type=zstd"])
 }
 
@@ -90,7 +93,7 @@ fn made(folder: &Path, raw: &Path, name: &str, more: &[&str]) -> PathBuf {
 }
 
 /// 3 GiB with an ext4 file system of files of this machine, chosen by their names so that it is the same every time.
-fn files(folder: &Path) -> PathBuf {
+pub fn files(folder: &Path) -> PathBuf {
     once(folder, "files.raw", |path| {
         let root = folder.join("files");
         let mut chosen = Vec::new();

@@ -18,6 +18,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
     }
     var completions = [
         &'qcheck'= {
+            cand --color 'When output has colours'
             cand -h 'Print help'
             cand --help 'Print help'
             cand -V 'Print version'
@@ -25,6 +26,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand check 'Check qcow2 images, and repair one with -r'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
+            cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
@@ -51,6 +53,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --allow 'Take words back from --policy and --deny'
             cand --max-virtual-size 'Deny disks of more bytes than this, for example 100G'
             cand --max-ratio 'Deny images that hold more than N bytes of guest data for each byte of their file'
+            cand --digest 'Print a digest of the disk as a guest sees it, and of each snapshot''s: the same for each format'
+            cand --color 'When output has colours'
             cand --dry-run 'Print what a repair would write, and write nothing; the exit code is that of the check'
             cand --allow-data-loss 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
             cand --explain 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
@@ -61,6 +65,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -U 'Read the image even if another program has it open for writing'
             cand --force-share 'Read the image even if another program has it open for writing'
             cand --backing-chain 'Check the files below the images too, each once'
+            cand --data 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
@@ -89,6 +94,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -r 'Most bytes a second'
             cand --rate 'Most bytes a second'
             cand --output 'How to tell what was lost (--salvage)'
+            cand --color 'When output has colours'
             cand -c 'Compress the target''s clusters'
             cand --compress 'Compress the target''s clusters'
             cand -W 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time'
@@ -120,6 +126,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --backing 'The file that has what the new image does not have'
             cand -F 'The format of the backing file'
             cand --backing-format 'The format of the backing file'
+            cand --color 'When output has colours'
             cand -u 'Do not open the backing file'
             cand --backing-unsafe 'Do not open the backing file'
             cand -q 'Do not tell what is created'
@@ -127,12 +134,29 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help'
             cand --help 'Print help'
         }
+        &'qcheck;dump'= {
+            cand -f 'The image''s format; told from its first bytes if not given'
+            cand --format 'The image''s format; told from its first bytes if not given'
+            cand --color 'When output has colours'
+            cand --blank-names 'Overwrite the names of files, snapshots and bitmaps with others of the same length'
+            cand -U 'Read the image even if another program has it open for writing'
+            cand --force-share 'Read the image even if another program has it open for writing'
+            cand -q 'Print no result'
+            cand --quiet 'Print no result'
+            cand -p 'Show progress even where standard error is no terminal'
+            cand --progress 'Show progress even where standard error is no terminal'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;info'= {
             cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand --output 'How to print the result'
+            cand --color 'When output has colours'
             cand -b 'Tell of the backing file too, and of its backing file, and so on'
             cand --backing-chain 'Tell of the backing file too, and of its backing file, and so on'
+            cand --metadata 'Tell of every header field and every table, where it lies, and which bytes of the file are for what'
+            cand --map 'Draw the file''s layout and how the disk is allocated; with --output json as runs'
             cand -U 'Read the image even if another program has it open for writing'
             cand --force-share 'Read the image even if another program has it open for writing'
             cand -h 'Print help (see more with ''--help'')'
@@ -142,6 +166,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand --preallocation 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)'
+            cand --color 'When output has colours'
             cand --shrink 'The disk may get shorter: the data beyond its new end is lost'
             cand -q 'Do not tell that it is done'
             cand --quiet 'Do not tell that it is done'
@@ -158,6 +183,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -d 'Delete the snapshot of this name'
             cand --delete 'Delete the snapshot of this name'
             cand --output 'How to print the list'
+            cand --color 'When output has colours'
             cand -l 'List the snapshots; this is what is done if nothing else is asked for'
             cand --list 'List the snapshots; this is what is done if nothing else is asked for'
             cand -q 'Accepted as by qemu-img: only a list prints anything'
@@ -168,6 +194,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'qcheck;undo'= {
+            cand --color 'When output has colours'
             cand --force 'Put the bytes back even if the image has changed since: what was written meanwhile may not fit them'
             cand -q 'Do not tell that it is done'
             cand --quiet 'Do not tell that it is done'
@@ -180,6 +207,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand check 'Check qcow2 images, and repair one with -r'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
+            cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
@@ -191,6 +219,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;convert'= {
         }
         &'qcheck;help;create'= {
+        }
+        &'qcheck;help;dump'= {
         }
         &'qcheck;help;info'= {
         }

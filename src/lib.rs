@@ -3,7 +3,7 @@
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
-//!   [`policy`]
+//!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
@@ -18,10 +18,12 @@ pub mod check;
 pub mod codec;
 pub mod convert;
 pub mod create;
+pub mod dump;
 pub mod error;
 pub mod format;
 pub mod image;
 pub mod info;
+pub mod layout;
 pub mod policy;
 pub mod progress;
 pub mod repair;
@@ -30,3 +32,4 @@ pub mod snapshot;
 pub mod storage;
 pub mod tables;
 pub mod undo;
+pub mod verify;

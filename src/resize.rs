@@ -102,10 +102,10 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     refuse_bitmaps(image, size)?;
     let backing = image.backing().map(Backing::virtual_size).transpose()?;
     let shows_through = size > old && backing.is_some_and(|bytes| bytes > old);
-    if shows_through && header.version < 3 && options.preallocation == Preallocation::Off {
+    if shows_through && header.version < 3 && header.crypt_method != CryptMethod::None {
         return refused(
-            "the backing file is longer than the disk and would show through where it grows: a \
-             version 2 image cannot hide it",
+            "the backing file is longer than the disk and would show through where it grows: an \
+             encrypted version 2 image cannot hide it",
         );
     }
     Ok(())

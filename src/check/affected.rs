@@ -14,6 +14,8 @@ const MAX_CLUSTERS: u64 = 4096;
 const MAX_WANTED: usize = 1 << 17;
 /// Owners that are named for one finding.
 const MAX_OWNERS: usize = 256;
+/// Owners that are named in all: a cluster can have any number of findings and of owners.
+const MAX_NAMED: usize = 1 << 20;
 
 /// Who uses a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +55,9 @@ impl Affected {
             }
         }
         let mut affected = Self::default();
-        affected.metadata(survey, findings);
-        affected.data(source, survey, &wanted);
+        let mut room = MAX_NAMED;
+        affected.metadata(survey, findings, &mut room);
+        affected.data(source, survey, wanted, &mut room);
         for owners in affected.owners.values_mut() {
             owners.sort_unstable();
             owners.dedup();
@@ -68,14 +71,17 @@ impl Affected {
         self.owners.get(&number).map_or(&[], Vec::as_slice)
     }
 
-    fn add(&mut self, number: usize, owner: Owner) {
+    /// Names an owner of a finding's clusters; returns whether more may be named.
+    fn add(&mut self, number: usize, owner: Owner, room: &mut usize) -> bool {
         let owners = self.owners.entry(number).or_default();
-        if owners.len() < MAX_OWNERS {
+        if owners.len() < MAX_OWNERS && *room > 0 {
             owners.push(owner);
+            *room -= 1;
         }
+        owners.len() < MAX_OWNERS && *room > 0
     }
 
-    fn metadata(&mut self, survey: &Survey, findings: &[Finding]) {
+    fn metadata(&mut self, survey: &Survey, findings: &[Finding], room: &mut usize) {
         let suspicious = findings.iter().enumerate().filter(|(_, f)| is_suspicious(f));
         let touched = |(number, finding): (usize, &Finding)| {
             let Place::Clusters(first, count) = finding.place else { return Vec::new() };
@@ -92,14 +98,16 @@ impl Affected {
                 (RegionKind::L2Table, Some(visits)) => {
                     for &(source, index) in visits {
                         let guest = Some(below_l1(survey, source, index));
-                        self.add(number, Owner { metadata, guest });
+                        self.add(number, Owner { metadata, guest }, room);
                     }
                 }
                 (RegionKind::L1Table(source), _) => {
                     let guest = Some(whole_disk(survey, source));
-                    self.add(number, Owner { metadata, guest });
+                    self.add(number, Owner { metadata, guest }, room);
                 }
-                _ => self.add(number, Owner { metadata, guest: None }),
+                _ => {
+                    self.add(number, Owner { metadata, guest: None }, room);
+                }
             }
         }
     }
@@ -108,7 +116,8 @@ impl Affected {
         &mut self,
         source: &dyn ReadAt,
         survey: &Survey,
-        wanted: &HashMap<HostCluster, Vec<usize>>,
+        mut wanted: HashMap<HostCluster, Vec<usize>>,
+        room: &mut usize,
     ) {
         let clusters: HashSet<HostCluster> = wanted.keys().copied().collect();
         let mut owners = owners::find(source, survey, &clusters);
@@ -117,15 +126,15 @@ impl Affected {
         for owner in owners {
             let places = visits.get(&owner.table).map_or(&[][..], Vec::as_slice);
             for n in 0..owner.count.get() {
-                let Some(findings) = wanted.get(&(owner.first + ClusterCount::new(n))) else {
+                let Some(findings) = wanted.get_mut(&(owner.first + ClusterCount::new(n))) else {
                     continue;
                 };
-                for &(disk, l1) in places.iter().take(MAX_OWNERS) {
-                    let guest = Some(below_l2(survey, disk, l1, owner.index));
-                    for &number in findings {
-                        self.add(number, Owner { metadata: None, guest });
-                    }
-                }
+                findings.retain(|&number| {
+                    places.iter().take(MAX_OWNERS).all(|&(disk, l1)| {
+                        let guest = Some(below_l2(survey, disk, l1, owner.index));
+                        self.add(number, Owner { metadata: None, guest }, room)
+                    })
+                });
             }
         }
     }

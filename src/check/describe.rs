@@ -231,6 +231,21 @@ fn own_words(kind: &Kind) -> String {
         Kind::Unreadable { what, offset, error } => {
             write!(text, "could not read the {what} at {}: {error}", at(offset))
         }
+        Kind::CompressedData { offset, problem } => {
+            write!(text, "compressed data at {} {problem}", at(offset))
+        }
+        Kind::DataUnreadable { offset, external, error } => {
+            let file = if *external { " in the external data file" } else { "" };
+            write!(text, "could not read guest data at {}{file}: {error}", at(offset))
+        }
+        Kind::DataBeyondEnd(offset) => {
+            write!(text, "guest data at {} lies past the end of the external data file", at(offset))
+        }
+        Kind::DataFile { problem, .. } => write!(text, "external data file: {problem}"),
+        Kind::BackingFile { problem, .. } => write!(text, "backing file: {problem}"),
+        Kind::BitmapData { name, problem } => write!(text, "{name}: {problem}"),
+        Kind::NotOpened(what) => write!(text, "{what} was not opened, since the policy denies it"),
+        Kind::NoDigest { reason, .. } => write!(text, "no digest: {reason}"),
         Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
         Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
         other => write!(text, "{other:?}"),
@@ -293,6 +308,7 @@ pub fn place_text(place: Place) -> String {
         Place::CryptoHeader => "encryption header".into(),
         Place::BitmapDirectory => "bitmap directory".into(),
         Place::Bitmap(index) => format!("bitmap directory entry {index}"),
+        Place::Disk(source) => format!("disk{}", of(source)),
     }
 }
 

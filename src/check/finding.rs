@@ -43,6 +43,8 @@ pub enum Place {
     BitmapDirectory,
     /// A bitmap, by its position in the directory.
     Bitmap(u32),
+    /// A whole disk.
+    Disk(Source),
 }
 
 /// How bad a finding is.
@@ -257,6 +259,54 @@ pub enum Kind {
         /// What the operating system said.
         error: String,
     },
+    /// A compressed cluster that cannot be unpacked.
+    CompressedData {
+        /// Where the compressed data begins.
+        offset: HostOffset,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Guest data that could not be read.
+    DataUnreadable {
+        /// Where it lies, in the image or in the external data file.
+        offset: HostOffset,
+        /// Whether that is the external data file.
+        external: bool,
+        /// What the operating system said.
+        error: String,
+    },
+    /// Guest data past the end of the external data file.
+    DataBeyondEnd(HostOffset),
+    /// The external data file is not what the image needs.
+    DataFile {
+        /// What is wrong with it.
+        problem: String,
+        /// Whether it could not be looked at.
+        unseen: bool,
+    },
+    /// A backing file is not what the image above it needs.
+    BackingFile {
+        /// What is wrong with it.
+        problem: String,
+        /// Whether it could not be looked at.
+        unseen: bool,
+    },
+    /// A bitmap's data breaks the specification.
+    BitmapData {
+        /// The bitmap's name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file that the image names was not opened, since the caller does not want that.
+    NotOpened(&'static str),
+    /// A disk has no digest, since not all of it can be read.
+    NoDigest {
+        /// Why.
+        reason: String,
+        /// Whether the image is damaged there.
+        damage: bool,
+    },
     /// The dirty bit: counts may be stale.
     Dirty,
     /// The corrupt bit: QEMU found damage while it was writing.
@@ -282,10 +332,16 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match &self.kind {
             Kind::Count { stored, referenced } if stored > referenced => Severity::Leak,
-            Kind::Unreadable { .. } => Severity::CheckError,
-            Kind::Dirty | Kind::MarkedCorrupt | Kind::SharedData | Kind::OrphanTable(_) => {
-                Severity::Notice
-            }
+            Kind::Unreadable { .. }
+            | Kind::DataUnreadable { .. }
+            | Kind::DataFile { unseen: true, .. }
+            | Kind::BackingFile { unseen: true, .. }
+            | Kind::NoDigest { damage: false, .. } => Severity::CheckError,
+            Kind::Dirty
+            | Kind::MarkedCorrupt
+            | Kind::SharedData
+            | Kind::OrphanTable(_)
+            | Kind::NotOpened(_) => Severity::Notice,
             Kind::Overlap { counted: true, .. }
             | Kind::L2TableTwice { counted: true, .. }
             | Kind::CompressedOverlap { counted: true, .. } => Severity::Notice,
@@ -392,6 +448,14 @@ impl Finding {
             Kind::BitmapEntry { .. } => "bitmap-entry",
             Kind::BitmapTable { .. } => "bitmap-table",
             Kind::Unreadable { .. } => "unreadable",
+            Kind::CompressedData { .. } => "compressed-data",
+            Kind::DataUnreadable { .. } => "data-unreadable",
+            Kind::DataBeyondEnd(_) => "data-beyond-end",
+            Kind::DataFile { .. } => "data-file",
+            Kind::BackingFile { .. } => "backing-file",
+            Kind::BitmapData { .. } => "bitmap-data",
+            Kind::NotOpened(_) => "not-opened",
+            Kind::NoDigest { .. } => "no-digest",
             Kind::Dirty => "dirty",
             Kind::MarkedCorrupt => "marked-corrupt",
         }

@@ -76,6 +76,10 @@ pub struct Survey {
     pub map: Arc<RefcountMap>,
     /// References of tables that no L1 entry leads to, and those that such tables make.
     pub claims: Arc<RefcountMap>,
+    /// References of the active disk to data clusters, each table's once.
+    pub active: RefcountMap,
+    /// References of compressed data, of all disks.
+    pub compressed: RefcountMap,
     /// All metadata.
     pub regions: RegionMap,
     /// The refcount structures as they stand.
@@ -149,6 +153,8 @@ pub fn survey(
         snapshots: ctx.snapshots,
         map: ctx.map,
         claims,
+        active: mapping.active,
+        compressed: mapping.compressed,
         regions: ctx.regions,
         refcounts,
         differing: compared.differing,

@@ -1,5 +1,7 @@
 //! The bitmap directory, its tables and their data clusters. Relies on the header pass.
 
+use std::collections::HashSet;
+
 use super::context::Context;
 use super::finding::{Kind, Place, RegionKind};
 use crate::format::bitmap::{
@@ -48,7 +50,14 @@ pub fn run(ctx: &mut Context) {
             }
             // Sound tables do not lie over each other, so all are no longer than the file.
             let mut budget = ctx.file_bytes;
+            let mut names = HashSet::new();
             for (index, entry) in (0u32..).zip(&directory.entries) {
+                if !names.insert(entry.name.as_slice()) {
+                    // QEMU opens no image that has one.
+                    let problem = "an earlier bitmap has the same name".to_owned();
+                    let kind = Kind::BitmapEntry { name: entry.name_text(), problem };
+                    ctx.find(kind, Place::Bitmap(index));
+                }
                 bitmap(ctx, index, entry, &mut budget);
             }
         }

@@ -221,16 +221,14 @@ fn tell(
 
 fn tell_missing(ctx: &mut Context, gap: Range<HostCluster>) {
     let max = ctx.geometry.refcount_max();
-    let mut runs = Vec::new();
-    ctx.map.for_each_run(gap, |first, count, references| {
+    let Context { map, found, .. } = ctx;
+    // There can be as many runs as clusters: the collector keeps no more than it should.
+    map.for_each_run(gap, |first, count, references| {
         if references > 0 {
-            let referenced = references.min(max);
-            runs.push(Run { first: first.get(), count: count.get(), stored: 0, referenced });
+            let kind = Kind::Count { stored: 0, referenced: references.min(max) };
+            found.push(Finding::new(kind, Place::Clusters(first, count)));
         }
     });
-    for run in runs {
-        tell_run(ctx, run);
-    }
 }
 
 fn tell_run(ctx: &mut Context, run: Run) {

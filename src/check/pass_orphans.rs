@@ -216,11 +216,11 @@ fn read_shape(
     let len = ctx.geometry.cluster_len();
     let head = len.min(HEAD_BYTES);
     bytes.resize(len, 0);
-    ctx.source.read_padded_at(table.get(), &mut bytes[..head])?;
+    ctx.source.peek_at(table.get(), &mut bytes[..head])?;
     if !Shape::begins_like(ctx, &bytes[..head]) {
         return Ok(None);
     }
-    ctx.source.read_padded_at(table.get(), bytes)?;
+    ctx.source.peek_at(table.get(), bytes)?;
     Ok(Shape::of(ctx, counts, bytes, evidence))
 }
 
@@ -275,7 +275,10 @@ fn with_owners(
         orphans.push((lost, candidates));
     }
     let room = ctx.found.room();
+    let mut again = vec![0; ctx.geometry.cluster_len()];
     for (lost, candidates) in orphans {
+        // Only peeked at so far, and it matters; what it says is known.
+        let _ = ctx.source.read_padded_at(lost.table.get(), &mut again);
         let rivals = candidates.named.iter().map(|slot| claimed[slot] - 1).max().unwrap_or(0);
         let cluster = ctx.geometry.cluster_floor(lost.table);
         if lost.evidence == Evidence::Unreferenced {

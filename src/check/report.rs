@@ -81,6 +81,22 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
+    /// Takes a finding that was made after the check; only counted where `keep` are kept already.
+    pub fn add(&mut self, finding: Finding, keep: usize) {
+        self.tally.add(&finding);
+        if self.findings.len() < keep {
+            self.findings.push(finding);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// Counts errors that were found after the check and are not kept one by one.
+    pub const fn add_unlisted(&mut self, corruptions: u64) {
+        self.tally.corruptions = self.tally.corruptions.saturating_add(corruptions);
+        self.unlisted = self.unlisted.saturating_add(corruptions);
+    }
+
     /// The guest range that a finding touches, where it touches one.
     pub fn guest_range(&self, finding: &Finding) -> Option<GuestRange> {
         let (source, l1, l2, bytes) = match finding.place {
@@ -122,6 +138,8 @@ impl CheckReport {
                 | Kind::DataUnaligned(o)
                 | Kind::PreallocatedUnaligned(o)
                 | Kind::L2TableTwice { table: o, .. }
+                | Kind::CompressedData { offset: o, .. }
+                | Kind::DataUnreadable { offset: o, external: false, .. }
                 | Kind::Unreadable { offset: o, .. },
                 _,
             ) => at(*o),

@@ -3,15 +3,17 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb, survey};
+use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity, Verb};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
 use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
 
+use super::deep::{self, Checked, Deep};
 use super::exit::ExitCode;
 use super::explain;
 use super::file_name;
@@ -101,6 +103,9 @@ pub struct Args {
     #[command(flatten)]
     policy: policy::Args,
 
+    #[command(flatten)]
+    deep: deep::Args,
+
     /// The image, or several
     #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::parser())]
     images: Vec<PathBuf>,
@@ -151,7 +156,7 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
 
 /// What a run ended with: the verdict, and what was done before it.
 enum Ended {
-    Checked(CheckReport, Affected),
+    Checked(Box<Checked>),
     Repaired(Box<RepairOutcome>),
     Planned(Box<DryRun>),
 }
@@ -159,7 +164,7 @@ enum Ended {
 impl Ended {
     fn verdict(&self) -> &CheckReport {
         match self {
-            Self::Checked(report, _) => report,
+            Self::Checked(checked) => &checked.report,
             Self::Planned(run) => &run.report,
             Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
         }
@@ -175,7 +180,7 @@ impl Ended {
 
     fn affected(&self) -> &Affected {
         match self {
-            Self::Checked(_, affected) => affected,
+            Self::Checked(checked) => &checked.affected,
             Self::Repaired(outcome) => &outcome.affected,
             Self::Planned(run) => &run.affected,
         }
@@ -220,6 +225,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 progress: args.progress,
                 max_findings: args.most_findings(),
                 explain: args.explain,
+                deep: args.deep.deep(&policy, args.force_share),
                 policy,
             };
             many::run(&args.many, &settings, ui)
@@ -245,6 +251,7 @@ fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCod
     let image = open::open(path, args.format, access)?;
     let format = image.format;
     let mut gate = Gate::new(policy, path, &image)?;
+    let deep = args.deep.deep(policy, args.force_share);
     if format != ImageFormat::Qcow2 {
         if args.allow_data_loss && format == ImageFormat::Raw {
             ui.message(
@@ -252,9 +259,10 @@ fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCod
             )?;
         }
         gate.tell(ui)?;
-        return Ok(gate.code(no_checker(path, format, ui)?));
+        return Ok(gate.code(not_checked(args, &deep, path, image, ui)?));
     }
-    let result = match work(args, image, ui).with_context(|| quoted(path).to_string()) {
+    let result = match work(args, &deep, path, image, ui).with_context(|| quoted(path).to_string())
+    {
         Ok(result) => result,
         Err(error) => return gate.without_verdict(error, ui),
     };
@@ -266,16 +274,39 @@ fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCod
 }
 
 fn no_checker(path: &Path, format: ImageFormat, ui: &mut Ui) -> Result<ExitCode> {
-    let what = match format {
-        ImageFormat::Raw => "a raw image has nothing that could be checked".to_owned(),
-        other => format!("there is no checker for the format {}", format_name(other)),
-    };
-    ui.message(&format!("{}: {what}", quoted(path)))?;
+    log::info!("{}: there is no checker for {}", quoted(path), format_name(format));
+    // qemu-img's words, for which scripts look.
+    ui.message("This image format does not support checks")?;
     Ok(ExitCode::NoChecker)
 }
 
-fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
-    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
+/// What there is for an image that is not qcow2: the digest of a raw one, if that is wanted.
+fn not_checked(
+    args: &Args,
+    deep: &Deep,
+    path: &Path,
+    image: Opened,
+    ui: &mut Ui,
+) -> Result<ExitCode> {
+    let meter = meter(args, ui);
+    if image.format != ImageFormat::Raw || !deep.has_digest() {
+        return no_checker(path, image.format, ui);
+    }
+    let digests = deep.raw(Arc::new(image.storage), 0, &meter);
+    meter.finish();
+    let digests = digests.with_context(|| quoted(path).to_string())?;
+    if !args.quiet {
+        deep::tell_raw(path, &digests, args.output == Form::Json, ui)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+fn meter(args: &Args, ui: &Ui) -> Meter {
+    Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal())
+}
+
+fn work(args: &Args, deep: &Deep, path: &Path, image: Opened, ui: &Ui) -> Result<Ended> {
+    let meter = meter(args, ui);
     let keep = match args.most_findings() {
         0 => usize::MAX,
         n => usize::try_from(n).unwrap_or(usize::MAX).max(CheckOptions::default().keep),
@@ -283,9 +314,8 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     let options = CheckOptions { keep, ..CheckOptions::default() };
     let mode = match args.repair {
         None => {
-            let survey = survey(&image.storage, &options, &meter).map_err(header::with_advice)?;
-            let affected = Affected::find(&image.storage, &survey);
-            return Ok(Ended::Checked(survey.report, affected));
+            let checked = deep.check(Arc::new(image.storage), path, &options, &meter);
+            return Ok(Ended::Checked(Box::new(checked.map_err(header::with_advice)?)));
         }
         Some(Mode::Leaks) if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
@@ -312,16 +342,12 @@ fn work(args: &Args, image: Opened, ui: &Ui) -> Result<Ended> {
     Ok(Ended::Repaired(Box::new(outcome)))
 }
 
-/// Tells of lost tables: they look like leaks, and are not.
-pub fn possible_data(
-    path: &Path,
-    max_findings: u64,
-    report: &CheckReport,
-    ui: &mut Ui,
-) -> Result<()> {
-    let orphans = report.findings.iter().filter(|f| matches!(f.kind, Kind::OrphanTable(_)));
+/// Tells of lost tables, which look like leaks and are not, and of files that were not opened.
+pub fn remarkable(path: &Path, max_findings: u64, report: &CheckReport, ui: &mut Ui) -> Result<()> {
+    let told = |f: &&Finding| matches!(f.kind, Kind::OrphanTable(_) | Kind::NotOpened(_));
+    let told = report.findings.iter().filter(told);
     let most = usize::try_from(max_findings).unwrap_or(usize::MAX);
-    for finding in orphans.take(if most == 0 { usize::MAX } else { most }) {
+    for finding in told.take(if most == 0 { usize::MAX } else { most }) {
         ui.message(&format!("{}: {}", quoted(path), finding.line(0, Verb::Tell)))?;
     }
     Ok(())
@@ -372,11 +398,12 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         }
         Ended::Repaired(outcome) => tell_repair(args, path, outcome, &mut budget, ui)?,
     }
-    possible_data(path, args.most_findings(), verdict, ui)?;
+    remarkable(path, args.most_findings(), verdict, ui)?;
     ui.err.flush()?;
     if args.quiet {
         return Ok(());
     }
+    let digests = if let Ended::Checked(checked) = result { Some(&checked.digests) } else { None };
     let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
         let filename = path.to_string_lossy();
@@ -391,6 +418,9 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         let mut value = json::check_result(&result);
         header::add_to(&mut value, rebuilt);
         gate.add_to(&mut value);
+        if let Some(digests) = digests {
+            deep::add_to(&mut value, digests);
+        }
         if let Some(run) = planned {
             value["plan"] = plan::value(run, args.most_findings());
         }
@@ -399,6 +429,9 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         text::summary(&mut ui.out, verdict)?;
         if args.explain {
             explain::print(&mut ui.out, verdict, result.affected())?;
+        }
+        if let Some(digests) = digests {
+            deep::text(&mut ui.out, "", digests)?;
         }
         if let Some(run) = planned {
             plan::text(&mut ui.out, run, args.most_findings())?;

@@ -7,6 +7,7 @@ Examples:
   qcheck check -r leaks disk.qcow2
   qcheck check --repair --dry-run disk.qcow2
   qcheck check --repair --undo before disk.qcow2
+  qcheck check --data --digest sha256 disk.qcow2
   qcheck check -j 8 --output junit a.qcow2 b.qcow2
   qcheck check --files-from list --output ndjson
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2";
@@ -25,11 +26,19 @@ Examples:
   qcheck create -f qcow2 -o cluster_size=128k,preallocation=metadata disk.qcow2 1T
   qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2";
 
+/// For `dump`.
+pub const DUMP: &str = "\
+Examples:
+  qcheck dump disk.qcow2 report.qcow2
+  qcheck dump --blank-names disk.qcow2 report.qcow2";
+
 /// For `info`.
 pub const INFO: &str = "\
 Examples:
   qcheck info disk.qcow2
-  qcheck info --backing-chain --output json overlay.qcow2";
+  qcheck info --backing-chain --output json overlay.qcow2
+  qcheck info --metadata disk.qcow2
+  qcheck info --map --color always disk.qcow2";
 
 /// For `resize`.
 pub const RESIZE: &str = "\

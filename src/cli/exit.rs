@@ -1,6 +1,9 @@
 //! What the process ends with.
 
+use anstyle::Style;
 use qcheck::check::CheckReport;
+
+use super::color::{BAD, FAINT, GOOD, WARNING};
 
 /// The exit codes: qemu-img's, and one for policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,16 @@ impl ExitCode {
     /// The worse of two: what the policy denies, then what has no verdict, then errors, leaks, and formats without a checker.
     pub fn worse(self, other: Self) -> Self {
         if other.badness() > self.badness() { other } else { self }
+    }
+
+    /// The colour of a verdict that leads to it.
+    pub const fn style(self) -> Style {
+        match self {
+            Self::Success => GOOD,
+            Self::Leaks => WARNING,
+            Self::NoChecker => FAINT,
+            Self::Corruption | Self::Failure | Self::Denied => BAD,
+        }
     }
 
     const fn badness(self) -> u8 {

@@ -6,6 +6,9 @@ use qcheck::check::{
     Affected, CheckReport, Finding, GuestRange, Kind, Severity, Source, place_text, region_text,
 };
 
+use super::color::{BAD, PLAIN, STRONG, WARNING};
+use super::ui::Output;
+
 /// Every entry: a heading with the code, then a paragraph that ends with the repair.
 const FINDINGS: &str = include_str!("../../docs/findings.md");
 /// Findings of one kind whose places are named.
@@ -30,7 +33,7 @@ pub fn snapshot(report: &CheckReport, source: Source) -> Option<String> {
 }
 
 /// Tells of every kind of finding what it means, what to do, and which guest data it touches.
-pub fn print(out: &mut dyn Write, report: &CheckReport, affected: &Affected) -> io::Result<()> {
+pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io::Result<()> {
     let mut codes: Vec<&str> = report.findings.iter().map(Finding::code).collect();
     codes.dedup();
     let mut told = Vec::new();
@@ -46,16 +49,18 @@ pub fn print(out: &mut dyn Write, report: &CheckReport, affected: &Affected) -> 
     Ok(())
 }
 
-fn kind(
-    out: &mut dyn Write,
-    report: &CheckReport,
-    affected: &Affected,
-    code: &str,
-) -> io::Result<()> {
+fn kind(out: &mut Output, report: &CheckReport, affected: &Affected, code: &str) -> io::Result<()> {
     let all = report.findings.iter().enumerate().filter(|(_, f)| f.code() == code);
     let all: Vec<(usize, &Finding)> = all.collect();
     let (meaning, remedy) = meaning(code);
-    writeln!(out, "\n{code}: {meaning}\n  Repair: {remedy}")?;
+    let style = match all.first().map(|(_, finding)| finding.severity()) {
+        Some(Severity::Corruption | Severity::CheckError) => BAD,
+        Some(Severity::Leak) => WARNING,
+        Some(Severity::Notice) | None => STRONG,
+    };
+    out.line("")?;
+    out.styled(&[(style, code), (PLAIN, &format!(": {meaning}"))])?;
+    out.styled(&[(STRONG, "  Repair:"), (PLAIN, &format!(" {remedy}"))])?;
     for &(number, finding) in all.iter().take(NAMED) {
         writeln!(out, "  {}", place_text(finding.place))?;
         if let Some(range) = report.guest_range(finding) {

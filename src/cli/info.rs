@@ -1,5 +1,6 @@
 //! `qcheck info`: what is this image.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,8 +14,8 @@ use super::exit::ExitCode;
 use super::file_name;
 use super::info_text;
 use super::open::{self, format_name, parse_format, quoted};
-use super::ui::Ui;
-use super::{info_json, json};
+use super::ui::{self, Ui};
+use super::{info_json, inspect, json, map_json, map_text, metadata_json, metadata_text};
 
 /// Tell what an image is: format, sizes, snapshots, bitmaps.
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,14 @@ pub struct Args {
     /// Tell of the backing file too, and of its backing file, and so on
     #[arg(short, long)]
     backing_chain: bool,
+
+    /// Tell of every header field and every table, where it lies, and which bytes of the file are for what
+    #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
+    metadata: bool,
+
+    /// Draw the file's layout and how the disk is allocated; with --output json as runs
+    #[arg(long, conflicts_with = "backing_chain")]
+    map: bool,
 
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
@@ -75,6 +84,12 @@ const MAX_CHAIN: usize = 200;
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    if args.metadata {
+        return metadata(args, ui);
+    }
+    if args.map {
+        return map(args, ui);
+    }
     let chain = chain(args)?;
     match args.output {
         Output::Human => {
@@ -94,7 +109,40 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             json::write(&mut ui.out, &value)?;
         }
     }
-    std::io::Write::flush(&mut ui.out).context("could not write the result")?;
+    ui.out.flush().context("could not write the result")?;
+    Ok(ExitCode::Success)
+}
+
+/// Tells of the metadata. The header's fields are told of even where nothing else can be.
+fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let begun = inspect::open(&args.image, args.format, args.force_share)?;
+    let fields = begun.fields.clone();
+    let human = args.output == Output::Human;
+    if human {
+        metadata_text::head(&mut ui.out, &args.image, &fields)?;
+    }
+    let image = begun.inspect(ui);
+    if human {
+        ui.out.flush()?;
+    }
+    let image = image?;
+    if human {
+        metadata_text::rest(&mut ui.out, &image)?;
+    } else {
+        metadata_json::print(&mut ui.out, &image, &fields)?;
+    }
+    ui.out.flush().context("could not write the result")?;
+    Ok(ExitCode::Success)
+}
+
+/// Draws the file and the disk.
+fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let image = inspect::open(&args.image, args.format, args.force_share)?.inspect(ui)?;
+    match args.output {
+        Output::Human => map_text::print(&mut ui.out, &image, ui::width())?,
+        Output::Json => map_json::print(&mut ui.out, &image)?,
+    }
+    ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
 }
 

@@ -8,16 +8,15 @@ use qcheck::check::{
     Affected, CheckReport, Finding, GuestRange, Kind, Severity, Verb, place_text, region_text,
 };
 use qcheck::repair::Fixed;
+use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
 /// Writes a value as QEMU lays it out, with a line feed behind it.
-pub fn write(out: &mut dyn Write, value: &Value) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, Ascii::default());
-    serde::Serialize::serialize(value, &mut serializer)?;
-    bytes.push(b'\n');
-    out.write_all(&bytes)
+pub fn write<T: Serialize>(out: &mut dyn Write, value: &T) -> io::Result<()> {
+    let mut serializer = Serializer::with_formatter(&mut *out, Ascii::default());
+    value.serialize(&mut serializer)?;
+    out.write_all(b"\n")
 }
 
 /// Pretty printing as QEMU does it: what is not ASCII is escaped, and the brackets of something
@@ -224,7 +223,8 @@ fn guest(report: &CheckReport, range: &GuestRange) -> Value {
     guest.into_value()
 }
 
-const fn severity(severity: Severity) -> &'static str {
+/// How bad a finding is, in a word.
+pub const fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Notice => "notice",
         Severity::Leak => "leak",

@@ -3,16 +3,20 @@
 use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{Affected, CheckOptions, survey};
+use qcheck::check::CheckOptions;
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::{Policy, Violation};
 use qcheck::storage::Access;
+use qcheck::verify::Digests;
 use serde_json::Value;
 
-use super::check::possible_data;
+use super::check::remarkable;
+use super::color::PLAIN;
+use super::deep::{self, Deep};
 use super::exit::ExitCode;
 use super::explain;
 use super::json;
@@ -90,6 +94,8 @@ pub struct Settings {
     pub max_findings: u64,
     /// Whether findings are explained.
     pub explain: bool,
+    /// What is read beside the check.
+    pub deep: Deep,
     /// What is denied.
     pub policy: Policy,
 }
@@ -185,15 +191,19 @@ impl Settings {
 
 fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) -> Judged {
     let begun = Instant::now();
-    let mut violations = Vec::new();
+    let (mut violations, mut digests) = (Vec::new(), Digests::default());
     let name = format!("{program}: {}", quoted(&target.path));
     let verdict = match &target.problem {
         Some(problem) => Verdict::Failed(problem.clone()),
         None => look(target, settings, threads, &name, &mut violations)
+            .map(|(verdict, made)| {
+                digests = made;
+                verdict
+            })
             .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}"))),
     };
     let name = target.path.to_string_lossy().into_owned();
-    Judged { name, verdict, violations, took: begun.elapsed() }
+    Judged { name, verdict, digests, violations, took: begun.elapsed() }
 }
 
 /// Looks at one image; violations are told even where there is no verdict.
@@ -203,31 +213,42 @@ fn look(
     threads: usize,
     name: &str,
     violations: &mut Vec<Violation>,
-) -> Result<Verdict> {
+) -> Result<(Verdict, Digests)> {
     let path = target.path.as_path();
     let is_raw = target.format.is_none_or(|format| format == ImageFormat::Raw);
     if is_raw && open::is_character_device(path).unwrap_or(false) {
-        return Ok(Verdict::NoChecker(format_name(ImageFormat::Raw)));
+        return Ok((Verdict::NoChecker(format_name(ImageFormat::Raw)), Digests::default()));
     }
     let image = open::open(path, target.format, settings.access())?;
     let mut gate = Gate::new(&settings.policy, path, &image)?;
-    let checked = match image.format {
-        ImageFormat::Qcow2 => verdict(&image, settings, threads, name),
-        other => Ok(Verdict::NoChecker(format_name(other))),
-    };
-    if let Ok(Verdict::Checked(checked)) = &checked {
+    let checked = verdict(path, image, settings, threads, name);
+    if let Ok((Verdict::Checked(checked), _)) = &checked {
         gate.judge(&checked.0);
     }
     *violations = gate.into_violations();
     checked.with_context(|| quoted(path).to_string())
 }
 
-fn verdict(image: &Opened, settings: &Settings, threads: usize, name: &str) -> Result<Verdict> {
+fn verdict(
+    path: &Path,
+    image: Opened,
+    settings: &Settings,
+    threads: usize,
+    name: &str,
+) -> Result<(Verdict, Digests)> {
     let meter = Meter::new(name, settings.progress, settings.quiet, false);
-    let options = settings.options(threads);
-    let survey = survey(&image.storage, &options, &meter)?;
-    let affected = Affected::find(&image.storage, &survey);
-    Ok(Verdict::Checked(Box::new((survey.report, affected))))
+    let file = Arc::new(image.storage);
+    if image.format == ImageFormat::Qcow2 {
+        let options = settings.options(threads);
+        let checked = settings.deep.check(file, path, &options, &meter)?;
+        let both = Box::new((checked.report, checked.affected));
+        return Ok((Verdict::Checked(both), checked.digests));
+    }
+    let digests = match image.format {
+        ImageFormat::Raw => settings.deep.raw(file, threads, &meter)?,
+        _ => Digests::default(),
+    };
+    Ok((Verdict::NoChecker(format_name(image.format)), digests))
 }
 
 /// Tells of one image: what was found on standard error, the verdict on standard output.
@@ -237,15 +258,17 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
         ui.message(&of(&violation.to_string()))?;
     }
     match &judged.verdict {
-        Verdict::Failed(error) => ui.message(error)?,
-        Verdict::Checked(checked) if !checked.0.tally.is_clean() => {
+        Verdict::Failed(error) => ui.error(error)?,
+        Verdict::Checked(checked) => {
             let report = &checked.0;
-            ui.message(&of("found:"))?;
-            let mut budget = Budget::new(settings.max_findings);
-            listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
-            possible_data(Path::new(&judged.name), settings.max_findings, report, ui)?;
+            if !report.tally.is_clean() {
+                ui.message(&of("found:"))?;
+                let mut budget = Budget::new(settings.max_findings);
+                listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+            }
+            remarkable(Path::new(&judged.name), settings.max_findings, report, ui)?;
         }
-        Verdict::NoChecker(_) | Verdict::Checked(_) => {}
+        Verdict::NoChecker(_) => {}
     }
     ui.err.flush()?;
     if settings.quiet {
@@ -253,7 +276,9 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
     }
     match settings.form {
         Form::Human => {
-            ui.out.line(&format!("{}: {}", judged.name, judged.text()))?;
+            let name = format!("{}: ", judged.name);
+            ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
+            deep::text(&mut ui.out, &name, &judged.digests)?;
             if let (Verdict::Checked(checked), true) = (&judged.verdict, settings.explain) {
                 explain::print(&mut ui.out, &checked.0, &checked.1)?;
             }

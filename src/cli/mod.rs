@@ -1,10 +1,13 @@
 //! The command line: parse, run, print, exit.
 
 mod check;
+mod color;
 mod convert;
 mod convert_source;
 mod convert_target;
 mod create;
+mod deep;
+mod dump;
 mod examples;
 mod exit;
 mod explain;
@@ -15,10 +18,16 @@ mod header;
 mod info;
 mod info_json;
 mod info_text;
+mod inspect;
 mod json;
+mod json_stream;
 mod junit;
 mod listing;
 mod many;
+mod map_json;
+mod map_text;
+mod metadata_json;
+mod metadata_text;
 mod new_file;
 mod open;
 mod options;
@@ -47,6 +56,8 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use color::When;
+use env_logger::WriteStyle;
 use exit::ExitCode;
 use ui::Ui;
 
@@ -54,6 +65,11 @@ use ui::Ui;
 #[derive(Debug, Parser)]
 #[command(name = "qcheck", version, infer_long_args = true, args_override_self = true)]
 pub struct Cli {
+    /// When output has colours
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, display_order = 1000,
+          value_name = "auto|always|never", hide_possible_values = true)]
+    color: When,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -66,6 +82,8 @@ enum Command {
     Convert(Box<convert::Args>),
     #[command(after_help = examples::CREATE)]
     Create(create::Args),
+    #[command(after_help = examples::DUMP)]
+    Dump(dump::Args),
     #[command(after_help = examples::INFO)]
     Info(info::Args),
     #[command(after_help = examples::RESIZE)]
@@ -78,15 +96,19 @@ enum Command {
 
 /// The whole program.
 pub fn main() -> std::process::ExitCode {
-    // The error is that there is a logger already.
-    let _ = env_logger::Builder::from_default_env().try_init();
     let args: Vec<OsString> = std::env::args_os().collect();
     let program = args.first().map(PathBuf::from);
-    let mut ui = Ui::new(program.as_deref());
+    let mut ui = Ui::new(program.as_deref(), When::given(&args));
+    let style = if ui.err.is_colored() { WriteStyle::Always } else { WriteStyle::Never };
+    // The error is that there is a logger already.
+    let _ = env_logger::Builder::from_default_env().write_style(style).try_init();
     let command = qemu::under_name(Cli::command(), ui.name());
     let parsed = command.try_get_matches_from(expand(args));
     let code = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => run(&cli, &mut ui),
+        Ok(cli) => {
+            ui.set_color(cli.color);
+            run(&cli, &mut ui)
+        }
         Err(error) => usage(&error, &mut ui),
     };
     code.into()
@@ -108,6 +130,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Check(args) => check::run(args, ui),
         Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
+        Command::Dump(args) => dump::run(args, ui),
         Command::Info(args) => info::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
@@ -115,7 +138,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // Nowhere is left to tell of a standard error that fails.
-        let _ = ui.message(&format!("{error:#}"));
+        let _ = ui.error(&format!("{error:#}"));
         ExitCode::Failure
     })
 }
@@ -123,7 +146,11 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
 /// Prints help or version as asked for, or says what is wrong with the arguments.
 fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        let printed = write!(ui.out, "{}", error.render()).and_then(|()| ui.out.flush());
+        let text = match ui.out.is_colored() {
+            true => error.render().ansi().to_string(),
+            false => error.render().to_string(),
+        };
+        let printed = write!(ui.out, "{text}").and_then(|()| ui.out.flush());
         return if printed.is_ok() { ExitCode::Success } else { ExitCode::Failure };
     }
     let text = error.render().to_string();
@@ -135,7 +162,7 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     };
     let cause = qemu::missing(error).unwrap_or_else(|| format!("{cause}{}", suggestion(error)));
     let hint = format!("Try '{} --help' for more information.", ui.name());
-    let _ = ui.message(&cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
+    let _ = ui.error(&cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
     ExitCode::Failure
 }
 

@@ -38,6 +38,20 @@ impl NewFile {
         Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
     }
 
+    /// Makes and locks a file; one that is there is an error.
+    pub fn create_new(path: &Path) -> Result<Self> {
+        let file = FileStorage::create_new(path).context("could not create the file")?;
+        let file =
+            Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new: true };
+        match take_lock(file.storage.get_ref(), path, Access::Write) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                file.give_up();
+                Err(error)
+            }
+        }
+    }
+
     /// A file without a name.
     pub fn nameless() -> Result<Self> {
         let file = FileStorage::from_file(super::spool::nameless()?)?;

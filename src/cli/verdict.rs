@@ -5,8 +5,10 @@ use std::time::Duration;
 use qcheck::check::{Affected, CheckReport, Tally};
 use qcheck::policy::Violation;
 use qcheck::repair::Fixed;
+use qcheck::verify::Digests;
 use serde_json::{Value, json};
 
+use super::deep;
 use super::exit::ExitCode;
 use super::json::{CheckResult, check_result};
 use super::policy::describe;
@@ -29,6 +31,8 @@ pub struct Judged {
     pub name: String,
     /// How the check ended.
     pub verdict: Verdict,
+    /// Its digests, where they were asked for.
+    pub digests: Digests,
     /// What it has that is denied.
     pub violations: Vec<Violation>,
     /// How long that took.
@@ -43,6 +47,7 @@ impl Judged {
         }
         match &self.verdict {
             Verdict::Checked(checked) => ExitCode::of(&checked.0),
+            Verdict::NoChecker(_) if self.is_digest() => ExitCode::Success,
             Verdict::NoChecker(_) => ExitCode::NoChecker,
             Verdict::Failed(_) => ExitCode::Failure,
         }
@@ -50,7 +55,15 @@ impl Judged {
 
     /// One word for the exit code.
     pub fn word(&self) -> &'static str {
-        word(self.code())
+        match self.code() {
+            ExitCode::Success if self.is_digest() => "digest",
+            code => word(code),
+        }
+    }
+
+    /// Whether there is a digest, which was asked for, and nothing that could be checked.
+    fn is_digest(&self) -> bool {
+        matches!(self.verdict, Verdict::NoChecker(_)) && self.digests.active.is_some()
     }
 
     /// The verdict on one line, without the name.
@@ -63,6 +76,9 @@ impl Judged {
         }
         match &self.verdict {
             Verdict::Failed(_) => parts.push("no verdict".into()),
+            Verdict::NoChecker(format) if self.is_digest() => {
+                parts.push(format!("digest of {format}"));
+            }
             Verdict::NoChecker(format) => parts.push(format!("no checker for {format}")),
             Verdict::Checked(checked) => parts.extend(tally_text(checked.0.tally)),
         }
@@ -83,6 +99,7 @@ impl Judged {
             Verdict::NoChecker(format) => json!({ "filename": self.name, "format": format }),
             Verdict::Failed(error) => json!({ "filename": self.name, "error": error }),
         };
+        deep::add_to(&mut value, &self.digests);
         if !self.violations.is_empty() {
             value["violations"] = describe(&self.violations);
         }
@@ -92,7 +109,8 @@ impl Judged {
     }
 }
 
-fn tally_text(tally: Tally) -> Vec<String> {
+/// What a check found, in words.
+pub fn tally_text(tally: Tally) -> Vec<String> {
     if tally.is_clean() {
         return vec!["no errors".into()];
     }
@@ -145,7 +163,7 @@ impl Totals {
 
     /// All on one line.
     pub fn text(&self) -> String {
-        let order = ["clean", "leaks", "errors", "denied", "no-verdict", "no-checker"];
+        let order = ["clean", "digest", "leaks", "errors", "denied", "no-verdict", "no-checker"];
         let mut text = format!("{} images", self.images);
         let mut sign = ": ";
         for word in order {
@@ -165,7 +183,8 @@ mod tests {
     fn judged(verdict: Verdict, words: &[&'static str]) -> Judged {
         let violation = |&word| Violation { word, message: "it has".into() };
         let violations = words.iter().map(violation).collect();
-        Judged { name: "a".into(), verdict, violations, took: Duration::ZERO }
+        let digests = Digests::default();
+        Judged { name: "a".into(), verdict, digests, violations, took: Duration::ZERO }
     }
 
     #[test]

@@ -117,6 +117,41 @@ impl Unpacker {
     }
 }
 
+/// Why compressed bytes do not fill a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The stream is damaged behind so many bytes of the cluster.
+    Broken(usize),
+    /// The stream ends after so many bytes of the cluster.
+    Short(usize),
+}
+
+impl Fault {
+    /// Looks for it in bytes that [`Unpacker::unpack`] did not take.
+    pub fn find(method: Method, packed: &[u8], cluster: &mut [u8]) -> Self {
+        match method {
+            Method::Zlib => {
+                let mut stream = Decompress::new(false);
+                let outcome = stream.decompress(packed, cluster, FlushDecompress::Finish);
+                let done = usize::try_from(stream.total_out()).unwrap_or(cluster.len());
+                let ended = matches!(outcome, Ok(flate2::Status::StreamEnd));
+                if ended { Self::Short(done) } else { Self::Broken(done) }
+            }
+            Method::Zstd => {
+                let length = zstd::zstd_safe::find_frame_compressed_size(packed).unwrap_or(0);
+                let frame = packed.get(..length).unwrap_or_default();
+                match zstd::bulk::Decompressor::new() {
+                    Ok(mut zstd) if length > 0 => match zstd.decompress_to_buffer(frame, cluster) {
+                        Ok(done) => Self::Short(done),
+                        Err(_) => Self::Broken(0),
+                    },
+                    _ => Self::Broken(0),
+                }
+            }
+        }
+    }
+}
+
 /// Takes what the fast decoder does not: a stream that fills the cluster before its end mark comes.
 fn inflate_loosely(packed: &[u8], cluster: &mut [u8]) -> bool {
     let mut stream = Decompress::new(false);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// Pieces of work, numbered from 0 without a gap, that come in any order and are taken in theirs.
 #[derive(Debug)]
-pub(super) struct InOrder<T, S> {
+pub(crate) struct InOrder<T, S> {
     state: Mutex<State<T, S>>,
     changed: Condvar,
     /// How far ahead of the next number a piece may come.
@@ -26,13 +26,13 @@ struct State<T, S> {
 
 impl<T, S> InOrder<T, S> {
     /// Nothing has come yet; `books` is what the pieces are entered into. Pieces more than `ahead` too early wait.
-    pub(super) fn new(books: S, ahead: u64) -> Self {
+    pub(crate) fn new(books: S, ahead: u64) -> Self {
         let state = State { next: 0, waiting: BTreeMap::new(), asleep: 0, stopped: false, books };
         Self { state: Mutex::new(state), changed: Condvar::new(), ahead }
     }
 
     /// Hands in a piece, and takes up all those whose turn it is, perhaps those of other threads.
-    pub(super) fn submit(
+    pub(crate) fn submit(
         &self,
         number: u64,
         piece: T,
@@ -63,13 +63,13 @@ impl<T, S> InOrder<T, S> {
     }
 
     /// Nothing more will come from one thread: the others need not wait for it.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
     }
 
     /// What the pieces were entered into, after the last.
-    pub(super) fn into_books(self) -> S {
+    pub(crate) fn into_books(self) -> S {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).books
     }
 

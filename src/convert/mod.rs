@@ -49,6 +49,7 @@ use scan::Cut;
 use stream::Stream;
 use verify::Compare;
 
+pub(crate) use in_order::InOrder;
 pub use salvage::Loss;
 pub use source::{Disk, Source};
 

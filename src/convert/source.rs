@@ -47,8 +47,22 @@ impl Disk {
         }
     }
 
+    /// Bytes that should be read together because of this image or one below it.
+    pub(crate) fn whole_grain(&self) -> u64 {
+        let mut grain = self.grain();
+        let mut below = match self {
+            Self::Raw(_) => None,
+            Self::Qcow2(image) => image.backing(),
+        };
+        while let Some(Backing::Qcow2(image)) = below {
+            grain = grain.max(image.geometry().cluster_bytes());
+            below = image.backing();
+        }
+        grain
+    }
+
     /// Reads bytes; past the end there are zeroes.
-    fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
         match self {
             Self::Raw(storage) => {
                 storage.read_padded_at(at, buf).map_err(|e| Error::io("read guest data", at, e))
@@ -62,7 +76,8 @@ impl Disk {
         }
     }
 
-    fn extent(&self, at: u64, most: u64) -> Result<Extent> {
+    /// What is known of the bytes from `at` on, at most `most` of them.
+    pub(crate) fn extent(&self, at: u64, most: u64) -> Result<Extent> {
         match self {
             Self::Raw(storage) => raw_extent(storage.as_ref(), at, most),
             Self::Qcow2(image) => image_extent(image, at, most),
@@ -77,11 +92,11 @@ fn inside(bytes: u64, at: u64, wanted: usize) -> usize {
 
 /// Bytes of which it is known without reading what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     /// How many, at least 1.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Whether they surely are zeroes.
-    pub(super) zero: bool,
+    pub(crate) zero: bool,
     /// Whether the uppermost image leaves them to its backing file.
     pub(super) below: bool,
 }

@@ -13,6 +13,8 @@ use crate::storage::{Capacity, Storage};
 
 /// Bytes that are written at once.
 const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of the first block of a raw disk.
+const FIRST_BLOCK_BYTES: usize = 4096;
 /// Bytes that a disk writes whole or not at all.
 const ATOMIC_BYTES: usize = 512;
 
@@ -63,6 +65,11 @@ pub fn raw(
         Capacity::Fixed(_) => {}
     }
     fill(storage, HostOffset::new(0), size, preallocation, progress)?;
+    if storage.capacity() == Capacity::Growable {
+        // Where the first block is no hole, reading it tells QEMU which alignment the file system asks for.
+        let bytes = usize::try_from(size).unwrap_or(usize::MAX).min(FIRST_BLOCK_BYTES);
+        put(storage, HostOffset::new(0), &vec![0; bytes], "the first block")?;
+    }
     sync(storage)
 }
 

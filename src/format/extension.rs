@@ -20,6 +20,19 @@ pub const fn is_known(magic: u32) -> bool {
     matches!(magic, END | BACKING_FORMAT | FEATURE_NAMES | BITMAPS | CRYPTO | DATA_FILE)
 }
 
+/// What an extension of this type is.
+pub const fn name(magic: u32) -> &'static str {
+    match magic {
+        END => "end",
+        BACKING_FORMAT => "backing format",
+        FEATURE_NAMES => "feature names",
+        BITMAPS => "bitmaps",
+        CRYPTO => "encryption header",
+        DATA_FILE => "data file",
+        _ => "unknown",
+    }
+}
+
 /// Bytes of an extension's type and length fields.
 pub const EXTENSION_HEADER_BYTES: usize = 8;
 

@@ -96,6 +96,13 @@ pub fn name_bits(bits: u64, kind: FeatureKind, table: &[FeatureName]) -> Vec<Str
         .collect()
 }
 
+/// The image's own names, and behind them those of the bits known here.
+pub fn named_bits(own: &[FeatureName]) -> Vec<FeatureName> {
+    let mut names = own.to_vec();
+    names.extend(decode_feature_names(&encode_known_feature_names()));
+    names
+}
+
 /// The feature name table that a new image carries: the bits known here, as QEMU names them.
 pub fn encode_known_feature_names() -> Vec<u8> {
     const KNOWN: [(u8, u8, &str); 8] = [

@@ -58,6 +58,50 @@ pub enum HeaderField {
 }
 
 impl HeaderField {
+    /// All fields behind magic and version, in file order.
+    pub const ALL: [Self; 17] = [
+        Self::BackingNameOffset,
+        Self::BackingNameLength,
+        Self::ClusterBits,
+        Self::Size,
+        Self::CryptMethod,
+        Self::L1Entries,
+        Self::L1Offset,
+        Self::ReftableOffset,
+        Self::ReftableClusters,
+        Self::SnapshotCount,
+        Self::SnapshotTableOffset,
+        Self::Incompatible,
+        Self::Compatible,
+        Self::Autoclear,
+        Self::RefcountOrder,
+        Self::HeaderLength,
+        Self::CompressionType,
+    ];
+
+    /// The name in the specification.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BackingNameOffset => "backing_file_offset",
+            Self::BackingNameLength => "backing_file_size",
+            Self::ClusterBits => "cluster_bits",
+            Self::Size => "size",
+            Self::CryptMethod => "crypt_method",
+            Self::L1Entries => "l1_size",
+            Self::L1Offset => "l1_table_offset",
+            Self::ReftableOffset => "refcount_table_offset",
+            Self::ReftableClusters => "refcount_table_clusters",
+            Self::SnapshotCount => "nb_snapshots",
+            Self::SnapshotTableOffset => "snapshots_offset",
+            Self::Incompatible => "incompatible_features",
+            Self::Compatible => "compatible_features",
+            Self::Autoclear => "autoclear_features",
+            Self::RefcountOrder => "refcount_order",
+            Self::HeaderLength => "header_length",
+            Self::CompressionType => "compression_type",
+        }
+    }
+
     /// Offset in the file and width, in bytes.
     pub const fn place(self) -> (u64, usize) {
         match self {
@@ -244,6 +288,13 @@ impl Header {
             1 << self.cluster_bits
         }
     }
+}
+
+/// The number of up to 8 bytes at this place of the file's first bytes; 0 where they end before it does.
+pub fn read_field(bytes: &[u8], offset: u64, width: usize) -> u64 {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let end = start.saturating_add(width.min(8));
+    bytes.get(start..end).map_or(0, |field| BigEndian::read_uint(field, field.len()))
 }
 
 /// A feature bit field, a count or an offset encoded for a [`HeaderField`] of this width.

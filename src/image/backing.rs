@@ -273,7 +273,7 @@ mod tests {
         let of = |name: &str| resolve(Some(Path::new("/vm/disks/top.qcow2")), name.as_bytes());
         assert_eq!(of("base.raw").unwrap(), Path::new("/vm/disks/base.raw"));
         assert_eq!(of("/base.raw").unwrap(), Path::new("/base.raw"));
-        assert_eq!(of("file:base.raw").unwrap(), Path::new("/vm/disks/base.raw"));
+        assert_eq!(of("file:base.raw").unwrap(), Path::new("base.raw"));
         assert_eq!(of("./odd:name").unwrap(), Path::new("/vm/disks/./odd:name"));
         assert!(of("nbd://host/x").is_err());
         assert!(of("json:{}").is_err());

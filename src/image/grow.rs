@@ -64,7 +64,8 @@ impl Image {
             Some(backing) => Backing::virtual_size(backing)?.min(size),
             None => 0,
         };
-        let raw = self.header()?.autoclear & autoclear::DATA_FILE_RAW != 0;
+        let header = self.header()?;
+        let raw = header.autoclear & autoclear::DATA_FILE_RAW != 0;
         let mut how = preallocation;
         let mut nothing_from = 0;
         if let Some(data) = &self.data_file {
@@ -75,6 +76,10 @@ impl Image {
             }
         }
         let end = if how == Preallocation::Off { hidden.max(old) } else { size };
+        if header.version < 3 && how == Preallocation::Off && hidden > old {
+            // Version 2 has no entries for zeroes: clusters that are holes read as such.
+            how = Preallocation::Metadata;
+        }
         let geometry = self.geometry;
         let clusters = |bytes| GuestCluster::new(0) + geometry.clusters_for(bytes);
         let fill = Fill { first: clusters(old), end: clusters(end), how, nothing_from };

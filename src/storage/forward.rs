@@ -22,6 +22,9 @@ macro_rules! forward {
             fn file(&self) -> Option<BorrowedFd<'_>> {
                 (**self).file()
             }
+            fn peek_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+                (**self).peek_at(offset, buf)
+            }
             fn will_need(&self, range: Range<u64>) {
                 (**self).will_need(range);
             }

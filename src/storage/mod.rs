@@ -6,6 +6,7 @@ mod latch;
 mod lock;
 mod memory;
 mod overlay;
+mod ranges;
 
 use std::io;
 use std::ops::Range;
@@ -16,6 +17,7 @@ pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
 pub use overlay::Overlay;
+pub(crate) use ranges::RangeSet;
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,12 @@ pub trait ReadAt: Send + Sync {
         let n = self.read_at(offset, buf)?;
         buf[n..].fill(0);
         Ok(())
+    }
+
+    /// [`Self::read_padded_at`] to find out whether these bytes matter at all; those that do are read once
+    /// more. Whoever records what is read leaves peeks out.
+    fn peek_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.read_padded_at(offset, buf)
     }
 }
 

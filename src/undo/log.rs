@@ -5,9 +5,8 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::layout::{SECTOR, State, Tells, whole_sectors};
-use super::ranges::RangeSet;
 use super::writer::Writer;
-use crate::storage::{Capacity, ReadAt, Storage};
+use crate::storage::{Capacity, RangeSet, ReadAt, Storage};
 
 /// Bytes to be written that are held back before their places are recorded.
 const MAX_PENDING_BYTES: usize = 16 << 20;

@@ -6,7 +6,6 @@
 mod compare;
 mod layout;
 mod log;
-mod ranges;
 mod reader;
 mod restore;
 mod segments;

@@ -7,9 +7,8 @@ use super::layout::{
     Commit, ENTRIES, ENTRY_BYTES, Entry, Header, SECTOR, SECTOR_LEN, SHORT, Sector, State, Tells,
     sha256,
 };
-use super::ranges::RangeSet;
 use crate::error::{Error, Result};
-use crate::storage::ReadAt;
+use crate::storage::{RangeSet, ReadAt};
 
 /// An entry and where its payload lies.
 #[derive(Debug, Clone, Copy)]

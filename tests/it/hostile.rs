@@ -195,6 +195,18 @@ fn mutated_images_are_survived() {
 }
 
 #[test]
+fn mutated_images_are_survived_when_all_their_data_is_read() {
+    let args = ["--data", "--digest", "blake3", "--max-virtual-size", "64M"];
+    let args = [&["check", "-f", "qcow2"], &args[..], &[IMAGE]].concat();
+    for seed in 10_000..10_600 {
+        let (bytes, what) = mutated(seed);
+        let image = Scratch::with_image(&bytes);
+        bounded(&image, &args, &what);
+        assert!(image.bytes() == bytes, "{what}: a check changed the image");
+    }
+}
+
+#[test]
 fn repairs_of_mutated_images_end_in_order_and_do_not_grow_them_without_bound() {
     for seed in 5000..5600 {
         let (bytes, what) = mutated(seed);

@@ -20,6 +20,8 @@ const READ_BYTES: u64 = 1 << 20;
 const PARTS: u64 = 1 << 14;
 /// So many sightings of a kind are kept in each part of the file.
 const MAX_PER_PART: usize = 1 << 12;
+/// A sector whose first pointers lead to so many empty places belongs to a table that maps data without content.
+const MAX_EMPTY: usize = 8;
 /// Bytes of a table's beginning that are looked at.
 const HEAD_BYTES: u64 = 64 << 10;
 
@@ -67,7 +69,8 @@ pub fn scan(
         }
         from = data.end;
     }
-    let walker = Walker { source, end: end.next_multiple_of(SECTOR_BYTES), sizes };
+    let end = end.next_multiple_of(SECTOR_BYTES);
+    let walker = Walker { source, data: &parts, end, sizes };
     let results = parallel::map(parallel::threads(threads), parts.len(), Vec::new, |buffer, n| {
         let found = walker.part(&parts[n], buffer);
         progress.advance(parts[n].end - parts[n].start);
@@ -82,6 +85,8 @@ pub fn scan(
 
 struct Walker<'a> {
     source: &'a dyn ReadAt,
+    /// Where the file is no hole, in its order.
+    data: &'a [Range<u64>],
     end: u64,
     sizes: Range<u32>,
 }
@@ -150,15 +155,24 @@ impl Walker<'_> {
 
     /// Whether all entries lead to what begins like a table, or like nothing; at least one to a table.
     fn leads_to_tables(&self, words: &[u64]) -> io::Result<bool> {
-        let mut tables = false;
+        let (mut tables, mut empty) = (false, 0);
         for &word in words.iter().filter(|&&word| word != 0) {
             match self.begins_like(word & OFFSET_MASK)? {
-                Some(Shape::Empty) => {}
+                Some(Shape::Empty) => empty += 1,
                 Some(_) => tables = true,
                 None => return Ok(false),
             }
+            if empty > MAX_EMPTY && !tables {
+                return Ok(false);
+            }
         }
         Ok(tables)
+    }
+
+    /// Whether there is nothing but a hole.
+    fn is_hole(&self, range: Range<u64>) -> bool {
+        let next = self.data.partition_point(|data| data.end <= range.start);
+        self.data.get(next).is_none_or(|data| data.start >= range.end)
     }
 
     /// The shape of the first sector that is not empty, as far as the smallest possible cluster goes and a
@@ -168,7 +182,11 @@ impl Walker<'_> {
         let largest = 1u64 << (self.sizes.end - 1).max(MIN_CLUSTER_BITS);
         let mut bytes = [0; 4096];
         let mut at = offset;
-        while at < offset + aligned.min(largest).min(HEAD_BYTES) {
+        let end = offset.saturating_add(aligned.min(largest).min(HEAD_BYTES));
+        if self.is_hole(offset..end) {
+            return Ok(Some(Shape::Empty));
+        }
+        while at < end {
             self.source.read_padded_at(at, &mut bytes)?;
             for sector in decode_entries(&bytes).chunks_exact(SECTOR_WORDS) {
                 match shape::of_sector(sector, self.end) {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::builder::{Builder, Built, Content, Snapshot};
 use super::bytes::{self, HEADER, OFFSET_MASK, be64, header, l2_entry_at, peek, poke};
 use super::matrix::Case;
+use super::rng::Rng;
 
 /// An image, with the names of its snapshots.
 #[derive(Debug)]
@@ -370,4 +371,28 @@ fn blocks(base: &Base) -> Vec<Damaged> {
     bytes.resize(image.len() + 10 * cluster, 0x5a);
     all.push(Damaged { name: format!("{}/file/junk after the end", base.name), bytes });
     all
+}
+
+/// Numbers all over the metadata of an image, changed at random.
+pub fn scrambled(base: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut image = base.to_vec();
+    let cluster = bytes::cluster_size(base);
+    for _ in 0..=rng.below(6) {
+        // Most numbers are places of clusters, with or without flags.
+        let clusters = image.len() as u64 / cluster;
+        let value = match rng.below(6) {
+            0 => rng.next(),
+            1 => 0,
+            2 => rng.below(4),
+            3 => rng.below(clusters + 2) * cluster,
+            4 => (rng.below(clusters) * cluster) | (1 << 63),
+            _ => rng.below(image.len() as u64) | (1 << 62),
+        };
+        let at = match rng.below(3) {
+            0 => 24 + rng.below(80),
+            _ => rng.below(image.len() as u64 / 8 - 1) * 8,
+        };
+        poke(&mut image, at as usize, 8, value);
+    }
+    image
 }

@@ -1,0 +1,64 @@
+//! Whether a dump checks like the image that it was made of.
+
+use super::Verdict;
+use crate::check::{CheckReport, Finding, Kind, Verb};
+use crate::error::{Error, Result};
+
+/// An error that names the first difference; with `blank`, other names are none.
+pub fn same(original: &Verdict, dump: &Verdict, blank: bool) -> Result<()> {
+    let difference = match (original, dump) {
+        (Verdict::Report(original), Verdict::Report(dump)) => difference(original, dump, blank),
+        (Verdict::None(original), Verdict::None(dump)) if original == dump => None,
+        (_, Verdict::None(why)) => Some(why.clone()),
+        (Verdict::None(_), _) => Some("its header can be read".into()),
+    };
+    let why = match blank {
+        true => "names lie over other metadata, or the image cannot be read in parts or is in use",
+        false => "the image cannot be read in parts or is in use",
+    };
+    difference.map_or(Ok(()), |what| {
+        let text = format!("the dump does not check like the image ({what}): {why}");
+        Err(Error::Refused(text))
+    })
+}
+
+fn difference(original: &CheckReport, dump: &CheckReport, blank: bool) -> Option<String> {
+    let counts = |r: &CheckReport| (r.tally, r.allocation, r.image_end, r.hides_references);
+    // Which ones of very many findings are kept is left to chance.
+    if original.unlisted == 0 && dump.unlisted == 0 {
+        let told = |finding: &Finding| match blank {
+            true => nameless(finding),
+            false => finding.clone(),
+        };
+        let (was, is) = (&original.findings, &dump.findings);
+        let differs = was.iter().zip(is).find(|(was, is)| told(was) != told(is));
+        let first = differs.map(|(was, _)| was);
+        let first = first.or_else(|| was.get(is.len())).or_else(|| is.get(was.len()));
+        if let Some(finding) = first {
+            return Some(finding.line(0, Verb::Tell));
+        }
+    }
+    (counts(original) != counts(dump)).then(|| {
+        let (was, is) = (original.tally, dump.tally);
+        format!(
+            "{} errors and {} leaks became {} and {}",
+            was.corruptions, was.leaks, is.corruptions, is.leaks
+        )
+    })
+}
+
+/// A finding without the names that it tells.
+fn nameless(finding: &Finding) -> Finding {
+    let mut finding = finding.clone();
+    match &mut finding.kind {
+        Kind::SnapshotL1Unaligned { id, name, .. } | Kind::SnapshotL1TooLarge { id, name, .. } => {
+            id.clear();
+            name.clear();
+        }
+        Kind::SnapshotIdTwice(name)
+        | Kind::BitmapEntry { name, .. }
+        | Kind::BitmapTable { name, .. } => name.clear(),
+        _ => {}
+    }
+    finding
+}

@@ -1,0 +1,212 @@
+//! The files that an image names: whether they are there, and what it says that they are.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Files;
+use crate::check::{Finding, Kind, Place};
+use crate::error::{Error, Result};
+use crate::format::extension::{BACKING_FORMAT, DATA_FILE};
+use crate::format::feature::autoclear;
+use crate::format::header::HeaderField;
+use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
+use crate::image::Opener;
+use crate::image::backing::resolve;
+use crate::storage::ReadAt;
+use crate::tables::HeaderArea;
+
+/// Most images in a chain (QEMU's limit).
+const MAX_DEPTH: usize = 200;
+
+/// An image's external data file.
+pub(super) enum DataFile {
+    /// There is none: data lies in the image.
+    None,
+    /// It is there.
+    Open {
+        /// The file.
+        file: Arc<dyn ReadAt>,
+        /// Its length.
+        bytes: u64,
+    },
+    /// It could not, or should not, be opened.
+    Closed,
+}
+
+/// What looking at a named file led to.
+type Seen<T> = std::result::Result<T, Problem>;
+
+/// Something wrong with a named file.
+struct Problem {
+    text: String,
+    unseen: bool,
+}
+
+impl Problem {
+    fn wrong(text: impl Into<String>) -> Self {
+        Self { text: text.into(), unseen: false }
+    }
+
+    fn unseen(text: impl Into<String>) -> Self {
+        Self { text: text.into(), unseen: true }
+    }
+
+    /// A file that is not there is wrong; one that cannot be opened may be right.
+    fn of(error: &Error) -> Self {
+        let missing = matches!(error, Error::Io { source, .. } if is_missing(source.kind()));
+        Self { text: error.to_string(), unseen: !missing }
+    }
+}
+
+fn is_missing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput)
+}
+
+/// Looks at the external data file.
+pub(super) fn data_file(
+    area: &HeaderArea,
+    files: &Files<'_>,
+    found: &mut Vec<Finding>,
+) -> DataFile {
+    if !area.header.has_data_file() {
+        return DataFile::None;
+    }
+    let extension = area.extensions.iter().find(|e| e.magic == DATA_FILE);
+    let offset = extension.map_or(HeaderField::Incompatible.place().0, |e| e.offset);
+    let mut tell = |kind| found.push(Finding::new(kind, Place::Header(offset)));
+    let Some(opener) = files.opener else {
+        tell(Kind::NotOpened("the external data file"));
+        return DataFile::Closed;
+    };
+    match open_data_file(area, files.path, opener) {
+        Ok((file, bytes, problem)) => {
+            if let Some(problem) = problem {
+                tell(Kind::DataFile { problem, unseen: false });
+            }
+            DataFile::Open { file, bytes }
+        }
+        Err(Problem { text: problem, unseen }) => {
+            tell(Kind::DataFile { problem, unseen });
+            DataFile::Closed
+        }
+    }
+}
+
+/// Opens the external data file of an image; also says whether it is too short.
+fn open_data_file(
+    area: &HeaderArea,
+    path: &Path,
+    opener: &dyn Opener,
+) -> Seen<(Arc<dyn ReadAt>, u64, Option<String>)> {
+    let name = area.extension(DATA_FILE);
+    let name = name.ok_or_else(|| Problem::wrong("the image does not tell its name"))?;
+    let path = resolve(Some(path), name).map_err(|e| Problem::unseen(e.to_string()))?;
+    let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
+    let bytes = file.len().map_err(|e| Problem::unseen(e.to_string()))?;
+    let disk = area.geometry.virtual_size();
+    let raw = area.header.autoclear & autoclear::DATA_FILE_RAW != 0;
+    let short = raw && bytes.next_multiple_of(512) < disk;
+    let problem =
+        short.then(|| format!("'{}' has {bytes} bytes where the disk has {disk}", path.display()));
+    Ok((file, bytes, problem))
+}
+
+/// Looks at every image below.
+pub(super) fn backing(area: &HeaderArea, files: &Files<'_>, found: &mut Vec<Finding>) {
+    let named = area.backing_name.as_deref().is_some_and(|name| !name.is_empty());
+    if !named {
+        return;
+    }
+    let place = Place::Header(HeaderField::BackingNameOffset.place().0);
+    let Some(opener) = files.opener else {
+        found.push(Finding::new(Kind::NotOpened("the backing file"), place));
+        return;
+    };
+    if let Err(problem) = follow(area, files.path, opener) {
+        let (problem, unseen) = (problem.text, problem.unseen);
+        found.push(Finding::new(Kind::BackingFile { problem, unseen }, place));
+    }
+}
+
+/// Goes down the chain to its end, or to the first problem.
+fn follow(area: &HeaderArea, path: &Path, opener: &dyn Opener) -> Seen<()> {
+    let mut seen = HashSet::from([opener.identity(path)]);
+    let mut next = below(area, path, opener)?;
+    while let Some((path, below_area)) = next {
+        if !seen.insert(opener.identity(&path)) {
+            return Err(Problem::wrong(format!("the chain comes back to '{}'", path.display())));
+        }
+        if seen.len() > MAX_DEPTH {
+            return Err(Problem::wrong(format!("the chain is longer than {MAX_DEPTH} images")));
+        }
+        next = match below_area {
+            None => None,
+            Some(area) => {
+                if area.header.has_data_file() {
+                    let (_, _, short) = open_data_file(&area, &path, opener)
+                        .map_err(|p| named(p, &format!("data file of '{}'", path.display())))?;
+                    if let Some(short) = short {
+                        return Err(Problem::wrong(format!("data file {short}")));
+                    }
+                }
+                below(&area, &path, opener)?
+            }
+        };
+    }
+    Ok(())
+}
+
+fn named(problem: Problem, what: &str) -> Problem {
+    Problem { text: format!("{what}: {}", problem.text), ..problem }
+}
+
+/// The image below one: where it is, and its header where it is qcow2.
+fn below(
+    area: &HeaderArea,
+    above: &Path,
+    opener: &dyn Opener,
+) -> Seen<Option<(PathBuf, Option<HeaderArea>)>> {
+    if area.header.backing_name_offset == 0 {
+        return Ok(None);
+    }
+    let name = area.backing_name.as_deref().ok_or_else(|| {
+        Problem::wrong(format!("its name in '{}' is out of range", above.display()))
+    })?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let path = resolve(Some(above), name).map_err(|e| Problem::unseen(e.to_string()))?;
+    let of_this = |problem| named(problem, &format!("'{}'", path.display()));
+    let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
+    let found = announced(file.as_ref()).map_err(|e| of_this(Problem::unseen(e.to_string())))?;
+    let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
+    match (recorded.as_deref(), found) {
+        (Some("raw" | "file" | "host_device"), _) | (None, ImageFormat::Raw) => {
+            Ok(Some((path, None)))
+        }
+        (Some("qcow2"), ImageFormat::Qcow2) => match HeaderArea::load(file.as_ref()) {
+            Ok(area) => Ok(Some((path, Some(area)))),
+            Err(error @ Error::Io { .. }) => Err(of_this(Problem::unseen(error.to_string()))),
+            Err(error) => Err(of_this(Problem::wrong(error.to_string()))),
+        },
+        (Some(format), ImageFormat::Other(name)) if format == name => {
+            Err(of_this(Problem::unseen(format!("the format {name} is not supported"))))
+        }
+        (Some(format), _) => {
+            let format = format.escape_debug();
+            Err(of_this(Problem::wrong(format!("is not of the recorded format, '{format}'"))))
+        }
+        (None, _) => Err(of_this(Problem::wrong(
+            "its format is not recorded, and it begins like one that is not raw",
+        ))),
+    }
+}
+
+/// The format that a file's first bytes announce.
+fn announced(file: &dyn ReadAt) -> Result<ImageFormat> {
+    let mut head = [0; PROBE_BYTES];
+    let length = file.read_at(0, &mut head).map_err(|e| Error::io("read the first bytes", 0, e))?;
+    Ok(probe(&head[..length]))
+}

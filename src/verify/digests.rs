@@ -1,0 +1,135 @@
+//! The digests of all disks of an image: the active one, and each snapshot.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Files;
+use super::digest::{Algorithm, Digest, NoDigest, digest_with};
+use super::memo::Memo;
+use crate::check::{CheckOptions, Finding, Kind, Place, SnapshotName, Source, Survey};
+use crate::convert::Disk;
+use crate::error::{Error, Result};
+use crate::format::crypto::CryptMethod;
+use crate::image::{Image, OpenOptions, Opener};
+use crate::progress::Progress;
+use crate::storage::{ReadAt, Storage};
+
+/// Digests of an image's disks, as far as they have any.
+#[derive(Debug, Clone, Default)]
+pub struct Digests {
+    /// The active disk's.
+    pub active: Option<Digest>,
+    /// The snapshots', in the order of their table.
+    pub snapshots: Vec<SnapshotDigest>,
+}
+
+/// Which digests are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// How they are made.
+    pub algorithm: Algorithm,
+    /// Most bytes of a disk: an image can tell of any number, and all of them have to be hashed.
+    pub max_bytes: Option<u64>,
+    /// Whether snapshots have digests too.
+    pub snapshots: bool,
+}
+
+/// A snapshot's digest.
+#[derive(Debug, Clone)]
+pub struct SnapshotDigest {
+    /// Whose.
+    pub snapshot: SnapshotName,
+    /// The digest; none where not all of its disk can be read, of which a finding tells.
+    pub digest: Option<Digest>,
+}
+
+/// Makes the digests of all disks of a qcow2 image that was checked. Why there is none is added to the report.
+pub fn digests(
+    image: &Arc<dyn ReadAt>,
+    survey: &mut Survey,
+    files: &Files<'_>,
+    wanted: Wanted,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Digests {
+    let encrypted = survey.area.header.crypt_method != CryptMethod::None;
+    let several = wanted.snapshots && !survey.report.snapshots.is_empty();
+    let memo = several.then(Memo::default);
+    let work = Work { image, files, encrypted, wanted, options, progress, memo };
+    let active = work.one(Source::Active, survey);
+    let mut snapshots = Vec::new();
+    if !wanted.snapshots {
+        return Digests { active, snapshots };
+    }
+    for (index, snapshot) in (0u32..).zip(survey.report.snapshots.clone()) {
+        let digest = work.one(Source::Snapshot(index), survey);
+        snapshots.push(SnapshotDigest { snapshot, digest });
+    }
+    Digests { active, snapshots }
+}
+
+struct Work<'a> {
+    image: &'a Arc<dyn ReadAt>,
+    files: &'a Files<'a>,
+    encrypted: bool,
+    wanted: Wanted,
+    options: &'a CheckOptions,
+    progress: &'a dyn Progress,
+    memo: Option<Memo>,
+}
+
+impl Work<'_> {
+    fn one(&self, source: Source, survey: &mut Survey) -> Option<Digest> {
+        match self.digest(source) {
+            Ok(digest) => Some(digest),
+            Err(NoDigest { reason, damage }) => {
+                let finding = Finding::new(Kind::NoDigest { reason, damage }, Place::Disk(source));
+                survey.report.add(finding, self.options.keep);
+                None
+            }
+        }
+    }
+
+    fn digest(&self, source: Source) -> std::result::Result<Digest, NoDigest> {
+        if self.encrypted {
+            let reason = "the image is encrypted, and there is no key for it".to_owned();
+            return Err(NoDigest { reason, damage: false });
+        }
+        let (snapshot, what) = match source {
+            Source::Active => (None, self.wanted.algorithm.name().to_owned()),
+            Source::Snapshot(index) => {
+                let what =
+                    format!("{} of snapshot table entry {index}", self.wanted.algorithm.name());
+                (usize::try_from(index).ok(), what)
+            }
+        };
+        let path = Some(self.files.path.to_owned());
+        let options = OpenOptions { path, snapshot, ..OpenOptions::default() };
+        let opener = self.files.opener.unwrap_or(&Closed);
+        let image = Image::open_read(Arc::clone(self.image), &options, opener);
+        let image = image.map_err(|e| NoDigest::of(&e))?;
+        let disk = Disk::Qcow2(Box::new(image));
+        let memo = self.memo.as_ref();
+        digest_with(&disk, &self.wanted, self.options.threads, self.progress, &what, memo)
+    }
+}
+
+/// Opens nothing.
+struct Closed;
+
+impl Closed {
+    fn refuse<T>(path: &Path) -> Result<T> {
+        let why = format!("the policy denies '{}', and its data is needed", path.display());
+        Err(Error::Refused(why))
+    }
+}
+
+impl Opener for Closed {
+    fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        Self::refuse(path)
+    }
+
+    fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>> {
+        Self::refuse(path)
+    }
+}
