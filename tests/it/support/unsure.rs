@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bytes::{COMPRESSED, OFFSET_MASK};
 use super::reader::{Disk, Reader};
 
+/// Bits of an L1 entry that are reserved: what such an entry leads to is anybody's guess.
+const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
+
 /// What a cluster is used as: one bit for each.
 mod role {
     pub const HEADER: u8 = 1;
@@ -28,6 +31,7 @@ impl Reader<'_> {
         for (number, disk) in self.disks().into_iter().enumerate() {
             let mixed = is_other(disk.l1, disk.entries * 8, role::L1);
             for guest in 0..disk.size.div_ceil(self.cluster) {
+                let mixed = mixed || self.has_reserved_bits(disk, guest);
                 let Some((table, entry)) = self.mapping(disk, guest) else {
                     if mixed {
                         found.insert((number, guest));
@@ -45,6 +49,12 @@ impl Reader<'_> {
             }
         }
         found
+    }
+
+    /// Whether the L1 entry for a guest cluster has reserved bits.
+    fn has_reserved_bits(&self, disk: Disk, guest: u64) -> bool {
+        let index = guest / (self.cluster / self.width());
+        self.number(disk.l1 + 8 * index, 8) & L1_RESERVED != 0
     }
 
     /// The L2 table and the entry for a guest cluster, where there is a table.
