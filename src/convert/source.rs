@@ -172,11 +172,14 @@ struct Part {
 }
 
 impl Source {
-    /// The disks in this order.
+    /// The disks in this order. One that is encrypted is refused, also where nothing of it would have to be read.
     pub fn new(disks: Vec<Disk>) -> Result<Self> {
         let (mut start, mut grain) = (0u64, SECTOR);
         let mut parts = Vec::with_capacity(disks.len());
         for disk in disks {
+            if let Disk::Qcow2(image) = &disk {
+                image.require_plain()?;
+            }
             let bytes = disk.bytes()?;
             grain = grain.max(disk.grain());
             parts.push(Part { disk, start, bytes });

@@ -88,7 +88,7 @@ impl Image {
     }
 
     /// An error where guest data is encrypted.
-    pub(super) fn require_plain(&self) -> Result<()> {
+    pub(crate) fn require_plain(&self) -> Result<()> {
         match self.meta()?.header().crypt_method {
             CryptMethod::None => Ok(()),
             _ => {

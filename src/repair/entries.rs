@@ -140,6 +140,10 @@ fn is_certain(
             let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
                 return Ok(false);
             };
+            // A repair raises counts over metadata too, and such a count knows nothing of this entry.
+            if survey.regions.touching(cluster..cluster.next()).next().is_some() {
+                return Ok(false);
+            }
             // The count knows this entry's reference; or there is no other.
             let references = survey.map.get(cluster);
             let stored = held::stored_count(storage, survey, cluster)?;

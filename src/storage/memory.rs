@@ -14,21 +14,27 @@ const MAX_LEN: usize = 1 << 30;
 const HOLE_BLOCK: usize = 4096;
 
 /// An image in memory. Blocks of 4 KiB that are all zero count as holes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStorage {
     bytes: RwLock<Vec<u8>>,
     fixed: bool,
+    max_len: usize,
 }
 
 impl MemoryStorage {
     /// A storage that starts as `bytes` and grows when written past its end, up to 1 GiB.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes: RwLock::new(bytes), fixed: false }
+        Self::limited(bytes, MAX_LEN)
+    }
+
+    /// A storage that starts as `bytes` and grows when written past its end, up to `max_len` bytes.
+    pub fn limited(bytes: Vec<u8>, max_len: usize) -> Self {
+        Self { bytes: RwLock::new(bytes), fixed: false, max_len }
     }
 
     /// A storage that starts as `bytes` and keeps its length, as a block device does.
     pub fn fixed(bytes: Vec<u8>) -> Self {
-        Self { bytes: RwLock::new(bytes), fixed: true }
+        Self { bytes: RwLock::new(bytes), fixed: true, max_len: 0 }
     }
 
     /// A copy of the content.
@@ -61,13 +67,19 @@ impl MemoryStorage {
         let range = range.ok_or(io::ErrorKind::StorageFull)?;
         let mut bytes = self.write();
         if range.end > bytes.len() {
-            if self.fixed || range.end > MAX_LEN {
+            if self.fixed || range.end > self.max_len {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             bytes.resize(range.end, 0);
         }
         change(&mut bytes[range]);
         Ok(())
+    }
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
 }
 
@@ -117,7 +129,7 @@ impl Storage for MemoryStorage {
         match usize::try_from(len) {
             Ok(len) if len == bytes.len() => Ok(()),
             _ if self.fixed => Err(io::ErrorKind::Unsupported.into()),
-            Ok(len) if len <= MAX_LEN.max(bytes.len()) => {
+            Ok(len) if len <= self.max_len.max(bytes.len()) => {
                 bytes.resize(len, 0);
                 Ok(())
             }

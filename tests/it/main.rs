@@ -32,6 +32,8 @@ mod docs_ci;
 mod dry_run;
 mod dump;
 mod fail_repair;
+mod fuzz_seeds;
+mod fuzzing;
 mod golden;
 mod hostile;
 mod hostile_data;

@@ -14,3 +14,4 @@ pub mod rng;
 pub mod run;
 pub mod twin;
 pub mod undo;
+pub mod unsure;

@@ -14,7 +14,7 @@ pub type Cluster = Option<Vec<u8>>;
 /// An image that is being read. Bytes past the end of the file are zeroes.
 pub struct Reader<'a> {
     bytes: &'a [u8],
-    cluster: u64,
+    pub(super) cluster: u64,
     version: u64,
     order: u64,
     extended: bool,
@@ -22,10 +22,10 @@ pub struct Reader<'a> {
 
 /// An L1 table: where it lies, its entries, and the size of the disk.
 #[derive(Clone, Copy, Debug)]
-struct Disk {
-    l1: u64,
-    entries: u64,
-    size: u64,
+pub(super) struct Disk {
+    pub(super) l1: u64,
+    pub(super) entries: u64,
+    pub(super) size: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -42,8 +42,8 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    fn number(&self, at: u64, width: u64) -> u64 {
-        let byte = |n| self.bytes.get((at + n) as usize).copied().unwrap_or(0);
+    pub(super) fn number(&self, at: u64, width: u64) -> u64 {
+        let byte = |n| self.bytes.get(at.wrapping_add(n) as usize).copied().unwrap_or(0);
         (0..width).fold(0, |value, n| value << 8 | u64::from(byte(n)))
     }
 
@@ -55,12 +55,12 @@ impl<'a> Reader<'a> {
         bytes
     }
 
-    fn aligned(&self, offset: u64) -> bool {
+    pub(super) fn aligned(&self, offset: u64) -> bool {
         offset % self.cluster == 0 && offset != 0 && offset < self.bytes.len() as u64
     }
 
     /// The active disk and then every snapshot.
-    fn disks(&self) -> Vec<Disk> {
+    pub(super) fn disks(&self) -> Vec<Disk> {
         let size = self.number(24, 8);
         let mut disks = vec![Disk { l1: self.number(40, 8), entries: self.number(36, 4), size }];
         let mut at = self.number(64, 8);
@@ -127,11 +127,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes of an L2 entry.
-    fn width(&self) -> u64 {
+    pub(super) fn width(&self) -> u64 {
         if self.extended { 16 } else { 8 }
     }
 
-    fn extent(&self, entry: u64) -> (u64, u64) {
+    pub(super) fn extent(&self, entry: u64) -> (u64, u64) {
         let shift = 62 - (self.cluster.trailing_zeros() - 8);
         let at = entry & ((1 << shift) - 1);
         let sectors = (entry & (COMPRESSED - 1)) >> shift;
@@ -143,7 +143,8 @@ impl<'a> Reader<'a> {
         let mut found = BTreeMap::new();
         let mut refer = |at: u64, length: u64| {
             if length > 0 && at < self.bytes.len() as u64 {
-                for cluster in at / self.cluster..=(at + length - 1) / self.cluster {
+                let last = at.saturating_add(length - 1).min(self.bytes.len() as u64);
+                for cluster in at / self.cluster..=last / self.cluster {
                     *found.entry(cluster).or_default() += 1;
                 }
             }
@@ -175,7 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What the encryption and bitmaps extensions lead to: places and lengths.
-    fn extensions(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn extensions(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut found = Vec::new();
         let mut at = if self.version >= 3 { self.number(100, 4) } else { 72 };
         while self.number(at, 4) != 0 && at < self.cluster {
@@ -196,16 +197,21 @@ impl<'a> Reader<'a> {
         found.push((directory, length));
         let mut at = directory;
         for _ in 0..self.number(data, 4) {
+            if at >= self.bytes.len() as u64 {
+                break;
+            }
             let (table, entries) = (self.number(at, 8), self.number(at + 8, 4));
             found.push((table, entries * 8));
-            let clusters = (0..entries).map(|n| self.number(table + 8 * n, 8) & OFFSET_MASK);
+            let within = entries.min(self.bytes.len() as u64 / 8);
+            let clusters =
+                (0..within).map(|n| self.number(table.wrapping_add(8 * n), 8) & OFFSET_MASK);
             let used = clusters.filter(|&cluster| self.aligned(cluster));
             found.extend(used.map(|cluster| (cluster, self.cluster)));
             at += (24 + self.number(at + 18, 2) + self.number(at + 20, 4)).next_multiple_of(8);
         }
     }
 
-    fn snapshot_table_end(&self) -> u64 {
+    pub(super) fn snapshot_table_end(&self) -> u64 {
         let mut at = self.number(64, 8);
         for _ in 0..self.number(60, 4) {
             at = at.next_multiple_of(8);
@@ -231,7 +237,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The L1 entries that lead to a table: where each lies, and the table.
-    fn tables(&self, disk: Disk) -> Vec<(u64, u64)> {
+    pub(super) fn tables(&self, disk: Disk) -> Vec<(u64, u64)> {
         let entries = (0..disk.entries).map(|index| disk.l1 + 8 * index);
         let tables = entries.map(|at| (at, self.number(at, 8) & OFFSET_MASK));
         tables.filter(|(_, table)| self.aligned(*table)).collect()
@@ -245,13 +251,15 @@ impl<'a> Reader<'a> {
     }
 
     /// What the refcount table points to, as far as there is a table.
-    fn blocks(&self) -> Vec<u64> {
+    pub(super) fn blocks(&self) -> Vec<u64> {
         let table = self.number(48, 8);
         if !self.aligned(table) {
             return Vec::new();
         }
         let entries = self.number(56, 4) * self.cluster / 8;
-        (0..entries).map(|index| self.number(table + 8 * index, 8)).collect()
+        (0..entries.min(self.bytes.len() as u64 / 8))
+            .map(|index| self.number(table + 8 * index, 8))
+            .collect()
     }
 
     /// The stored counts of the first clusters; 0 where there is no sound block.

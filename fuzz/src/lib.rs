@@ -1,0 +1,5 @@
+//! What the targets do lies with the tests, which run it on the seeds.
+
+#[path = "../../tests/it/fuzzing/mod.rs"]
+pub mod fuzzing;
+mod support;

@@ -1,0 +1,88 @@
+//! A repair of a damaged image: what it promises, whatever the damage.
+
+use qcheck::check::{Tally, check};
+use qcheck::progress::Silent;
+use qcheck::repair::{RepairMode, repair};
+use qcheck::storage::{Latch, MemoryStorage, Storage};
+use qcheck::undo::{Record, UndoLog, undo};
+
+use super::damage::Damaged;
+use super::readable::{Readable, lost};
+
+/// Repairs what the input describes, and looks at every promise.
+pub fn run(input: &[u8]) {
+    let Some(damaged) = Damaged::new(input) else { return };
+    let image = damaged.storage(damaged.bytes.clone());
+    let record = MemoryStorage::limited(Vec::new(), super::MOST_BYTES);
+    let log = UndoLog::new(&image, &record).expect("a new undo file");
+    let done = repair(&Latch::new(&log), damaged.mode, &super::options(), &Silent).is_ok();
+    if done {
+        log.finish().expect("room for the record");
+    }
+    drop(log);
+    let after = image.to_vec();
+    if done {
+        damaged.repaired(&after);
+    }
+    damaged.undone(&image, &record);
+}
+
+impl Damaged {
+    fn storage(&self, bytes: Vec<u8>) -> MemoryStorage {
+        match self.fixed {
+            true => MemoryStorage::fixed(bytes),
+            false => MemoryStorage::limited(bytes, super::MOST_BYTES),
+        }
+    }
+
+    /// What a repair that ended promises.
+    fn repaired(&self, after: &[u8]) {
+        let end = tally(after).expect("a repaired image has a verdict");
+        if let Some(before) = tally(&self.bytes).filter(|_| !self.hides_errors()) {
+            let (was, is) = (before.corruptions, end.corruptions);
+            assert!(is <= was, "{was} errors became {is}");
+            assert!(end.check_errors <= before.check_errors, "{before:?} became {end:?}");
+        }
+        let again = self.storage(after.to_vec());
+        repair(&again, self.mode, &super::options(), &Silent).expect("the same repair again");
+        assert!(again.to_vec() == after, "a second repair writes");
+        if let (Some(sound), true) = (self.sound, self.mode != RepairMode::Lossy) {
+            if let Some(before) = Readable::of(&self.bytes, sound) {
+                let after = Readable::of(after, sound).expect("the header keeps what it says");
+                assert_eq!(lost(&before, &after, sound), None);
+            }
+        }
+    }
+
+    /// Whether errors may lie under what is damaged, and be seen only once that is mended.
+    fn hides_errors(&self) -> bool {
+        if self.sound.is_none_or(|sound| self.bytes.get(..112) != sound.get(..112)) {
+            return true;
+        }
+        let image = MemoryStorage::new(self.bytes.clone());
+        let Ok(report) = check(&image, &super::options(), &Silent) else { return true };
+        report.findings.iter().any(|finding| {
+            let code = finding.code();
+            let table = code.contains("table") || code.contains("refblock");
+            (table && !code.starts_with("copied")) || code.contains("unreadable")
+        })
+    }
+
+    fn undone(&self, image: &dyn Storage, record: &MemoryStorage) {
+        if record.to_vec().is_empty() {
+            return;
+        }
+        // A record of nothing but what was read has nothing to put back.
+        if let Ok(record) = Record::load(record) {
+            undo(&record, image, false, &Silent).expect("nobody else wrote");
+        }
+        let mut bytes = vec![0; image.len().expect("a length") as usize];
+        image.read_exact_at(0, &mut bytes).expect("bytes in memory");
+        assert!(bytes == self.bytes, "the undo left other bytes");
+    }
+}
+
+fn tally(bytes: &[u8]) -> Option<Tally> {
+    let image = MemoryStorage::new(bytes.to_vec());
+    check(&image, &super::options(), &Silent).ok().map(|report| report.tally)
+}
