@@ -259,7 +259,10 @@ fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCod
             )?;
         }
         gate.tell(ui)?;
-        return Ok(gate.code(not_checked(args, &deep, path, image, ui)?));
+        return match not_checked(args, &deep, path, image, ui) {
+            Ok(code) => Ok(gate.code(code)),
+            Err(error) => gate.without_verdict(error, ui),
+        };
     }
     let result = match work(args, &deep, path, image, ui).with_context(|| quoted(path).to_string())
     {

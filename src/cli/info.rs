@@ -153,8 +153,11 @@ fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
     let mut next = Some((args.image.clone(), args.format));
     while let Some((path, format)) = next {
         let identity = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        if seen.contains(&identity) || chain.len() >= MAX_CHAIN {
-            bail!("{}: the backing chain is endless", quoted(&path));
+        if seen.contains(&identity) {
+            bail!("{}: the backing chain comes back to it", quoted(&path));
+        }
+        if chain.len() >= MAX_CHAIN {
+            bail!("{}: the backing chain is longer than {MAX_CHAIN} images", quoted(&path));
         }
         seen.push(identity);
         let image = look(&path, format, args.force_share)?;

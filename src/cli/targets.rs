@@ -19,6 +19,9 @@ use super::open::{self, parse_format, quoted};
 
 /// Longest backing chain that is followed.
 const MAX_CHAIN: usize = 200;
+/// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
+const MOST_LIST_BYTES: u64 = 256 << 20;
+const MOST_NAME_BYTES: usize = 4096;
 
 /// An image to check.
 #[derive(Debug, Clone)]
@@ -34,12 +37,21 @@ pub struct Target {
 /// The names in a list, one a line; or each with a zero byte behind it, where there is one.
 pub fn listed(file: &Path) -> Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
+    let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| {
+        source.take(MOST_LIST_BYTES).read_to_end(bytes)
+    };
     if file == Path::new("-") {
-        io::stdin().lock().read_to_end(&mut bytes).context("could not read standard input")?;
+        read(&mut io::stdin().lock(), &mut bytes).context("could not read standard input")?;
     } else {
-        bytes = fs::read(file).with_context(|| format!("could not open {}", quoted(file)))?;
+        let opened = fs::File::open(file).and_then(|mut list| read(&mut list, &mut bytes));
+        opened.with_context(|| format!("could not open {}", quoted(file)))?;
     }
-    Ok(names(&bytes))
+    let names = names(&bytes);
+    let too_long = names.iter().any(|name| name.as_os_str().len() > MOST_NAME_BYTES);
+    if too_long || bytes.len() as u64 == MOST_LIST_BYTES {
+        bail!("{}: this is no list of file names", quoted(file));
+    }
+    Ok(names)
 }
 
 fn names(bytes: &[u8]) -> Vec<PathBuf> {
@@ -66,8 +78,15 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
         let mut next = Some(image);
         while let Some(target) = next.take() {
             let identity = fs::canonicalize(&target.path).unwrap_or_else(|_| target.path.clone());
-            if !chain.insert(identity.clone()) || chain.len() > MAX_CHAIN {
-                let problem = Some("the backing chain is endless".to_owned());
+            let name = quoted(&target.path).to_string();
+            let problem = match (chain.insert(identity.clone()), chain.len() > MAX_CHAIN) {
+                (false, _) => Some(format!("{name}: the backing chain comes back to it")),
+                (true, true) => {
+                    Some(format!("{name}: the chain is longer than {MAX_CHAIN} images"))
+                }
+                (true, false) => None,
+            };
+            if problem.is_some() {
                 all.push(Target { problem, ..target });
                 break;
             }

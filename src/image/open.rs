@@ -13,7 +13,7 @@ use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::HeaderField;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
-use crate::format::snapshot::MAX_SNAPSHOTS;
+use crate::format::snapshot::{MAX_SNAPSHOTS, SnapshotEntry};
 use crate::format::{HostCluster, HostOffset};
 use crate::storage::{Capacity, ReadAt, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
@@ -59,6 +59,8 @@ pub struct OpenOptions {
     pub backing: BackingPolicy,
     /// Read this snapshot (its position in the snapshot table) instead of the active state. For reading only.
     pub snapshot: Option<usize>,
+    /// Likewise, by its entry, where that is known already: the snapshot table is not read.
+    pub known_snapshot: Option<SnapshotEntry>,
     /// Use this external data file, not the one that the image names.
     pub data_file: Option<PathBuf>,
     /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
@@ -104,7 +106,7 @@ impl Image {
         opener: &dyn Opener,
     ) -> Result<Opened> {
         let area = HeaderArea::load(file.as_ref())?;
-        if options.snapshot.is_some() {
+        if options.snapshot.is_some() || options.known_snapshot.is_some() {
             return Err(Error::Refused("a snapshot cannot be opened for writing".into()));
         }
         if area.header.has_incompatible(incompatible::CORRUPT) {
@@ -129,14 +131,19 @@ struct Loader {
 impl Loader {
     fn load(mut self, options: &OpenOptions, chain: &mut Chain<'_>) -> Result<Image> {
         self.check_header()?;
-        let snapshots = self.load_snapshots()?;
+        let snapshots = match &options.known_snapshot {
+            Some(_) => SnapshotTable::default(),
+            None => self.load_snapshots()?,
+        };
         let mut l1_place = (self.area.header.l1_table, self.area.header.l1_entries);
-        if let Some(index) = options.snapshot {
-            let missing = || Error::Refused(format!("there is no snapshot at position {index}"));
-            let snapshot = snapshots.entries.get(index).ok_or_else(missing)?;
-            l1_place = (snapshot.header.l1_table, snapshot.header.l1_entries);
+        if let Some(snapshot) = chosen(options, &snapshots)? {
             let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
             self.area.geometry = self.area.geometry.with_virtual_size(size);
+            // Behind the disk's end there is VM state, which nobody reads here.
+            let needed = self.area.geometry.l1_entries_for(size);
+            let entries = snapshot.header.l1_entries;
+            l1_place =
+                (snapshot.header.l1_table, u32::try_from(needed).unwrap_or(entries).min(entries));
         }
         let geometry = self.area.geometry;
         let l1 = self.load_l1(l1_place.0, l1_place.1)?;
@@ -361,6 +368,16 @@ impl Loader {
         let pointer = HostOffset::new(place.offset + POINTER_PLACE);
         Ok(Some(Bitmaps::new(pointer, at, directory.entries)))
     }
+}
+
+/// The snapshot that is to be read, if one is.
+fn chosen<'a>(
+    options: &'a OpenOptions,
+    table: &'a SnapshotTable,
+) -> Result<Option<&'a SnapshotEntry>> {
+    let Some(index) = options.snapshot else { return Ok(options.known_snapshot.as_ref()) };
+    let missing = || Error::Refused(format!("there is no snapshot at position {index}"));
+    table.entries.get(index).ok_or_else(missing).map(Some)
 }
 
 fn field_error(field: HeaderField, message: String) -> Error {

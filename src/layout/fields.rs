@@ -32,8 +32,12 @@ pub fn fields(source: &dyn ReadAt) -> Result<Vec<Field>> {
     let mut bytes = [0; V3_BYTES + 8];
     let n = source.read_at(0, &mut bytes).map_err(|e| Error::io("read the header", 0, e))?;
     let bytes = &bytes[..n];
-    if bytes.len() < V2_BYTES || read_field(bytes, 0, 4) != u64::from(MAGIC) {
+    if bytes.len() < 4 || read_field(bytes, 0, 4) != u64::from(MAGIC) {
         return Err(Error::NotQcow2);
+    }
+    if bytes.len() < V2_BYTES {
+        let message = format!("the file ends after {n} bytes, inside the header");
+        return Err(Error::Header { offset: 0, message });
     }
     let version = read_field(bytes, 4, 4);
     let length = read_field(bytes, 100, 4);

@@ -80,9 +80,11 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn one(&self, source: Source, survey: &mut Survey) -> Option<Digest> {
-        match self.digest(source) {
+        match self.digest(source, survey) {
             Ok(digest) => Some(digest),
             Err(NoDigest { reason, damage }) => {
+                // Of a damaged image it is damage: its exit code is the worse one.
+                let damage = damage || survey.report.tally.corruptions > 0;
                 let finding = Finding::new(Kind::NoDigest { reason, damage }, Place::Disk(source));
                 survey.report.add(finding, self.options.keep);
                 None
@@ -90,21 +92,23 @@ impl Work<'_> {
         }
     }
 
-    fn digest(&self, source: Source) -> std::result::Result<Digest, NoDigest> {
+    fn digest(&self, source: Source, survey: &Survey) -> std::result::Result<Digest, NoDigest> {
         if self.encrypted {
             let reason = "the image is encrypted, and there is no key for it".to_owned();
             return Err(NoDigest { reason, damage: false });
         }
-        let (snapshot, what) = match source {
+        let (known_snapshot, what) = match source {
             Source::Active => (None, self.wanted.algorithm.name().to_owned()),
             Source::Snapshot(index) => {
                 let what =
                     format!("{} of snapshot table entry {index}", self.wanted.algorithm.name());
-                (usize::try_from(index).ok(), what)
+                let entry = survey.snapshots.entries.get(index as usize).cloned();
+                let reason = || "the snapshot's entry cannot be read".to_owned();
+                (Some(entry.ok_or_else(|| NoDigest { reason: reason(), damage: true })?), what)
             }
         };
         let path = Some(self.files.path.to_owned());
-        let options = OpenOptions { path, snapshot, ..OpenOptions::default() };
+        let options = OpenOptions { path, known_snapshot, ..OpenOptions::default() };
         let opener = self.files.opener.unwrap_or(&Closed);
         let image = Image::open_read(Arc::clone(self.image), &options, opener);
         let image = image.map_err(|e| NoDigest::of(&e))?;
