@@ -70,6 +70,9 @@ fn snapshots(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Re
         return Ok(());
     }
     let loaded = SnapshotTable::load(source, table, count.min(MAX_SNAPSHOTS));
+    if loaded.problem.is_some() || count > MAX_SNAPSHOTS {
+        return hidden("the snapshot table");
+    }
     // The last entry may reach past the end by less than a sector; the dump must not get longer.
     let end = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
     let inside = |at: u64, name: Vec<u8>| {
@@ -104,6 +107,9 @@ fn bitmaps(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Resu
     }
     // A directory that cannot be read is not in the dump.
     let directory = BitmapDirectory::load(source, &pointer).unwrap_or_default();
+    if !directory.problems.is_empty() {
+        return hidden("the bitmap directory");
+    }
     let mut at = pointer.directory.get();
     for (number, entry) in directory.entries.iter().enumerate() {
         let (extra, name) = (entry.extra.len() as u64, entry.name.len());
@@ -115,6 +121,11 @@ fn bitmaps(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Resu
         at = (start + extra + name as u64).next_multiple_of(8);
     }
     Ok(())
+}
+
+/// Behind damage there may be names that cannot be told from the rest.
+fn hidden(place: &str) -> Result<()> {
+    Err(Error::Refused(format!("{place} is damaged, and may hold names that cannot be found")))
 }
 
 fn zero(target: &dyn Storage, offset: u64, bytes: u64) -> Result<()> {

@@ -76,9 +76,14 @@ fn without_names_it_still_checks_like_the_image() {
             cases += 1;
             match dump_of(&damaged.bytes, true) {
                 Ok(dump) => assert_eq!(dump.len(), damaged.bytes.len(), "{}", damaged.name),
-                // A header that leads to no names, and tables of names that lie over other tables.
+                // A header that leads to no names, tables of names that are damaged or lie over other tables.
                 Err(error) => {
-                    let known = ["names cannot be blanked", "no magic", "names lie over other"];
+                    let known = [
+                        "names cannot be blanked",
+                        "no magic",
+                        "names lie over other",
+                        "may hold names that cannot be found",
+                    ];
                     let known = known.iter().any(|known| error.contains(known));
                     assert!(known, "{}: {error}", damaged.name);
                     refused.push(damaged.name);
@@ -86,7 +91,8 @@ fn without_names_it_still_checks_like_the_image() {
             }
         }
     }
-    assert!(refused.len() * 20 < cases, "{} of {cases}: {refused:#?}", refused.len());
+    // Every damage of a table that holds names is among them.
+    assert!(refused.len() * 15 < cases, "{} of {cases}: {refused:#?}", refused.len());
 }
 
 #[test]
