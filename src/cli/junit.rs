@@ -7,6 +7,7 @@ use qcheck::check::{CheckReport, Verb};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::exit::ExitCode;
+use super::ui::escape;
 use super::verdict::{Judged, Verdict};
 
 /// The name of the suite, and the class of each test case.
@@ -25,7 +26,9 @@ impl Default for Suite {
 impl Suite {
     /// Adds an image.
     pub fn add(&mut self, judged: &Judged, max_findings: u64) {
-        let mut case = TestCase::new(judged.name.as_str(), status(judged, max_findings));
+        // A line break in an attribute is a space to whoever reads it.
+        let name = escape(&judged.name).into_owned();
+        let mut case = TestCase::new(name, status(judged, max_findings));
         case.set_classname(SUITE).set_time(judged.took);
         self.0.add_test_case(case);
     }

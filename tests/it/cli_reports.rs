@@ -159,3 +159,12 @@ fn reports_of_no_image_at_all_are_whole_files() {
     assert_eq!(run("json"), "[\n]\n");
     assert_eq!(run("ndjson"), "");
 }
+
+#[test]
+fn a_name_with_a_line_break_is_one_name_in_a_junit_file() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    qemu_create(dir.path(), &["-f", "qcow2", "two\nlines", "1M"]);
+    let ran = qcheck(dir.path(), &["check", "--output", "junit", "two\nlines"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("name=\"two\\x0alines\""), "{}", ran.out);
+}
