@@ -50,6 +50,11 @@ impl Error {
     pub fn io(action: impl Into<String>, offset: u64, source: io::Error) -> Self {
         Self::Io { action: action.into(), offset, source }
     }
+
+    /// The error of work that somebody has ended.
+    pub fn interrupted() -> Self {
+        Self::Refused("interrupted".into())
+    }
 }
 
 impl fmt::Display for Error {

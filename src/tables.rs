@@ -12,11 +12,19 @@ use crate::format::extension::{self, Extension, ExtensionDefect, decode_extensio
 use crate::format::feature::{self, FeatureKind, FeatureName, decode_feature_names};
 use crate::format::geometry::{GeometryError, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::{Header, HeaderError, HeaderField, MAX_BACKING_NAME_BYTES, V2_BYTES};
+use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use crate::format::snapshot::{
     MAX_EXTRA_BYTES, MAX_TABLE_BYTES, SNAPSHOT_HEADER_BYTES, SnapshotEntry, SnapshotHeader,
 };
 use crate::format::{Geometry, HostOffset};
 use crate::storage::ReadAt;
+
+/// The format that a file's first bytes announce.
+pub fn announced_format(source: &dyn ReadAt) -> Result<ImageFormat> {
+    let mut head = [0; PROBE_BYTES];
+    let n = source.read_at(0, &mut head).map_err(|e| Error::io("read the first bytes", 0, e))?;
+    Ok(probe(&head[..n]))
+}
 
 /// The header and what hangs off it in the first cluster.
 #[derive(Debug, Clone)]
@@ -69,6 +77,13 @@ impl HeaderArea {
     /// Its data.
     pub fn extension(&self, magic: u32) -> Option<&[u8]> {
         self.whole_extension(magic).map(|e| e.data.as_slice())
+    }
+
+    /// Where the list of extensions ends, in bytes from the start of the file: behind the last, where its end mark is.
+    pub fn extensions_end(&self) -> u64 {
+        self.extensions.last().map_or(u64::from(self.header.header_length), |last| {
+            last.offset + (last.data.len() as u64).next_multiple_of(8)
+        })
     }
 
     /// The names that the image gives to feature bits.

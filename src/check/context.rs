@@ -72,14 +72,9 @@ impl<'a> Context<'a> {
         self.found.push(Finding::new(kind, place));
     }
 
-    /// Whether a range holds nothing but a hole, or lies past the end: it reads as zeroes, and need
-    /// not be read.
+    /// [`ReadAt::is_hole`] of the image.
     pub fn is_hole(&self, offset: HostOffset, bytes: u64) -> bool {
-        match self.source.next_data(offset.get()) {
-            Ok(None) => true,
-            Ok(Some(data)) => data.start >= offset.get().saturating_add(bytes),
-            Err(_) => false,
-        }
+        self.source.is_hole(offset.get(), bytes)
     }
 
     /// The clusters of the file, the last one perhaps in part.

@@ -228,6 +228,18 @@ fn own_words(kind: &Kind) -> String {
         Kind::BitmapTable { name, entries } => {
             write!(text, "{name}: {entries} damaged entries in its table")
         }
+        Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
+        Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
+        other => return words_of_reading(other),
+    };
+    text
+}
+
+/// What was met on reading the metadata, and on reading everything else too.
+fn words_of_reading(kind: &Kind) -> String {
+    let mut text = String::new();
+    let at = |offset: &HostOffset| format!("{:#x}", offset.get());
+    let _ = match kind {
         Kind::Unreadable { what, offset, error } => {
             write!(text, "could not read the {what} at {}: {error}", at(offset))
         }
@@ -246,8 +258,6 @@ fn own_words(kind: &Kind) -> String {
         Kind::BitmapData { name, problem } => write!(text, "{name}: {problem}"),
         Kind::NotOpened(what) => write!(text, "{what} was not opened, since the policy denies it"),
         Kind::NoDigest { reason, .. } => write!(text, "no digest: {reason}"),
-        Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
-        Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
         other => write!(text, "{other:?}"),
     };
     text

@@ -22,7 +22,7 @@ mod pass_snapshots;
 pub mod refcount_map;
 pub mod regions;
 pub mod report;
-mod scan;
+pub(crate) mod scan;
 mod slots;
 mod stored;
 mod walk;

@@ -40,13 +40,9 @@ pub fn find(source: &dyn ReadAt, survey: &Survey, wanted: &HashSet<HostCluster>)
         tables.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u64)).collect();
     let bytes = geometry.cluster_bytes();
     let many = tables.len() as u64 * bytes > MANY_BYTES;
-    let is_hole = |table: HostOffset| match source.next_data(table.get()) {
-        Ok(data) => data.is_none_or(|data| data.start >= table.get().saturating_add(bytes)),
-        Err(_) => false,
-    };
     let found = parallel::map(parallel::threads(0), tables.len(), Vec::new, |buffer, number| {
         let (table, times) = tables[number];
-        if many && is_hole(table) {
+        if many && source.is_hole(table.get(), bytes) {
             return Vec::new();
         }
         buffer.resize(geometry.cluster_len(), 0);

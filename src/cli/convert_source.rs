@@ -45,7 +45,7 @@ pub fn parse_choice(text: &str) -> Result<Choice, String> {
 }
 
 impl Choice {
-    fn find(&self, snapshots: &[SnapshotEntry]) -> Result<usize> {
+    fn find(&self, mut snapshots: Vec<SnapshotEntry>) -> Result<SnapshotEntry> {
         let position = |test: &dyn Fn(&SnapshotEntry) -> bool| snapshots.iter().position(test);
         let found = match self {
             Self::IdOrName(text) => position(&|entry| entry.id_text() == *text)
@@ -55,7 +55,8 @@ impl Choice {
                     && name.as_ref().is_none_or(|name| entry.name_text() == *name)
             }),
         };
-        found.ok_or_else(|| anyhow!("there is no such snapshot"))
+        let found = found.ok_or_else(|| anyhow!("there is no such snapshot"))?;
+        Ok(snapshots.swap_remove(found))
     }
 }
 
@@ -183,7 +184,7 @@ impl Opening<'_> {
             let below = BackingPolicy::Leave;
             let plain = OpenOptions { backing: below, ..options.clone() };
             let image = Image::open_read(storage.clone(), &plain, &opener)?;
-            options.snapshot = Some(choice.find(&image.snapshots()?)?);
+            options.snapshot = Some(choice.find(image.snapshots()?)?);
         }
         Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
     }

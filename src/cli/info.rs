@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use qcheck::format::probe::ImageFormat;
+use qcheck::image::backing::{MAX_DEPTH, is_raw_name};
 use qcheck::info::{Qcow2Info, qcow2_info};
 use qcheck::storage::{Access, Capacity, ReadAt, Storage};
 use serde_json::Value;
@@ -78,9 +79,6 @@ impl ImageInfo {
         Some(folder.join(name).to_string_lossy().into_owned())
     }
 }
-
-/// Longest backing chain that is followed.
-const MAX_CHAIN: usize = 200;
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
@@ -156,8 +154,8 @@ fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
         if seen.contains(&identity) {
             bail!("{}: the backing chain comes back to it", quoted(&path));
         }
-        if chain.len() >= MAX_CHAIN {
-            bail!("{}: the backing chain is longer than {MAX_CHAIN} images", quoted(&path));
+        if chain.len() >= MAX_DEPTH {
+            bail!("{}: the backing chain is longer than {MAX_DEPTH} images", quoted(&path));
         }
         seen.push(identity);
         let image = look(&path, format, args.force_share)?;
@@ -176,9 +174,7 @@ fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
 /// The format that an image gives for its backing file.
 fn backing_format(path: &Path, image: &ImageInfo) -> Result<Option<ImageFormat>> {
     let named = image.qcow2.as_ref().and_then(|q| q.backing_format.as_deref());
-    // QEMU's names for the bytes of a file or device as they are.
-    let raw = |format| if matches!(format, "file" | "host_device") { "raw" } else { format };
-    match named.map(raw).map(parse_format) {
+    match named.map(|name| if is_raw_name(name) { "raw" } else { name }).map(parse_format) {
         Some(Ok(format)) => Ok(Some(format)),
         Some(Err(error)) => bail!("{}: backing file: {error}", quoted(path)),
         None => {

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use qcheck::error::Error;
-use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
+use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
+use qcheck::tables::announced_format;
 
 /// Formats of QEMU that this program can tell by name but not read.
 const OTHER_FORMATS: [&str; 11] =
@@ -100,7 +101,7 @@ pub fn open(path: &Path, format: Option<ImageFormat>, access: Access) -> Result<
 pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<ImageFormat, Error> {
     match given {
         Some(format) => Ok(format),
-        None => probe_file(storage),
+        None => announced_format(storage),
     }
 }
 
@@ -115,14 +116,6 @@ pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<(
         Err(Error::Locked(how)) => bail!("{how}; is it in use?"),
         Err(error) => Err(error.into()),
     }
-}
-
-fn probe_file(storage: &dyn ReadAt) -> Result<ImageFormat, Error> {
-    let mut bytes = [0; PROBE_BYTES];
-    let n = storage
-        .read_at(0, &mut bytes)
-        .map_err(|error| Error::io("read the first bytes", 0, error))?;
-    Ok(probe(&bytes[..n]))
 }
 
 /// Whether QEMU would take this for a raw image though it is neither file nor block device.

@@ -11,14 +11,12 @@ use anyhow::{Context, Result, bail};
 use qcheck::error::Error;
 use qcheck::format::extension::BACKING_FORMAT;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::backing::resolve;
+use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use qcheck::storage::Access;
 use qcheck::tables::HeaderArea;
 
 use super::open::{self, parse_format, quoted};
 
-/// Longest backing chain that is followed.
-const MAX_CHAIN: usize = 200;
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
 const MOST_LIST_BYTES: u64 = 256 << 20;
 const MOST_NAME_BYTES: usize = 4096;
@@ -79,10 +77,10 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
         while let Some(target) = next.take() {
             let identity = fs::canonicalize(&target.path).unwrap_or_else(|_| target.path.clone());
             let name = quoted(&target.path).to_string();
-            let problem = match (chain.insert(identity.clone()), chain.len() > MAX_CHAIN) {
+            let problem = match (chain.insert(identity.clone()), chain.len() > MAX_DEPTH) {
                 (false, _) => Some(format!("{name}: the backing chain comes back to it")),
                 (true, true) => {
-                    Some(format!("{name}: the chain is longer than {MAX_CHAIN} images"))
+                    Some(format!("{name}: the chain is longer than {MAX_DEPTH} images"))
                 }
                 (true, false) => None,
             };
@@ -127,7 +125,7 @@ fn below(image: &Target, access: Access) -> Option<Target> {
 fn recorded_format(area: &HeaderArea, path: &Path, access: Access) -> Result<Option<ImageFormat>> {
     let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
     match recorded.as_deref() {
-        Some("raw" | "file" | "host_device") => Ok(Some(ImageFormat::Raw)),
+        Some(name) if is_raw_name(name) => Ok(Some(ImageFormat::Raw)),
         Some(name) => parse_format(name).map(Some).map_err(anyhow::Error::msg),
         None => match open::open(path, None, access) {
             Ok(opened) if opened.format != ImageFormat::Raw => {

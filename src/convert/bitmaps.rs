@@ -1,7 +1,9 @@
 //! Persistent bitmaps, copied into a new image.
 
 use crate::error::{Error, Result};
-use crate::format::bitmap::{BITMAPS_EXTENSION_BYTES, BitmapEntry, BitmapsExtension};
+use crate::format::bitmap::{
+    BITMAPS_EXTENSION_BYTES, BitmapEntry, BitmapTableEntry, BitmapsExtension,
+};
 use crate::format::extension::{self, encode_extension};
 use crate::format::{Geometry, HostOffset, encode_entries};
 use crate::image::Image;
@@ -9,10 +11,6 @@ use crate::storage::Storage;
 
 use super::layout::Layout;
 use super::source::{Disk, Source};
-use super::zeroes;
-
-/// A table entry for a cluster of ones.
-const ALL_ONES: u64 = 1;
 
 /// The bitmaps that are copied.
 pub(super) struct Bitmaps<'a> {
@@ -110,14 +108,13 @@ impl<'a> Bitmaps<'a> {
         let mut table = Vec::new();
         for index in 0..entry.table_entries_for(geometry) {
             bits.read(index * size, &mut cluster)?;
-            table.push(if zeroes::is_zero(&cluster) {
-                0
-            } else if cluster.iter().all(|&byte| byte == 0xFF) {
-                ALL_ONES
-            } else {
-                let at = layout.place_table(size)?;
-                put(storage, at, &cluster, geometry)?;
-                at.get()
+            table.push(match BitmapTableEntry::of_alike(&cluster) {
+                Some(entry) => entry.0,
+                None => {
+                    let at = layout.place_table(size)?;
+                    put(storage, at, &cluster, geometry)?;
+                    at.get()
+                }
             });
         }
         Ok(table)

@@ -80,7 +80,7 @@ pub(super) fn run<T: Target>(
     });
     match shared.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None if work.cancel.load(Ordering::Relaxed) => Err(interrupted()),
+        None if work.cancel.load(Ordering::Relaxed) => Err(Error::interrupted()),
         None => Ok(()),
     }
 }
@@ -102,11 +102,6 @@ impl Feed<'_, '_> {
     }
 }
 
-/// The error of work that somebody has ended.
-pub(super) fn interrupted() -> Error {
-    Error::Refused("interrupted".into())
-}
-
 struct Shared<'a, 's> {
     feed: Mutex<Feed<'a, 's>>,
     failed: AtomicBool,
@@ -121,7 +116,7 @@ impl Shared<'_, '_> {
                 return;
             }
             if work.cancel.load(Ordering::Relaxed) {
-                return self.fail(interrupted(), target);
+                return self.fail(Error::interrupted(), target);
             }
             let next = self.feed.lock().unwrap_or_else(PoisonError::into_inner).next(work.pool);
             let done = match next {

@@ -85,7 +85,7 @@ impl<'a> Dump<'a> {
             let mut at = range.start;
             while at < range.end {
                 if cancel.load(Ordering::Relaxed) {
-                    return Err(interrupted());
+                    return Err(Error::interrupted());
                 }
                 let length = usize::try_from(range.end - at).unwrap_or(PIECE).min(PIECE);
                 let piece = &mut buffer[..length];
@@ -105,14 +105,10 @@ impl<'a> Dump<'a> {
         let found = verdict(target, progress)?;
         compare::same(&self.verdict, &found, options.blank_names)?;
         if cancel.load(Ordering::Relaxed) {
-            return Err(interrupted());
+            return Err(Error::interrupted());
         }
         Ok(Written { copied, file_bytes: self.file_bytes })
     }
-}
-
-fn interrupted() -> Error {
-    Error::Refused("interrupted".into())
 }
 
 fn unreadable_names() -> Error {

@@ -28,16 +28,13 @@ fn header(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Resul
     let length = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
     let end = area.geometry.cluster_bytes().min(length);
     let known = if area.header.version < 3 { V2_BYTES } else { V3_BYTES_WITH_COMPRESSION };
-    let first = u64::from(area.header.header_length);
     let name = area.backing_name.as_deref().unwrap_or_default();
     let at = area.header.backing_name_offset;
     write(target, at, &filler(0, name.len()))?;
     let mut kept = vec![0..known as u64, at..at.saturating_add(name.len() as u64)];
-    let mut behind = first;
     for extension in &area.extensions {
         let data = extension.offset..extension.offset + extension.data.len() as u64;
         kept.push(data.start - EXTENSION_HEADER_BYTES as u64..data.start);
-        behind = data.end.next_multiple_of(8);
         if extension.magic == extension::DATA_FILE {
             write(target, data.start, &filler(0, extension.data.len()))?;
             kept.push(data);
@@ -46,6 +43,7 @@ fn header(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Resul
         }
     }
     // The end mark, or the extension that is too long.
+    let behind = area.extensions_end();
     kept.push(behind..behind.saturating_add(EXTENSION_HEADER_BYTES as u64));
     zero_between(target, kept, end)
 }

@@ -204,6 +204,17 @@ impl BitmapTableEntry {
     const ALL_ONES: u64 = 1;
     const RESERVED: u64 = 0xFF00_0000_0000_01FE;
 
+    /// The entry for a cluster of these bits where all are alike, so that it needs no data.
+    pub fn of_alike(bits: &[u8]) -> Option<Self> {
+        let &first = bits.first()?;
+        let entry = match first {
+            0 => Self(0),
+            0xFF => Self(Self::ALL_ONES),
+            _ => return None,
+        };
+        bits.iter().all(|&byte| byte == first).then_some(entry)
+    }
+
     /// Host offset of the bitmap data cluster, or `None` where all bits are alike.
     pub const fn data(self) -> Option<HostOffset> {
         match self.0 & Self::OFFSET {
@@ -258,6 +269,14 @@ mod tests {
     fn an_entry_cut_short_is_told_from_a_whole_one() {
         assert_eq!(BitmapEntry::decode(&entry_bytes()[..26]), Err(Truncated));
         assert_eq!(BitmapEntry::decode(&[0; 8]), Err(Truncated));
+    }
+
+    #[test]
+    fn bits_that_are_all_alike_need_no_data() {
+        assert_eq!(BitmapTableEntry::of_alike(&[0; 9]), Some(BitmapTableEntry(0)));
+        assert!(BitmapTableEntry::of_alike(&[0xFF; 9]).is_some_and(BitmapTableEntry::is_all_ones));
+        assert_eq!(BitmapTableEntry::of_alike(&[0xFF, 0xFE]), None);
+        assert_eq!(BitmapTableEntry::of_alike(&[7; 9]), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::Image;
 use super::open::{BackingPolicy, OpenOptions};
 
 /// Most images in a chain (QEMU's limit).
-const MAX_DEPTH: usize = 200;
+pub const MAX_DEPTH: usize = 200;
 
 /// Opens the files that an image names.
 pub trait Opener {
@@ -209,23 +209,28 @@ pub(super) fn open(
     if format.is_empty() {
         require_no_magic(source.as_ref(), &path)?;
     }
-    match format.as_slice() {
-        b"" | b"raw" | b"file" | b"host_device" => {
+    match String::from_utf8_lossy(&format).as_ref() {
+        raw if raw.is_empty() || is_raw_name(raw) => {
             let bytes = source.len().map_err(|e| open_error(&path, e))?;
             // QEMU sees a raw file in whole sectors.
             let bytes = bytes.checked_next_multiple_of(512).unwrap_or(bytes);
             Ok(Some(Backing::Raw(RawBacking { source, bytes })))
         }
-        b"qcow2" => {
+        "qcow2" => {
             let options = OpenOptions { path: Some(path), ..OpenOptions::below(options) };
             let image = Image::open_in_chain(source, &options, chain)?;
             Ok(Some(Backing::Qcow2(Box::new(image))))
         }
         other => Err(Error::Unsupported(format!(
             "the format '{}' of the backing file is not supported (raw and qcow2 are)",
-            String::from_utf8_lossy(other).escape_debug()
+            other.escape_debug()
         ))),
     }
+}
+
+/// Whether a format of this name is a file's bytes as they are: QEMU records the names of its protocols too.
+pub fn is_raw_name(format: &str) -> bool {
+    matches!(format, "raw" | "file" | "host_device")
 }
 
 /// The format of the image below; empty where nothing tells it.

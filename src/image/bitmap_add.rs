@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use crate::error::{Error, Result};
 use crate::format::HostOffset;
 use crate::format::bitmap::{
-    BITMAPS_EXTENSION_BYTES, BitmapEntry, BitmapsExtension, MAX_BITMAPS, MAX_DIRECTORY_BYTES,
-    MAX_TABLE_ENTRIES,
+    BITMAPS_EXTENSION_BYTES, BitmapEntry, BitmapTableEntry, BitmapsExtension, MAX_BITMAPS,
+    MAX_DIRECTORY_BYTES, MAX_TABLE_ENTRIES,
 };
 use crate::format::encode_entries;
 use crate::format::extension::{BITMAPS, END, EXTENSION_HEADER_BYTES, encode_extension};
@@ -23,8 +23,6 @@ use super::bitmap_bits::BitmapBits;
 use super::bitmaps::{Bitmaps, POINTER_PLACE, Rebuilt};
 use super::meta::Meta;
 
-/// A table entry for a cluster of ones.
-const ALL_ONES: u64 = 1;
 /// Bytes of the bitmaps extension with its type and length.
 const WHOLE_EXTENSION_BYTES: u64 = (EXTENSION_HEADER_BYTES + BITMAPS_EXTENSION_BYTES) as u64;
 /// Bytes of the mark that ends the list of extensions.
@@ -112,11 +110,9 @@ impl Meta {
         let mut table = Vec::new();
         for index in 0..entry.table_entries_for(&self.geometry) {
             bits.read(index * self.geometry.cluster_bytes(), &mut cluster)?;
-            table.push(match cluster.first() {
-                Some(&byte @ (0 | 0xff)) if cluster.iter().all(|&other| other == byte) => {
-                    u64::from(byte & 1) * ALL_ONES
-                }
-                _ => self.write_bitmap_part(&cluster, &mut rebuilt.allocations)?.get(),
+            table.push(match BitmapTableEntry::of_alike(&cluster) {
+                Some(entry) => entry.0,
+                None => self.write_bitmap_part(&cluster, &mut rebuilt.allocations)?.get(),
             });
         }
         let at = self.write_bitmap_part(&encode_entries(&table), &mut rebuilt.allocations)?;
@@ -176,9 +172,7 @@ impl Meta {
                 _ => no_room("its bitmaps extension has a wrong length"),
             };
         }
-        let at = area.extensions.last().map_or(u64::from(area.header.header_length), |last| {
-            last.offset + (last.data.len() as u64).next_multiple_of(8)
-        });
+        let at = area.extensions_end();
         let mut mark = [0xff; EXTENSION_HEADER_BYTES];
         self.ordering.disk.read(HostOffset::new(at), &mut mark, "the header's extensions")?;
         if mark != [0; EXTENSION_HEADER_BYTES] || mark[..4] != END.to_be_bytes() {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
 use crate::format::l1::{COPIED, L1Entry};
-use crate::format::l2::ZERO;
+use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, GuestCluster, encode_entries};
 use crate::storage::{Capacity, Storage};
 
@@ -19,10 +19,6 @@ use super::{Backing, ClusterRun, Image};
 
 /// Zeroes that are written at once.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Bitmap of an extended entry: all subclusters read as zeroes, none is allocated.
-const ALL_ZERO: u64 = (u32::MAX as u64) << 32;
-/// Bitmap of an extended entry: all subclusters are allocated.
-const ALL_ALLOCATED: u64 = u32::MAX as u64;
 
 /// What a new part of a disk has from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -188,13 +184,13 @@ impl Meta {
     ) -> Result<Vec<u64>> {
         let extended = self.geometry.extended_l2();
         let mut words = Vec::new();
-        let mut push = |bits: u64, bitmap: u64| {
-            words.push(bits);
-            words.extend(extended.then_some(bitmap));
+        let mut push = |entry: L2Entry| {
+            words.push(entry.bits);
+            words.extend(extended.then_some(entry.bitmap));
         };
         while next < stop {
             if fill.how == Preallocation::Off {
-                push(if extended { 0 } else { ZERO }, ALL_ZERO);
+                push(L2Entry::all_zero(&self.geometry));
                 next += 1;
                 continue;
             }
@@ -218,7 +214,8 @@ impl Meta {
                 }
             };
             for n in 0..count.get() {
-                push((at + (n << self.geometry.cluster_bits())) | COPIED, ALL_ALLOCATED);
+                let bits = (at + (n << self.geometry.cluster_bits())) | COPIED;
+                push(L2Entry { bits, bitmap: L2Entry::ALLOCATED_SUBCLUSTERS });
             }
             next = (first + count).get();
         }

@@ -57,10 +57,9 @@ pub struct OpenOptions {
     pub path: Option<PathBuf>,
     /// What to do about the backing file.
     pub backing: BackingPolicy,
-    /// Read this snapshot (its position in the snapshot table) instead of the active state. For reading only.
-    pub snapshot: Option<usize>,
-    /// Likewise, by its entry, where that is known already: the snapshot table is not read.
-    pub known_snapshot: Option<SnapshotEntry>,
+    /// Read the snapshot with this entry instead of the active state. For reading only; the snapshot table
+    /// is not read again.
+    pub snapshot: Option<SnapshotEntry>,
     /// Use this external data file, not the one that the image names.
     pub data_file: Option<PathBuf>,
     /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
@@ -106,7 +105,7 @@ impl Image {
         opener: &dyn Opener,
     ) -> Result<Opened> {
         let area = HeaderArea::load(file.as_ref())?;
-        if options.snapshot.is_some() || options.known_snapshot.is_some() {
+        if options.snapshot.is_some() {
             return Err(Error::Refused("a snapshot cannot be opened for writing".into()));
         }
         if area.header.has_incompatible(incompatible::CORRUPT) {
@@ -131,12 +130,12 @@ struct Loader {
 impl Loader {
     fn load(mut self, options: &OpenOptions, chain: &mut Chain<'_>) -> Result<Image> {
         self.check_header()?;
-        let snapshots = match &options.known_snapshot {
+        let snapshots = match &options.snapshot {
             Some(_) => SnapshotTable::default(),
             None => self.load_snapshots()?,
         };
         let mut l1_place = (self.area.header.l1_table, self.area.header.l1_entries);
-        if let Some(snapshot) = chosen(options, &snapshots)? {
+        if let Some(snapshot) = &options.snapshot {
             let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
             self.area.geometry = self.area.geometry.with_virtual_size(size);
             // Behind the disk's end there is VM state, which nobody reads here.
@@ -368,16 +367,6 @@ impl Loader {
         let pointer = HostOffset::new(place.offset + POINTER_PLACE);
         Ok(Some(Bitmaps::new(pointer, at, directory.entries)))
     }
-}
-
-/// The snapshot that is to be read, if one is.
-fn chosen<'a>(
-    options: &'a OpenOptions,
-    table: &'a SnapshotTable,
-) -> Result<Option<&'a SnapshotEntry>> {
-    let Some(index) = options.snapshot else { return Ok(options.known_snapshot.as_ref()) };
-    let missing = || Error::Refused(format!("there is no snapshot at position {index}"));
-    table.entries.get(index).ok_or_else(missing).map(Some)
 }
 
 fn field_error(field: HeaderField, message: String) -> Error {

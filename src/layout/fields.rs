@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapsExtension;
 use crate::format::crypto::CryptoHeader;
 use crate::format::extension::{self, EXTENSION_HEADER_BYTES};
-use crate::format::feature::{FeatureKind, FeatureName, name_bits, named_bits};
+use crate::format::feature::{FEATURE_NAME_BYTES, FeatureKind, FeatureName, name_bits, named_bits};
 use crate::format::header::{HeaderField, MAGIC, V2_BYTES, V3_BYTES, read_field};
 use crate::storage::ReadAt;
 use crate::tables::HeaderArea;
@@ -146,7 +146,7 @@ fn says(extension: &extension::Extension) -> String {
         extension::BACKING_FORMAT | extension::DATA_FILE => {
             String::from_utf8_lossy(&data[..data.len().min(MAX_TEXT)]).into_owned()
         }
-        extension::FEATURE_NAMES => format!("{} names", data.len() / 48),
+        extension::FEATURE_NAMES => format!("{} names", data.len() / FEATURE_NAME_BYTES),
         extension::BITMAPS => BitmapsExtension::decode(data).map_or_else(wrong_length, |bitmaps| {
             let (count, bytes) = (bitmaps.count, bitmaps.directory_bytes);
             let at = bitmaps.directory.get();

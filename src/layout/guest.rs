@@ -116,12 +116,10 @@ impl<'a> GuestMap<'a> {
             return Loaded::Not;
         }
         let Some(rest) = left.checked_sub(length) else { return Loaded::Not };
-        if let Ok(data) = self.source.next_data(table.get()) {
-            if data.is_none_or(|data| data.start >= table.get().saturating_add(length)) {
-                // Not read, but asking takes its time too.
-                *left -= length.min(HOLE_BYTES);
-                return Loaded::Hole;
-            }
+        if self.source.is_hole(table.get(), length) {
+            // Not read, but asking takes its time too.
+            *left -= length.min(HOLE_BYTES);
+            return Loaded::Hole;
         }
         *left = rest;
         match self.source.read_padded_at(table.get(), bytes) {

@@ -143,7 +143,7 @@ fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
 /// A method with a number that there is not: LUKS has a header, the older method none.
 fn crypt_method(survey: &Survey, lossy: bool) -> Option<Step> {
     let method = survey.area.header.crypt_method;
-    let header = survey.area.extensions.iter().any(|e| e.magic == extension::CRYPTO);
+    let header = survey.area.whole_extension(extension::CRYPTO).is_some();
     match (method, header) {
         (CryptMethod::Luks, _) => None,
         (_, true) => Some(set(HeaderField::CryptMethod, 2)),

@@ -49,6 +49,13 @@ pub trait ReadAt: Send + Sync {
         Ok((offset < len).then_some(offset..len))
     }
 
+    /// Whether a range holds nothing but a hole, or lies past the end: it reads as zeroes, and need not be read.
+    /// Where that cannot be told it is none.
+    fn is_hole(&self, offset: u64, bytes: u64) -> bool {
+        let behind = |data: Range<u64>| data.start >= offset.saturating_add(bytes);
+        self.next_data(offset).is_ok_and(|data| data.is_none_or(behind))
+    }
+
     /// The open file that these bytes are, if they are one as it stands.
     fn file(&self) -> Option<BorrowedFd<'_>> {
         None

@@ -1,10 +1,11 @@
 //! Whose data it is that could not be read: the tables are read once more, only where something failed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::compressed::Packed;
 use super::tables::{Data, Tables};
+use crate::check::scan::take_one;
 use crate::check::{CheckReport, Finding, Kind, Place};
 use crate::codec::Fault;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index};
@@ -91,8 +92,7 @@ impl Blame {
         let (mut found, mut more) = (Vec::new(), 0);
         for (index, data) in tables.data(table) {
             let Some(kind) = self.kind(tables, data) else { continue };
-            let less = |room: usize| room.checked_sub(1);
-            if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            if take_one(room) {
                 found.push((index, kind));
             } else {
                 more += 1;

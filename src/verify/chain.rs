@@ -7,18 +7,15 @@ use std::sync::Arc;
 
 use super::Files;
 use crate::check::{Finding, Kind, Place};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::format::extension::{BACKING_FORMAT, DATA_FILE};
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
-use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
+use crate::format::probe::ImageFormat;
 use crate::image::Opener;
-use crate::image::backing::resolve;
+use crate::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use crate::storage::ReadAt;
-use crate::tables::HeaderArea;
-
-/// Most images in a chain (QEMU's limit).
-const MAX_DEPTH: usize = 200;
+use crate::tables::{HeaderArea, announced_format};
 
 /// An image's external data file.
 pub(super) enum DataFile {
@@ -180,12 +177,12 @@ fn below(
     let path = resolve(Some(above), name).map_err(|e| Problem::unseen(e.to_string()))?;
     let of_this = |problem| named(problem, &format!("'{}'", path.display()));
     let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
-    let found = announced(file.as_ref()).map_err(|e| of_this(Problem::unseen(e.to_string())))?;
+    let found =
+        announced_format(file.as_ref()).map_err(|e| of_this(Problem::unseen(e.to_string())))?;
     let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
     match (recorded.as_deref(), found) {
-        (Some("raw" | "file" | "host_device"), _) | (None, ImageFormat::Raw) => {
-            Ok(Some((path, None)))
-        }
+        (Some(format), _) if is_raw_name(format) => Ok(Some((path, None))),
+        (None, ImageFormat::Raw) => Ok(Some((path, None))),
         (Some("qcow2"), ImageFormat::Qcow2) => match HeaderArea::load(file.as_ref()) {
             Ok(area) => Ok(Some((path, Some(area)))),
             Err(error @ Error::Io { .. }) => Err(of_this(Problem::unseen(error.to_string()))),
@@ -202,11 +199,4 @@ fn below(
             "its format is not recorded, and it begins like one that is not raw",
         ))),
     }
-}
-
-/// The format that a file's first bytes announce.
-fn announced(file: &dyn ReadAt) -> Result<ImageFormat> {
-    let mut head = [0; PROBE_BYTES];
-    let length = file.read_at(0, &mut head).map_err(|e| Error::io("read the first bytes", 0, e))?;
-    Ok(probe(&head[..length]))
 }

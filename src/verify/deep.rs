@@ -1,6 +1,6 @@
 //! The deep verification: everything that a check takes for granted is read.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blame::{Blame, Failed};
@@ -10,6 +10,7 @@ use super::compressed::{self, Compressed, First};
 use super::tables::{Data, Tables};
 use super::{Files, bitmaps};
 use crate::check::refcount_map::RefcountMap;
+use crate::check::scan::take_one;
 use crate::check::{CheckOptions, Finding, Survey, parallel};
 use crate::codec::Method;
 use crate::format::feature::autoclear;
@@ -129,10 +130,7 @@ impl Work<'_> {
             let Data::Plain(at) = data else { continue };
             let cluster = self.tables.geometry().cluster_floor(at);
             if at.get() >= place.bytes.next_multiple_of(512) {
-                let less = |room: usize| room.checked_sub(1);
-                let told = place.tell_end
-                    && room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
-                if told {
+                if place.tell_end && take_one(room) {
                     beyond.push(cluster);
                 }
                 continue;

@@ -97,18 +97,19 @@ impl Work<'_> {
             let reason = "the image is encrypted, and there is no key for it".to_owned();
             return Err(NoDigest { reason, damage: false });
         }
-        let (known_snapshot, what) = match source {
+        let (snapshot, what) = match source {
             Source::Active => (None, self.wanted.algorithm.name().to_owned()),
             Source::Snapshot(index) => {
                 let what =
                     format!("{} of snapshot table entry {index}", self.wanted.algorithm.name());
                 let entry = survey.snapshots.entries.get(index as usize).cloned();
                 let reason = || "the snapshot's entry cannot be read".to_owned();
-                (Some(entry.ok_or_else(|| NoDigest { reason: reason(), damage: true })?), what)
+                let entry = entry.ok_or_else(|| NoDigest { reason: reason(), damage: true })?;
+                (Some(entry), what)
             }
         };
         let path = Some(self.files.path.to_owned());
-        let options = OpenOptions { path, known_snapshot, ..OpenOptions::default() };
+        let options = OpenOptions { path, snapshot, ..OpenOptions::default() };
         let opener = self.files.opener.unwrap_or(&Closed);
         let image = Image::open_read(Arc::clone(self.image), &options, opener);
         let image = image.map_err(|e| NoDigest::of(&e))?;

@@ -75,7 +75,7 @@ impl<'a> Tables<'a> {
         let many = self.list.len() as u64 * bytes > MANY_BYTES;
         parallel::map(self.threads, self.list.len(), Vec::new, |buffer, number| {
             let at = self.list[number].0;
-            if many && self.is_hole(at, bytes) {
+            if many && self.source.is_hole(at.get(), bytes) {
                 return T::default();
             }
             buffer.resize(self.geometry.cluster_len(), 0);
@@ -84,13 +84,6 @@ impl<'a> Tables<'a> {
                 Err(_) => T::default(),
             }
         })
-    }
-
-    fn is_hole(&self, at: HostOffset, bytes: u64) -> bool {
-        match self.source.next_data(at.get()) {
-            Ok(data) => data.is_none_or(|data| data.start >= at.get().saturating_add(bytes)),
-            Err(_) => false,
-        }
     }
 
     /// The guest data that a table's entries lead to. Entries that the check has told to be wrong lead nowhere.

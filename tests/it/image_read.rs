@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use qcheck::format::HostOffset;
 use qcheck::image::{Image, OpenOptions, RunKind};
 
 use crate::image_tools::{Disk, assert_same, at, convert, options, qemu, read_all};
@@ -105,12 +106,17 @@ fn a_snapshot_is_read_as_it_was_taken() {
     let mut disk = Disk::default();
     disk.load(&path);
     let active = same_as_qemu(&disk, &path);
-    assert_eq!(active.snapshots().unwrap()[0].name, b"before");
-    let options = OpenOptions { snapshot: Some(0), ..options(&path) };
+    let before = active.snapshots().unwrap().remove(0);
+    assert_eq!(before.name, b"before");
+    let options = OpenOptions { snapshot: Some(before), ..options(&path) };
     let image = Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap();
     let mut expected = vec![0; 1 << 20];
     expected[..300 << 10].fill(1);
     assert_same(&read_all(&image), &expected, "the snapshot");
-    let beyond = OpenOptions { snapshot: Some(1), ..options };
-    assert!(Image::open_read(disk.files[&path].clone(), &beyond, &disk).is_err());
+    let broken = options.snapshot.map(|mut entry| {
+        entry.header.l1_table = HostOffset::new(512);
+        entry
+    });
+    let options = OpenOptions { snapshot: broken, ..options };
+    assert!(Image::open_read(disk.files[&path].clone(), &options, &disk).is_err());
 }

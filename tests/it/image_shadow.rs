@@ -240,8 +240,11 @@ fn run(kind: &Kind, ops: &[Op]) {
     image.close().unwrap();
     disk.store_all();
     assert_clean(&path);
-    for (n, bytes) in saved.iter().enumerate() {
-        let options = OpenOptions { snapshot: Some(n), ..options.clone() };
+    let snapshots =
+        Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap().snapshots().unwrap();
+    assert_eq!(snapshots.len(), saved.len());
+    for (entry, bytes) in snapshots.into_iter().zip(&saved) {
+        let options = OpenOptions { snapshot: Some(entry), ..options.clone() };
         let image = Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap();
         assert_same(&read_all(&image), bytes, "the engine's reading of a snapshot");
     }

@@ -74,8 +74,15 @@ impl Case {
 
     fn read(&self, bytes: Vec<u8>, snapshot: Option<usize>) -> Vec<u8> {
         let storage: Arc<dyn ReadAt> = Arc::new(MemoryStorage::new(bytes));
-        let options = OpenOptions { snapshot, ..options(&self.path) };
-        read_all(&Image::open_read(storage, &options, &self.disk).unwrap())
+        let open = |snapshot| {
+            let options = OpenOptions { snapshot, ..options(&self.path) };
+            Image::open_read(storage.clone(), &options, &self.disk).unwrap()
+        };
+        let active = open(None);
+        read_all(&match snapshot {
+            None => active,
+            Some(position) => open(Some(active.snapshots().unwrap().remove(position))),
+        })
     }
 
     /// Stores the image, lets qemu-img check it, and compares what both read.

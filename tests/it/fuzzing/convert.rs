@@ -35,8 +35,7 @@ impl Opener for Nothing {
 /// Converts to raw, and then to what the first byte of the input asks for; all that follows is the source.
 pub fn run(input: &[u8]) {
     let Some((&asked, image)) = input.split_first() else { return };
-    let snapshot = (asked & 0xc0 == 0xc0).then_some(0);
-    let Ok(source) = open(image.to_vec(), snapshot) else { return };
+    let Ok(source) = open(image.to_vec(), asked & 0xc0 == 0xc0) else { return };
     if source.bytes() > MOST_GUEST_BYTES {
         return;
     }
@@ -59,9 +58,17 @@ fn control() -> Control<'static> {
     Control { cancel: &NEVER, progress: &Silent }
 }
 
-fn open(bytes: Vec<u8>, snapshot: Option<usize>) -> Result<Source> {
-    let options = OpenOptions { snapshot, ..OpenOptions::default() };
-    let image = Image::open_read(Arc::new(MemoryStorage::new(bytes)), &options, &Nothing)?;
+/// The source, or the first snapshot of it.
+fn open(bytes: Vec<u8>, snapshot: bool) -> Result<Source> {
+    let file = Arc::new(MemoryStorage::new(bytes));
+    let mut image = Image::open_read(file.clone(), &OpenOptions::default(), &Nothing)?;
+    if snapshot {
+        let Some(first) = image.snapshots()?.into_iter().next() else {
+            return Err(Error::Refused("no snapshot".into()));
+        };
+        let options = OpenOptions { snapshot: Some(first), ..OpenOptions::default() };
+        image = Image::open_read(file, &options, &Nothing)?;
+    }
     Source::new(vec![Disk::Qcow2(Box::new(image))])
 }
 
@@ -113,7 +120,7 @@ fn to_qcow2(source: &Source, disk: &[u8], asked: u8, options: ConvertOptions) {
     }
     let report = check(&*storage, &super::options(), &Silent).expect("a new image has a verdict");
     assert!(report.tally.is_clean(), "{:?}", report.findings);
-    let made = open(storage.to_vec(), None).expect("a new image can be opened");
+    let made = open(storage.to_vec(), false).expect("a new image can be opened");
     assert!(read_all(&made) == disk, "the new image reads otherwise than the source");
     verify(source, &made, &options, control()).expect("they are the same");
 }
