@@ -229,9 +229,13 @@ impl Target {
 
     /// Takes away what was made; tells what is left, to be put behind the target's name.
     pub fn give_up(self) -> &'static str {
-        let mut left = self.files.is_empty();
+        let mut left = match &self.kind {
+            Kind::Raw { storage, .. } => storage.is_touched(),
+            Kind::Image { image, .. } => image.is_changed(),
+            Kind::New { .. } | Kind::NewRaw(_) => false,
+        };
         for file in self.files {
-            left |= !file.give_up();
+            left |= file.give_up();
         }
         if left { " (not complete)" } else { "" }
     }

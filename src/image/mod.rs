@@ -181,6 +181,11 @@ impl Image {
         Ok(area.backing_name.filter(|name| !name.is_empty()))
     }
 
+    /// Whether anything was written, or may have been: since it was opened, also to its data file.
+    pub fn is_changed(&self) -> bool {
+        self.meta().map_or(true, |meta| meta.prepared || meta.ordering.disk.usable().is_err())
+    }
+
     /// Brings everything written so far to stable storage.
     pub fn flush(&self) -> Result<()> {
         self.meta()?.flush(false)

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Capacity, ReadAt, Storage};
 
@@ -17,17 +18,23 @@ use super::{Capacity, ReadAt, Storage};
 pub struct Latch<S> {
     inner: S,
     first_failure: OnceLock<String>,
+    is_touched: AtomicBool,
 }
 
 impl<S: Storage> Latch<S> {
     /// Guards `inner`.
     pub fn new(inner: S) -> Self {
-        Self { inner, first_failure: OnceLock::new() }
+        Self { inner, first_failure: OnceLock::new(), is_touched: AtomicBool::new(false) }
     }
 
     /// The error that closed the latch, as text; `None` while all is well.
     pub fn first_failure(&self) -> Option<&str> {
         self.first_failure.get().map(String::as_str)
+    }
+
+    /// Whether anything was asked of it but reading, be it that it failed.
+    pub fn is_touched(&self) -> bool {
+        self.is_touched.load(Ordering::Relaxed)
     }
 
     /// The storage underneath.
@@ -44,6 +51,7 @@ impl<S: Storage> Latch<S> {
         if let Some(first) = self.first_failure.get() {
             return Err(io::Error::other(format!("refused after an earlier failure: {first}")));
         }
+        self.is_touched.store(true, Ordering::Relaxed);
         call(&self.inner).inspect_err(|error| {
             // Of failures at the same time, one is the first.
             let _ = self.first_failure.set(error.to_string());

@@ -136,6 +136,29 @@ fn an_interruption_takes_the_new_target_away_and_leaves_an_old_one() {
 }
 
 #[test]
+fn a_target_that_is_refused_before_the_first_write_is_not_called_incomplete() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    sample(&folder.join("disk.raw"), 15, 1 << 20);
+    qemu_create(folder, &["-f", "qcow2", "small.qcow2", "512k"]);
+    fs::write(folder.join("small.raw"), [7; 512]).unwrap();
+    fs::write(folder.join("old.qcow2"), "old").unwrap();
+    for args in [
+        &["-n", "-O", "qcow2", "disk.raw", "small.qcow2"][..],
+        &["-n", "-O", "raw", "disk.raw", "small.raw"],
+        &["-O", "qcow2", "-o", "compat=0.10", "--bitmaps", "small.qcow2", "old.qcow2"],
+    ] {
+        let target = folder.join(args.last().unwrap());
+        let before = fs::read(&target).unwrap();
+        let output = start(folder, args).wait_with_output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.lines().count() == 1 && !text.contains("not complete"), "{text}");
+        assert_eq!(fs::read(&target).unwrap(), before, "{args:?}");
+    }
+}
+
+#[test]
 fn damage_ends_the_run_or_is_salvaged_and_listed() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
