@@ -16,8 +16,8 @@ pub enum Error {
     Io {
         /// What was being done, as a phrase ("read the L1 table").
         action: String,
-        /// Host offset of the access in bytes.
-        offset: u64,
+        /// Host offset of the access in bytes; `None` where it was about the file as a whole.
+        offset: Option<u64>,
         /// What the operating system said.
         source: io::Error,
     },
@@ -48,7 +48,12 @@ pub enum Error {
 impl Error {
     /// An [`Error::Io`] from its parts.
     pub fn io(action: impl Into<String>, offset: u64, source: io::Error) -> Self {
-        Self::Io { action: action.into(), offset, source }
+        Self::Io { action: action.into(), offset: Some(offset), source }
+    }
+
+    /// An [`Error::Io`] of a call that is about the file as a whole: opening it, telling its length, flushing it.
+    pub fn file(action: impl Into<String>, source: io::Error) -> Self {
+        Self::Io { action: action.into(), offset: None, source }
     }
 
     /// The error of work that somebody has ended.
@@ -60,9 +65,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { action, offset, source } => {
+            Self::Io { action, offset: Some(offset), source } => {
                 write!(f, "could not {action} at offset {offset:#x}: {source}")
             }
+            Self::Io { action, offset: None, source } => write!(f, "could not {action}: {source}"),
             Self::NotQcow2 => f.write_str("not a qcow2 image (no magic number at offset 0)"),
             Self::Unsupported(what) => f.write_str(what),
             Self::Header { offset, message } => write!(f, "header offset {offset}: {message}"),

@@ -1,7 +1,7 @@
 //! What an image may have: for those that come from somebody else. Told from the image file alone; nothing that
 //! it names is opened.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::check::CheckReport;
 use crate::error::{Error, Result};
@@ -94,13 +94,18 @@ pub struct Policy {
 pub struct Violation {
     /// The word that denies it.
     pub word: &'static str,
-    /// What the image has.
+    /// What the image has; names out of it as they are, so perhaps with control characters.
     pub message: String,
 }
 
+/// One line, whatever the message quotes.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "denied: {}: {}", self.word, self.message)
+        write!(f, "denied: {}: ", self.word)?;
+        self.message.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_debug()),
+            false => f.write_char(c),
+        })
     }
 }
 
@@ -233,10 +238,10 @@ fn unknown_features(header: &Header) -> Option<String> {
     (!names.is_empty()).then(|| format!("it has unknown feature bits: {}", names.join("; ")))
 }
 
-/// A name out of the image, on one line and no longer than a name may be.
+/// A name out of the image, no longer than a name may be.
 fn shown(name: &[u8]) -> String {
     let name = &name[..name.len().min(MAX_BACKING_NAME_BYTES as usize)];
-    format!("'{}'", String::from_utf8_lossy(name).escape_debug())
+    format!("'{}'", String::from_utf8_lossy(name))
 }
 
 #[cfg(test)]
@@ -261,7 +266,9 @@ mod tests {
 
     #[test]
     fn a_name_stays_on_its_line_and_has_an_end() {
-        assert_eq!(shown(b"a\nb"), "'a\\nb'");
+        let violation = Violation { word: "backing", message: shown(b"a\n\"b") };
+        assert_eq!(violation.message, "'a\n\"b'");
+        assert_eq!(violation.to_string(), "denied: backing: 'a\\n\"b'");
         assert_eq!(shown(&[b'x'; 5000]).len(), 1025);
     }
 }

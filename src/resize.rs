@@ -64,7 +64,7 @@ pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> R
         let _ = storage.set_len(length);
     }
     outcome.map_err(failed)?;
-    storage.sync().map_err(|e| Error::io("flush the image", 0, e))
+    storage.sync().map_err(|e| Error::file("flush the image", e))
 }
 
 fn refused(why: &str) -> Result<()> {

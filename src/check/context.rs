@@ -9,6 +9,7 @@ use super::refcount_map::RefcountMap;
 use super::regions::{Region, RegionMap};
 use super::report::Allocation;
 use super::{Assume, CheckOptions};
+use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
@@ -87,6 +88,15 @@ impl<'a> Context<'a> {
     pub fn compare_end(&self) -> HostCluster {
         let file_end = HostCluster::new(self.file_clusters().get());
         self.map.last().map_or(file_end, |last| last.next().max(file_end))
+    }
+
+    /// Whether nothing of the active L1 table lies in the file, though no pointer past the end tells so: by less
+    /// than a cluster, which a table that was just made may do.
+    pub fn is_l1_cut_off(&self) -> bool {
+        let header = &self.area.header;
+        let bytes = u64::from(header.l1_entries) * TABLE_ENTRY_BYTES;
+        let extent = Extent::of(&self.geometry, self.file_bytes, header.l1_table, bytes);
+        bytes > 0 && !extent.beyond && header.l1_table.get() >= self.file_bytes
     }
 
     /// Counts a reference to a metadata structure and remembers whose clusters these are.

@@ -175,6 +175,11 @@ pub enum Kind {
         /// Its length in bytes.
         bytes: u64,
     },
+    /// Clusters past the end of the file are counted as used, by a block that counts clusters of the file too.
+    CountedBeyondEnd {
+        /// Whether the active L1 table lies past the end too, so that nothing leads to them any more.
+        lost_l1: bool,
+    },
     /// More references than the refcount width can count.
     Overflow {
         /// References over the greatest count.
@@ -340,6 +345,7 @@ impl Finding {
             Kind::Dirty
             | Kind::MarkedCorrupt
             | Kind::SharedData
+            | Kind::CountedBeyondEnd { lost_l1: false }
             | Kind::OrphanTable(_)
             | Kind::NotOpened(_) => Severity::Notice,
             Kind::Overlap { counted: true, .. }
@@ -382,6 +388,7 @@ impl Finding {
             | Kind::SubclustersWithoutCluster
             | Kind::DataUnaligned(_)
             | Kind::BeyondEnd { .. }
+            | Kind::CountedBeyondEnd { lost_l1: true }
             | Kind::BitmapDirectory(_)
             | Kind::BitmapEntry { .. }
             | Kind::BitmapTable { .. }
@@ -443,6 +450,7 @@ impl Finding {
             Kind::Overlap { .. } => "overlap",
             Kind::L2TableTwice { .. } => "l2-table-twice",
             Kind::SharedData => "shared-data",
+            Kind::CountedBeyondEnd { .. } => "counted-beyond-end",
             Kind::OrphanTable(_) => "orphan-l2-table",
             Kind::BitmapDirectory(_) => "bitmap-directory",
             Kind::BitmapEntry { .. } => "bitmap-entry",

@@ -117,7 +117,7 @@ pub fn survey(
     progress: &dyn Progress,
 ) -> Result<Survey> {
     let area = HeaderArea::load(source)?;
-    let file_bytes = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
+    let file_bytes = source.len().map_err(|e| Error::file("tell the file's length", e))?;
     let mut ctx = Context::new(source, area, file_bytes, options, progress);
     pass_header::run(&mut ctx);
     pass_snapshots::run(&mut ctx);

@@ -9,7 +9,7 @@ use super::finding::{Finding, Kind, Place};
 use super::parallel;
 use super::pass_refcounts::{Block, Refcounts};
 use crate::format::refcount::get_refcount;
-use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 
 /// Blocks that lie next to each other are read together up to this many bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -41,8 +41,15 @@ struct Run {
     referenced: u64,
 }
 
-/// The runs of a block, and the last cluster that it counts.
-type Runs = (Vec<Run>, Option<HostCluster>);
+/// What is wrong in a block.
+#[derive(Debug, Default)]
+struct Differences {
+    runs: Vec<Run>,
+    /// The last cluster that it counts.
+    last: Option<HostCluster>,
+    /// From the first to the last cluster that it counts past the end of the comparison.
+    beyond: Option<Range<HostCluster>>,
+}
 
 /// Compares all counts; returns the result and the last cluster that is used or counted.
 pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) {
@@ -196,13 +203,13 @@ fn tell(
     let mut gaps = missing.iter().peekable();
     for wave in differing.chunks(ctx.threads * 4) {
         let runs =
-            parallel::map(ctx.threads, wave.len(), || (), |(), i| block_runs(ctx, wave[i], end));
+            parallel::map(ctx.threads, wave.len(), || (), |(), i| differences(ctx, wave[i], end));
         for (block, runs) in wave.iter().zip(runs) {
-            let (runs, last_stored) = runs.unwrap_or_else(|error| {
+            let Differences { runs, last: last_stored, beyond } = runs.unwrap_or_else(|error| {
                 let error = error.to_string();
                 let kind = Kind::Unreadable { what: "refcount block", offset: block.offset, error };
                 ctx.find(kind, Place::Refblock(block.index));
-                Runs::default()
+                Differences::default()
             });
             let first = ctx.geometry.first_cluster_of_block(block.index);
             while let Some(gap) = gaps.next_if(|gap| gap.start < first) {
@@ -210,6 +217,9 @@ fn tell(
             }
             for run in runs {
                 tell_run(ctx, run);
+            }
+            if let Some(beyond) = beyond {
+                tell_beyond(ctx, beyond);
             }
             *last = last_stored.map_or(*last, |stored| stored.max(*last));
         }
@@ -236,8 +246,14 @@ fn tell_run(ctx: &mut Context, run: Run) {
     ctx.find(Kind::Count { stored: run.stored, referenced: run.referenced }, place);
 }
 
-/// The runs of a block whose counts are wrong, and the last cluster that it counts.
-fn block_runs(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Runs> {
+fn tell_beyond(ctx: &mut Context, clusters: Range<HostCluster>) {
+    let place = Place::Clusters(clusters.start, clusters.end - clusters.start);
+    let lost_l1 = ctx.is_l1_cut_off();
+    ctx.find(Kind::CountedBeyondEnd { lost_l1 }, place);
+}
+
+/// What is wrong with the counts of a block.
+fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Differences> {
     let geometry = &ctx.geometry;
     let mut stored = vec![0; geometry.cluster_len()];
     let mut expected = stored.clone();
@@ -246,27 +262,44 @@ fn block_runs(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Runs>
     let first = geometry.first_cluster_of_block(block.index);
     let entries = geometry.refblock_entries().min((end - first).get());
     let order = geometry.refcount_order();
-    let mut runs: Vec<Run> = Vec::new();
-    let mut last = None;
+    let mut found = Differences::default();
     for entry in 0..usize::try_from(entries).unwrap_or(usize::MAX) {
         let (is, should) =
             (get_refcount(&stored, order, entry), get_refcount(&expected, order, entry));
         let cluster = first.get() + entry as u64;
         if is != 0 {
-            last = Some(HostCluster::new(cluster));
+            found.last = Some(HostCluster::new(cluster));
         }
         if is == should {
             continue;
         }
-        match runs.last_mut() {
+        match found.runs.last_mut() {
             Some(run)
                 if run.first + run.count == cluster
                     && (run.stored, run.referenced) == (is, should) =>
             {
                 run.count += 1;
             }
-            _ => runs.push(Run { first: cluster, count: 1, stored: is, referenced: should }),
+            _ => found.runs.push(Run { first: cluster, count: 1, stored: is, referenced: should }),
         }
     }
-    Ok((runs, last))
+    found.beyond = counted(&stored, geometry, first, entries);
+    Ok(found)
+}
+
+/// From the first to the last cluster that a block counts, of those from its `entry` on.
+fn counted(
+    block: &[u8],
+    geometry: &Geometry,
+    first: HostCluster,
+    entry: u64,
+) -> Option<Range<HostCluster>> {
+    let counts = |&entry: &u64| {
+        usize::try_from(entry)
+            .is_ok_and(|at| get_refcount(block, geometry.refcount_order(), at) > 0)
+    };
+    let mut entries = entry..geometry.refblock_entries();
+    let from = entries.find(counts)?;
+    let to = entries.rfind(counts).unwrap_or(from);
+    Some(first + ClusterCount::new(from)..first + ClusterCount::new(to + 1))
 }

@@ -98,7 +98,7 @@ impl<'a> Fresh<'a> {
             Capacity::Growable => cut_off(plan.storage),
             Capacity::Fixed(_) => plan.storage.write_zeroes(0, geometry.cluster_bytes()),
         };
-        emptied.map_err(|e| Error::io("empty the file", 0, e))?;
+        emptied.map_err(|e| Error::file("empty the file", e))?;
         if plan.flush {
             sync(plan.storage)?;
         }
@@ -424,5 +424,5 @@ fn write_blocks(storage: &dyn Storage, blocks: Vec<Block>) -> Result<()> {
 }
 
 fn sync(storage: &dyn Storage) -> Result<()> {
-    storage.sync().map_err(|e| Error::io("flush the new image", 0, e))
+    storage.sync().map_err(|e| Error::file("flush the new image", e))
 }

@@ -195,7 +195,7 @@ pub fn convert(
         }
         Target::NewRaw { storage, preallocation } => run.new_raw(storage, preallocation),
         Target::Raw { storage, is_zero } => {
-            run.require_room(storage.len().map_err(|e| Error::io("get the length", 0, e))?)?;
+            run.require_room(storage.len().map_err(|e| Error::file("get the length", e))?)?;
             run.raw(storage, is_zero)
         }
         Target::Image { image, is_zero } => run.image(image, is_zero),
@@ -218,7 +218,7 @@ pub fn convert_to_stream(
             }
             Outlet::Qcow2(new) => run.image_to_stream(new, out)?,
         }
-        out.flush().map_err(|e| Error::io("write the stream", 0, e))
+        out.flush().map_err(|e| Error::file("write the stream", e))
     })
 }
 
@@ -413,7 +413,7 @@ impl<'a> Run<'a, '_> {
         let raw = Raw { storage, sparse, is_zero, pool: self.pool };
         self.work(self.cut(RAW_GRAIN), &raw)?;
         if self.options.flush {
-            storage.sync().map_err(|e| Error::io("flush the target", 0, e))?;
+            storage.sync().map_err(|e| Error::file("flush the target", e))?;
         }
         Ok(())
     }

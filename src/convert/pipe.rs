@@ -27,7 +27,7 @@ const ALL_ALLOCATED: u64 = u32::MAX as u64;
 type Out<'a> = &'a mut (dyn Write + Send);
 
 fn emit(out: &mut (dyn Write + Send), bytes: &[u8]) -> Result<()> {
-    out.write_all(bytes).map_err(|e| Error::io("write the stream", 0, e))
+    out.write_all(bytes).map_err(|e| Error::file("write the stream", e))
 }
 
 /// A raw disk on its way out.

@@ -32,7 +32,7 @@ impl Disk {
     pub fn bytes(&self) -> Result<u64> {
         match self {
             Self::Raw(storage) => {
-                let length = storage.len().map_err(|e| Error::io("get the length", 0, e))?;
+                let length = storage.len().map_err(|e| Error::file("get the length", e))?;
                 Ok(length.next_multiple_of(SECTOR))
             }
             Self::Qcow2(image) => Ok(image.virtual_size()),

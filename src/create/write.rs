@@ -58,7 +58,7 @@ pub fn raw(
     need_room(storage, size, "the disk")?;
     match storage.capacity() {
         Capacity::Growable => {
-            cut_off(storage).map_err(|e| Error::io("empty the file", 0, e))?;
+            cut_off(storage).map_err(|e| Error::file("empty the file", e))?;
             storage.set_len(size).map_err(|e| Error::io("set the length", size, e))?;
         }
         // A device keeps its content, as with qemu-img, unless it is to be written.
@@ -85,12 +85,12 @@ fn empty(storage: &dyn Storage, cluster_bytes: u64) -> Result<()> {
         Capacity::Growable => cut_off(storage),
         Capacity::Fixed(_) => storage.write_zeroes(0, cluster_bytes),
     };
-    result.map_err(|e| Error::io("empty the file", 0, e))?;
+    result.map_err(|e| Error::file("empty the file", e))?;
     sync(storage)
 }
 
 fn sync(storage: &dyn Storage) -> Result<()> {
-    storage.sync().map_err(|e| Error::io("flush the new image", 0, e))
+    storage.sync().map_err(|e| Error::file("flush the new image", e))
 }
 
 fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {

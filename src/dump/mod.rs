@@ -116,7 +116,7 @@ fn unreadable_names() -> Error {
 }
 
 fn length(source: &dyn ReadAt) -> Result<u64> {
-    source.len().map_err(|e| Error::io("tell the file's length", 0, e))
+    source.len().map_err(|e| Error::file("tell the file's length", e))
 }
 
 fn verdict(source: &dyn ReadAt, progress: &dyn Progress) -> Result<Verdict> {

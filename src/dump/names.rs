@@ -25,7 +25,7 @@ pub fn blank(source: &dyn ReadAt, target: &dyn Storage) -> Result<()> {
 }
 
 fn header(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Result<()> {
-    let length = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
+    let length = source.len().map_err(|e| Error::file("tell the file's length", e))?;
     let end = area.geometry.cluster_bytes().min(length);
     let known = if area.header.version < 3 { V2_BYTES } else { V3_BYTES_WITH_COMPRESSION };
     let name = area.backing_name.as_deref().unwrap_or_default();
@@ -72,7 +72,7 @@ fn snapshots(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Re
         return hidden("the snapshot table");
     }
     // The last entry may reach past the end by less than a sector; the dump must not get longer.
-    let end = source.len().map_err(|e| Error::io("tell the file's length", 0, e))?;
+    let end = source.len().map_err(|e| Error::file("tell the file's length", e))?;
     let inside = |at: u64, name: Vec<u8>| {
         let room = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
         write(target, at, &name[..name.len().min(room)])

@@ -59,7 +59,7 @@ impl Opener for FileOpener {
 }
 
 fn open_error(path: &Path, source: std::io::Error) -> Error {
-    Error::io(format!("open '{}'", path.display()), 0, source)
+    Error::file(format!("open '{}'", path.display()), source)
 }
 
 /// The image below another.

@@ -125,14 +125,14 @@ impl Disk {
             if let Some(data) = &self.data_file {
                 let done = data.sync();
                 self.failed |= done.is_err();
-                done.map_err(|source| Error::io("flush the data file", 0, source))?;
+                done.map_err(|source| Error::file("flush the data file", source))?;
             }
             self.data_unsynced = false;
         }
         if self.file_unsynced {
             let done = self.file.sync();
             self.failed |= done.is_err();
-            done.map_err(|source| Error::io("flush the image", 0, source))?;
+            done.map_err(|source| Error::file("flush the image", source))?;
             self.file_unsynced = false;
         }
         Ok(())

@@ -229,7 +229,7 @@ impl Meta {
         // A data file is as long as the disk, which may end within a cluster.
         let bytes = match &disk.data_file {
             Some(data) => {
-                let length = data.len().map_err(|e| Error::io("get the length", at, e))?;
+                let length = data.len().map_err(|e| Error::file("get the length", e))?;
                 bytes.min(length.saturating_sub(at))
             }
             None => bytes,

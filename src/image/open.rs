@@ -339,7 +339,7 @@ impl Loader {
             add(Owner::BitmapDirectory, bitmaps.directory, bytes);
         }
         if let Some(crypto) = self.area.crypto_header() {
-            let file_bytes = self.file.len().map_err(|e| Error::io("get the length", 0, e))?;
+            let file_bytes = self.file.len().map_err(|e| Error::file("get the length", e))?;
             add(Owner::Crypto, crypto.offset, crypto.length.min(file_bytes));
         }
         Ok(regions)

@@ -30,7 +30,7 @@ pub fn apply(
             work.journal.step(&|| round.purpose(stage, step));
             Job { work: &mut work, stage, step }.run()?;
         }
-        storage.sync().map_err(|e| Error::io(format!("flush {}", stage.what), 0, e))?;
+        storage.sync().map_err(|e| Error::file(format!("flush {}", stage.what), e))?;
     }
     Ok(work.released)
 }

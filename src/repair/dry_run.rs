@@ -89,7 +89,7 @@ pub fn dry_run(
         Err(Error::Header { .. } | Error::NotQcow2) if mode == RepairMode::Lossy => None,
         Err(error) => return Err(error),
     };
-    let failed = |e| Error::io("tell the file's length", 0, e);
+    let failed = |e| Error::file("tell the file's length", e);
     let overlay = Overlay::new(source, capacity, MAX_CHANGES).map_err(failed)?;
     let calls = Mutex::default();
     let storage = Logged { overlay, calls: &calls };

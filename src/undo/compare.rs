@@ -97,7 +97,7 @@ pub fn compare(image: &dyn ReadAt, record: &Record) -> Result<Comparison> {
 
 /// The length of an image.
 pub fn length(image: &dyn ReadAt) -> Result<u64> {
-    image.len().map_err(|e| Error::io("tell the image's length", 0, e))
+    image.len().map_err(|e| Error::file("tell the image's length", e))
 }
 
 /// Receives a place in the image and its bytes.

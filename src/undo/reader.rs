@@ -156,7 +156,7 @@ impl<'a> Record<'a> {
 }
 
 fn length(file: &dyn ReadAt) -> Result<u64> {
-    file.len().map_err(|e| Error::io("tell the undo file's length", 0, e))
+    file.len().map_err(|e| Error::file("tell the undo file's length", e))
 }
 
 fn sector(file: &dyn ReadAt, offset: u64) -> Result<Sector> {

@@ -123,7 +123,7 @@ impl Restore<'_> {
     }
 
     fn sync(&self) -> Result<()> {
-        self.image.sync().map_err(|e| Error::io("flush the image", 0, e))
+        self.image.sync().map_err(|e| Error::file("flush the image", e))
     }
 }
 

@@ -71,9 +71,7 @@ impl<'a> Judge<'a> {
         let overlay = Overlay::new(self.source, &head, candidate.least_bytes);
         let survey = match check::survey(&overlay, &self.options, &Silent) {
             Ok(survey) => survey,
-            Err(Error::Io { action, offset, source }) => {
-                return Err(Error::Io { action, offset, source });
-            }
+            Err(error @ Error::Io { .. }) => return Err(error),
             Err(_) => return Ok(()),
         };
         let worth = worth(&survey);
