@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::beyond::Beyond;
 use super::collector::Collector;
 use super::finding::{Finding, Kind, Place, RegionKind};
 use super::parallel;
@@ -33,6 +34,8 @@ pub struct Context<'a> {
     pub file_bytes: u64,
     /// The in-memory refcount table.
     pub map: Arc<RefcountMap>,
+    /// What pointers claim past the end of the file.
+    pub beyond: Beyond,
     /// All metadata.
     pub regions: RegionMap,
     /// The snapshot table.
@@ -58,6 +61,7 @@ impl<'a> Context<'a> {
             threads: parallel::threads(options.threads),
             zeroes_mended: options.assume == Assume::AllMended,
             geometry: area.geometry,
+            beyond: Beyond::new(&area.geometry, file_bytes),
             area,
             file_bytes: file_bytes.next_multiple_of(512),
             map: Arc::default(),
@@ -90,23 +94,39 @@ impl<'a> Context<'a> {
         self.map.last().map_or(file_end, |last| last.next().max(file_end))
     }
 
-    /// Whether nothing of the active L1 table lies in the file, though no pointer past the end tells so: by less
-    /// than a cluster, which a table that was just made may do.
-    pub fn is_l1_cut_off(&self) -> bool {
+    /// Whether the file ends within a table or before one, by less than a cluster, so that no pointer is told to lead
+    /// past the end. Relies on every region being known.
+    pub fn ends_within_table(&self) -> bool {
         let header = &self.area.header;
-        let bytes = u64::from(header.l1_entries) * TABLE_ENTRY_BYTES;
-        let extent = Extent::of(&self.geometry, self.file_bytes, header.l1_table, bytes);
-        bytes > 0 && !extent.beyond && header.l1_table.get() >= self.file_bytes
+        let l1_bytes = u64::from(header.l1_entries) * TABLE_ENTRY_BYTES;
+        let l1 = Extent::of(&self.geometry, self.file_bytes, header.l1_table, l1_bytes);
+        let l1_ends_behind = header.l1_table.saturating_add(l1_bytes).get() > self.file_bytes;
+        let whole = [RegionKind::L2Table, RegionKind::Refblock, RegionKind::Reftable];
+        let last = self.geometry.cluster_floor(HostOffset::new(self.file_bytes));
+        let is_short = self.file_bytes > self.geometry.offset_of(last).get();
+        let mut cut = self.regions.touching(last..last.next());
+        l1_bytes > 0 && l1_ends_behind && !l1.is_beyond()
+            || is_short && cut.any(|region| whole.contains(&region.kind))
     }
 
     /// Counts a reference to a metadata structure and remembers whose clusters these are.
     pub fn claim(&mut self, kind: RegionKind, offset: HostOffset, bytes: u64, place: Place) {
         let extent = Extent::of(&self.geometry, self.file_bytes, offset, bytes);
-        if extent.beyond {
+        if extent.is_beyond() {
             self.find(Kind::BeyondEnd { offset, bytes }, place);
         }
         self.map.add(extent.first, extent.count, 1);
-        self.add_region(kind, extent, extent.beyond);
+        // Refcount structures past the end are lost, and built anew elsewhere.
+        if !matches!(kind, RegionKind::Reftable | RegionKind::Refblock) {
+            self.beyond.add(&extent, 1);
+        }
+        self.add_region(kind, extent, extent.is_beyond());
+    }
+
+    /// Counts a reference to an extent.
+    pub fn count(&self, extent: &Extent) {
+        self.map.add(extent.first, extent.count, 1);
+        self.beyond.add(extent, 1);
     }
 
     /// Remembers whose clusters these are; `told`: whether the pointer is told to be wrong already.
@@ -123,9 +143,9 @@ pub struct Extent {
     pub first: HostCluster,
     /// How many lie in the file: a last one may lie past its end by less than a cluster.
     pub count: ClusterCount,
-    /// Whether the range goes past the end by a cluster or more. QEMU then counts none of it; here
-    /// the part inside the file counts as used.
-    pub beyond: bool,
+    /// How many lie past its end, where the range goes past it by a cluster or more. QEMU then counts none of the
+    /// range; here the part inside the file counts as used.
+    pub outside: ClusterCount,
 }
 
 impl Extent {
@@ -133,11 +153,18 @@ impl Extent {
     pub fn of(geometry: &Geometry, file_bytes: u64, offset: HostOffset, bytes: u64) -> Self {
         let (first, count) = geometry.span(offset, bytes);
         let over = offset.get().saturating_add(bytes).saturating_sub(file_bytes);
-        let beyond = bytes > 0 && over >= geometry.cluster_bytes();
-        if !beyond {
-            return Self { first, count, beyond };
+        let none = ClusterCount::new(0);
+        if bytes == 0 || over < geometry.cluster_bytes() {
+            return Self { first, count, outside: none };
         }
         let in_file = geometry.clusters_for(file_bytes).get().saturating_sub(first.get());
-        Self { first, count: ClusterCount::new(count.get().min(in_file)), beyond }
+        let inside = count.get().min(in_file);
+        let outside = ClusterCount::new(count.get() - inside);
+        Self { first, count: ClusterCount::new(inside), outside }
+    }
+
+    /// Whether the range goes past the end by a cluster or more.
+    pub const fn is_beyond(&self) -> bool {
+        self.outside.get() > 0
     }
 }

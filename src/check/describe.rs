@@ -223,11 +223,9 @@ fn own_words(kind: &Kind) -> String {
             write!(text, "the L2 table at {} is used at another guest position too", at(table))
         }
         Kind::SharedData => write!(text, "several guest positions use the same clusters"),
-        Kind::CountedBeyondEnd { lost_l1: false } => {
-            write!(text, "counted as used past the end of the file")
-        }
-        Kind::CountedBeyondEnd { lost_l1: true } => {
-            write!(text, "counted as used past the end of the file, where the L1 table was too")
+        Kind::CountedBeyondEnd { table } => {
+            let cut = if *table { ", which ends within a table or before it" } else { "" };
+            write!(text, "counted as used past the end of the file{cut}")
         }
         Kind::OrphanTable(orphan) => write!(text, "{}", orphan_text(orphan)),
         Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),

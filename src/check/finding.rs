@@ -177,8 +177,8 @@ pub enum Kind {
     },
     /// Clusters past the end of the file are counted as used, by a block that counts clusters of the file too.
     CountedBeyondEnd {
-        /// Whether the active L1 table lies past the end too, so that nothing leads to them any more.
-        lost_l1: bool,
+        /// Whether the file ends within a table, or before one: then what led to them is missing too.
+        table: bool,
     },
     /// More references than the refcount width can count.
     Overflow {
@@ -345,7 +345,7 @@ impl Finding {
             Kind::Dirty
             | Kind::MarkedCorrupt
             | Kind::SharedData
-            | Kind::CountedBeyondEnd { lost_l1: false }
+            | Kind::CountedBeyondEnd { table: false }
             | Kind::OrphanTable(_)
             | Kind::NotOpened(_) => Severity::Notice,
             Kind::Overlap { counted: true, .. }
@@ -388,7 +388,7 @@ impl Finding {
             | Kind::SubclustersWithoutCluster
             | Kind::DataUnaligned(_)
             | Kind::BeyondEnd { .. }
-            | Kind::CountedBeyondEnd { lost_l1: true }
+            | Kind::CountedBeyondEnd { table: true }
             | Kind::BitmapDirectory(_)
             | Kind::BitmapEntry { .. }
             | Kind::BitmapTable { .. }

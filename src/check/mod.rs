@@ -1,6 +1,7 @@
 //! The check: passes over the image's structures, findings as data.
 
 pub mod affected;
+mod beyond;
 mod collector;
 mod context;
 mod describe;
@@ -76,6 +77,8 @@ pub struct Survey {
     pub map: Arc<RefcountMap>,
     /// References of tables that no L1 entry leads to, and those that such tables make.
     pub claims: Arc<RefcountMap>,
+    /// References to clusters past the end of the file, as far as it may grow.
+    pub beyond: RefcountMap,
     /// References of the active disk to data clusters, each table's once.
     pub active: RefcountMap,
     /// References of compressed data, of all disks.
@@ -133,6 +136,7 @@ pub fn survey(
         options.assume,
     );
     ctx.regions.finish();
+    pass_compare::tell_beyond(&mut ctx, &compared);
     let orphans = pass_orphans::run(&ctx, &mapping, &counts, &refcounts, &compared);
     let claims = Arc::new(orphans.claims);
     counts.claim(Arc::clone(&claims));
@@ -153,6 +157,7 @@ pub fn survey(
         snapshots: ctx.snapshots,
         map: ctx.map,
         claims,
+        beyond: ctx.beyond.into_references(),
         active: mapping.active,
         compressed: mapping.compressed,
         regions: ctx.regions,

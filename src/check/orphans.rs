@@ -142,7 +142,7 @@ impl Shape {
             }
             Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
                 let cluster = geometry.cluster_exact(at)?;
-                if Extent::of(geometry, ctx.file_bytes, at, bytes).beyond {
+                if Extent::of(geometry, ctx.file_bytes, at, bytes).is_beyond() {
                     return None;
                 }
                 self.point(cluster, ClusterCount::new(1));
@@ -151,7 +151,7 @@ impl Shape {
             }
             Meaning::Compressed(extent) => {
                 let clusters = Extent::of(geometry, ctx.file_bytes, extent.offset, extent.bytes);
-                if clusters.beyond || extent.offset.get() < bytes {
+                if clusters.is_beyond() || extent.offset.get() < bytes {
                     return None;
                 }
                 self.point(clusters.first, clusters.count);

@@ -23,6 +23,8 @@ pub struct Compared {
     pub missing: bool,
     /// A count is lower than the references ask for.
     pub too_low: bool,
+    /// Clusters past the end of the file that are counted as used: from the first to the last of each block.
+    pub beyond: Vec<Range<HostCluster>>,
 }
 
 impl Compared {
@@ -51,6 +53,15 @@ struct Differences {
     beyond: Option<Range<HostCluster>>,
 }
 
+/// Tells of what is counted past the end of the file. Relies on every region being known.
+pub fn tell_beyond(ctx: &mut Context, compared: &Compared) {
+    for clusters in &compared.beyond {
+        let place = Place::Clusters(clusters.start, clusters.end - clusters.start);
+        let table = ctx.ends_within_table();
+        ctx.find(Kind::CountedBeyondEnd { table }, place);
+    }
+}
+
 /// Compares all counts; returns the result and the last cluster that is used or counted.
 pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) {
     let mut compared = Compared::default();
@@ -71,7 +82,7 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
     let missing = missing(ctx, refcounts, end);
     overflows(ctx, &differing, &missing);
     let before = ctx.found.tally().corruptions;
-    tell(ctx, &differing, &missing, end, &mut last);
+    compared.beyond = tell(ctx, &differing, &missing, end, &mut last);
     compared.too_low = ctx.found.tally().corruptions > before;
     compared.differing = differing.iter().map(|b| b.index).collect();
     compared.missing = !missing.is_empty();
@@ -192,14 +203,15 @@ fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluste
     }
 }
 
-/// Tells of every difference, in the order of clusters.
+/// Tells of every difference, in the order of clusters; returns what is counted past the end.
 fn tell(
     ctx: &mut Context,
     differing: &[Block],
     missing: &[Range<HostCluster>],
     end: HostCluster,
     last: &mut HostCluster,
-) {
+) -> Vec<Range<HostCluster>> {
+    let mut counted_beyond = Vec::new();
     let mut gaps = missing.iter().peekable();
     for wave in differing.chunks(ctx.threads * 4) {
         let runs =
@@ -218,15 +230,14 @@ fn tell(
             for run in runs {
                 tell_run(ctx, run);
             }
-            if let Some(beyond) = beyond {
-                tell_beyond(ctx, beyond);
-            }
+            counted_beyond.extend(beyond);
             *last = last_stored.map_or(*last, |stored| stored.max(*last));
         }
     }
     for gap in gaps {
         tell_missing(ctx, gap.clone());
     }
+    counted_beyond
 }
 
 fn tell_missing(ctx: &mut Context, gap: Range<HostCluster>) {
@@ -244,12 +255,6 @@ fn tell_missing(ctx: &mut Context, gap: Range<HostCluster>) {
 fn tell_run(ctx: &mut Context, run: Run) {
     let place = Place::Clusters(HostCluster::new(run.first), ClusterCount::new(run.count));
     ctx.find(Kind::Count { stored: run.stored, referenced: run.referenced }, place);
-}
-
-fn tell_beyond(ctx: &mut Context, clusters: Range<HostCluster>) {
-    let place = Place::Clusters(clusters.start, clusters.end - clusters.start);
-    let lost_l1 = ctx.is_l1_cut_off();
-    ctx.find(Kind::CountedBeyondEnd { lost_l1 }, place);
 }
 
 /// What is wrong with the counts of a block.

@@ -61,11 +61,11 @@ fn l1_table(
     }
     let order = mapping.visits.len();
     let extent = Extent::of(&ctx.geometry, ctx.file_bytes, offset, bytes);
-    if extent.beyond {
+    if extent.is_beyond() {
         pending.push((order, Finding::new(Kind::BeyondEnd { offset, bytes }, place)));
     }
-    ctx.map.add(extent.first, extent.count, 1);
-    ctx.add_region(RegionKind::L1Table(source), extent, extent.beyond);
+    ctx.count(&extent);
+    ctx.add_region(RegionKind::L1Table(source), extent, extent.is_beyond());
     if bytes > *budget {
         pending.push((order, Finding::new(Kind::L1TablesOverlap, place)));
         return;
@@ -115,14 +115,14 @@ fn l1_entries(
         }
         let bytes = ctx.geometry.cluster_bytes();
         let extent = Extent::of(&ctx.geometry, ctx.file_bytes, offset, bytes);
-        if extent.beyond {
+        if extent.is_beyond() {
             find(Kind::BeyondEnd { offset, bytes });
         }
         if entry.is_unaligned(&ctx.geometry) {
             find(Kind::L2TableUnaligned(offset));
         }
-        ctx.map.add(extent.first, extent.count, 1);
-        let told = extent.beyond || entry.is_unaligned(&ctx.geometry);
+        ctx.count(&extent);
+        let told = extent.is_beyond() || entry.is_unaligned(&ctx.geometry);
         ctx.add_region(RegionKind::L2Table, extent, told);
         mapping.visits.push(Visit { source, index, entry });
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::beyond::Beyond;
 use super::context::Extent;
 use super::finding::Kind;
 use super::refcount_map::RefcountMap;
@@ -25,6 +26,8 @@ pub struct Scanner<'a> {
     pub raw_data_file: bool,
     /// Counts every reference.
     pub map: &'a RefcountMap,
+    /// Counts what is claimed past the end of the file.
+    pub beyond: &'a Beyond,
     /// Counts references of the active disk to data clusters, each table once.
     pub active: &'a RefcountMap,
     /// Counts references of compressed extents.
@@ -235,10 +238,11 @@ impl Scanner<'_> {
         }
         let (offset, bytes) = (extent.offset, extent.bytes);
         let clusters = Extent::of(&self.geometry, self.file_bytes, offset, bytes);
-        if clusters.beyond {
+        if clusters.is_beyond() {
             self.find(scan, l2, Kind::BeyondEnd { offset, bytes });
         }
         self.map.add(clusters.first, clusters.count, reach.times);
+        self.beyond.add(&clusters, reach.times);
         self.compressed.add(clusters.first, clusters.count, 1);
         if take_one(self.extent_room) {
             scan.extents.push(plain & !COMPRESSED);
@@ -283,10 +287,11 @@ impl Scanner<'_> {
             return;
         }
         let clusters = Extent::of(&self.geometry, self.file_bytes, at, bytes);
-        if clusters.beyond {
+        if clusters.is_beyond() {
             self.find(scan, l2, Kind::BeyondEnd { offset: at, bytes });
         }
         self.map.add(clusters.first, clusters.count, reach.times);
+        self.beyond.add(&clusters, reach.times);
         if reach.active > 0 {
             self.active.add(clusters.first, clusters.count, 1);
         }

@@ -201,7 +201,7 @@ fn unsound_tables(ctx: &Context) -> BTreeSet<Slot> {
 /// Whether an L1 entry leads out of the file or into the middle of a cluster.
 fn leads_nowhere(ctx: &Context, visit: &Visit) -> bool {
     let (geometry, offset) = (&ctx.geometry, visit.entry.offset());
-    Extent::of(geometry, ctx.file_bytes, offset, geometry.cluster_bytes()).beyond
+    Extent::of(geometry, ctx.file_bytes, offset, geometry.cluster_bytes()).is_beyond()
         || visit.entry.is_unaligned(geometry)
         || offset.get() >= ctx.file_bytes
 }

@@ -212,6 +212,7 @@ fn scanner<'a>(
         data_file: header.has_data_file(),
         raw_data_file: header.has_data_file() && raw,
         map: &ctx.map,
+        beyond: &ctx.beyond,
         active: &mapping.active,
         compressed: &mapping.compressed,
         zeroes_mended: ctx.zeroes_mended,

@@ -3,7 +3,7 @@
 
 use super::plan::Step;
 use super::{RepairMode, compression, extensions};
-use crate::check::{Kind, Place, Survey};
+use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
@@ -42,13 +42,14 @@ pub fn plan(source: &dyn ReadAt, survey: &Survey, mode: RepairMode) -> Result<Ve
         }
     }
     steps.extend(reftable_clusters(survey));
+    steps.extend(l1_beyond(survey).filter(|_| lossy));
     if steps.is_empty() {
         steps.extend(extensions::plan(source, survey, lossy)?);
     }
     Ok(steps)
 }
 
-fn place(finding: &crate::check::Finding) -> Option<u64> {
+fn place(finding: &Finding) -> Option<u64> {
     match (&finding.kind, finding.place) {
         (Kind::HeaderField(_), Place::Header(at)) => Some(at),
         _ => None,
@@ -138,6 +139,19 @@ fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
     }
     let mapped = entries * geometry.bytes_per_l2_table();
     Ok(vec![set(HeaderField::Size, mapped)])
+}
+
+/// An active L1 table that reaches past the end of the file though the part that the disk asks for does not: what
+/// is behind that is no table, or the state of a machine that is cut off.
+fn l1_beyond(survey: &Survey) -> Option<Step> {
+    let (header, geometry) = (&survey.area.header, &survey.area.geometry);
+    let is_active = |finding: &Finding| finding.place == Place::L1Table(Source::Active);
+    let mut findings = survey.report.findings.iter().filter(|finding| is_active(finding));
+    findings.find(|finding| matches!(finding.kind, Kind::BeyondEnd { .. }))?;
+    let needed = geometry.l1_entries_for(header.size).max(1);
+    let end = header.l1_table.saturating_add(needed * TABLE_ENTRY_BYTES);
+    let fits = needed < u64::from(header.l1_entries) && end.get() <= survey.file_bytes;
+    fits.then(|| set(HeaderField::L1Entries, needed))
 }
 
 /// A method with a number that there is not: LUKS has a header, the older method none.

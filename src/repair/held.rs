@@ -10,7 +10,7 @@ use crate::check::refcount_map::RefcountMap;
 use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
-use crate::storage::Storage;
+use crate::storage::{Capacity, Storage};
 
 /// The counts that a repair aims at: those that the references ask for, and where references may be
 /// hidden, stored ones that are higher. Where those can't be read, everything in the file that holds
@@ -34,6 +34,14 @@ pub fn target(
     if !mode.is_all() {
         return Ok(Arc::new(target));
     }
+    // The first to be placed there would be read as what is lost.
+    if storage.capacity() == Capacity::Growable {
+        for range in survey.beyond.ranges() {
+            survey
+                .beyond
+                .for_each_run(range, |first, count, times| target.add(first, count, times));
+        }
+    }
     if survey.report.hides_references {
         let geometry = &survey.area.geometry;
         let ranges = if rebuilds { data_clusters(storage, survey)? } else { differing(survey) };
@@ -55,13 +63,12 @@ pub fn target(
 /// What the blocks describe in which counts are wrong.
 fn differing(survey: &Survey) -> Vec<Range<HostCluster>> {
     let geometry = &survey.area.geometry;
-    let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
     let entries = ClusterCount::new(geometry.refblock_entries());
     let described = |&index: &ReftableIndex| {
         let first = geometry.first_cluster_of_block(index);
-        first..(first + entries).min(end)
+        first..first + entries
     };
-    survey.differing.iter().map(described).filter(|r| r.start < r.end).collect()
+    survey.differing.iter().map(described).collect()
 }
 
 /// The stored count of a cluster; 0 where it has no sound block.

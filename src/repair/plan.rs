@@ -11,7 +11,7 @@ use super::{RepairMode, only_leaks_and_flags};
 use super::{apply, entries, header_fields, loss, orphans};
 use crate::check::refcount_map::RefcountMap;
 use crate::check::{Block, Finding, Kind, Place, RegionKind, Survey};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::encode_entries;
 use crate::format::feature::autoclear;
 use crate::format::header::{HeaderField, encode_field};
@@ -181,23 +181,53 @@ pub struct Aim<'a> {
 /// Plans one round. What changes references comes first and alone: the next round's check counts
 /// anew.
 pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPlan> {
-    let Aim { mode, target, crossed } = aim;
-    let capacity = storage.capacity();
-    let all = mode.is_all();
-    let mut plan = RepairPlan {
-        stages: Vec::new(),
-        rebuilds: false,
-        target,
-        geometry: survey.area.geometry,
-        data_file: survey.area.header.has_data_file(),
-        mode,
-        held: survey.report.hides_references,
-        flags: all || only_leaks_and_flags(&survey.report),
-    };
+    let capacity = growth(survey, storage.capacity());
+    let mut plan = RepairPlan::new(survey, &aim);
     // With something unread, what seems free may be in use, and what seems a refcount block data.
     if survey.report.tally.check_errors > 0 {
         return Ok(plan);
     }
+    match stages(&mut plan, storage, survey, aim.crossed, capacity) {
+        Err(Error::NoRoom { needed, purpose }) if capacity != storage.capacity() => {
+            plan = RepairPlan::new(survey, &aim);
+            if aim.mode == RepairMode::Lossy {
+                loss::plan(&mut plan, storage, survey)?;
+            }
+            if plan.stages.is_empty() {
+                return Err(Error::Refused(format!(
+                    "no room for {needed} bytes of {purpose}: the file cannot grow over what pointers lead to \
+                     past its end; --allow-data-loss gives that up"
+                )));
+            }
+        }
+        planned => planned?,
+    }
+    if !plan.stages.is_empty() {
+        let unknown = unknown_autoclear(survey);
+        plan.stages[0].steps.splice(0..0, unknown);
+    }
+    Ok(plan)
+}
+
+/// How far the file may grow: were it longer, what is missing past its end would read as zeroes, and nothing would
+/// tell of the loss.
+fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
+    match survey.beyond.first() {
+        Some(missing) if capacity == Capacity::Growable => {
+            Capacity::Fixed(survey.area.geometry.offset_of(missing).get())
+        }
+        _ => capacity,
+    }
+}
+
+fn stages(
+    plan: &mut RepairPlan,
+    storage: &dyn Storage,
+    survey: &Survey,
+    crossed: &Crossed,
+    capacity: Capacity,
+) -> Result<()> {
+    let (mode, all) = (plan.mode, plan.mode.is_all());
     if all {
         plan.stage("header fields", header_fields::plan(&storage, survey, mode)?);
     }
@@ -212,25 +242,35 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPl
         if all {
             plan.stage("zero clusters out of place", misplaced_zeroes(survey));
         }
-        counts_and_flags(&mut plan, storage, survey)?;
+        counts_and_flags(plan, storage, survey, capacity)?;
     }
     if plan.stages.is_empty() && all {
-        cross_links::plan(&mut plan, &storage, survey, crossed, capacity);
+        cross_links::plan(plan, &storage, survey, crossed, capacity);
     }
     if plan.stages.is_empty() && all {
-        snapshot_table::plan(&mut plan, survey, capacity, RepairMode::All)?;
+        snapshot_table::plan(plan, survey, capacity, RepairMode::All)?;
     }
     if plan.stages.is_empty() && mode == RepairMode::Lossy {
-        loss::plan(&mut plan, storage, survey)?;
+        loss::plan(plan, storage, survey)?;
     }
-    if !plan.stages.is_empty() {
-        let unknown = unknown_autoclear(survey);
-        plan.stages[0].steps.splice(0..0, unknown);
-    }
-    Ok(plan)
+    Ok(())
 }
 
 impl RepairPlan {
+    /// Nothing to do as yet.
+    fn new(survey: &Survey, aim: &Aim) -> Self {
+        Self {
+            stages: Vec::new(),
+            rebuilds: false,
+            target: Arc::clone(&aim.target),
+            geometry: survey.area.geometry,
+            data_file: survey.area.header.has_data_file(),
+            mode: aim.mode,
+            held: survey.report.hides_references,
+            flags: aim.mode.is_all() || only_leaks_and_flags(&survey.report),
+        }
+    }
+
     /// The counts that blocks get, to be changed: a copy of those that the check counted.
     pub(super) fn target_mut(&mut self) -> &RefcountMap {
         Arc::make_mut(&mut self.target)
@@ -244,8 +284,13 @@ impl RepairPlan {
     }
 }
 
-fn counts_and_flags(plan: &mut RepairPlan, storage: &dyn Storage, survey: &Survey) -> Result<()> {
-    let (all, capacity) = (plan.mode.is_all(), storage.capacity());
+fn counts_and_flags(
+    plan: &mut RepairPlan,
+    storage: &dyn Storage,
+    survey: &Survey,
+    capacity: Capacity,
+) -> Result<()> {
+    let all = plan.mode.is_all();
     if plan.flags {
         plan.stage("COPIED flags that must not be set", copied_flags(survey, false));
     }

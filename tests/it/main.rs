@@ -23,6 +23,7 @@ mod convert_round;
 mod convert_stream;
 mod crash_repair;
 mod crash_support;
+mod cut_off;
 mod damage;
 mod data_file_crash;
 mod device;

@@ -182,16 +182,19 @@ impl RefcountMap {
         fits
     }
 
+    /// The first cluster that is referenced.
+    pub fn first(&self) -> Option<HostCluster> {
+        self.page_numbers().into_iter().find_map(|page| self.end_in(page, Page::first))
+    }
+
     /// The last cluster that is referenced.
     pub fn last(&self) -> Option<HostCluster> {
-        let mut pages = self.page_numbers();
-        while let Some(page) = pages.pop() {
-            let last = self.shard(page).get(&page).and_then(Page::last);
-            if let Some(index) = last {
-                return Some(HostCluster::new((page << PAGE_BITS) + index as u64));
-            }
-        }
-        None
+        self.page_numbers().into_iter().rev().find_map(|page| self.end_in(page, Page::last))
+    }
+
+    fn end_in(&self, page: u64, end: fn(&Page) -> Option<usize>) -> Option<HostCluster> {
+        let index = self.shard(page).get(&page).and_then(end)?;
+        Some(HostCluster::new((page << PAGE_BITS) + index as u64))
     }
 
     /// The last cluster of a range that is referenced.

@@ -263,6 +263,11 @@ impl Page {
         None
     }
 
+    /// The first position that is not 0.
+    pub fn first(&self) -> Option<usize> {
+        (0..PAGE_CLUSTERS).find(|&index| self.get(index) != 0)
+    }
+
     /// The last position that is not 0.
     pub fn last(&self) -> Option<usize> {
         (0..PAGE_CLUSTERS).rev().find(|&index| self.get(index) != 0)
