@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use qcheck::check::{CheckReport, Finding, Severity, Verb, place_text};
 use serde_json::{Value, json};
 
+use super::deep;
 use super::verdict::{Judged, Verdict};
 
 /// Where a rule is explained.
@@ -37,6 +38,9 @@ impl Log {
             Verdict::Checked(checked) => self.add_findings(&checked.0, &artifact, max_findings),
             Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
             Verdict::Failed(error) => self.notify("error", error, &artifact),
+        }
+        if let Some(digests) = deep::lines(&judged.digests) {
+            self.notify("note", &digests, &artifact);
         }
     }
 
