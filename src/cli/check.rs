@@ -24,7 +24,7 @@ use super::many::{self, Form, Settings};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::policy::{self, Gate};
 use super::progress::Meter;
-use super::size::parse_size;
+use super::size::{parse_number, parse_size};
 use super::ui::Ui;
 use super::undo::UndoFile;
 use super::{plan, text};
@@ -94,7 +94,7 @@ pub struct Args {
 
     /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a
     /// file or pipe]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number::<u64>)]
     max_findings: Option<u64>,
 
     #[command(flatten)]

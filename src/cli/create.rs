@@ -17,6 +17,7 @@ use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
 use super::file_name;
+use super::nearest;
 use super::new_file::NewFile;
 use super::open::{self, parse_format, quoted};
 use super::options::{self, Asked, Options};
@@ -207,7 +208,10 @@ pub fn preallocation(given: &Options) -> Result<Preallocation> {
         Some("metadata") => Preallocation::Metadata,
         Some("falloc") => Preallocation::Falloc,
         Some("full") => Preallocation::Full,
-        Some(other) => bail!("preallocation: '{other}' is none of off, metadata, falloc, full"),
+        Some(other) => {
+            let hint = nearest::hint(other, &["off", "metadata", "falloc", "full"]);
+            bail!("preallocation: '{other}' is none of off, metadata, falloc, full{hint}")
+        }
     })
 }
 
@@ -216,12 +220,18 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
     let version = match given.text("compat") {
         None | Some("1.1" | "v3") => Version::V3,
         Some("0.10" | "v2") => Version::V2,
-        Some(other) => bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3"),
+        Some(other) => {
+            let hint = nearest::hint(other, &["0.10", "v2", "1.1", "v3"]);
+            bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3{hint}")
+        }
     };
     let compression = match given.text("compression_type") {
         None | Some("zlib") => Compression::Zlib,
         Some("zstd") => Compression::Zstd,
-        Some(other) => bail!("compression_type: '{other}' is neither zlib nor zstd"),
+        Some(other) => {
+            let hint = nearest::hint(other, &["zlib", "zstd"]);
+            bail!("compression_type: '{other}' is neither zlib nor zstd{hint}")
+        }
     };
     let raw = given.switch("data_file_raw");
     let data_file = given.text("data_file").map(|name| DataFile { name: name.into(), raw });

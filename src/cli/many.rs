@@ -26,6 +26,7 @@ use super::open::{self, Opened, format_name, quoted};
 use super::policy::Gate;
 use super::progress::Meter;
 use super::sarif;
+use super::size::parse_number;
 use super::targets::{self, Target};
 use super::text;
 use super::ui::Ui;
@@ -47,7 +48,7 @@ pub struct Args {
     pub backing_chain: bool,
 
     /// Check this many images at a time; 0: as many as there are processors
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = parse_number::<usize>)]
     pub jobs: usize,
 }
 

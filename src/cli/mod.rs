@@ -28,6 +28,7 @@ mod map_json;
 mod map_text;
 mod metadata_json;
 mod metadata_text;
+mod nearest;
 mod new_file;
 mod open;
 mod options;
@@ -160,10 +161,24 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a subcommand is needed",
         _ => cause.strip_prefix("error: ").unwrap_or(&cause),
     };
-    let cause = qemu::missing(error).unwrap_or_else(|| format!("{cause}{}", suggestion(error)));
+    let cause = qemu::missing(error)
+        .or_else(|| one_too_many(error))
+        .unwrap_or_else(|| format!("{cause}{}", suggestion(error)));
     let hint = format!("Try '{} --help' for more information.", ui.name());
     let _ = ui.error(&cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
     ExitCode::Failure
+}
+
+/// `help` takes the name of one command: what comes behind it is no unknown one.
+fn one_too_many(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    Cli::command().find_subcommand(word)?;
+    Some(format!("unexpected argument '{word}' found"))
 }
 
 /// What may have been meant, where there is something like it.

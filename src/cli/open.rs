@@ -12,6 +12,8 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use qcheck::tables::announced_format;
 
+use super::nearest;
+
 /// Formats of QEMU that this program can tell by name but not read.
 const OTHER_FORMATS: [&str; 11] =
     ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
@@ -60,6 +62,9 @@ impl Cache {
     }
 }
 
+/// Their names.
+const CACHE_MODES: [&str; 5] = ["none", "writeback", "writethrough", "directsync", "unsafe"];
+
 /// A cache mode.
 pub fn parse_cache(name: &str) -> Result<Cache, String> {
     Ok(match name {
@@ -68,7 +73,10 @@ pub fn parse_cache(name: &str) -> Result<Cache, String> {
         "writethrough" => Cache::Writethrough,
         "directsync" => Cache::Directsync,
         "unsafe" => Cache::Unsafe,
-        _ => return Err(format!("unknown cache mode '{name}'")),
+        _ => {
+            let hint = nearest::hint(name, &CACHE_MODES);
+            return Err(format!("valid are {}{hint}", CACHE_MODES.join(", ")));
+        }
     })
 }
 

@@ -11,6 +11,7 @@ use qcheck::storage::{Access, FileStorage, ReadAt};
 
 use super::exit::ExitCode;
 use super::file_name;
+use super::nearest;
 use super::open::{self, format_name, parse_format, quoted};
 use super::size::parse_size;
 use super::ui::Ui;
@@ -83,7 +84,10 @@ fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
         "metadata" => Ok(Preallocation::Metadata),
         "falloc" => Ok(Preallocation::Falloc),
         "full" => Ok(Preallocation::Full),
-        _ => Err(format!("'{name}' is none of off, metadata, falloc, full")),
+        _ => {
+            let hint = nearest::hint(name, &["off", "metadata", "falloc", "full"]);
+            Err(format!("'{name}' is none of off, metadata, falloc, full{hint}"))
+        }
     }
 }
 
