@@ -16,7 +16,7 @@ use super::convert_target::{Asked, Target};
 use super::create::same_file;
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{Cache, format_name, parse_cache, parse_format, quoted};
+use super::open::{BOTH, Cache, format_name, parse_cache, parse_format, quoted};
 use super::options;
 use super::progress::Meter;
 use super::size::{parse_number, parse_size};
@@ -169,7 +169,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
         other => {
-            bail!("cannot write the format {}: raw and qcow2 are supported", format_name(other))
+            bail!("cannot write the format {}: {BOTH}", format_name(other))
         }
     };
     let given = match options::parse(&args.target_options, qcow2)? {

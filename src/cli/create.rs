@@ -19,7 +19,7 @@ use super::exit::ExitCode;
 use super::file_name;
 use super::nearest;
 use super::new_file::NewFile;
-use super::open::{self, parse_format, quoted};
+use super::open::{self, BOTH, parse_format, quoted};
 use super::options::{self, Asked, Options};
 use super::progress::Meter;
 use super::size::parse_size;
@@ -85,7 +85,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let qcow2 = match args.format {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
-        ImageFormat::Other(name) => bail!("cannot make images of the format {name}"),
+        ImageFormat::Other(name) => bail!("cannot make images of the format {name}: {BOTH}"),
     };
     let mut given = match options::parse(&args.options, qcow2)? {
         Asked::Help => {
@@ -166,7 +166,7 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
             area.with_context(|| format!("backing file {}", quoted(&file)))?.geometry.virtual_size()
         }
         ImageFormat::Other(name) => {
-            bail!("cannot read a backing file of the format {name}; see -u")
+            bail!("cannot read a backing file of the format {name} (-u does not open it): {BOTH}")
         }
     };
     Ok(Some(bytes))

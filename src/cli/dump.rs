@@ -12,7 +12,7 @@ use qcheck::storage::Access;
 use super::exit::ExitCode;
 use super::file_name;
 use super::new_file::NewFile;
-use super::open::{self, format_name, parse_format, quoted};
+use super::open::{self, QCOW2_ONLY, format_name, parse_format, quoted};
 use super::progress::Meter;
 use super::signals;
 use super::size::human_size;
@@ -68,7 +68,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = open::open(&args.source, args.format, access)?;
     if image.format != ImageFormat::Qcow2 {
         let name = format_name(image.format);
-        bail!("{}: an image of the format {name} has no metadata", quoted(&args.source));
+        bail!(
+            "{}: an image of the format {name} has no metadata: {QCOW2_ONLY}",
+            quoted(&args.source)
+        );
     }
     let cancel = signals::interruption();
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());

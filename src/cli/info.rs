@@ -14,7 +14,7 @@ use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
 use super::info_text;
-use super::open::{self, format_name, parse_format, quoted};
+use super::open::{self, BOTH, format_name, parse_format, quoted};
 use super::ui::{self, Ui};
 use super::{info_json, inspect, json, map_json, map_text, metadata_json, metadata_text};
 
@@ -193,7 +193,9 @@ fn look(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<I
     let qcow2 = match image.format {
         ImageFormat::Qcow2 => Some(qcow2_info(&image.storage).with_context(context)?),
         ImageFormat::Raw => None,
-        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}", quoted(path)),
+        ImageFormat::Other(name) => {
+            bail!("{}: cannot read the format {name}: {BOTH}", quoted(path))
+        }
     };
     let is_file = image.storage.capacity() == Capacity::Growable;
     Ok(ImageInfo {

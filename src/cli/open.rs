@@ -18,6 +18,11 @@ use super::nearest;
 const OTHER_FORMATS: [&str; 11] =
     ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
 
+/// What to say where a format is one of neither.
+pub const BOTH: &str = "qcow2 and raw are supported";
+/// What to say where only one is of use.
+pub const QCOW2_ONLY: &str = "only qcow2 is supported";
+
 /// A format as the user names it.
 pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
     match name {
@@ -27,7 +32,7 @@ pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
             .iter()
             .find(|known| **known == name)
             .map(|known| ImageFormat::Other(known))
-            .ok_or_else(|| format!("unknown format '{name}'")),
+            .ok_or_else(|| format!("unknown format '{name}': {BOTH}")),
     }
 }
 
@@ -139,6 +144,9 @@ mod tests {
     fn formats_are_known_by_qemus_names() {
         assert_eq!(parse_format("qcow2"), Ok(ImageFormat::Qcow2));
         assert_eq!(parse_format("vdi"), Ok(ImageFormat::Other("vdi")));
-        assert_eq!(parse_format("foo").unwrap_err(), "unknown format 'foo'");
+        assert_eq!(
+            parse_format("foo").unwrap_err(),
+            "unknown format 'foo': qcow2 and raw are supported"
+        );
     }
 }
