@@ -184,7 +184,8 @@ impl Settings {
     fn options(&self, threads: usize) -> CheckOptions {
         let keep = match self.max_findings {
             0 => usize::MAX,
-            n => usize::try_from(n).unwrap_or(usize::MAX),
+            // As for one image: what is not printed is summed up by kind, for which it has to be kept.
+            n => usize::try_from(n).unwrap_or(usize::MAX).max(CheckOptions::default().keep),
         };
         CheckOptions { threads, keep, ..CheckOptions::default() }
     }

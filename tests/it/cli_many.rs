@@ -220,3 +220,25 @@ fn what_works_on_one_image_only_is_refused_for_several() {
     }
     assert_eq!(fs::read(dir.path().join("leaky")).unwrap(), before);
 }
+
+#[test]
+fn what_is_not_listed_is_counted_as_for_one_image() {
+    let dir = mixed();
+    // A run of four leaks, two single ones, and a count that is too low.
+    for cluster in [21, 22, 23, 24, 26, 28] {
+        set_count(dir.path(), "leaky", cluster, 1);
+    }
+    set_count(dir.path(), "leaky", 6, 0);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join("leaky")).unwrap();
+    file.set_len(29 << 16).unwrap();
+    let rest = |args: &[&str]| {
+        let ran = qcheck(dir.path(), &[&["check", "--max-findings"], args].concat());
+        let lines = ran.err.lines().filter(|line| line.starts_with("...")).map(str::to_owned);
+        lines.collect::<Vec<String>>()
+    };
+    for most in ["1", "2", "3", "5"] {
+        let one = rest(&[most, "leaky"]);
+        assert!(!one.is_empty());
+        assert_eq!(rest(&[most, "leaky", "clean"]), one, "--max-findings {most}");
+    }
+}
