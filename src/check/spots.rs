@@ -12,8 +12,6 @@ use crate::tables::BitmapDirectory;
 
 /// Bytes of an entry of an L1 table or of the refcount table.
 const ENTRY_BYTES: u64 = 8;
-/// Bytes before an extension's data.
-const EXTENSION_HEADER_BYTES: u64 = 8;
 
 /// Bytes by finding, in the order of the report; none where they are not known or not in the file.
 pub(super) fn find(source: &dyn ReadAt, survey: &Survey) -> Vec<Option<Range<u64>>> {
@@ -102,7 +100,7 @@ impl<'a> Spots<'a> {
                 (header.reftable.get(), clusters.saturating_mul(area.geometry.cluster_bytes()))
             }
             Place::Refblock(index) => {
-                (entry_at(header.reftable, u64::from(index.get()), ENTRY_BYTES)?, ENTRY_BYTES)
+                (entry_at(header.reftable, index.get(), ENTRY_BYTES)?, ENTRY_BYTES)
             }
             Place::CryptoHeader => {
                 let crypto = area.crypto_header()?;
@@ -118,14 +116,14 @@ impl<'a> Spots<'a> {
         Some(at..at.saturating_add(bytes))
     }
 
-    /// How many bytes the field or extension at this offset has.
+    /// How many bytes the field or an extension's data at this offset has; one where it is neither.
     fn field(&self, offset: u64) -> u64 {
         let field = HeaderField::ALL.iter().map(|field| field.place()).find(|f| f.0 == offset);
         let extension = self.survey.area.extensions.iter().find(|e| e.offset == offset);
         match (field, extension) {
             (Some((_, width)), _) => width as u64,
-            (None, Some(extension)) => EXTENSION_HEADER_BYTES + extension.data.len() as u64,
-            (None, None) => EXTENSION_HEADER_BYTES,
+            (None, Some(extension)) => (extension.data.len() as u64).max(1),
+            (None, None) => 1,
         }
     }
 

@@ -137,7 +137,7 @@ impl BitmapEntry {
     }
 
     /// Its length in the directory, with padding.
-    pub const fn entry_bytes(&self) -> u64 {
+    pub fn entry_bytes(&self) -> u64 {
         let bytes = DIRECTORY_ENTRY_BYTES + self.extra.len() + self.name.len();
         bytes.next_multiple_of(8) as u64
     }
