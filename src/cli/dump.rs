@@ -1,10 +1,11 @@
 //! `qcheck dump`: an image's metadata without its data.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
+use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 use qcheck::storage::Access;
@@ -78,8 +79,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let dump = Dump::of(&image.storage, &meter);
     let dump = dump.with_context(|| quoted(&args.source).to_string())?;
     let options = DumpOptions { blank_names: args.blank_names };
-    let written = write(&dump, &args.target, &options, &cancel, &meter);
-    let written = written.with_context(|| quoted(&args.target).to_string())?;
+    let file = NewFile::create_new(&args.target);
+    let file = file.with_context(|| quoted(&args.target).to_string())?;
+    let written = write(&dump, file, &options, &cancel, &meter);
+    let written = written.map_err(|error| named(error, args))?;
     drop(meter);
     if !args.quiet {
         tell(args, &dump, &written, ui)?;
@@ -87,20 +90,30 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Makes the file; takes it away again when that fails.
+/// An error behind the names of the files that it can be about.
+fn named(error: Error, args: &Args) -> anyhow::Error {
+    let source = quoted(&args.source);
+    let names = match &error {
+        Error::Io { .. } => format!("{source} into {}", quoted(&args.target)),
+        // What cannot be had is a matter of the image.
+        _ => source.to_string(),
+    };
+    anyhow::Error::new(error).context(names)
+}
+
+/// Fills the file; takes it away again when that fails.
 fn write(
     dump: &Dump<'_>,
-    path: &Path,
+    file: NewFile,
     options: &DumpOptions,
     cancel: &AtomicBool,
     progress: &dyn Progress,
-) -> Result<Written> {
-    let file = NewFile::create_new(path)?;
+) -> Result<Written, Error> {
     match dump.write(&*file.storage, options, cancel, progress) {
         Ok(written) => Ok(written),
         Err(error) => {
             file.give_up();
-            Err(error.into())
+            Err(error)
         }
     }
 }
