@@ -440,10 +440,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             plan::text(&mut ui.out, run, args.most_findings())?;
         }
     }
-    if let Err(error) = ui.out.flush() {
-        bail!("could not write the result: {error}");
-    }
-    Ok(())
+    ui.out.flush().context("could not write the result")
 }
 
 fn remark(finding: &Finding) {

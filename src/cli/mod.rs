@@ -138,8 +138,12 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Undo(args) => undo::run(args, ui),
     };
     result.unwrap_or_else(|error| {
+        let text = match ui.out.has_failed() {
+            true => format!("could not write the result: {}", error.root_cause()),
+            false => format!("{error:#}"),
+        };
         // Nowhere is left to tell of a standard error that fails.
-        let _ = ui.error(&format!("{error:#}"));
+        let _ = ui.error(&text);
         ExitCode::Failure
     })
 }
@@ -152,7 +156,13 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
             false => error.render().to_string(),
         };
         let printed = write!(ui.out, "{text}").and_then(|()| ui.out.flush());
-        return if printed.is_ok() { ExitCode::Success } else { ExitCode::Failure };
+        return match printed {
+            Ok(()) => ExitCode::Success,
+            Err(error) => {
+                let _ = ui.error(&format!("could not write the result: {error}"));
+                ExitCode::Failure
+            }
+        };
     }
     let text = error.render().to_string();
     let first: Vec<&str> = text.lines().take_while(|l| !l.is_empty()).map(str::trim).collect();

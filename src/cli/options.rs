@@ -1,6 +1,6 @@
 //! `-o name=value,...` as qemu-img takes it.
 
-use std::io;
+use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 
@@ -240,7 +240,7 @@ pub fn help(out: &mut Output, qcow2: bool, with_file: bool) -> io::Result<()> {
         let left = format!("{}={kind}", known.name);
         out.line(&format!("  {left:<22} - {}", known.help))?;
     }
-    Ok(())
+    out.flush()
 }
 
 #[cfg(test)]
