@@ -33,11 +33,13 @@ pub struct Args {
     #[arg(short, long)]
     backing_chain: bool,
 
-    /// Tell of every header field and every table, where it lies, and which bytes of the file are for what
+    /// Tell of every header field and every table, where it lies, and which bytes of the file are for what; not
+    /// together with --map
     #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
     metadata: bool,
 
-    /// Draw the file's layout and how the disk is allocated; with --output json as runs
+    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not together with
+    /// --metadata
     #[arg(long, conflicts_with = "backing_chain")]
     map: bool,
 
@@ -82,12 +84,15 @@ impl ImageInfo {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    if args.metadata {
-        return metadata(args, ui);
+    match (args.metadata, args.map) {
+        (true, _) => metadata(args, ui),
+        (_, true) => map(args, ui),
+        (false, false) => describe(args, ui),
     }
-    if args.map {
-        return map(args, ui);
-    }
+}
+
+/// Tells what qemu-img tells.
+fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let chain = chain(args)?;
     match args.output {
         Output::Human => {
