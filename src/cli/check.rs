@@ -13,6 +13,7 @@ use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutc
 use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
 
+use super::count::counted;
 use super::deep::{self, Checked, Deep};
 use super::exit::ExitCode;
 use super::explain;
@@ -371,10 +372,10 @@ fn tell_repair(
     listing::print(&mut ui.err, &outcome.before, steps, budget)?;
     if outcome.held > 0 {
         ui.message(&format!(
-            "{}: {} leaked clusters were not released, since damaged structures may hide references \
-             to them",
+            "{}: {} not released, since damaged structures may hide references to {}",
             quoted(path),
-            outcome.held
+            counted(outcome.held, "leaked cluster was", "leaked clusters were"),
+            if outcome.held == 1 { "it" } else { "them" }
         ))?;
     }
     ui.err.flush()?;

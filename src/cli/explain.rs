@@ -7,6 +7,7 @@ use qcheck::check::{
 };
 
 use super::color::{BAD, PLAIN, STRONG, WARNING};
+use super::count::counted;
 use super::ui::Output;
 
 /// Every entry: a heading with the code, then a paragraph that ends with the repair.
@@ -44,7 +45,11 @@ pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io:
         }
     }
     if report.findings.iter().any(|f| f.severity() == Severity::Corruption) {
-        writeln!(out, "\nGuest data at risk: {} bytes", affected.bytes_at_risk)?;
+        writeln!(
+            out,
+            "\nGuest data at risk: {}",
+            counted(affected.bytes_at_risk, "byte", "bytes")
+        )?;
     }
     Ok(())
 }
@@ -79,7 +84,7 @@ fn kind(out: &mut Output, report: &CheckReport, affected: &Affected, code: &str)
     }
     match all.len().saturating_sub(NAMED) {
         0 => Ok(()),
-        more => writeln!(out, "  and at {more} more places"),
+        more => writeln!(out, "  and at {}", counted(more as u64, "more place", "more places")),
     }
 }
 

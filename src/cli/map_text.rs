@@ -7,6 +7,7 @@ use anstyle::Style;
 use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run};
 
 use super::color::{FAINT, PLAIN, STRONG, letters, on};
+use super::count::counted;
 use super::inspect::Inspected;
 use super::size::human_size;
 use super::ui::Output;
@@ -215,7 +216,8 @@ pub fn print(out: &mut Output, image: &Inspected, width: usize) -> io::Result<()
     file.print(out)?;
     let more = image.survey.report.unlisted;
     if more > 0 {
-        out.line(&format!("  {more} further findings are not drawn"))?;
+        let more = counted(more, "further finding is", "further findings are");
+        out.line(&format!("  {more} not drawn"))?;
     }
     out.line("")?;
     let mut disk = Grid::new(&DISK, geometry.virtual_size(), unit, width, ROWS.1);

@@ -8,6 +8,7 @@ use qcheck::format::HostOffset;
 use qcheck::layout::{self, Field, Role, Structures, Table, Totals};
 
 use super::color::{BAD, PLAIN, STRONG};
+use super::count::counted;
 use super::inspect::Inspected;
 use super::size::human_size;
 use super::ui::Output;
@@ -261,8 +262,8 @@ fn beyond(out: &mut Output, image: &Inspected) -> io::Result<()> {
         return Ok(());
     }
     let sum = bytes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-    let places = bytes.len();
-    out.line(&format!("{}  said to be there by {places} entries", amount("past the end", sum)))
+    let places = counted(bytes.len() as u64, "entry", "entries");
+    out.line(&format!("{}  said to be there by {places}", amount("past the end", sum)))
 }
 
 /// A role in words.

@@ -5,6 +5,7 @@ mod color;
 mod convert;
 mod convert_source;
 mod convert_target;
+mod count;
 mod create;
 mod deep;
 mod dump;

@@ -115,7 +115,7 @@ fn a_stream_that_yields_less_than_a_cluster_is_told() {
     let junit = qcheck(dir.path(), &["check", "--data", "--output", "junit", "image"]);
     assert!(junit.code == 2 && junit.out.contains("compressed-data: ERROR L2 entry 9"));
     let many = qcheck(dir.path(), &["check", "--data", "image", "image"]);
-    assert_eq!((many.code, many.out.matches("image: 1 errors\n").count()), (2, 2));
+    assert_eq!((many.code, many.out.matches("image: 1 error\n").count()), (2, 2));
 }
 
 #[test]

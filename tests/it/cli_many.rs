@@ -51,9 +51,9 @@ const ALL: [&str; 6] = ["clean", "broken", "leaky", "missing", "corrupt", "raw"]
 #[test]
 fn each_image_has_its_line_and_a_bad_one_does_not_stop_the_rest() {
     let dir = mixed();
-    let want = "clean: no errors\nbroken: no verdict\nleaky: 1 leaked clusters\nmissing: no \
-                verdict\ncorrupt: 2 errors\nraw: no checker for raw\n6 images: 1 clean, 1 leaks, 1 \
-                errors, 2 no-verdict, 1 no-checker\n";
+    let want = "clean: no errors\nbroken: no verdict\nleaky: 1 leaked cluster\nmissing: no \
+                verdict\ncorrupt: 2 errors\nraw: no checker for raw\n6 images: 1 clean, 1 with leaks, 1 \
+                with errors, 2 no-verdict, 1 no-checker\n";
     for jobs in ["1", "3", "0", "100"] {
         let ran = qcheck(dir.path(), &[&["check", "-j", jobs][..], &ALL].concat());
         assert_eq!((ran.code, ran.out.as_str()), (1, want), "-j {jobs}: {}", ran.err);
@@ -90,13 +90,13 @@ fn the_exit_code_is_the_worst_in_the_documented_order() {
 fn names_come_from_a_list_or_from_standard_input() {
     let dir = mixed();
     fs::write(dir.path().join("list"), "clean\n\nleaky\n").unwrap();
-    let want = "raw: no checker for raw\nclean: no errors\nleaky: 1 leaked clusters\n3 images: 1 \
-                clean, 1 leaks, 1 no-checker\n";
+    let want = "raw: no checker for raw\nclean: no errors\nleaky: 1 leaked cluster\n3 images: 1 \
+                clean, 1 with leaks, 1 no-checker\n";
     let ran = qcheck(dir.path(), &["check", "--files-from", "list", "raw"]);
     assert_eq!((ran.code, ran.out.as_str()), (3, want));
     let args = ["check", "--files-from", "-"];
     let ran = with_input(dir.path(), &args, b"clean\0");
-    let one = "clean: no errors\n1 images: 1 clean\n";
+    let one = "clean: no errors\n1 image: 1 clean\n";
     assert_eq!((ran.code, ran.out.as_str()), (0, one), "a list of one is a list");
     let ran = with_input(dir.path(), &args, b"");
     assert_eq!((ran.code, ran.out.as_str()), (0, "0 images\n"));
@@ -164,8 +164,8 @@ fn a_chain_is_checked_once_whoever_leads_to_it() {
         (ran.code, ran.out.as_str()),
         (
             3,
-            "sub/one: no errors\nsub/../mid: no errors\nsub/../leaky: 1 leaked clusters\ntwo: no \
-             errors\n4 images: 3 clean, 1 leaks\n"
+            "sub/one: no errors\nsub/../mid: no errors\nsub/../leaky: 1 leaked cluster\ntwo: no \
+             errors\n4 images: 3 clean, 1 with leaks\n"
         )
     );
     overlay("on-raw", "raw", "raw");
