@@ -148,8 +148,8 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'When ou
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Tell of the backing file too, and of its backing file, and so on'
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Tell of every header field and every table, where it lies, and which bytes of the file are for what'
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l map -d 'Draw the file\'s layout and how the disk is allocated; with --output json as runs'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Tell of every header field and every table, where it lies, and which bytes of the file are for what; not together with --map'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l map -d 'Draw the file\'s layout and how the disk is allocated; with --output json as runs; not together with --metadata'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r

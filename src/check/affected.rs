@@ -1,10 +1,11 @@
 //! Whose clusters a finding is about: a second, targeted walk, for suspicious clusters only.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use super::finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
 use super::regions::Region;
-use super::{Survey, owners};
+use super::{Survey, owners, spots};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::storage::ReadAt;
 
@@ -32,6 +33,8 @@ pub struct Affected {
     /// Owners of a finding's clusters, by the finding's position in the report; only of findings that
     /// are about clusters.
     owners: BTreeMap<usize, Vec<Owner>>,
+    /// The bytes of the file that each finding is about, in the order of the report.
+    spots: Vec<Option<Range<u64>>>,
     /// Bytes of all disks in the ranges that something is wrong with, each counted once.
     pub bytes_at_risk: u64,
 }
@@ -40,8 +43,9 @@ impl Affected {
     /// Looks for the owners of all suspicious clusters.
     pub fn find(source: &dyn ReadAt, survey: &Survey) -> Self {
         let findings = &survey.report.findings;
+        let spots = spots::find(source, survey);
         if !findings.iter().any(is_suspicious) {
-            return Self::default();
+            return Self { spots, ..Self::default() };
         }
         let mut wanted: HashMap<HostCluster, Vec<usize>> = HashMap::new();
         for (number, finding) in findings.iter().enumerate().filter(|(_, f)| is_suspicious(f)) {
@@ -54,7 +58,7 @@ impl Affected {
                 }
             }
         }
-        let mut affected = Self::default();
+        let mut affected = Self { spots, ..Self::default() };
         let mut room = MAX_NAMED;
         affected.metadata(survey, findings, &mut room);
         affected.data(source, survey, wanted, &mut room);
@@ -69,6 +73,12 @@ impl Affected {
     /// The owners of the clusters that a finding is about.
     pub fn owners(&self, number: usize) -> &[Owner] {
         self.owners.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// The bytes of the file that a finding is about: the field, entry or clusters that are wrong. None where they
+    /// are not known or not in the file.
+    pub fn bytes(&self, number: usize) -> Option<Range<u64>> {
+        self.spots.get(number)?.clone()
     }
 
     /// Names an owner of a finding's clusters; returns whether more may be named.

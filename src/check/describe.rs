@@ -230,7 +230,8 @@ fn own_words(kind: &Kind) -> String {
         Kind::OrphanTable(orphan) => write!(text, "{}", orphan_text(orphan)),
         Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),
         Kind::BitmapTable { name, entries } => {
-            write!(text, "{name}: {entries} damaged entries in its table")
+            let noun = if *entries == 1 { "entry" } else { "entries" };
+            write!(text, "{name}: {entries} damaged {noun} in its table")
         }
         Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
         Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
@@ -277,9 +278,10 @@ fn orphan_text(orphan: &Orphan) -> String {
         (named, more) => format!("{named} or {more} more"),
     };
     format!(
-        "an L2 table that no L1 entry leads to maps {} clusters of possible data; it can belong \
-         to {owners}",
-        orphan.entries
+        "an L2 table that no L1 entry leads to maps {} {} of possible data; it can belong to \
+         {owners}",
+        orphan.entries,
+        if orphan.entries == 1 { "cluster" } else { "clusters" }
     )
 }
 

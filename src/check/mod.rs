@@ -25,6 +25,7 @@ pub mod regions;
 pub mod report;
 pub(crate) mod scan;
 mod slots;
+mod spots;
 mod stored;
 mod walk;
 

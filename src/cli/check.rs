@@ -13,6 +13,7 @@ use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutc
 use qcheck::repair::{dry_run, repair_telling};
 use qcheck::storage::{Access, Latch, Storage};
 
+use super::count::counted;
 use super::deep::{self, Checked, Deep};
 use super::exit::ExitCode;
 use super::explain;
@@ -24,7 +25,7 @@ use super::many::{self, Form, Settings};
 use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
 use super::policy::{self, Gate};
 use super::progress::Meter;
-use super::size::parse_size;
+use super::size::{parse_number, parse_size};
 use super::ui::Ui;
 use super::undo::UndoFile;
 use super::{plan, text};
@@ -94,7 +95,7 @@ pub struct Args {
 
     /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a
     /// file or pipe]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number::<u64>)]
     max_findings: Option<u64>,
 
     #[command(flatten)]
@@ -373,10 +374,10 @@ fn tell_repair(
     listing::print(&mut ui.err, &outcome.before, steps, budget)?;
     if outcome.held > 0 {
         ui.message(&format!(
-            "{}: {} leaked clusters were not released, since damaged structures may hide references \
-             to them",
+            "{}: {} not released, since damaged structures may hide references to {}",
             quoted(path),
-            outcome.held
+            counted(outcome.held, "leaked cluster was", "leaked clusters were"),
+            if outcome.held == 1 { "it" } else { "them" }
         ))?;
     }
     ui.err.flush()?;
@@ -445,10 +446,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             plan::text(&mut ui.out, run, args.most_findings())?;
         }
     }
-    if let Err(error) = ui.out.flush() {
-        bail!("could not write the result: {error}");
-    }
-    Ok(())
+    ui.out.flush().context("could not write the result")
 }
 
 fn remark(finding: &Finding) {

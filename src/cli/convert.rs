@@ -16,10 +16,10 @@ use super::convert_target::{Asked, Target};
 use super::create::same_file;
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{Cache, format_name, parse_cache, parse_format, quoted};
+use super::open::{BOTH, Cache, format_name, parse_cache, parse_format, quoted};
 use super::options;
 use super::progress::Meter;
-use super::size::parse_size;
+use super::size::{parse_number, parse_size};
 use super::ui::Ui;
 use super::{json, signals, spool};
 
@@ -36,11 +36,11 @@ pub struct Args {
     format: Option<String>,
 
     /// The format of the target
-    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw")]
+    #[arg(short = 'O', long, alias = "output-format", value_name = "FMT", default_value = "raw")]
     target_format: String,
 
     /// Options of the target's format, as name=value,...; "help" lists them
-    #[arg(short = 'o', long, value_name = "OPTIONS", action = clap::ArgAction::Append)]
+    #[arg(short = 'o', long, alias = "options", value_name = "OPTIONS", action = clap::ArgAction::Append)]
     target_options: Vec<String>,
 
     /// Compress the target's clusters
@@ -56,7 +56,7 @@ pub struct Args {
     backing_format: Option<String>,
 
     /// Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..
-    #[arg(short = 'l', long, value_name = "SNAPSHOT", value_parser = parse_choice)]
+    #[arg(short = 'l', long, alias = "snapshot", value_name = "SNAPSHOT", value_parser = parse_choice)]
     source_snapshot: Option<Choice>,
 
     /// Read the snapshot of this id or name
@@ -68,7 +68,7 @@ pub struct Args {
     sparse_size: Option<u64>,
 
     /// How many threads work, 1 to 16; as many as there are cores if not given
-    #[arg(short = 'm', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_THREADS)))]
+    #[arg(short = 'm', long, value_name = "N", value_parser = parse_threads)]
     parallel: Option<u16>,
 
     /// Accepted as by qemu-img: writes are never in order, and the target looks the same every time
@@ -84,7 +84,7 @@ pub struct Args {
     target_is_zero: bool,
 
     /// How the target is written: writeback, writethrough, none, directsync or unsafe
-    #[arg(short = 't', long, value_name = "CACHE", value_parser = parse_cache, default_value = "unsafe")]
+    #[arg(short = 't', long, alias = "output-cache", value_name = "CACHE", value_parser = parse_cache, default_value = "unsafe")]
     target_cache: Cache,
 
     /// How the sources are read, likewise
@@ -148,6 +148,13 @@ fn parse_legacy_choice(text: &str) -> Result<Choice, String> {
     Ok(Choice::IdOrName(text.to_owned()))
 }
 
+fn parse_threads(text: &str) -> Result<u16, String> {
+    match parse_number(text) {
+        Ok(threads @ 1..=MAX_THREADS) => Ok(threads),
+        _ => Err(format!("valid are 1 to {MAX_THREADS}")),
+    }
+}
+
 fn parse_rate(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|error| error.to_string())
 }
@@ -162,7 +169,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
         other => {
-            bail!("cannot write the format {}: raw and qcow2 are supported", format_name(other))
+            bail!("cannot write the format {}: {BOTH}", format_name(other))
         }
     };
     let given = match options::parse(&args.target_options, qcow2)? {

@@ -11,7 +11,7 @@ use qcheck::format::snapshot::SnapshotEntry;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::storage::{Access, FileStorage};
 
-use super::open::{self, Cache, quoted};
+use super::open::{self, BOTH, Cache, quoted};
 use super::spool;
 
 /// Which snapshot is read.
@@ -171,7 +171,7 @@ impl Opening<'_> {
             ImageFormat::Raw => Ok(Disk::Raw(Arc::new(storage))),
             ImageFormat::Qcow2 => self.qcow2(storage, path),
             ImageFormat::Other(name) => {
-                bail!("cannot read the format {name}: raw and qcow2 are supported")
+                bail!("cannot read the format {name}: {BOTH}")
             }
         }
     }

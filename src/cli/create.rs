@@ -17,8 +17,9 @@ use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
 use super::file_name;
+use super::nearest;
 use super::new_file::NewFile;
-use super::open::{self, parse_format, quoted};
+use super::open::{self, BOTH, parse_format, quoted};
 use super::options::{self, Asked, Options};
 use super::progress::Meter;
 use super::size::parse_size;
@@ -84,7 +85,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let qcow2 = match args.format {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
-        ImageFormat::Other(name) => bail!("cannot make images of the format {name}"),
+        ImageFormat::Other(name) => bail!("cannot make images of the format {name}: {BOTH}"),
     };
     let mut given = match options::parse(&args.options, qcow2)? {
         Asked::Help => {
@@ -165,7 +166,7 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
             area.with_context(|| format!("backing file {}", quoted(&file)))?.geometry.virtual_size()
         }
         ImageFormat::Other(name) => {
-            bail!("cannot read a backing file of the format {name}; see -u")
+            bail!("cannot read a backing file of the format {name} (-u does not open it): {BOTH}")
         }
     };
     Ok(Some(bytes))
@@ -207,7 +208,10 @@ pub fn preallocation(given: &Options) -> Result<Preallocation> {
         Some("metadata") => Preallocation::Metadata,
         Some("falloc") => Preallocation::Falloc,
         Some("full") => Preallocation::Full,
-        Some(other) => bail!("preallocation: '{other}' is none of off, metadata, falloc, full"),
+        Some(other) => {
+            let hint = nearest::hint(other, &["off", "metadata", "falloc", "full"]);
+            bail!("preallocation: '{other}' is none of off, metadata, falloc, full{hint}")
+        }
     })
 }
 
@@ -216,12 +220,18 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
     let version = match given.text("compat") {
         None | Some("1.1" | "v3") => Version::V3,
         Some("0.10" | "v2") => Version::V2,
-        Some(other) => bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3"),
+        Some(other) => {
+            let hint = nearest::hint(other, &["0.10", "v2", "1.1", "v3"]);
+            bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3{hint}")
+        }
     };
     let compression = match given.text("compression_type") {
         None | Some("zlib") => Compression::Zlib,
         Some("zstd") => Compression::Zstd,
-        Some(other) => bail!("compression_type: '{other}' is neither zlib nor zstd"),
+        Some(other) => {
+            let hint = nearest::hint(other, &["zlib", "zstd"]);
+            bail!("compression_type: '{other}' is neither zlib nor zstd{hint}")
+        }
     };
     let raw = given.switch("data_file_raw");
     let data_file = given.text("data_file").map(|name| DataFile { name: name.into(), raw });

@@ -1,10 +1,11 @@
 //! `qcheck dump`: an image's metadata without its data.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
+use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 use qcheck::storage::Access;
@@ -12,7 +13,7 @@ use qcheck::storage::Access;
 use super::exit::ExitCode;
 use super::file_name;
 use super::new_file::NewFile;
-use super::open::{self, format_name, parse_format, quoted};
+use super::open::{self, QCOW2_ONLY, format_name, parse_format, quoted};
 use super::progress::Meter;
 use super::signals;
 use super::size::human_size;
@@ -68,15 +69,20 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = open::open(&args.source, args.format, access)?;
     if image.format != ImageFormat::Qcow2 {
         let name = format_name(image.format);
-        bail!("{}: an image of the format {name} has no metadata", quoted(&args.source));
+        bail!(
+            "{}: an image of the format {name} has no metadata: {QCOW2_ONLY}",
+            quoted(&args.source)
+        );
     }
     let cancel = signals::interruption();
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
     let dump = Dump::of(&image.storage, &meter);
     let dump = dump.with_context(|| quoted(&args.source).to_string())?;
     let options = DumpOptions { blank_names: args.blank_names };
-    let written = write(&dump, &args.target, &options, &cancel, &meter);
-    let written = written.with_context(|| quoted(&args.target).to_string())?;
+    let file = NewFile::create_new(&args.target);
+    let file = file.with_context(|| quoted(&args.target).to_string())?;
+    let written = write(&dump, file, &options, &cancel, &meter);
+    let written = written.map_err(|error| named(error, args))?;
     drop(meter);
     if !args.quiet {
         tell(args, &dump, &written, ui)?;
@@ -84,20 +90,30 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Makes the file; takes it away again when that fails.
+/// An error behind the names of the files that it can be about.
+fn named(error: Error, args: &Args) -> anyhow::Error {
+    let source = quoted(&args.source);
+    let names = match &error {
+        Error::Io { .. } => format!("{source} into {}", quoted(&args.target)),
+        // What cannot be had is a matter of the image.
+        _ => source.to_string(),
+    };
+    anyhow::Error::new(error).context(names)
+}
+
+/// Fills the file; takes it away again when that fails.
 fn write(
     dump: &Dump<'_>,
-    path: &Path,
+    file: NewFile,
     options: &DumpOptions,
     cancel: &AtomicBool,
     progress: &dyn Progress,
-) -> Result<Written> {
-    let file = NewFile::create_new(path)?;
+) -> Result<Written, Error> {
     match dump.write(&*file.storage, options, cancel, progress) {
         Ok(written) => Ok(written),
         Err(error) => {
             file.give_up();
-            Err(error.into())
+            Err(error)
         }
     }
 }

@@ -7,6 +7,7 @@ use qcheck::check::{
 };
 
 use super::color::{BAD, PLAIN, STRONG, WARNING};
+use super::count::counted;
 use super::ui::Output;
 
 /// Every entry: a heading with the code, then a paragraph that ends with the repair.
@@ -14,15 +15,15 @@ const FINDINGS: &str = include_str!("../../docs/findings.md");
 /// Findings of one kind whose places are named.
 const NAMED: usize = 8;
 
-/// A finding's meaning, and its remedy.
-pub fn meaning(code: &str) -> (&'static str, &'static str) {
+/// A finding's meaning, and its remedy, both in sentences without marks of the document.
+pub fn meaning(code: &str) -> (String, String) {
     let heading = format!("### `{code}`\n");
     let entry = FINDINGS.split_once(&heading).map_or("", |(_, rest)| rest);
     let paragraph = entry.split("\n\n").next().unwrap_or("").trim();
-    match paragraph.split_once(" Repair: ") {
-        Some((meaning, remedy)) => (meaning.trim_start_matches("Notice. "), remedy),
-        None => (paragraph.trim_start_matches("Notice. "), "none."),
-    }
+    let (meaning, remedy) = paragraph.split_once(" Repair: ").unwrap_or((paragraph, "None."));
+    // The severity is told by itself.
+    let meaning = meaning.trim_start_matches("Notice. ").trim_start_matches("Check error. ");
+    (meaning.replace('`', ""), remedy.replace('`', ""))
 }
 
 /// Which disk a guest range is of: nothing for the active one, else the snapshot's id.
@@ -44,7 +45,11 @@ pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io:
         }
     }
     if report.findings.iter().any(|f| f.severity() == Severity::Corruption) {
-        writeln!(out, "\nGuest data at risk: {} bytes", affected.bytes_at_risk)?;
+        writeln!(
+            out,
+            "\nGuest data at risk: {}",
+            counted(affected.bytes_at_risk, "byte", "bytes")
+        )?;
     }
     Ok(())
 }
@@ -79,7 +84,7 @@ fn kind(out: &mut Output, report: &CheckReport, affected: &Affected, code: &str)
     }
     match all.len().saturating_sub(NAMED) {
         0 => Ok(()),
-        more => writeln!(out, "  and at {more} more places"),
+        more => writeln!(out, "  and at {}", counted(more as u64, "more place", "more places")),
     }
 }
 
@@ -100,7 +105,10 @@ mod tests {
     fn a_meaning_ends_where_the_repair_begins() {
         let (meaning, remedy) = meaning("copied-data");
         assert_eq!(meaning, "COPIED of an L2 entry disagrees with the count of its cluster.");
-        assert_eq!(remedy, "`all`.");
+        assert_eq!(remedy, "-r all mends it.");
+        let (meaning, remedy) = super::meaning("unreadable");
+        assert!(meaning.starts_with("The system could not read"), "{meaning}");
+        assert!(remedy.starts_with("None, "), "{remedy}");
     }
 
     #[test]
@@ -110,7 +118,15 @@ mod tests {
         for code in codes {
             let (meaning, remedy) = meaning(code);
             assert!(meaning.len() > 20 && !meaning.contains('\n'), "{code}: {meaning}");
-            assert!(!remedy.is_empty() && !remedy.contains('\n'), "{code}: {remedy}");
+            assert!(!remedy.contains('\n'), "{code}: {remedy}");
+            let whole = |text: &str| {
+                let begins = text.starts_with(|c: char| c.is_uppercase());
+                let is_mode = ["-r all ", "-r leaks "].iter().any(|mode| text.starts_with(mode));
+                (begins || is_mode) && text.ends_with('.') && !text.contains('`')
+            };
+            assert!(whole(&meaning) && whole(&remedy), "{code}: {meaning} {remedy}");
+            let more_than_a_mode = remedy.split(' ').count() > 3 || remedy.starts_with("None");
+            assert!(more_than_a_mode, "{code}: {remedy}");
             count += 1;
         }
         assert!(count > 30, "{count}");

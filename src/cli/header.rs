@@ -11,6 +11,7 @@ use qcheck::storage::ReadAt;
 use qcheck::tables::HeaderArea;
 use serde_json::Value;
 
+use super::count::counted;
 use super::json::Object;
 use super::open::quoted;
 use super::size::parse_size;
@@ -53,14 +54,14 @@ pub fn tell(ui: &mut Ui, path: &Path, rebuilt: &RebuiltHeader) -> Result<()> {
     let what = if rebuilt.kept { "set right" } else { "rebuilt" };
     ui.message(&format!(
         "{name}: the header was {what}: version {}, clusters of {} bytes, a disk of {} bytes, the L1 \
-         table at {:#x}, the refcount table at {:#x}, counts of {} bits, {} snapshots",
+         table at {:#x}, the refcount table at {:#x}, counts of {}, {}",
         header.version,
         1u64 << header.cluster_bits,
         header.size,
         header.l1_table.get(),
         header.reftable.get(),
-        1u64 << header.refcount_order,
-        header.snapshot_count,
+        counted(1 << header.refcount_order, "bit", "bits"),
+        counted(u64::from(header.snapshot_count), "snapshot", "snapshots"),
     ))?;
     if rebuilt.empty {
         ui.message(&format!("{name}: no L1 table was found; the disk is empty"))?;

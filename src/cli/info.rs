@@ -14,7 +14,7 @@ use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
 use super::info_text;
-use super::open::{self, format_name, parse_format, quoted};
+use super::open::{self, BOTH, format_name, parse_format, quoted};
 use super::ui::{self, Ui};
 use super::{info_json, inspect, json, map_json, map_text, metadata_json, metadata_text};
 
@@ -33,11 +33,13 @@ pub struct Args {
     #[arg(short, long)]
     backing_chain: bool,
 
-    /// Tell of every header field and every table, where it lies, and which bytes of the file are for what
+    /// Tell of every header field and every table, where it lies, and which bytes of the file are for what; not
+    /// together with --map
     #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
     metadata: bool,
 
-    /// Draw the file's layout and how the disk is allocated; with --output json as runs
+    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not together with
+    /// --metadata
     #[arg(long, conflicts_with = "backing_chain")]
     map: bool,
 
@@ -82,12 +84,15 @@ impl ImageInfo {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    if args.metadata {
-        return metadata(args, ui);
+    match (args.metadata, args.map) {
+        (true, _) => metadata(args, ui),
+        (_, true) => map(args, ui),
+        (false, false) => describe(args, ui),
     }
-    if args.map {
-        return map(args, ui);
-    }
+}
+
+/// Tells what qemu-img tells.
+fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let chain = chain(args)?;
     match args.output {
         Output::Human => {
@@ -193,7 +198,9 @@ fn look(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<I
     let qcow2 = match image.format {
         ImageFormat::Qcow2 => Some(qcow2_info(&image.storage).with_context(context)?),
         ImageFormat::Raw => None,
-        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}", quoted(path)),
+        ImageFormat::Other(name) => {
+            bail!("{}: cannot read the format {name}: {BOTH}", quoted(path))
+        }
     };
     let is_file = image.storage.capacity() == Capacity::Growable;
     Ok(ImageInfo {

@@ -8,7 +8,7 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::layout::{self, Field, Layout};
 use qcheck::storage::{Access, FileStorage, ReadAt};
 
-use super::open::{self, format_name, quoted};
+use super::open::{self, QCOW2_ONLY, format_name, quoted};
 use super::progress::Meter;
 use super::ui::Ui;
 
@@ -38,7 +38,7 @@ pub fn open(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Resu
     let image = open::open(path, format, access)?;
     if image.format != ImageFormat::Qcow2 {
         let name = format_name(image.format);
-        bail!("{}: an image of the format {name} has no metadata of qcow2", quoted(path));
+        bail!("{}: an image of the format {name} has no metadata: {QCOW2_ONLY}", quoted(path));
     }
     let fields = layout::fields(&image.storage).with_context(|| quoted(path).to_string())?;
     Ok(Begun { path: path.to_owned(), storage: image.storage, fields })

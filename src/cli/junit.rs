@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use qcheck::check::{CheckReport, Verb};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::count::counted;
 use super::deep;
 use super::exit::ExitCode;
 use super::ui::escape;
@@ -93,7 +94,10 @@ fn findings(report: &CheckReport, max_findings: u64) -> Vec<String> {
         .map(|finding| {
             let more = match finding.line_count() {
                 0 | 1 => String::new(),
-                lines => format!(" (and {} more clusters behind it)", lines - 1),
+                lines => {
+                    let more = counted(lines - 1, "more cluster", "more clusters");
+                    format!(" (and {more} behind it)")
+                }
             };
             format!("{}: {}{more}", finding.code(), finding.line(0, Verb::Tell))
         })

@@ -4,6 +4,7 @@ use std::io;
 
 use qcheck::check::{CheckReport, Finding, Place, Verb};
 
+use super::count::counted;
 use super::text::Step;
 use super::ui::Output;
 
@@ -74,7 +75,8 @@ impl Rest {
             text.push_str(&ranges.join(", "));
         }
         if self.more_ranges > 0 {
-            text.push_str(&format!(", and {} more ranges", self.more_ranges));
+            let more = counted(self.more_ranges, "more range", "more ranges");
+            text.push_str(&format!(", and {more}"));
         }
         text
     }
@@ -108,7 +110,8 @@ pub fn print<'a>(
         out.line(&kind.text())?;
     }
     if report.unlisted > 0 {
-        out.line(&format!("... and {} more that are counted but not listed", report.unlisted))?;
+        let more = counted(report.unlisted, "more that is", "more that are");
+        out.line(&format!("... and {more} counted but not listed"))?;
     }
     Ok(())
 }

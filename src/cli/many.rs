@@ -27,6 +27,7 @@ use super::open::{self, Opened, format_name, quoted};
 use super::policy::Gate;
 use super::progress::Meter;
 use super::sarif;
+use super::size::parse_number;
 use super::targets::{self, Target};
 use super::text;
 use super::ui::Ui;
@@ -48,7 +49,7 @@ pub struct Args {
     pub backing_chain: bool,
 
     /// Check this many images at a time; 0: as many as there are processors
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = parse_number::<usize>)]
     pub jobs: usize,
 }
 
@@ -189,7 +190,8 @@ impl Settings {
     fn options(&self, threads: usize) -> CheckOptions {
         let keep = match self.max_findings {
             0 => usize::MAX,
-            n => usize::try_from(n).unwrap_or(usize::MAX),
+            // As for one image: what is not printed is summed up by kind, for which it has to be kept.
+            n => usize::try_from(n).unwrap_or(usize::MAX).max(CheckOptions::default().keep),
         };
         CheckOptions { threads, keep, ..CheckOptions::default() }
     }

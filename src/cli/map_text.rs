@@ -7,6 +7,7 @@ use anstyle::Style;
 use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run};
 
 use super::color::{FAINT, PLAIN, STRONG, letters, on};
+use super::count::counted;
 use super::inspect::Inspected;
 use super::size::human_size;
 use super::ui::Output;
@@ -15,6 +16,11 @@ use super::ui::Output;
 const ROWS: (u64, u64) = (16, 8);
 /// Cells of a row are a multiple of this, so that rows begin at round places.
 const STEP: usize = 16;
+
+/// The longest name in the legend.
+const NAME: usize = 25;
+/// How wide lines have to be for a space behind it, and shares in per cent.
+const WITH_SHARES: usize = 51;
 
 /// What a cell can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +67,7 @@ const DISK: [Look; 5] = [
 ];
 
 /// Of a cell that is mostly free, or not allocated, though not all of it is.
-const PARTLY: Look = look(":", letters(Green), "cells of which less is used than not");
+const PARTLY: Look = look(":", letters(Green), "partly used, less than not");
 
 const fn of_run(run: &Run) -> usize {
     if run.damaged {
@@ -96,6 +102,7 @@ const fn of_state(state: GuestState) -> usize {
 struct Grid<'l> {
     looks: &'l [Look],
     cell_bytes: u64,
+    width: usize,
     row: usize,
     label: usize,
     /// Bytes by look, cell by cell.
@@ -116,7 +123,8 @@ impl<'l> Grid<'l> {
         }
         let count = usize::try_from(bytes.div_ceil(cell_bytes)).unwrap_or(0);
         let cells = vec![vec![0; looks.len()]; count];
-        Self { looks, cell_bytes, row, label, cells, totals: vec![0; looks.len()] }
+        let totals = vec![0; looks.len()];
+        Self { looks, cell_bytes, width, row, label, cells, totals }
     }
 
     fn add(&mut self, offset: u64, bytes: u64, look: usize) {
@@ -172,12 +180,12 @@ impl<'l> Grid<'l> {
             out.line("")?;
         }
         for (look, &bytes) in self.looks.iter().zip(&self.totals).filter(|(_, b)| **b > 0) {
-            let text = format!(
-                "  {:<26} {:>9}  {:>6.2} %",
-                look.text,
-                human_size(bytes),
-                percent(bytes, all)
-            );
+            let shares = self.width >= WITH_SHARES;
+            let name = NAME + usize::from(shares);
+            let mut text = format!("  {:<name$} {:>9}", look.text, human_size(bytes));
+            if shares {
+                text.push_str(&format!("  {:>6.2} %", percent(bytes, all)));
+            }
             out.styled(&[(PLAIN, "  "), (look.style, look.letter), (PLAIN, &text)])?;
         }
         if self.cells.iter().any(|cell| *self.shown(cell) == PARTLY) {
@@ -204,11 +212,12 @@ pub fn print(out: &mut Output, image: &Inspected, width: usize) -> io::Result<()
         file.add(offset.get(), bytes, of_run(&run));
     });
     let name = image.path.display().to_string();
-    title(out, &name, image.survey.file_bytes, file.cell_bytes, unit)?;
+    title(out, &name, image.survey.file_bytes, &file, unit)?;
     file.print(out)?;
     let more = image.survey.report.unlisted;
     if more > 0 {
-        out.line(&format!("  {more} further findings are not drawn"))?;
+        let more = counted(more, "further finding is", "further findings are");
+        out.line(&format!("  {more} not drawn"))?;
     }
     out.line("")?;
     let mut disk = Grid::new(&DISK, geometry.virtual_size(), unit, width, ROWS.1);
@@ -217,28 +226,47 @@ pub fn print(out: &mut Output, image: &Inspected, width: usize) -> io::Result<()
         Ok(())
     });
     debug_assert!(read.is_ok(), "nothing that is drawn fails");
-    title(out, "The guest's disk", geometry.virtual_size(), disk.cell_bytes, unit)?;
+    title(out, "The guest's disk", geometry.virtual_size(), &disk, unit)?;
     disk.print(out)?;
     if let Some(name) = &image.survey.area.backing_name {
         let name = String::from_utf8_lossy(name);
-        out.line(&format!("  What is not allocated is read from the backing file: {name}"))?;
+        let (what, file) =
+            ("  What is not allocated is read from the", format!("backing file: {name}"));
+        if what.len() + 1 + file.chars().count() > width {
+            out.line(what)?;
+            // A name that is longer than a line is not cut.
+            out.line(&format!("  {file}"))?;
+        } else {
+            out.line(&format!("{what} {file}"))?;
+        }
     }
     Ok(())
 }
 
-/// What a grid shows, and how much a cell of it stands for.
-fn title(out: &mut Output, name: &str, bytes: u64, cell: u64, unit: u64) -> io::Result<()> {
-    let clusters = match cell / unit {
+/// What a grid shows, and how much a cell of it stands for: on two lines where one is too short.
+fn title(out: &mut Output, name: &str, bytes: u64, grid: &Grid<'_>, unit: u64) -> io::Result<()> {
+    let clusters = match grid.cell_bytes / unit {
         1 => "a cluster".into(),
         many => format!("{many} clusters"),
     };
-    let text = format!(": {}; a cell is {clusters}, {}", human_size(bytes), human_size(cell));
-    out.styled(&[(STRONG, name), (PLAIN, &text)])?;
+    let size = format!(": {}", human_size(bytes));
+    let cell = format!("a cell is {clusters}, {}", human_size(grid.cell_bytes));
+    if [name, &size, "; ", &cell].map(|part| part.chars().count()).iter().sum::<usize>()
+        > grid.width
+    {
+        out.styled(&[(STRONG, name), (PLAIN, &size)])?;
+        out.line(&format!("  {cell}"))?;
+    } else {
+        out.styled(&[(STRONG, name), (PLAIN, &format!("{size}; {cell}"))])?;
+    }
     out.line("")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
 
     #[test]
@@ -263,6 +291,44 @@ mod tests {
             assert!(grid.cells.len() <= 16 * grid.row);
             assert!(grid.row % STEP == 0 && grid.cell_bytes % 512 == 0);
             assert!(grid.row == STEP || grid.row + grid.label + 2 <= width, "{width}");
+        }
+    }
+
+    /// What is printed of a grid with everything in it, under its title.
+    fn printed(looks: &[Look], width: usize) -> String {
+        let mut grid = Grid::new(looks, 1 << 50, 1 << 16, width, 16);
+        let each = 1 << 40;
+        (0..looks.len()).for_each(|look| grid.add(look as u64 * each, each, look));
+        let kept = Rc::new(RefCell::new(Vec::new()));
+        let mut out = Output::new(Box::new(Kept(kept.clone())), false);
+        title(&mut out, "The guest's disk", 1 << 50, &grid, 1 << 16).unwrap();
+        grid.print(&mut out).unwrap();
+        io::Write::flush(&mut out).unwrap();
+        let bytes = kept.borrow().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    struct Kept(Rc<RefCell<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn titles_and_legends_fit_their_width() {
+        for looks in [&FILE[..], &DISK] {
+            for width in [40, 41, 50, 51, 60, 80] {
+                let text = printed(looks, width);
+                let longest = text.lines().map(|line| line.chars().count()).max();
+                assert!(longest <= Some(width), "{width}: {text}");
+                assert!(text.contains(" KiB") || text.contains(" TiB"));
+            }
+            assert!(printed(looks, 80).contains(" %") && !printed(looks, 40).contains('%'));
         }
     }
 

@@ -8,6 +8,7 @@ use qcheck::format::HostOffset;
 use qcheck::layout::{self, Field, Role, Structures, Table, Totals};
 
 use super::color::{BAD, PLAIN, STRONG};
+use super::count::counted;
 use super::inspect::Inspected;
 use super::size::human_size;
 use super::ui::Output;
@@ -27,7 +28,7 @@ enum Part {
     Tables,
     L2Tables,
     Overlaps,
-    /// Counts: the sums tell of them.
+    /// Counts.
     Space,
 }
 
@@ -240,7 +241,8 @@ fn space(out: &mut Output, image: &Inspected) -> io::Result<()> {
         out.line(&format!("{}  counted above already", amount(text, totals.damaged)))?;
     }
     beyond(out, image)?;
-    findings(out, image, Part::Overlaps)
+    findings(out, image, Part::Overlaps)?;
+    findings(out, image, Part::Space)
 }
 
 fn amount(text: &str, bytes: u64) -> String {
@@ -260,8 +262,8 @@ fn beyond(out: &mut Output, image: &Inspected) -> io::Result<()> {
         return Ok(());
     }
     let sum = bytes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-    let places = bytes.len();
-    out.line(&format!("{}  said to be there by {places} entries", amount("past the end", sum)))
+    let places = counted(bytes.len() as u64, "entry", "entries");
+    out.line(&format!("{}  said to be there by {places}", amount("past the end", sum)))
 }
 
 /// A role in words.
@@ -292,13 +294,23 @@ fn findings(out: &mut Output, image: &Inspected, part: Part) -> io::Result<()> {
     let mut more = 0u64;
     for (number, finding) in all.enumerate() {
         match number {
-            0..FINDINGS => warning(out, &finding.line(0, Verb::Tell))?,
+            0..FINDINGS => warning(out, &line(finding))?,
             _ => more += 1,
         }
     }
     match more {
         0 => Ok(()),
         more => warning(out, &format!("and {more} more: 'qcheck check' has all")),
+    }
+}
+
+/// A run of equal counts on one line.
+fn line(finding: &Finding) -> String {
+    let line = finding.line(0, Verb::Tell);
+    match finding.line_count() {
+        0 | 1 => line,
+        2 => format!("{line}, and likewise the cluster behind it"),
+        lines => format!("{line}, and likewise {} clusters behind it", lines - 1),
     }
 }
 

@@ -5,6 +5,7 @@ mod color;
 mod convert;
 mod convert_source;
 mod convert_target;
+mod count;
 mod create;
 mod deep;
 mod dump;
@@ -28,6 +29,7 @@ mod map_json;
 mod map_text;
 mod metadata_json;
 mod metadata_text;
+mod nearest;
 mod new_file;
 mod open;
 mod options;
@@ -137,8 +139,12 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Undo(args) => undo::run(args, ui),
     };
     result.unwrap_or_else(|error| {
+        let text = match ui.out.has_failed() {
+            true => format!("could not write the result: {}", error.root_cause()),
+            false => format!("{error:#}"),
+        };
         // Nowhere is left to tell of a standard error that fails.
-        let _ = ui.error(&format!("{error:#}"));
+        let _ = ui.error(&text);
         ExitCode::Failure
     })
 }
@@ -151,7 +157,13 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
             false => error.render().to_string(),
         };
         let printed = write!(ui.out, "{text}").and_then(|()| ui.out.flush());
-        return if printed.is_ok() { ExitCode::Success } else { ExitCode::Failure };
+        return match printed {
+            Ok(()) => ExitCode::Success,
+            Err(error) => {
+                let _ = ui.error(&format!("could not write the result: {error}"));
+                ExitCode::Failure
+            }
+        };
     }
     let text = error.render().to_string();
     let first: Vec<&str> = text.lines().take_while(|l| !l.is_empty()).map(str::trim).collect();
@@ -160,10 +172,24 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a subcommand is needed",
         _ => cause.strip_prefix("error: ").unwrap_or(&cause),
     };
-    let cause = qemu::missing(error).unwrap_or_else(|| format!("{cause}{}", suggestion(error)));
+    let cause = qemu::missing(error)
+        .or_else(|| one_too_many(error))
+        .unwrap_or_else(|| format!("{cause}{}", suggestion(error)));
     let hint = format!("Try '{} --help' for more information.", ui.name());
     let _ = ui.error(&cause).and_then(|()| ui.err.line(&hint)).and_then(|()| ui.err.flush());
     ExitCode::Failure
+}
+
+/// `help` takes the name of one command: what comes behind it is no unknown one.
+fn one_too_many(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    Cli::command().find_subcommand(word)?;
+    Some(format!("unexpected argument '{word}' found"))
 }
 
 /// What may have been meant, where there is something like it.

@@ -12,9 +12,16 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use qcheck::tables::announced_format;
 
+use super::nearest;
+
 /// Formats of QEMU that this program can tell by name but not read.
 const OTHER_FORMATS: [&str; 11] =
     ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
+
+/// What to say where a format is one of neither.
+pub const BOTH: &str = "qcow2 and raw are supported";
+/// What to say where only one is of use.
+pub const QCOW2_ONLY: &str = "only qcow2 is supported";
 
 /// A format as the user names it.
 pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
@@ -25,7 +32,7 @@ pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
             .iter()
             .find(|known| **known == name)
             .map(|known| ImageFormat::Other(known))
-            .ok_or_else(|| format!("unknown format '{name}'")),
+            .ok_or_else(|| format!("unknown format '{name}': {BOTH}")),
     }
 }
 
@@ -60,6 +67,9 @@ impl Cache {
     }
 }
 
+/// Their names.
+const CACHE_MODES: [&str; 5] = ["none", "writeback", "writethrough", "directsync", "unsafe"];
+
 /// A cache mode.
 pub fn parse_cache(name: &str) -> Result<Cache, String> {
     Ok(match name {
@@ -68,7 +78,10 @@ pub fn parse_cache(name: &str) -> Result<Cache, String> {
         "writethrough" => Cache::Writethrough,
         "directsync" => Cache::Directsync,
         "unsafe" => Cache::Unsafe,
-        _ => return Err(format!("unknown cache mode '{name}'")),
+        _ => {
+            let hint = nearest::hint(name, &CACHE_MODES);
+            return Err(format!("valid are {}{hint}", CACHE_MODES.join(", ")));
+        }
     })
 }
 
@@ -131,6 +144,9 @@ mod tests {
     fn formats_are_known_by_qemus_names() {
         assert_eq!(parse_format("qcow2"), Ok(ImageFormat::Qcow2));
         assert_eq!(parse_format("vdi"), Ok(ImageFormat::Other("vdi")));
-        assert_eq!(parse_format("foo").unwrap_err(), "unknown format 'foo'");
+        assert_eq!(
+            parse_format("foo").unwrap_err(),
+            "unknown format 'foo': qcow2 and raw are supported"
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! `-o name=value,...` as qemu-img takes it.
 
-use std::io;
+use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 
+use super::nearest;
 use super::size::parse_size;
 use super::ui::Output;
 
@@ -105,7 +106,10 @@ pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
             (Some(known), _) => (known, text),
             (None, Some(known)) if known.kind == Type::Switch => (known, Some("off")),
             _ if name.starts_with("encrypt.") => bail!("{name}: {NO_ENCRYPTION}"),
-            _ => bail!("unknown option '{name}'"),
+            _ => {
+                let names: Vec<&str> = table(qcow2).iter().map(|known| known.name).collect();
+                bail!("unknown option '{name}'{}", nearest::hint(name, &names))
+            }
         };
         options.set(known.name, value(known, text)?);
     }
@@ -137,7 +141,10 @@ fn value(known: &Known, text: Option<&str>) -> Result<Value> {
         (Type::Switch, Some(off @ ("off" | "no" | "false" | "n"))) => {
             Value::Switch(false, off.into())
         }
-        (Type::Switch, Some(other)) => bail!("{name}: '{other}' is neither on nor off"),
+        (Type::Switch, Some(other)) => {
+            let hint = nearest::hint(other, &["on", "off", "yes", "no", "true", "false"]);
+            bail!("{name}: '{other}' is neither on nor off{hint}")
+        }
         (_, None) => bail!("{name} needs a value"),
         (Type::Text, Some(text)) => Value::Text(text.to_owned()),
         (Type::Size, Some(text)) => match parse_size(text) {
@@ -233,7 +240,7 @@ pub fn help(out: &mut Output, qcow2: bool, with_file: bool) -> io::Result<()> {
         let left = format!("{}={kind}", known.name);
         out.line(&format!("  {left:<22} - {}", known.help))?;
     }
-    Ok(())
+    out.flush()
 }
 
 #[cfg(test)]

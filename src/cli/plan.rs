@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use qcheck::repair::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, Risk};
 use serde_json::Value;
 
+use super::count::counted;
 use super::json::Object;
 
 /// How many of what a plan has.
@@ -74,7 +75,8 @@ pub fn text(out: &mut dyn Write, run: &DryRun, most: u64) -> io::Result<()> {
     }
     let omitted = sums.writes - listed(most, sums.writes);
     if omitted > 0 {
-        writeln!(out, "\n{omitted} more writes are not listed.")?;
+        let omitted = counted(omitted, "more write is", "more writes are");
+        writeln!(out, "\n{omitted} not listed.")?;
     }
     ending(out, run, sums)
 }
@@ -94,17 +96,20 @@ fn line(out: &mut dyn Write, step: &PlannedStep, write: &PlannedWrite) -> io::Re
 fn ending(out: &mut dyn Write, run: &DryRun, sums: Sums) -> io::Result<()> {
     let Sums { writes, bytes, lossy } = sums;
     let stages = run.stages.len();
-    write!(out, "\n{writes} writes of {bytes} bytes in {stages} stages; ")?;
+    let writes = counted(writes, "write", "writes");
+    let bytes = counted(bytes, "byte", "bytes");
+    write!(out, "\n{writes} of {bytes} in {}; ", counted(stages as u64, "stage", "stages"))?;
     match lossy {
         0 => writeln!(out, "none of them loses anything.")?,
-        n => writeln!(out, "{n} of them lose something.")?,
+        n => writeln!(out, "{} something.", counted(n, "of them loses", "of them lose"))?,
     }
     let verdict = run.outcome.after.as_ref().unwrap_or(&run.outcome.before).tally;
-    let (errors, leaks) = (verdict.corruptions, verdict.leaks);
+    let errors = counted(verdict.corruptions, "error", "errors");
+    let leaks = counted(verdict.leaks, "leaked cluster", "leaked clusters");
     if verdict.is_clean() {
         writeln!(out, "Nothing would be wrong with the image after it.")
     } else {
-        writeln!(out, "{errors} errors and {leaks} leaked clusters would be left after it.")
+        writeln!(out, "{errors} and {leaks} would be left after it.")
     }
 }
 

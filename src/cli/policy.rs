@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::exit::ExitCode;
 use super::open::{Opened, quoted};
-use super::size::parse_size;
+use super::size::{parse_number, parse_size};
 use super::ui::Ui;
 
 /// What the user denies.
@@ -37,7 +37,7 @@ pub struct Args {
     max_virtual_size: Option<u64>,
 
     /// Deny images that hold more than N bytes of guest data for each byte of their file
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number::<u64>)]
     max_ratio: Option<u64>,
 }
 

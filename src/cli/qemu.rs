@@ -9,14 +9,16 @@ pub const NAME: &str = "qemu-img";
 /// The version whose arguments and output are followed.
 const VERSION: &str = concat!("version 10.0.2 (qcheck ", env!("CARGO_PKG_VERSION"), ")");
 
-/// Its commands.
-const COMMANDS: [&str; 15] = [
-    "amend", "bench", "bitmap", "check", "commit", "compare", "convert", "create", "dd", "info",
-    "map", "measure", "rebase", "resize", "snapshot",
-];
+/// Those of its commands that are not here.
+const COMMANDS: [&str; 9] =
+    ["amend", "bench", "bitmap", "commit", "compare", "dd", "map", "measure", "rebase"];
 
 /// Options that make what they need part of its command line.
-const OPTIONS: [&str; 4] = ["--image-opts", "--object", "--target-image-opts", "--trace"];
+const OPTIONS: [&str; 5] =
+    ["--image-opts", "--object", "--source-image-opts", "--target-image-opts", "--trace"];
+
+/// The fewest characters that an option of it is known by, two dashes included.
+const SHORTEST: usize = 5;
 
 /// The command line under this name.
 pub fn under_name(command: Command, name: &str) -> Command {
@@ -31,13 +33,14 @@ pub fn missing(error: &clap::Error) -> Option<String> {
         _ => return None,
     };
     let Some(ContextValue::String(given)) = error.get(kind) else { return None };
-    let word = given.split('=').next().unwrap_or(given);
-    known.contains(&word).then(|| {
-        format!(
-            "NOTICE: '{word}' is a{} {what} of qemu-img that qcheck does not have",
-            article(what)
-        )
-    })
+    let given = given.split('=').next().unwrap_or(given);
+    let is_short =
+        |word: &str| what == "option" && given.len() >= SHORTEST && word.starts_with(given);
+    let word = known.iter().find(|word| **word == given || is_short(word))?;
+    Some(format!(
+        "NOTICE: '{word}' is a{} {what} of qemu-img that qcheck does not have",
+        article(what)
+    ))
 }
 
 fn article(what: &str) -> &'static str {

@@ -11,7 +11,8 @@ use qcheck::storage::{Access, FileStorage, ReadAt};
 
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{self, format_name, parse_format, quoted};
+use super::nearest;
+use super::open::{self, BOTH, format_name, parse_format, quoted};
 use super::size::parse_size;
 use super::ui::Ui;
 use super::writable;
@@ -83,7 +84,10 @@ fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
         "metadata" => Ok(Preallocation::Metadata),
         "falloc" => Ok(Preallocation::Falloc),
         "full" => Ok(Preallocation::Full),
-        _ => Err(format!("'{name}' is none of off, metadata, falloc, full")),
+        _ => {
+            let hint = nearest::hint(name, &["off", "metadata", "falloc", "full"]);
+            Err(format!("'{name}' is none of off, metadata, falloc, full{hint}"))
+        }
     }
 }
 
@@ -111,7 +115,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     match image.format {
         ImageFormat::Qcow2 => qcow2(args, image.storage, ui).with_context(context)?,
         ImageFormat::Raw => raw(args, image.storage).with_context(context)?,
-        other => bail!("{}: cannot resize the format {}", context(), format_name(other)),
+        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), format_name(other)),
     }
     if !args.quiet {
         ui.out.line("Image resized.")?;

@@ -1,8 +1,9 @@
 //! Verdicts as SARIF 2.1.0: a result for each finding and each violation, for views of code scanners.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use qcheck::check::{CheckReport, Finding, Severity, Verb, place_text};
+use qcheck::check::{Affected, CheckReport, Finding, Severity, Verb, place_text};
 use serde_json::{Value, json};
 
 use super::deep;
@@ -35,7 +36,9 @@ impl Log {
             self.push(id, &about, "README.md", result);
         }
         match &judged.verdict {
-            Verdict::Checked(checked) => self.add_findings(&checked.0, &artifact, max_findings),
+            Verdict::Checked(checked) => {
+                self.add_findings(&checked.0, &checked.1, &artifact, max_findings);
+            }
             Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
             Verdict::Failed(error) => self.notify("error", error, &artifact),
         }
@@ -77,14 +80,20 @@ impl Log {
         });
     }
 
-    fn add_findings(&mut self, report: &CheckReport, artifact: &Value, max_findings: u64) {
+    fn add_findings(
+        &mut self,
+        report: &CheckReport,
+        affected: &Affected,
+        artifact: &Value,
+        max_findings: u64,
+    ) {
         let limit = match max_findings {
             0 => usize::MAX,
             n => usize::try_from(n).unwrap_or(usize::MAX),
         };
-        for finding in report.findings.iter().take(limit) {
+        for (number, finding) in report.findings.iter().enumerate().take(limit) {
             let about = format!("qcow2: {}", finding.code());
-            let result = result(report, finding, artifact);
+            let result = result(finding, affected.bytes(number), artifact);
             self.push(finding.code().to_owned(), &about, FINDINGS, result);
         }
         let omitted = report.findings.len().saturating_sub(limit) as u64 + report.unlisted;
@@ -102,7 +111,7 @@ impl Log {
     }
 }
 
-fn result(report: &CheckReport, finding: &Finding, artifact: &Value) -> Value {
+fn result(finding: &Finding, bytes: Option<Range<u64>>, artifact: &Value) -> Value {
     let level = match finding.severity() {
         Severity::Notice => "note",
         Severity::Leak => "warning",
@@ -110,13 +119,9 @@ fn result(report: &CheckReport, finding: &Finding, artifact: &Value) -> Value {
     };
     let place = place_text(finding.place);
     let mut physical = json!({ "artifactLocation": artifact });
-    let bytes = report.geometry.cluster_bytes();
-    let clusters = report.clusters(finding);
-    if let Some((first, count)) = clusters {
-        let region = first.checked_mul(bytes).zip(count.get().checked_mul(bytes));
-        if let Some((offset, length)) = region {
-            physical["region"] = json!({ "byteOffset": offset, "byteLength": length });
-        }
+    if let Some(bytes) = bytes {
+        let (offset, length) = (bytes.start, bytes.end - bytes.start);
+        physical["region"] = json!({ "byteOffset": offset, "byteLength": length });
     }
     json!({
         "ruleId": finding.code(),

@@ -1,5 +1,7 @@
 //! Sizes as qemu-img takes them.
 
+use std::str::FromStr;
+
 /// Why a text is no size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SizeError {
@@ -19,6 +21,15 @@ impl std::fmt::Display for SizeError {
 }
 
 impl std::error::Error for SizeError {}
+
+/// Parses a whole number.
+pub fn parse_number<N: FromStr>(text: &str) -> Result<N, String> {
+    let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().map_err(|_| match all_digits {
+        true => "the number is too large".to_owned(),
+        false => "give a whole number, of digits only".to_owned(),
+    })
+}
 
 /// Parses a size in bytes: decimal or 0x hexadecimal, or a decimal number, perhaps with a
 /// fraction, and a suffix b, k, M, G, T, P or E (powers of 1024, either case).
@@ -149,6 +160,15 @@ mod tests {
         assert_eq!(parse_size("1T"), Ok(1 << 40));
         assert_eq!(parse_size("1P"), Ok(1 << 50));
         assert_eq!(parse_size("7E"), Ok(7 << 60));
+    }
+
+    #[test]
+    fn what_is_no_whole_number_is_told_in_words() {
+        assert_eq!(parse_number::<u64>("12"), Ok(12));
+        for text in ["1.5", "", "x", "-1", "1k"] {
+            assert!(parse_number::<u64>(text).unwrap_err().contains("whole number"), "{text}");
+        }
+        assert!(parse_number::<u64>("99999999999999999999").unwrap_err().contains("too large"));
     }
 
     #[test]

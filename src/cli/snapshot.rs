@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{self, format_name, parse_format, quoted};
+use super::open::{self, BOTH, QCOW2_ONLY, format_name, parse_format, quoted};
 use super::ui::Ui;
 use super::{info_json, info_text, json, writable};
 
@@ -77,7 +77,7 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let snapshots: Vec<SnapshotInfo> = match image.format {
         ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(context)?.snapshots,
         ImageFormat::Raw => Vec::new(),
-        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}", context()),
+        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}: {BOTH}", context()),
     };
     match args.output {
         Output::Human if snapshots.is_empty() => {}
@@ -99,7 +99,7 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let opened = open::open(path, args.format, Access::Write)?;
     if opened.format != ImageFormat::Qcow2 {
         let format = format_name(opened.format);
-        bail!("{}: an image of the format {format} has no snapshots", quoted(path));
+        bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));
     }
     change_qcow2(args, opened.storage, ui).with_context(|| quoted(path).to_string())?;
     Ok(ExitCode::Success)

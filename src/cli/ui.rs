@@ -70,17 +70,29 @@ pub struct Output {
     terminal: bool,
     colored: bool,
     reader_gone: bool,
+    failed: bool,
 }
 
 impl Output {
     /// A stream; on a terminal, control characters are escaped.
     pub fn new(sink: Box<dyn Write>, terminal: bool) -> Self {
-        Self { sink: BufWriter::new(sink), terminal, colored: false, reader_gone: false }
+        Self {
+            sink: BufWriter::new(sink),
+            terminal,
+            colored: false,
+            reader_gone: false,
+            failed: false,
+        }
     }
 
     /// Whether a person is reading.
     pub const fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether something could not be written, other than to a reader that is gone.
+    pub const fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether what is written has colours.
@@ -113,7 +125,10 @@ impl Output {
                 self.reader_gone = true;
                 Ok(instead)
             }
-            other => other,
+            other => {
+                self.failed |= other.is_err();
+                other
+            }
         }
     }
 }

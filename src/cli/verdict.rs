@@ -8,6 +8,7 @@ use qcheck::repair::Fixed;
 use qcheck::verify::Digests;
 use serde_json::{Value, json};
 
+use super::count::counted;
 use super::deep;
 use super::exit::ExitCode;
 use super::json::{CheckResult, check_result};
@@ -118,13 +119,13 @@ pub fn tally_text(tally: Tally) -> Vec<String> {
         return vec!["no errors".into()];
     }
     [
-        (tally.corruptions, "errors"),
-        (tally.leaks, "leaked clusters"),
-        (tally.check_errors, "internal errors"),
+        (tally.corruptions, "error", "errors"),
+        (tally.leaks, "leaked cluster", "leaked clusters"),
+        (tally.check_errors, "internal error", "internal errors"),
     ]
     .iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
+    .filter(|(count, ..)| *count > 0)
+    .map(|(count, one, many)| counted(*count, one, many))
     .collect()
 }
 
@@ -167,11 +168,13 @@ impl Totals {
     /// All on one line.
     pub fn text(&self) -> String {
         let order = ["clean", "digest", "leaks", "errors", "denied", "no-verdict", "no-checker"];
-        let mut text = format!("{} images", self.images);
+        let mut text = counted(self.images, "image", "images");
         let mut sign = ": ";
         for word in order {
             if let Some((_, count)) = self.words.iter().find(|(known, _)| *known == word) {
-                text.push_str(&format!("{sign}{count} {word}"));
+                // Of images there are so many, not of leaks or errors.
+                let with = if matches!(word, "leaks" | "errors") { "with " } else { "" };
+                text.push_str(&format!("{sign}{count} {with}{word}"));
                 sign = ", ";
             }
         }

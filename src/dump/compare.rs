@@ -41,8 +41,8 @@ fn difference(original: &CheckReport, dump: &CheckReport, blank: bool) -> Option
     (counts(original) != counts(dump)).then(|| {
         let (was, is) = (original.tally, dump.tally);
         format!(
-            "{} errors and {} leaks became {} and {}",
-            was.corruptions, was.leaks, is.corruptions, is.leaks
+            "errors: {} there, {} in the dump; leaks: {} there, {} in the dump",
+            was.corruptions, is.corruptions, was.leaks, is.leaks
         )
     })
 }

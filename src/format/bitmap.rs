@@ -136,6 +136,12 @@ impl BitmapEntry {
         out.resize(out.len().next_multiple_of(8), 0);
     }
 
+    /// Its length in the directory, with padding.
+    pub fn entry_bytes(&self) -> u64 {
+        let bytes = DIRECTORY_ENTRY_BYTES + self.extra.len() + self.name.len();
+        bytes.next_multiple_of(8) as u64
+    }
+
     /// How many bits it has for a disk of this size.
     pub fn bits_for(&self, disk_bytes: u64) -> u64 {
         disk_bytes.div_ceil(1 << self.granularity_bits.min(MAX_GRANULARITY_BITS))

@@ -115,7 +115,7 @@ fn a_stream_that_yields_less_than_a_cluster_is_told() {
     let junit = qcheck(dir.path(), &["check", "--data", "--output", "junit", "image"]);
     assert!(junit.code == 2 && junit.out.contains("compressed-data: ERROR L2 entry 9"));
     let many = qcheck(dir.path(), &["check", "--data", "image", "image"]);
-    assert_eq!((many.code, many.out.matches("image: 1 errors\n").count()), (2, 2));
+    assert_eq!((many.code, many.out.matches("image: 1 error\n").count()), (2, 2));
 }
 
 #[test]
@@ -186,12 +186,15 @@ fn every_backing_file_must_be_there_and_of_its_format() {
         assert_sound(folder, image);
     }
     write(folder, "vm.vmdk", b"KDMV and more");
+    std::fs::create_dir(folder.join("folder")).unwrap();
     let cases = [
         ("nowhere", Some("raw"), 2, "nowhere"),
         ("raw", Some("qcow2"), 2, "not of the recorded format, 'qcow2'"),
         ("base", Some("vmdk"), 2, "not of the recorded format, 'vmdk'"),
         ("base", None, 2, "not recorded"),
         ("image", Some("qcow2"), 2, "comes back"),
+        ("folder", Some("raw"), 2, "is a directory"),
+        ("/dev/zero", Some("raw"), 2, "is a character device"),
         ("vm.vmdk", Some("vmdk"), 1, "vmdk is not supported"),
         ("nbd://host/disk", Some("raw"), 1, "does not name a local file"),
     ];

@@ -302,3 +302,35 @@ fn the_name_of_a_data_file_is_seen_from_the_current_folder_as_in_qemu() {
     assert_eq!(qcheck(dir.path(), &convert).code, 1);
     assert_eq!(qcheck(dir.path(), &["check", "--data", "sub/a"]).code, 2);
 }
+
+#[test]
+fn what_has_another_format_is_refused_with_those_that_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    qemu_create(folder, &["-f", "vdi", "x.vdi", "1M"]);
+    qemu_create(folder, &["-f", "raw", "x.raw", "1M"]);
+    let (both, qcow2) = (": qcow2 and raw are supported", ": only qcow2 is supported");
+    for (args, end) in [
+        (&["check", "-f", "bogus", "x.vdi"][..], both),
+        (&["create", "-f", "bogus", "new", "1M"], both),
+        (&["create", "-f", "vmdk", "new", "1M"], both),
+        (&["create", "-f", "qcow2", "-b", "x.vdi", "-F", "vdi", "new"], both),
+        (&["create", "-f", "qcow2", "-b", "x.vdi", "-F", "bogus", "new"], both),
+        (&["convert", "-O", "bogus", "x.raw", "new"], both),
+        (&["convert", "-O", "vmdk", "x.raw", "new"], both),
+        (&["convert", "-f", "bogus", "x.raw", "new"], both),
+        (&["convert", "x.vdi", "new"], both),
+        (&["info", "x.vdi"], both),
+        (&["resize", "x.vdi", "2M"], both),
+        (&["snapshot", "-l", "x.vdi"], both),
+        (&["snapshot", "-c", "a", "x.vdi"], qcow2),
+        (&["info", "--map", "x.vdi"], qcow2),
+        (&["info", "--metadata", "x.raw"], qcow2),
+        (&["dump", "x.vdi", "new"], qcow2),
+        (&["dump", "-f", "bogus", "x.vdi", "new"], both),
+    ] {
+        let ran = qcheck(folder, args);
+        let first = ran.err.lines().next().unwrap_or("");
+        assert!(ran.code == 1 && first.ends_with(end), "{args:?}: {}", ran.err);
+    }
+}

@@ -226,3 +226,32 @@ fn a_disk_has_whole_sectors_whatever_the_header_says() {
         assert_eq!(fs::metadata(dir.path().join(raw)).unwrap().len(), 999_936);
     }
 }
+
+#[test]
+fn a_result_that_cannot_be_written_ends_with_one_line() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "10M"]);
+    let program = assert_cmd::cargo::cargo_bin!("qcheck");
+    for args in [
+        &["info", "a"][..],
+        &["info", "--metadata", "a"],
+        &["info", "--map", "--output", "json", "a"],
+        &["check", "--explain", "a"],
+        &["check", "--output", "sarif", "a", "a"],
+        &["snapshot", "-l", "--output", "json", "a"],
+        &["create", "b", "1M"],
+        &["create", "-f", "qcow2", "-o", "help"],
+        &["resize", "a", "20M"],
+        &["help"],
+        &["check", "--help"],
+        &["--version"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(program);
+        let ran = command.current_dir(dir.path()).args(args).stdout(full).output().unwrap();
+        let err = String::from_utf8(ran.stderr).unwrap();
+        assert!(err.starts_with("qcheck: could not write the result: No space"), "{args:?}: {err}");
+        assert_eq!((ran.status.code(), err.lines().count()), (Some(1), 1), "{args:?}: {err}");
+        assert_eq!(err.matches("could not").count(), 1, "{args:?}: {err}");
+    }
+}

@@ -51,9 +51,9 @@ const ALL: [&str; 6] = ["clean", "broken", "leaky", "missing", "corrupt", "raw"]
 #[test]
 fn each_image_has_its_line_and_a_bad_one_does_not_stop_the_rest() {
     let dir = mixed();
-    let want = "clean: no errors\nbroken: no verdict\nleaky: 1 leaked clusters\nmissing: no \
-                verdict\ncorrupt: 2 errors\nraw: no checker for raw\n6 images: 1 clean, 1 leaks, 1 \
-                errors, 2 no-verdict, 1 no-checker\n";
+    let want = "clean: no errors\nbroken: no verdict\nleaky: 1 leaked cluster\nmissing: no \
+                verdict\ncorrupt: 2 errors\nraw: no checker for raw\n6 images: 1 clean, 1 with leaks, 1 \
+                with errors, 2 no-verdict, 1 no-checker\n";
     for jobs in ["1", "3", "0", "100"] {
         let ran = qcheck(dir.path(), &[&["check", "-j", jobs][..], &ALL].concat());
         assert_eq!((ran.code, ran.out.as_str()), (1, want), "-j {jobs}: {}", ran.err);
@@ -90,13 +90,13 @@ fn the_exit_code_is_the_worst_in_the_documented_order() {
 fn names_come_from_a_list_or_from_standard_input() {
     let dir = mixed();
     fs::write(dir.path().join("list"), "clean\n\nleaky\n").unwrap();
-    let want = "raw: no checker for raw\nclean: no errors\nleaky: 1 leaked clusters\n3 images: 1 \
-                clean, 1 leaks, 1 no-checker\n";
+    let want = "raw: no checker for raw\nclean: no errors\nleaky: 1 leaked cluster\n3 images: 1 \
+                clean, 1 with leaks, 1 no-checker\n";
     let ran = qcheck(dir.path(), &["check", "--files-from", "list", "raw"]);
     assert_eq!((ran.code, ran.out.as_str()), (3, want));
     let args = ["check", "--files-from", "-"];
     let ran = with_input(dir.path(), &args, b"clean\0");
-    let one = "clean: no errors\n1 images: 1 clean\n";
+    let one = "clean: no errors\n1 image: 1 clean\n";
     assert_eq!((ran.code, ran.out.as_str()), (0, one), "a list of one is a list");
     let ran = with_input(dir.path(), &args, b"");
     assert_eq!((ran.code, ran.out.as_str()), (1, "0 images\n"), "nothing was checked");
@@ -165,8 +165,8 @@ fn a_chain_is_checked_once_whoever_leads_to_it() {
         (ran.code, ran.out.as_str()),
         (
             3,
-            "sub/one: no errors\nsub/../mid: no errors\nsub/../leaky: 1 leaked clusters\ntwo: no \
-             errors\n4 images: 3 clean, 1 leaks\n"
+            "sub/one: no errors\nsub/../mid: no errors\nsub/../leaky: 1 leaked cluster\ntwo: no \
+             errors\n4 images: 3 clean, 1 with leaks\n"
         )
     );
     overlay("on-raw", "raw", "raw");
@@ -208,7 +208,7 @@ fn an_image_that_a_chain_reads_otherwise_is_checked_as_itself_too() {
 fn a_name_that_is_no_files_does_not_stop_the_rest() {
     let dir = mixed();
     let ran = qcheck(dir.path(), &["check", "clean", "nbd://host/export", "leaky"]);
-    let lines = "clean: no errors\nnbd://host/export: no verdict\nleaky: 1 leaked clusters\n";
+    let lines = "clean: no errors\nnbd://host/export: no verdict\nleaky: 1 leaked cluster\n";
     assert!(ran.code == 1 && ran.out.starts_with(lines), "{}", ran.out);
     assert!(ran.err.contains("'nbd://host/export': only local files are opened"), "{}", ran.err);
     let ran = qcheck(dir.path(), &["check", "nbd://host/export"]);
@@ -255,4 +255,26 @@ fn what_works_on_one_image_only_is_refused_for_several() {
         assert!(ran.err.starts_with("qcheck: "), "{args:?}: {}", ran.err);
     }
     assert_eq!(fs::read(dir.path().join("leaky")).unwrap(), before);
+}
+
+#[test]
+fn what_is_not_listed_is_counted_as_for_one_image() {
+    let dir = mixed();
+    // A run of four leaks, two single ones, and a count that is too low.
+    for cluster in [21, 22, 23, 24, 26, 28] {
+        set_count(dir.path(), "leaky", cluster, 1);
+    }
+    set_count(dir.path(), "leaky", 6, 0);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join("leaky")).unwrap();
+    file.set_len(29 << 16).unwrap();
+    let rest = |args: &[&str]| {
+        let ran = qcheck(dir.path(), &[&["check", "--max-findings"], args].concat());
+        let lines = ran.err.lines().filter(|line| line.starts_with("...")).map(str::to_owned);
+        lines.collect::<Vec<String>>()
+    };
+    for most in ["1", "2", "3", "5"] {
+        let one = rest(&[most, "leaky"]);
+        assert!(!one.is_empty());
+        assert_eq!(rest(&[most, "leaky", "clean"]), one, "--max-findings {most}");
+    }
 }

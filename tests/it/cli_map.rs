@@ -146,6 +146,30 @@ fn what_is_wrong_is_told_below_the_part_that_it_is_about() {
 }
 
 #[test]
+fn counts_that_are_wrong_are_told_with_the_space_that_they_are_about() {
+    let dir = folder();
+    let mut bytes = Builder::new(4 << 20).data(0..4, 0x11).build().bytes;
+    let end = bytes.len() as u64 >> 12;
+    bytes.resize(bytes.len() + (60 << 12), 0);
+    let table = header(&bytes, "refcount_table_offset") as usize;
+    let block = crate::support::bytes::be64(&bytes, table) as usize;
+    // A run of three leaks, and behind it one after the other.
+    for cluster in [end, end + 1, end + 2].into_iter().chain((0..20).map(|n| end + 4 + 2 * n)) {
+        poke(&mut bytes, block + 2 * cluster as usize, 2, 1);
+    }
+    fs::write(dir.path().join("a"), &bytes).unwrap();
+    let text = qcheck(dir.path(), &["info", "--metadata", "a"]).out;
+    let (_, space) = text.split_once("Space:").unwrap();
+    let run = format!(
+        "  ! Leaked cluster {end} refcount=1 reference=0, and likewise 2 clusters behind it\n"
+    );
+    assert!(space.contains(&run), "{text}");
+    assert!(space.contains(&format!("  ! Leaked cluster {} refcount=1 reference=0\n", end + 4)));
+    assert!(space.lines().filter(|line| line.starts_with("  ! Leaked")).count() == 8, "{text}");
+    assert!(space.contains("  ! and 13 more: 'qcheck check' has all\n"), "{text}");
+}
+
+#[test]
 fn a_header_that_leads_nowhere_is_still_told_field_by_field() {
     let dir = folder();
     let mut bytes = Builder::new(4 << 20).data(0..4, 0x11).build().bytes;

@@ -73,6 +73,8 @@ fn what_only_qemu_img_has_is_told_by_its_name() {
         (&["--trace", "x", "check", "a"], "option"),
         (&["check", "--image-opts", "driver=qcow2"], "option"),
         (&["check", "--object=secret,id=s", "a"], "option"),
+        (&["convert", "--source-image-opts", "driver=qcow2", "b"], "option"),
+        (&["convert", "--target-image-opts", "a", "driver=raw"], "option"),
     ] {
         for (ran, name) in
             [(linked(dir.path(), args), "qemu-img"), (qcheck(dir.path(), args), "qcheck")]
@@ -88,8 +90,42 @@ fn what_only_qemu_img_has_is_told_by_its_name() {
             assert_eq!((ran.code, ran.out.as_str()), (1, ""));
         }
     }
-    let ran = linked(dir.path(), &["nonsense"]);
-    assert!(ran.code == 1 && !ran.err.contains("NOTICE"), "{}", ran.err);
+    let short = qcheck(dir.path(), &["check", "--obj", "secret,id=s", "a"]);
+    assert!(short.err.contains("NOTICE: '--object' is an option"), "{}", short.err);
+    for args in [&["nonsense"][..], &["help", "check", "check"]] {
+        let ran = linked(dir.path(), args);
+        assert!(ran.code == 1 && !ran.err.contains("NOTICE"), "{}", ran.err);
+    }
+    let twice = qcheck(dir.path(), &["help", "check", "check"]);
+    assert!(twice.err.starts_with("qcheck: unexpected argument 'check' found\n"), "{}", twice.err);
+}
+
+/// The long options of a command of qemu-img: it names all that begin with a letter, or asks for the
+/// value of the only one, or takes it.
+fn long_options(folder: &Path, command: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for letter in 'a'..='z' {
+        let err = qemu(folder, "qemu-img", &[command, &format!("--{letter}")]).err;
+        let first = err.lines().next().unwrap_or("");
+        let named = first.split('\'').filter(|word| word.len() > 3 && word.starts_with("--"));
+        found.extend(named.map(|word| word.trim_start_matches('-').to_owned()));
+    }
+    found
+}
+
+#[test]
+fn every_long_option_of_qemu_img_is_taken_or_told_of() {
+    let dir = folder();
+    for command in ["check", "convert", "create", "info", "resize", "snapshot"] {
+        let options = long_options(dir.path(), command);
+        assert!(options.len() >= 2, "{command}: {options:?}");
+        for option in options {
+            let ran = qcheck(dir.path(), &[command, &format!("--{option}")]);
+            let first = ran.err.lines().next().unwrap_or("");
+            let unknown = first.contains("unexpected argument") && first.contains(&option);
+            assert!(!unknown, "{command} --{option}: {first}");
+        }
+    }
 }
 
 #[test]
@@ -100,9 +136,31 @@ fn what_may_have_been_meant_is_suggested() {
         (&["check", "--polisy", "untrusted", "a"], "--policy"),
         (&["check", "--output", "jsno", "a"], "json"),
         (&["check", "--deny", "back", "a"], "backing"),
+        (&["check", "-T", "writebak", "a"], "writeback"),
+        (&["create", "-f", "qcow2", "-o", "cluster_siz=4k", "b", "1M"], "cluster_size"),
+        (&["create", "-q", "-f", "qcow2", "-o", "compat=v22", "b", "1M"], "v2"),
+        (&["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=of", "b", "1M"], "off"),
+        (&["convert", "-O", "qcow2", "-o", "compression_tpye=zstd", "a", "b"], "compression_type"),
+        (&["convert", "-O", "qcow2", "-o", "compression_type=zst", "a", "b"], "zstd"),
+        (&["resize", "--preallocation", "metdata", "a", "20M"], "metadata"),
     ] {
         let ran = qcheck(dir.path(), args);
         let end = format!("; did you mean '{word}'?");
         assert!(ran.err.lines().next().unwrap().ends_with(&end), "{args:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn a_number_that_is_none_is_answered_with_what_is_valid() {
+    let dir = folder();
+    for args in [
+        &["check", "--max-ratio", "1.5", "a"][..],
+        &["check", "--max-findings", "many", "a"],
+        &["check", "-j", "1k", "a"],
+    ] {
+        let ran = qcheck(dir.path(), args);
+        assert!(ran.code == 1 && ran.err.contains("whole number"), "{args:?}: {}", ran.err);
+    }
+    let ran = qcheck(dir.path(), &["convert", "-m", "1.5", "a", "b"]);
+    assert!(ran.err.contains("valid are 1 to 16"), "{}", ran.err);
 }

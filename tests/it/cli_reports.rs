@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::builder::Builder;
+use crate::support::bytes::{be64, extension, header, l1_entry_at, l2_entry_at, poke, set_header};
 use crate::support::run::{qcheck, qemu_create, qemu_ok};
 
 /// Images of every verdict, with names that have to be escaped.
@@ -95,7 +96,7 @@ fn a_junit_failure_lists_what_was_found() {
     let text = report(dir.path(), "junit");
     for line in [
         "<testcase name=\"a &lt;b&gt; &amp; &quot;c&quot;\" classname=\"qcheck check\"",
-        "leak: Leaked cluster 21 refcount=1 reference=0 (and 1 more clusters behind it)",
+        "leak: Leaked cluster 21 refcount=1 reference=0 (and 1 more cluster behind it)",
         "refcount-too-low: ERROR cluster 6 refcount=0 reference=1",
         "could not open 'missing': No such file or directory (os error 2)",
         "denied: backing: it has the backing file '/etc/pass\\u{1}wd'",
@@ -142,6 +143,63 @@ fn sarif_has_a_result_for_each_finding_and_a_notification_where_there_is_no_verd
     let told = invocation["toolExecutionNotifications"].as_array().unwrap();
     let levels: Vec<&Value> = told.iter().map(|note| &note["level"]).collect();
     assert_eq!(levels, ["error", "note"], "missing, raw");
+}
+
+/// The regions of the results of one rule; all that there are have to be in the file.
+fn regions(folder: &Path, image: &[u8], rule: &str) -> Vec<(u64, u64)> {
+    fs::write(folder.join("image"), image).unwrap();
+    let ran = qcheck(folder, &["check", "--data", "--output", "sarif", "image"]);
+    let log: Value = serde_json::from_str(&ran.out).unwrap();
+    let mut found = Vec::new();
+    for result in log["runs"][0]["results"].as_array().unwrap() {
+        let region = &result["locations"][0]["physicalLocation"]["region"];
+        let number = |key: &str| region[key].as_u64();
+        let Some((at, bytes)) = number("byteOffset").zip(number("byteLength")) else { continue };
+        assert!(bytes > 0 && at + bytes <= image.len() as u64, "{result}");
+        if result["ruleId"] == rule {
+            found.push((at, bytes));
+        }
+    }
+    found
+}
+
+#[test]
+fn sarif_points_to_the_bytes_that_are_wrong_and_never_past_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let sound = Builder::new(1 << 20).data(0..8, 0x11).build().bytes;
+    let with = |at: usize, value: u64| {
+        let mut image = sound.clone();
+        poke(&mut image, at, 8, value);
+        image
+    };
+    let entry = l2_entry_at(&sound, 0x3000);
+    let bits = be64(&sound, entry);
+    let at = |entry: usize| vec![(entry as u64, 8)];
+    for (rule, value) in [
+        ("l2-reserved-bits", bits | 1 << 58),
+        ("data-unaligned", bits | 0x200),
+        ("preallocated-unaligned", 0x8000_0000_0000_0001 | (0x0023_4567_89ab_ce00)),
+        ("copied-data", bits & !(1 << 63)),
+        ("beyond-end", 1 << 63 | 1 << 50),
+    ] {
+        assert_eq!(regions(dir.path(), &with(entry, value), rule), at(entry), "{rule}");
+    }
+    let l1 = l1_entry_at(&sound, 0);
+    let reserved = with(l1, be64(&sound, l1) | 1 << 58);
+    assert_eq!(regions(dir.path(), &reserved, "l1-reserved-bits"), at(l1));
+    let mut image = sound.clone();
+    set_header(&mut image, "refcount_table_offset", header(&sound, "refcount_table_offset") + 512);
+    assert_eq!(regions(dir.path(), &image, "header-field"), [(48, 8)]);
+
+    let image = Builder::new(1 << 20).bitmap("dirty", 12, 0x10).build().bytes;
+    let (data, _) = extension(&image, 0x2385_2875).unwrap();
+    let directory = be64(&image, data + 16);
+    assert_eq!(regions(dir.path(), &image, "bitmap-data"), [(directory, 32)]);
+
+    // A count for the cluster behind the last one.
+    let mut image = sound.clone();
+    crate::support::bytes::set_refcount(&mut image, sound.len() as u64 >> 12, 1);
+    assert_eq!(regions(dir.path(), &image, "counted-beyond-end"), []);
 }
 
 #[test]

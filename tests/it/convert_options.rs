@@ -41,6 +41,8 @@ fn snapshots_are_read_by_id_and_name() {
         (&["-l", "snapshot.name=second,,2"], 2),
         (&["-l", "snapshot.id=1,snapshot.name=first"], 1),
         (&["-s", "second,2"], 2),
+        (&["--snapshot", "snapshot.name=second,,2"], 2),
+        (&["--source-snapshot", "1"], 1),
         (&[], 3),
     ] {
         let all = [args, &["a.qcow2", "out.raw"]].concat();
@@ -415,4 +417,18 @@ fn progress_is_the_line_of_qemu_img() {
         "{out:?}"
     );
     assert_eq!(convert(folder, &["-p", "-q", "a.raw", "b.raw"]).out, "");
+}
+
+#[test]
+fn the_long_options_of_qemu_img_mean_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    qemu_create(folder, &["-f", "qcow2", "a", "2M"]);
+    let args = ["--output-format", "qcow2", "--options", "compat=v2", "--output-cache", "none"];
+    let with = |target| [&["convert"][..], &args, &["a", target]].concat();
+    qemu_ok(folder, "qemu-img", &with("theirs"));
+    assert_eq!(qcheck(folder, &with("ours")).code, 0);
+    for target in ["theirs", "ours"] {
+        assert_eq!(&read(folder, target)[..8], b"QFI\xfb\0\0\0\x02", "{target}");
+    }
 }

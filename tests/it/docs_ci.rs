@@ -42,11 +42,20 @@ fn repository() -> tempfile::TempDir {
         qemu_create(dir.path(), &["-f", "qcow2", name, "10M"]);
         qemu_ok(dir.path(), "qemu-io", &["-c", "write 0 1M", name]);
     }
-    for args in [&["init", "-q"][..], &["add", "."]] {
-        let status = Command::new("git").args(args).current_dir(dir.path()).status();
-        assert!(status.is_ok_and(|status| status.success()), "git {args:?}");
-    }
+    git(dir.path(), &["init", "-q"]);
+    git(dir.path(), &["add", "."]);
     dir
+}
+
+fn git(folder: &Path, args: &[&str]) {
+    let status = Command::new("git").args(args).current_dir(folder).status();
+    assert!(status.is_ok_and(|status| status.success()), "git {args:?}");
+}
+
+/// Takes the counts of two clusters away.
+fn damage(folder: &Path, name: &str) {
+    let image = fs::OpenOptions::new().write(true).open(folder.join(name));
+    image.unwrap().write_all_at(&[0, 0], 0x20000 + 2 * 6).unwrap();
 }
 
 fn run(folder: &Path, script: &str) -> Ran {
@@ -73,11 +82,35 @@ fn every_recipe_passes_sound_images_and_fails_with_a_damaged_one() {
         let dir = repository();
         let ran = run(dir.path(), &script);
         assert_eq!(ran.code, 0, "{heading}: {}{}", ran.out, ran.err);
-        let image = fs::OpenOptions::new().write(true).open(dir.path().join("images/one.qcow2"));
-        image.unwrap().write_all_at(&[0, 0], 0x20000 + 2 * 6).unwrap();
+        damage(dir.path(), "images/one.qcow2");
+        git(dir.path(), &["add", "images"]);
         let ran = run(dir.path(), &script);
         assert_ne!(ran.code, 0, "{heading}: {}{}", ran.out, ran.err);
     }
+}
+
+#[test]
+fn what_is_staged_is_checked_whatever_the_working_tree_has() {
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ci.md")).unwrap();
+    let (_, script) =
+        scripts(&text).into_iter().find(|(name, _)| name == "Before a commit").unwrap();
+    let dir = repository();
+    let name = "images/with space.qcow2";
+    let sound = fs::read(dir.path().join(name)).unwrap();
+    damage(dir.path(), name);
+    let ran = run(dir.path(), &script);
+    assert_eq!(ran.code, 0, "the damage is not staged: {}{}", ran.out, ran.err);
+    git(dir.path(), &["add", "images"]);
+    fs::write(dir.path().join(name), sound).unwrap();
+    let ran = run(dir.path(), &script);
+    assert_eq!(ran.code, 2, "the damage is staged: {}{}", ran.out, ran.err);
+    assert!(ran.err.contains("'images/with space.qcow2': found:"), "{}", ran.err);
+    assert!(ran.out.contains("images/with space.qcow2: 2 errors"), "{}", ran.out);
+    fs::remove_file(dir.path().join(name)).unwrap();
+    assert_eq!(run(dir.path(), &script).code, 2, "it is staged and nowhere else");
+    git(dir.path(), &["rm", "-rq", "--cached", "."]);
+    assert_eq!(run(dir.path(), &script).code, 0, "nothing is staged");
 }
 
 #[test]

@@ -291,6 +291,11 @@ fn nothing_is_overwritten_and_what_fails_leaves_nothing() {
     for source in ["raw", "missing", "bad"] {
         let ran = qcheck(dir.path(), &["dump", "--blank-names", source, "b"]);
         assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{source}: {}", ran.err);
+        assert!(
+            ran.err.contains(&format!("'{source}'")) && !ran.err.contains("'b'"),
+            "{}",
+            ran.err
+        );
     }
     let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 5, "{names:?}");
