@@ -84,8 +84,8 @@ impl<'a> StoredCounts<'a> {
     /// The count of a cluster under the assumption; `None` where it cannot be read.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
         let referenced = || {
-            let references =
-                self.map.get(cluster) + self.claims.get(cluster) + self.beyond.get(cluster);
+            let counts = [&self.map, &self.claims, &self.beyond].map(|map| map.get(cluster));
+            let references = counts.into_iter().fold(0, u64::saturating_add);
             references.min(self.geometry.refcount_max())
         };
         match (self.assume, self.held) {
