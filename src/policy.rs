@@ -89,6 +89,9 @@ pub struct Policy {
     pub max_ratio: Option<u64>,
 }
 
+/// The word of images that hold too much for their size.
+pub const MAX_RATIO: &str = "max-ratio";
+
 /// How an image violates a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -170,7 +173,7 @@ impl Policy {
                 "its {file_bytes} bytes hold {guest} bytes of guest data, {ratio} for each are \
                  allowed"
             );
-            found.push(Violation { word: "max-ratio", message });
+            found.push(Violation { word: MAX_RATIO, message });
         }
         found
     }

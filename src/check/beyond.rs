@@ -1,5 +1,7 @@
 //! What pointers claim past the end of the file: never compared with the counts, but no room for anything else.
 
+use std::sync::Arc;
+
 use super::context::Extent;
 use super::refcount_map::RefcountMap;
 use crate::format::{Geometry, HostCluster};
@@ -11,7 +13,7 @@ const CLUSTERS: u64 = 1 << 21;
 /// References to clusters past the end of the file, as far as they are kept.
 #[derive(Debug)]
 pub struct Beyond {
-    references: RefcountMap,
+    references: Arc<RefcountMap>,
     /// Nothing from this cluster on is kept.
     end: HostCluster,
 }
@@ -21,7 +23,7 @@ impl Beyond {
     pub fn new(geometry: &Geometry, file_bytes: u64) -> Self {
         let end =
             geometry.clusters_for(file_bytes).get().saturating_mul(2).saturating_add(CLUSTERS);
-        Self { references: RefcountMap::default(), end: HostCluster::new(end) }
+        Self { references: Arc::default(), end: HostCluster::new(end) }
     }
 
     /// Takes the part of an extent that lies past the end.
@@ -34,8 +36,8 @@ impl Beyond {
     }
 
     /// The references.
-    pub fn into_references(self) -> RefcountMap {
-        self.references
+    pub fn references(&self) -> Arc<RefcountMap> {
+        Arc::clone(&self.references)
     }
 }
 
@@ -53,7 +55,7 @@ mod tests {
             let extent = Extent::of(&geometry, file_bytes, HostOffset::new(offset), bytes);
             beyond.add(&extent, 2);
         }
-        let references = beyond.into_references();
+        let references = beyond.references();
         assert_eq!(references.first(), Some(HostCluster::new(10)));
         assert_eq!(references.last(), Some(HostCluster::new(12)));
         assert_eq!(references.get(HostCluster::new(12)), 2);
@@ -64,6 +66,6 @@ mod tests {
         };
         let beyond = Beyond::new(&geometry, file_bytes);
         beyond.add(&far, 1);
-        assert_eq!(beyond.into_references().last(), Some(HostCluster::new(20 + CLUSTERS - 1)));
+        assert_eq!(beyond.references().last(), Some(HostCluster::new(20 + CLUSTERS - 1)));
     }
 }

@@ -78,8 +78,8 @@ pub struct Survey {
     pub map: Arc<RefcountMap>,
     /// References of tables that no L1 entry leads to, and those that such tables make.
     pub claims: Arc<RefcountMap>,
-    /// References to clusters past the end of the file, as far as it may grow.
-    pub beyond: RefcountMap,
+    /// References to clusters past the end of the file, as far as they are kept.
+    pub beyond: Arc<RefcountMap>,
     /// References of the active disk to data clusters, each table's once.
     pub active: RefcountMap,
     /// References of compressed data, of all disks.
@@ -140,7 +140,9 @@ pub fn survey(
     pass_compare::tell_beyond(&mut ctx, &compared);
     let orphans = pass_orphans::run(&ctx, &mapping, &counts, &refcounts, &compared);
     let claims = Arc::new(orphans.claims);
-    counts.claim(Arc::clone(&claims));
+    let beyond = ctx.beyond.references();
+    let rebuilds = refcounts.is_broken() || compared.missing;
+    counts.claim(Arc::clone(&claims), if rebuilds { Arc::clone(&beyond) } else { Arc::default() });
     let overlaps = pass_overlaps::run(&ctx, &mut mapping, &counts);
     if ctx.found.hides_references() || overlaps.iter().any(Finding::may_hide_references) {
         counts.hold();
@@ -158,7 +160,7 @@ pub fn survey(
         snapshots: ctx.snapshots,
         map: ctx.map,
         claims,
-        beyond: ctx.beyond.into_references(),
+        beyond,
         active: mapping.active,
         compressed: mapping.compressed,
         regions: ctx.regions,

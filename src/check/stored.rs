@@ -35,6 +35,8 @@ pub struct StoredCounts<'a> {
     assume: Assume,
     /// References that tables would make that no L1 entry leads to; a repair keeps counts for them.
     claims: Arc<RefcountMap>,
+    /// References past the end of the file, where a repair makes all blocks anew: it gives counts to them.
+    beyond: Arc<RefcountMap>,
     /// Counts that are too high stay, since references may be hidden.
     held: bool,
     cache: Mutex<HashMap<ReftableIndex, Arc<Vec<u8>>>>,
@@ -52,13 +54,26 @@ impl<'a> StoredCounts<'a> {
         assume: Assume,
     ) -> Self {
         let (held, cache, unread) = (false, Mutex::default(), Mutex::default());
-        let claims = Arc::default();
-        Self { source, geometry, map, refcounts, differing, assume, claims, held, cache, unread }
+        let (claims, beyond) = (Arc::default(), Arc::default());
+        Self {
+            source,
+            geometry,
+            map,
+            refcounts,
+            differing,
+            assume,
+            claims,
+            beyond,
+            held,
+            cache,
+            unread,
+        }
     }
 
     /// From here on, these references count too under every assumption.
-    pub fn claim(&mut self, claims: Arc<RefcountMap>) {
+    pub fn claim(&mut self, claims: Arc<RefcountMap>, beyond: Arc<RefcountMap>) {
         self.claims = claims;
+        self.beyond = beyond;
     }
 
     /// From here on, counts that are too high stay as they are under every assumption.
@@ -69,7 +84,8 @@ impl<'a> StoredCounts<'a> {
     /// The count of a cluster under the assumption; `None` where it cannot be read.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
         let referenced = || {
-            let references = self.map.get(cluster) + self.claims.get(cluster);
+            let references =
+                self.map.get(cluster) + self.claims.get(cluster) + self.beyond.get(cluster);
             references.min(self.geometry.refcount_max())
         };
         match (self.assume, self.held) {

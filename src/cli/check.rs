@@ -17,7 +17,7 @@ use super::count::counted;
 use super::deep::{self, Checked, Deep};
 use super::exit::ExitCode;
 use super::explain;
-use super::file_name;
+use super::file_name::{self, Given};
 use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
@@ -108,8 +108,8 @@ pub struct Args {
     deep: deep::Args,
 
     /// The image, or several
-    #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::parser())]
-    images: Vec<PathBuf>,
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::any(), value_hint = clap::ValueHint::AnyPath)]
+    images: Vec<Given>,
 }
 
 /// What to repair.
@@ -214,7 +214,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         bail!("a policy judges an image as it is; repair it in a run of its own");
     }
     match args.images.as_slice() {
-        [image] if !args.many.apply(1, args.output) => one(args, image, &policy, ui),
+        [image] if !args.many.apply(1, args.output) => match &image.problem {
+            Some(problem) => bail!("{}: {problem}", quoted(&image.path)),
+            None => one(args, &image.path, &policy, ui),
+        },
         _ if args.repair.is_some() => bail!("a repair takes one image, and --output human or json"),
         images => {
             let settings = Settings {
@@ -299,9 +302,8 @@ fn not_checked(
     let digests = deep.raw(Arc::new(image.storage), 0, &meter);
     meter.finish();
     let digests = digests.with_context(|| quoted(path).to_string())?;
-    if !args.quiet {
-        deep::tell_raw(path, &digests, args.output == Form::Json, ui)?;
-    }
+    let as_json = args.output == Form::Json && !args.quiet;
+    deep::tell_raw(path, &digests, as_json, ui)?;
     Ok(ExitCode::Success)
 }
 
@@ -404,10 +406,13 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
     }
     remarkable(path, args.most_findings(), verdict, ui)?;
     ui.err.flush()?;
-    if args.quiet {
-        return Ok(());
-    }
     let digests = if let Ended::Checked(checked) = result { Some(&checked.digests) } else { None };
+    if args.quiet {
+        if let Some(digests) = digests {
+            deep::text(&mut ui.out, "", digests)?;
+        }
+        return ui.out.flush().context("could not write the result");
+    }
     let planned = if let Ended::Planned(run) = result { Some(run) } else { None };
     if json {
         let filename = path.to_string_lossy();

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{Affected, CheckOptions, CheckReport, survey};
+use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Place, Survey, survey};
 use qcheck::convert::Disk;
 use qcheck::error::Error;
+use qcheck::format::header::HeaderField;
 use qcheck::image::{FileOpener, Opener};
-use qcheck::policy::{Policy, Trait};
+use qcheck::policy::{MAX_RATIO, Policy, Trait};
 use qcheck::progress::Progress;
 use qcheck::storage::ReadAt;
 use qcheck::verify::{Algorithm, Digest, Digests, Files, Wanted, deep, digest, digests};
@@ -29,12 +30,12 @@ pub struct Args {
 
     /// Print a digest of the disk as a guest sees it, and of each snapshot's: the same for each format
     #[arg(long, value_enum, value_name = "sha256|blake3", conflicts_with = "repair")]
-    digest: Option<Kind>,
+    digest: Option<Hash>,
 }
 
 /// Algorithms by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
+enum Hash {
     /// What sha256sum prints of the raw disk
     Sha256,
     /// What b3sum prints of the raw disk, made by several threads
@@ -42,11 +43,12 @@ enum Kind {
 }
 
 /// What is read of each image, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Deep {
     data: bool,
     digest: Option<Wanted>,
-    opener: Option<FileOpener>,
+    opener: FileOpener,
+    policy: Policy,
 }
 
 /// What came out for one image.
@@ -61,19 +63,18 @@ pub struct Checked {
 }
 
 impl Args {
-    /// With a policy that denies files that an image names, none is opened.
+    /// What a policy denies is not opened.
     pub fn deep(&self, policy: &Policy, force_share: bool) -> Deep {
-        let denied = [Trait::Backing, Trait::DataFile];
-        let denied = denied.iter().any(|word| policy.denied.contains(word));
         let digest = self.digest.map(|kind| Wanted {
             algorithm: match kind {
-                Kind::Sha256 => Algorithm::Sha256,
-                Kind::Blake3 => Algorithm::Blake3,
+                Hash::Sha256 => Algorithm::Sha256,
+                Hash::Blake3 => Algorithm::Blake3,
             },
             max_bytes: policy.max_virtual_bytes,
             snapshots: !policy.denied.contains(&Trait::Snapshots),
         });
-        Deep { data: self.data, digest, opener: (!denied).then_some(FileOpener { force_share }) }
+        let opener = FileOpener { force_share };
+        Deep { data: self.data, digest, opener, policy: policy.clone() }
     }
 }
 
@@ -88,8 +89,16 @@ impl Deep {
     ) -> Result<Checked, Error> {
         let source = image.as_ref();
         let mut survey = survey(source, options, progress)?;
-        let opener = self.opener.as_ref().map(|opener| opener as &dyn Opener);
-        let files = Files { path, opener };
+        if self.is_too_much(source, &mut survey)? {
+            let affected = Affected::find(source, &survey);
+            return Ok(Checked { report: survey.report, affected, digests: Digests::default() });
+        }
+        let allowed = |word| {
+            let is = !self.policy.denied.contains(&word);
+            is.then_some(&self.opener as &dyn Opener)
+        };
+        let (backing, data_file) = (allowed(Trait::Backing), allowed(Trait::DataFile));
+        let files = Files { path, backing, data_file };
         if self.data {
             deep(source, &mut survey, &files, options, progress);
         }
@@ -99,6 +108,19 @@ impl Deep {
         };
         let affected = Affected::find(source, &survey);
         Ok(Checked { report: survey.report, affected, digests })
+    }
+
+    /// Whether an image holds more than the policy allows for its size, so that its data is not read.
+    fn is_too_much(&self, source: &dyn ReadAt, survey: &mut Survey) -> Result<bool, Error> {
+        let bytes = source.len().map_err(|e| Error::file("tell the file's length", e))?;
+        let violations = self.policy.judge(&survey.report, bytes);
+        let is = violations.iter().any(|violation| violation.word == MAX_RATIO);
+        if is && (self.data || self.digest.is_some()) {
+            let place = Place::Header(HeaderField::Size.place().0);
+            let finding = Finding::new(Kind::NotOpened("the guest's data"), place);
+            survey.report.add(finding, usize::MAX);
+        }
+        Ok(is)
     }
 
     /// Whether digests are wanted.
@@ -146,6 +168,14 @@ pub fn text(out: &mut dyn Write, prefix: &str, digests: &Digests) -> io::Result<
         writeln!(out, "{prefix}{algorithm} of snapshot {id} ({name}): {}", digest.hex())?;
     }
     Ok(())
+}
+
+/// The same as one text; `None` where there is no digest.
+pub fn lines(digests: &Digests) -> Option<String> {
+    let mut bytes = Vec::new();
+    text(&mut bytes, "", digests).ok()?;
+    let lines = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    Some(lines).filter(|lines| !lines.is_empty())
 }
 
 /// Adds the digests to an image's object, behind qemu-img's keys.

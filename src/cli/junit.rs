@@ -7,6 +7,7 @@ use qcheck::check::{CheckReport, Verb};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::count::counted;
+use super::deep;
 use super::exit::ExitCode;
 use super::ui::escape;
 use super::verdict::{Judged, Verdict};
@@ -31,6 +32,9 @@ impl Suite {
         let name = escape(&judged.name).into_owned();
         let mut case = TestCase::new(name, status(judged, max_findings));
         case.set_classname(SUITE).set_time(judged.took);
+        if let Some(digests) = deep::lines(&judged.digests) {
+            case.set_system_out(digests);
+        }
         self.0.add_test_case(case);
     }
 
@@ -41,7 +45,8 @@ impl Suite {
         let text = report.to_string().context("could not make the JUnit file")?;
         // The published schema has this attribute for a suite, and not for the root.
         let root_only = format!(" skipped=\"{}\"", report.skipped);
-        let text = text.replacen(&root_only, "", 1);
+        // Two characters that no XML may have.
+        let text = text.replacen(&root_only, "", 1).replace(['\u{FFFE}', '\u{FFFF}'], "\u{FFFD}");
         out.write_all(text.as_bytes()).context("could not write the result")
     }
 }
@@ -49,7 +54,10 @@ impl Suite {
 fn status(judged: &Judged, max_findings: u64) -> TestCaseStatus {
     let code = judged.code();
     let mut status = match code {
-        ExitCode::Success => return TestCaseStatus::success(),
+        ExitCode::Success if !matches!(judged.verdict, Verdict::NoChecker(_)) => {
+            return TestCaseStatus::success();
+        }
+        ExitCode::Success => TestCaseStatus::skipped(),
         ExitCode::NoChecker => TestCaseStatus::skipped(),
         ExitCode::Failure => TestCaseStatus::non_success(NonSuccessKind::Error),
         _ => TestCaseStatus::non_success(NonSuccessKind::Failure),

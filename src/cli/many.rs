@@ -19,6 +19,7 @@ use super::color::PLAIN;
 use super::deep::{self, Deep};
 use super::exit::ExitCode;
 use super::explain;
+use super::file_name::Given;
 use super::json;
 use super::junit;
 use super::listing::{self, Budget};
@@ -80,7 +81,7 @@ enum Gathered {
 #[derive(Debug)]
 pub struct Settings {
     /// The images named.
-    pub images: Vec<PathBuf>,
+    pub images: Vec<Given>,
     /// Their format, if the user gave one.
     pub format: Option<ImageFormat>,
     /// Whether images in use are read.
@@ -137,6 +138,11 @@ pub fn run(args: &Args, settings: &Settings, ui: &mut Ui) -> Result<ExitCode> {
         }
     }
     ui.out.flush().context("could not write the result")?;
+    if targets.is_empty() {
+        // A search that found nothing must not pass for images that are sound.
+        ui.error("the list names no image, so nothing was checked")?;
+        return Ok(ExitCode::Failure);
+    }
     Ok(totals.code())
 }
 
@@ -162,11 +168,11 @@ impl Gathered {
 }
 
 fn find(args: &Args, settings: &Settings) -> Result<Vec<Target>> {
-    let mut paths = settings.images.clone();
+    let mut names = settings.images.clone();
     if let Some(list) = &args.files_from {
-        paths.extend(targets::listed(list)?);
+        names.extend(targets::listed(list)?);
     }
-    let images = targets::plain(paths, settings.format);
+    let images = targets::plain(names, settings.format);
     if !args.backing_chain {
         return Ok(images);
     }
@@ -205,7 +211,8 @@ fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) ->
             .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}"))),
     };
     let name = target.path.to_string_lossy().into_owned();
-    Judged { name, verdict, digests, violations, took: begun.elapsed() }
+    let is_below = target.is_below;
+    Judged { name, verdict, is_below, digests, violations, took: begun.elapsed() }
 }
 
 /// Looks at one image; violations are told even where there is no verdict.
@@ -273,12 +280,13 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
         Verdict::NoChecker(_) => {}
     }
     ui.err.flush()?;
+    let name = format!("{}: ", judged.name);
     if settings.quiet {
-        return Ok(());
+        deep::text(&mut ui.out, &name, &judged.digests)?;
+        return ui.out.flush().context("could not write the result");
     }
     match settings.form {
         Form::Human => {
-            let name = format!("{}: ", judged.name);
             ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
             deep::text(&mut ui.out, &name, &judged.digests)?;
             if let (Verdict::Checked(checked), true) = (&judged.verdict, settings.explain) {

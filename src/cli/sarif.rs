@@ -6,6 +6,7 @@ use std::ops::Range;
 use qcheck::check::{Affected, CheckReport, Finding, Severity, Verb, place_text};
 use serde_json::{Value, json};
 
+use super::deep;
 use super::verdict::{Judged, Verdict};
 
 /// Where a rule is explained.
@@ -40,6 +41,9 @@ impl Log {
             }
             Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
             Verdict::Failed(error) => self.notify("error", error, &artifact),
+        }
+        if let Some(digests) = deep::lines(&judged.digests) {
+            self.notify("note", &digests, &artifact);
         }
     }
 

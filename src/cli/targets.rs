@@ -1,6 +1,6 @@
 //! The images to check: those named, those in a list, and those below them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
@@ -15,7 +15,8 @@ use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use qcheck::storage::Access;
 use qcheck::tables::HeaderArea;
 
-use super::open::{self, parse_format, quoted};
+use super::file_name::Given;
+use super::open::{self, Opened, parse_format, quoted};
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
 const MOST_LIST_BYTES: u64 = 256 << 20;
@@ -30,10 +31,12 @@ pub struct Target {
     pub format: Option<ImageFormat>,
     /// Why it cannot be checked, where that is known before it is opened.
     pub problem: Option<String>,
+    /// Whether another image led to it.
+    pub is_below: bool,
 }
 
 /// The names in a list, one a line; or each with a zero byte behind it, where there is one.
-pub fn listed(file: &Path) -> Result<Vec<PathBuf>> {
+pub fn listed(file: &Path) -> Result<Vec<Given>> {
     let mut bytes = Vec::new();
     let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| {
         source.take(MOST_LIST_BYTES).read_to_end(bytes)
@@ -49,7 +52,7 @@ pub fn listed(file: &Path) -> Result<Vec<PathBuf>> {
     if too_long || bytes.len() as u64 == MOST_LIST_BYTES {
         bail!("{}: this is no list of file names", quoted(file));
     }
-    Ok(names)
+    Ok(names.into_iter().map(|path| Given { path, problem: None }).collect())
 }
 
 fn names(bytes: &[u8]) -> Vec<PathBuf> {
@@ -63,19 +66,40 @@ fn names(bytes: &[u8]) -> Vec<PathBuf> {
 }
 
 /// The images of these names, as they come.
-pub fn plain(paths: Vec<PathBuf>, format: Option<ImageFormat>) -> Vec<Target> {
-    paths.into_iter().map(|path| Target { path, format, problem: None }).collect()
+pub fn plain(names: Vec<Given>, format: Option<ImageFormat>) -> Vec<Target> {
+    let target = |Given { path, problem }| {
+        let problem = problem.map(|problem| format!("{}: {problem}", quoted(&path)));
+        Target { path, format, problem, is_below: false }
+    };
+    names.into_iter().map(target).collect()
 }
 
-/// The images and those below them, each file once.
+/// What makes two images one: the file, what it is read as, and where the names in it begin.
+type Identity = (PathBuf, Option<ImageFormat>, Option<PathBuf>);
+
+fn identity(target: &Target, format: Option<ImageFormat>) -> Identity {
+    let full = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = target.path.parent().map(|folder| match folder.as_os_str().is_empty() {
+        true => full(Path::new(".")),
+        false => full(folder),
+    });
+    let folder = folder.filter(|_| format == Some(ImageFormat::Qcow2));
+    (full(&target.path), format, folder)
+}
+
+/// The images and those below them, each once.
 pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
-    let mut seen = HashSet::new();
-    let mut all = Vec::new();
+    let mut seen: HashMap<Identity, usize> = HashMap::new();
+    let mut all: Vec<Target> = Vec::new();
     for image in images {
         let mut chain = HashSet::new();
         let mut next = Some(image);
         while let Some(target) = next.take() {
-            let identity = fs::canonicalize(&target.path).unwrap_or_else(|_| target.path.clone());
+            let image = match target.problem {
+                None => open::open(&target.path, target.format, access).ok(),
+                Some(_) => None,
+            };
+            let identity = identity(&target, image.as_ref().map(|image| image.format));
             let name = quoted(&target.path).to_string();
             let problem = match (chain.insert(identity.clone()), chain.len() > MAX_DEPTH) {
                 (false, _) => Some(format!("{name}: the backing chain comes back to it")),
@@ -88,11 +112,13 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
                 all.push(Target { problem, ..target });
                 break;
             }
-            if !seen.insert(identity) {
+            if let Some(&before) = seen.get(&identity) {
                 // What lies below it was followed with it.
+                all[before].is_below &= target.is_below;
                 break;
             }
-            next = below(&target, access);
+            seen.insert(identity, all.len());
+            next = image.and_then(|image| below(&target, &image, access));
             all.push(target);
         }
     }
@@ -100,11 +126,7 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
 }
 
 /// The image below one; none also where the image cannot be read, of which its check tells.
-fn below(image: &Target, access: Access) -> Option<Target> {
-    if image.problem.is_some() {
-        return None;
-    }
-    let opened = open::open(&image.path, image.format, access).ok()?;
+fn below(image: &Target, opened: &Opened, access: Access) -> Option<Target> {
     if opened.format != ImageFormat::Qcow2 {
         return None;
     }
@@ -112,12 +134,13 @@ fn below(image: &Target, access: Access) -> Option<Target> {
     let name = area.backing_name.as_deref().filter(|name| !name.is_empty())?;
     let target = resolve(Some(&image.path), name).map_err(anyhow::Error::from).and_then(|path| {
         let format = recorded_format(&area, &path, access)?;
-        Ok(Target { path, format, problem: None })
+        Ok(Target { path, format, problem: None, is_below: true })
     });
     Some(target.unwrap_or_else(|error| Target {
         path: PathBuf::from(String::from_utf8_lossy(name).into_owned()),
         format: None,
         problem: Some(format!("backing file of {}: {error:#}", quoted(&image.path))),
+        is_below: true,
     }))
 }
 

@@ -32,6 +32,8 @@ pub struct Judged {
     pub name: String,
     /// How the check ended.
     pub verdict: Verdict,
+    /// Whether another image led to it, and nobody asked for a check of it by name.
+    pub is_below: bool,
     /// Its digests, where they were asked for.
     pub digests: Digests,
     /// What it has that is denied.
@@ -48,7 +50,7 @@ impl Judged {
         }
         match &self.verdict {
             Verdict::Checked(checked) => ExitCode::of(&checked.0),
-            Verdict::NoChecker(_) if self.is_digest() => ExitCode::Success,
+            Verdict::NoChecker(_) if self.is_digest() || self.is_below => ExitCode::Success,
             Verdict::NoChecker(_) => ExitCode::NoChecker,
             Verdict::Failed(_) => ExitCode::Failure,
         }
@@ -58,6 +60,7 @@ impl Judged {
     pub fn word(&self) -> &'static str {
         match self.code() {
             ExitCode::Success if self.is_digest() => "digest",
+            ExitCode::Success if matches!(self.verdict, Verdict::NoChecker(_)) => "no-checker",
             code => word(code),
         }
     }
@@ -187,7 +190,14 @@ mod tests {
         let violation = |&word| Violation { word, message: "it has".into() };
         let violations = words.iter().map(violation).collect();
         let digests = Digests::default();
-        Judged { name: "a".into(), verdict, digests, violations, took: Duration::ZERO }
+        Judged {
+            name: "a".into(),
+            verdict,
+            is_below: false,
+            digests,
+            violations,
+            took: Duration::ZERO,
+        }
     }
 
     #[test]

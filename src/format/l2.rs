@@ -2,8 +2,9 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::addr::HostOffset;
+use super::addr::{GuestOffset, HostOffset};
 use super::geometry::{Geometry, SUBCLUSTERS};
+use super::header::Header;
 use super::l1::{COPIED, OFFSET_MASK};
 
 /// Bit 62: the rest of the entry is a compressed cluster descriptor.
@@ -139,6 +140,35 @@ impl L2Entry {
             OFFSET_MASK
         };
         Self { bits: self.bits & !mask | to.get(), bitmap: self.bitmap }
+    }
+
+    /// Why nothing can be read through the entry of the cluster at a guest offset, in words. Reserved bits are no
+    /// reason, as for QEMU.
+    pub fn flaw(
+        self,
+        header: &Header,
+        geometry: &Geometry,
+        guest: GuestOffset,
+    ) -> Option<&'static str> {
+        let data_file = header.has_data_file();
+        if self.is_compressed() {
+            return data_file.then_some("compressed beside an external data file");
+        }
+        let host = match self.meaning(geometry, data_file) {
+            Meaning::Data(host) | Meaning::ZeroAllocated(host) => Some(host),
+            _ => None,
+        };
+        let wrong = [
+            (header.version < 3 && self.bits & ZERO != 0, "a zero flag in version 2"),
+            (!geometry.is_aligned(self.offset()), "its cluster is not aligned"),
+            (self.has_conflicting_subclusters(), "a subcluster is both allocated and zero"),
+            (host.is_none() && self.allocated() != 0, "subclusters without a cluster"),
+            (
+                data_file && host.is_some_and(|host| host.get() != guest.get()),
+                "its cluster lies elsewhere in the external data file",
+            ),
+        ];
+        wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
     }
 
     /// What the entry means. With a data file an offset of 0 counts as allocated when COPIED is

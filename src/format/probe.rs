@@ -8,7 +8,7 @@ use super::header::MAGIC;
 pub const PROBE_BYTES: usize = 512;
 
 /// The format that a file's first bytes announce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ImageFormat {
     /// qcow2, version 2 or later.
     Qcow2,

@@ -22,8 +22,12 @@ pub const MAX_DEPTH: usize = 200;
 
 /// Opens the files that an image names.
 pub trait Opener {
-    /// Opens a backing file or an external data file for reading.
+    /// Opens a backing file for reading.
     fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>>;
+    /// Opens an external data file for reading.
+    fn open_data_file(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        self.open_read(path)
+    }
     /// Opens an external data file for writing.
     fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>>;
     /// One path for each file, whatever the ways to name it: loops are found by it.

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l1::L1Entry;
-use crate::format::l2::{CompressedExtent, L2Entry, Meaning, ZERO};
+use crate::format::l2::{CompressedExtent, L2Entry, Meaning};
 use crate::format::{GuestCluster, GuestOffset, HostOffset};
 use crate::storage::ReadAt;
 
@@ -75,14 +75,16 @@ impl Meta {
     pub(super) fn l1_entry(&self, index: usize) -> Result<L1Entry> {
         let l1 = self.ordering.root(Side::Mappings);
         let entry = L1Entry(l1.get(index));
-        if entry.has_reserved_bits() || entry.is_unaligned(&self.geometry) {
+        let reserved = self.writable && entry.has_reserved_bits();
+        if reserved || entry.is_unaligned(&self.geometry) {
             let at = l1.offset().saturating_add(index as u64 * 8);
             return Err(damaged(at, format!("L1 entry {index} is not valid: {:#x}", entry.0)));
         }
         Ok(entry)
     }
 
-    /// The entry of a guest cluster; without an L2 table an empty one. One with defects is an error.
+    /// The entry of a guest cluster; without an L2 table an empty one. One with defects is an error; reserved bits
+    /// are none where nothing is written, as for QEMU.
     pub(super) fn entry(&mut self, cluster: GuestCluster) -> Result<L2Entry> {
         let place = self.place(cluster);
         let table = self.l1_entry(place.l1)?.offset();
@@ -102,28 +104,11 @@ impl Meta {
     }
 
     fn defect(&self, cluster: GuestCluster, entry: L2Entry) -> Option<&'static str> {
-        let geometry = &self.geometry;
-        let data_file = self.has_data_file();
-        if entry.is_compressed() {
-            return data_file.then_some("compressed beside an external data file");
+        if self.writable && entry.has_reserved_bits(&self.geometry) {
+            return Some("reserved bits are set");
         }
-        let guest = cluster.get() << geometry.cluster_bits();
-        let host = match entry.meaning(geometry, data_file) {
-            Meaning::Data(host) | Meaning::ZeroAllocated(host) => Some(host),
-            _ => None,
-        };
-        let wrong = [
-            (entry.has_reserved_bits(geometry), "reserved bits are set"),
-            (self.header().version < 3 && entry.bits & ZERO != 0, "a zero flag in version 2"),
-            (!geometry.is_aligned(entry.offset()), "its cluster is not aligned"),
-            (entry.has_conflicting_subclusters(), "a subcluster is both allocated and zero"),
-            (host.is_none() && entry.allocated() != 0, "subclusters without a cluster"),
-            (
-                data_file && host.is_some_and(|host| host.get() != guest),
-                "its cluster lies elsewhere in the external data file",
-            ),
-        ];
-        wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+        let guest = GuestOffset::new(cluster.get() << self.geometry.cluster_bits());
+        entry.flaw(self.header(), &self.geometry, guest)
     }
 
     /// Changes neighbouring entries, all in one L2 table that may be written.

@@ -298,7 +298,7 @@ impl Loader {
         Ok(Some(if self.writable {
             chain.opener().open_write(&path)?
         } else {
-            Arc::new(ReadOnly(chain.opener().open_read(&path)?))
+            Arc::new(ReadOnly(chain.opener().open_data_file(&path)?))
         }))
     }
 

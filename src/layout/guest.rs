@@ -3,7 +3,7 @@
 use crate::check::{Kind, Place, Source, Survey, Visit};
 use crate::format::l1::MAX_L1_BYTES;
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{Geometry, HostOffset, L2Index};
+use crate::format::{Geometry, GuestOffset, HostOffset, L2Index};
 use crate::storage::ReadAt;
 
 /// Tables that do not lie over each other are no longer than the file; so much more is read.
@@ -15,7 +15,7 @@ const HOLE_BYTES: u64 = 4096;
 /// What a guest reads somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuestState {
-    /// What cannot be told or read: a table that was not read, data past the end of the file.
+    /// What cannot be told or read: a table that was not read, a damaged entry, data past the end of the file.
     Unknown,
     /// Data of a host cluster, or of the external data file.
     Data,
@@ -112,7 +112,7 @@ impl<'a> GuestMap<'a> {
 
     fn load(&self, visit: &Visit, left: &mut u64, bytes: &mut [u8]) -> Loaded {
         let (table, length) = (visit.entry.offset(), bytes.len() as u64);
-        if table.get() >= self.survey.file_bytes {
+        if table.get() >= self.survey.file_bytes || !self.geometry.is_aligned(table) {
             return Loaded::Not;
         }
         let Some(rest) = left.checked_sub(length) else { return Loaded::Not };
@@ -131,14 +131,18 @@ impl<'a> GuestMap<'a> {
     fn table<E>(&self, bytes: &[u8], start: u64, runs: &mut Runs<'_, E>) -> Result<(), E> {
         let mut end = start;
         for entry in bytes.chunks_exact(self.geometry.l2_entry_bytes()) {
+            let guest = GuestOffset::new(end);
             end = end.saturating_add(self.geometry.cluster_bytes());
-            runs.until(end, self.state(L2Entry::decode(entry)))?;
+            runs.until(end, self.state(guest, L2Entry::decode(entry)))?;
         }
         Ok(())
     }
 
-    fn state(&self, entry: L2Entry) -> GuestState {
+    fn state(&self, guest: GuestOffset, entry: L2Entry) -> GuestState {
         let header = &self.survey.area.header;
+        if entry.flaw(header, &self.geometry, guest).is_some() {
+            return GuestState::Unknown;
+        }
         let in_file = |at: HostOffset| header.has_data_file() || at.get() < self.survey.file_bytes;
         // With subclusters the bitmap tells: what is partly data is told as data.
         let extended = self.geometry.extended_l2() && !entry.is_compressed();

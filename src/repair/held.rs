@@ -10,7 +10,7 @@ use crate::check::refcount_map::RefcountMap;
 use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
-use crate::storage::{Capacity, Storage};
+use crate::storage::Storage;
 
 /// The counts that a repair aims at: those that the references ask for, and where references may be
 /// hidden, stored ones that are higher. Where those can't be read, everything in the file that holds
@@ -28,36 +28,69 @@ pub fn target(
         return Ok(Arc::clone(&survey.map));
     }
     let target = RefcountMap::clone(&survey.map);
-    for range in survey.claims.ranges().into_iter().filter(|_| claimed) {
-        survey.claims.for_each_run(range, |first, count, claims| target.add(first, count, claims));
+    if claimed {
+        add_all(&target, &survey.claims);
     }
-    if !mode.is_all() {
-        return Ok(Arc::new(target));
+    if rebuilds && mode.is_all() {
+        // Whatever is placed there would be read as what is lost.
+        add_all(&target, &survey.beyond);
     }
-    // The first to be placed there would be read as what is lost.
-    if storage.capacity() == Capacity::Growable {
-        for range in survey.beyond.ranges() {
-            survey
-                .beyond
-                .for_each_run(range, |first, count, times| target.add(first, count, times));
-        }
-    }
-    if survey.report.hides_references {
-        let geometry = &survey.area.geometry;
-        let ranges = if rebuilds { data_clusters(storage, survey)? } else { differing(survey) };
-        for range in ranges {
-            let mut at = range.start;
-            while at < range.end {
-                let (index, _) = geometry.refcount_place(at);
-                let entries = ClusterCount::new(geometry.refblock_entries());
-                let stop = (geometry.first_cluster_of_block(index) + entries).min(range.end);
-                let stored = stored(storage, survey, index)?;
-                hold(geometry, &target, at..stop, stored.as_deref());
-                at = stop;
-            }
+    if hidden && mode.is_all() {
+        for range in doubtful(storage, survey, rebuilds)? {
+            hold_range(storage, survey, &target, range)?;
         }
     }
     Ok(Arc::new(target))
+}
+
+fn add_all(target: &RefcountMap, more: &RefcountMap) {
+    for range in more.ranges() {
+        more.for_each_run(range, |first, count, references| target.add(first, count, references));
+    }
+}
+
+/// Clusters whose stored counts may know more than the references.
+fn doubtful(
+    storage: &dyn Storage,
+    survey: &Survey,
+    rebuilds: bool,
+) -> Result<Vec<Range<HostCluster>>> {
+    let mut ranges = differing(survey);
+    if rebuilds {
+        // In the file it is data that counts; past its end there is nothing but the counts.
+        let end = HostCluster::new(survey.area.geometry.clusters_for(survey.file_bytes).get());
+        for range in &mut ranges {
+            range.start = range.start.max(end);
+        }
+        ranges.retain(|range| range.start < range.end && is_sound(survey, range.start));
+        ranges.extend(data_clusters(storage, survey)?);
+    }
+    Ok(ranges)
+}
+
+/// Raises the counts of a range to those that are stored.
+fn hold_range(
+    storage: &dyn Storage,
+    survey: &Survey,
+    target: &RefcountMap,
+    range: Range<HostCluster>,
+) -> Result<()> {
+    let geometry = &survey.area.geometry;
+    let mut at = range.start;
+    while at < range.end {
+        let (index, _) = geometry.refcount_place(at);
+        let entries = ClusterCount::new(geometry.refblock_entries());
+        let stop = (geometry.first_cluster_of_block(index) + entries).min(range.end);
+        let stored = stored(storage, survey, index)?;
+        hold(geometry, target, at..stop, stored.as_deref());
+        at = stop;
+    }
+    Ok(())
+}
+
+fn is_sound(survey: &Survey, cluster: HostCluster) -> bool {
+    let (index, _) = survey.area.geometry.refcount_place(cluster);
+    survey.refcounts.block(index).is_some_and(|block| block.sound)
 }
 
 /// What the blocks describe in which counts are wrong.

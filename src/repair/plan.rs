@@ -214,7 +214,10 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: Aim) -> Result<RepairPl
 fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
     match survey.beyond.first() {
         Some(missing) if capacity == Capacity::Growable => {
-            Capacity::Fixed(survey.area.geometry.offset_of(missing).get())
+            // With less than a cluster missing, no pointer is told to lead past the end.
+            let bytes = survey.area.geometry.cluster_bytes();
+            let most = survey.area.geometry.offset_of(missing).get().saturating_sub(bytes);
+            Capacity::Fixed(most.max(survey.file_bytes / bytes * bytes))
         }
         _ => capacity,
     }

@@ -73,7 +73,7 @@ pub(super) fn data_file(
     let extension = area.whole_extension(DATA_FILE);
     let offset = extension.map_or(HeaderField::Incompatible.place().0, |e| e.offset);
     let mut tell = |kind| found.push(Finding::new(kind, Place::Header(offset)));
-    let Some(opener) = files.opener else {
+    let Some(opener) = files.data_file else {
         tell(Kind::NotOpened("the external data file"));
         return DataFile::Closed;
     };
@@ -100,7 +100,7 @@ fn open_data_file(
     let name = name.ok_or_else(|| Problem::wrong("the image does not tell its name"))?;
     // As it stands, from the current folder: see the engine's opening.
     let path = resolve(None, name).map_err(|e| Problem::unseen(e.to_string()))?;
-    let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
+    let file = opener.open_data_file(&path).map_err(|e| Problem::of(&e))?;
     let bytes = file.len().map_err(|e| Problem::unseen(e.to_string()))?;
     let disk = area.geometry.virtual_size();
     let raw = area.header.autoclear & autoclear::DATA_FILE_RAW != 0;
@@ -117,20 +117,20 @@ pub(super) fn backing(area: &HeaderArea, files: &Files<'_>, found: &mut Vec<Find
         return;
     }
     let place = Place::Header(HeaderField::BackingNameOffset.place().0);
-    let Some(opener) = files.opener else {
+    let Some(opener) = files.backing else {
         found.push(Finding::new(Kind::NotOpened("the backing file"), place));
         return;
     };
-    if let Err(problem) = follow(area, files.path, opener) {
+    if let Err(problem) = follow(area, files, opener) {
         let (problem, unseen) = (problem.text, problem.unseen);
         found.push(Finding::new(Kind::BackingFile { problem, unseen }, place));
     }
 }
 
 /// Goes down the chain to its end, or to the first problem.
-fn follow(area: &HeaderArea, path: &Path, opener: &dyn Opener) -> Seen<()> {
-    let mut seen = HashSet::from([opener.identity(path)]);
-    let mut next = below(area, path, opener)?;
+fn follow(area: &HeaderArea, files: &Files<'_>, opener: &dyn Opener) -> Seen<()> {
+    let mut seen = HashSet::from([opener.identity(files.path)]);
+    let mut next = below(area, files.path, opener)?;
     while let Some((path, below_area)) = next {
         if !seen.insert(opener.identity(&path)) {
             return Err(Problem::wrong(format!("the chain comes back to '{}'", path.display())));
@@ -141,7 +141,7 @@ fn follow(area: &HeaderArea, path: &Path, opener: &dyn Opener) -> Seen<()> {
         next = match below_area {
             None => None,
             Some(area) => {
-                if area.header.has_data_file() {
+                if let (true, Some(opener)) = (area.header.has_data_file(), files.data_file) {
                     let (_, _, short) = open_data_file(&area, opener)
                         .map_err(|p| named(p, &format!("data file of '{}'", path.display())))?;
                     if let Some(short) = short {

@@ -1,6 +1,6 @@
 //! The digests of all disks of an image: the active one, and each snapshot.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Files;
@@ -110,8 +110,7 @@ impl Work<'_> {
         };
         let path = Some(self.files.path.to_owned());
         let options = OpenOptions { path, snapshot, ..OpenOptions::default() };
-        let opener = self.files.opener.unwrap_or(&Closed);
-        let image = Image::open_read(Arc::clone(self.image), &options, opener);
+        let image = Image::open_read(Arc::clone(self.image), &options, self.files);
         let image = image.map_err(|e| NoDigest::of(&e))?;
         let disk = Disk::Qcow2(Box::new(image));
         let memo = self.memo.as_ref();
@@ -119,22 +118,31 @@ impl Work<'_> {
     }
 }
 
-/// Opens nothing.
-struct Closed;
-
-impl Closed {
-    fn refuse<T>(path: &Path) -> Result<T> {
-        let why = format!("the policy denies '{}', and its data is needed", path.display());
-        Err(Error::Refused(why))
+impl Files<'_> {
+    fn allowed<'b>(path: &Path, opener: Option<&'b dyn Opener>) -> Result<&'b dyn Opener> {
+        opener.ok_or_else(|| {
+            let why = format!("the policy denies '{}', and its data is needed", path.display());
+            Error::Refused(why)
+        })
     }
 }
 
-impl Opener for Closed {
+/// Opens what is allowed.
+impl Opener for Files<'_> {
     fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
-        Self::refuse(path)
+        Self::allowed(path, self.backing)?.open_read(path)
+    }
+
+    fn open_data_file(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        Self::allowed(path, self.data_file)?.open_data_file(path)
     }
 
     fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>> {
-        Self::refuse(path)
+        Self::allowed(path, self.data_file)?.open_write(path)
+    }
+
+    fn identity(&self, path: &Path) -> PathBuf {
+        let opener = self.backing.or(self.data_file);
+        opener.map_or_else(|| path.to_owned(), |opener| opener.identity(path))
     }
 }

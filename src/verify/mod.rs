@@ -30,8 +30,10 @@ pub use digests::{Digests, SnapshotDigest, Wanted, digests};
 pub struct Files<'a> {
     /// The image's own path: relative names in it are resolved against its folder.
     pub path: &'a Path,
-    /// Opens the files that it names; without one they stay closed.
-    pub opener: Option<&'a dyn Opener>,
+    /// Opens backing files; without one they stay closed.
+    pub backing: Option<&'a dyn Opener>,
+    /// Opens external data files, likewise.
+    pub data_file: Option<&'a dyn Opener>,
 }
 
 impl std::fmt::Debug for Files<'_> {

@@ -317,7 +317,7 @@ fn worn(bytes: Vec<u8>, bad: Vec<Range<u64>>) -> (Vec<Finding>, Vec<Range<u64>>)
     let options = CheckOptions::default();
     let mut survey = survey(&file, &options, &Silent).unwrap();
     file.reads.lock().unwrap().clear();
-    let files = Files { path: Path::new("image"), opener: None };
+    let files = Files { path: Path::new("image"), backing: None, data_file: None };
     deep(&file, &mut survey, &files, &options, &Silent);
     (survey.report.findings, file.reads.into_inner().unwrap())
 }

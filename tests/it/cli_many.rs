@@ -99,7 +99,8 @@ fn names_come_from_a_list_or_from_standard_input() {
     let one = "clean: no errors\n1 image: 1 clean\n";
     assert_eq!((ran.code, ran.out.as_str()), (0, one), "a list of one is a list");
     let ran = with_input(dir.path(), &args, b"");
-    assert_eq!((ran.code, ran.out.as_str()), (0, "0 images\n"));
+    assert_eq!((ran.code, ran.out.as_str()), (1, "0 images\n"), "nothing was checked");
+    assert_eq!(ran.err, "qcheck: the list names no image, so nothing was checked\n");
     let ran = qcheck(dir.path(), &["check", "--files-from", "nowhere"]);
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.contains("'nowhere'"), "{}", ran.err);
@@ -170,13 +171,48 @@ fn a_chain_is_checked_once_whoever_leads_to_it() {
     );
     overlay("on-raw", "raw", "raw");
     let ran = qcheck(dir.path(), &["check", "--backing-chain", "on-raw"]);
-    assert_eq!(ran.code, 63);
-    assert!(ran.out.starts_with("on-raw: no errors\nraw: no checker for raw\n"), "{}", ran.out);
+    assert_eq!(ran.code, 0, "nobody asked for a check of the raw file");
+    let lines = "on-raw: no errors\nraw: no checker for raw\n2 images: 1 clean, 1 no-checker\n";
+    assert_eq!(ran.out, lines);
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "on-raw", "raw"]);
+    assert_eq!((ran.code, ran.out.as_str()), (63, lines));
     overlay("alone", "nowhere", "qcow2");
     let ran = qcheck(dir.path(), &["check", "--backing-chain", "alone"]);
     assert_eq!(ran.code, 1);
     assert!(ran.out.starts_with("alone: no errors\nnowhere: no verdict\n"), "{}", ran.out);
     assert_eq!(qcheck(dir.path(), &["check", "alone"]).code, 0, "nothing else is opened");
+}
+
+#[test]
+fn an_image_that_a_chain_reads_otherwise_is_checked_as_itself_too() {
+    let dir = mixed();
+    let overlay = ["-u", "-f", "qcow2", "-b", "corrupt", "-F", "raw", "overlay", "10M"];
+    qemu_create(dir.path(), &overlay);
+    for images in [["overlay", "corrupt"], ["corrupt", "overlay"]] {
+        let ran = qcheck(dir.path(), &[&["check", "--backing-chain"][..], &images].concat());
+        assert_eq!(ran.code, 2, "{images:?}: {}", ran.out);
+        assert!(ran.out.contains("corrupt: 2 errors\n"), "{}", ran.out);
+    }
+    // The same file in another folder has another file below it.
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", "clean", "-F", "qcow2", "top", "10M"]);
+    std::os::unix::fs::symlink("../top", dir.path().join("sub/top")).unwrap();
+    for images in [["top", "sub/top"], ["sub/top", "top"]] {
+        let ran = qcheck(dir.path(), &[&["check", "--backing-chain"][..], &images].concat());
+        assert_eq!(ran.code, 1, "{images:?}: {}", ran.out);
+        assert!(ran.out.contains("sub/clean: no verdict\n"), "{}", ran.out);
+    }
+}
+
+#[test]
+fn a_name_that_is_no_files_does_not_stop_the_rest() {
+    let dir = mixed();
+    let ran = qcheck(dir.path(), &["check", "clean", "nbd://host/export", "leaky"]);
+    let lines = "clean: no errors\nnbd://host/export: no verdict\nleaky: 1 leaked cluster\n";
+    assert!(ran.code == 1 && ran.out.starts_with(lines), "{}", ran.out);
+    assert!(ran.err.contains("'nbd://host/export': only local files are opened"), "{}", ran.err);
+    let ran = qcheck(dir.path(), &["check", "nbd://host/export"]);
+    assert!(ran.code == 1 && ran.err.lines().count() == 1, "{}", ran.err);
 }
 
 #[test]

@@ -118,8 +118,31 @@ fn an_image_that_expands_too_much_is_denied() {
     let ran = qcheck(dir.path(), &["check", "--max-ratio", "20", "bomb"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("denied: max-ratio: its "), "{}", ran.err);
+    let ran = qcheck(dir.path(), &["check", "--max-ratio", "20", "--digest", "sha256", "bomb"]);
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("the guest's data was not opened"), "{}", ran.err);
+    assert!(!ran.out.contains("sha256"), "what is denied is not unpacked: {}", ran.out);
     assert_eq!(qcheck(dir.path(), &["check", "--max-ratio", "1", "zeroes"]).code, 0);
     assert_eq!(qcheck(dir.path(), &["check", "--max-ratio", "1000", "bomb"]).code, 0);
+}
+
+#[test]
+fn each_kind_of_file_is_closed_by_its_own_word() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    let both = Builder::new(SIZE).backing("gone", Some("raw")).data_file("lost", false);
+    fs::write(path("both"), both.build().bytes).unwrap();
+    for (word, closed, missing) in [
+        ("backing", "the backing file was not opened", "external data file: "),
+        ("data-file", "the external data file was not opened", "backing file: "),
+    ] {
+        let ran = qcheck(dir.path(), &["check", "--data", "--deny", word, "both"]);
+        assert_eq!(ran.code, 4, "{}", ran.err);
+        assert!(ran.err.contains(closed) && ran.err.contains(missing), "{word}: {}", ran.err);
+        let allow = ["check", "--data", "--policy", "untrusted", "--allow", word, "both"];
+        let ran = qcheck(dir.path(), &allow);
+        assert!(!ran.err.contains(closed), "{word}: {}", ran.err);
+    }
 }
 
 #[test]

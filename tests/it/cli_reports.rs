@@ -208,7 +208,7 @@ fn reports_of_no_image_at_all_are_whole_files() {
     fs::write(dir.path().join("none"), "").unwrap();
     let run = |form: &str| {
         let ran = qcheck(dir.path(), &["check", "--output", form, "--files-from", "none"]);
-        assert_eq!(ran.code, 0);
+        assert_eq!(ran.code, 1);
         ran.out
     };
     assert!(run("junit").contains("tests=\"0\""));
@@ -216,6 +216,36 @@ fn reports_of_no_image_at_all_are_whole_files() {
     assert_eq!(log["runs"][0]["results"], serde_json::json!([]));
     assert_eq!(run("json"), "[\n]\n");
     assert_eq!(run("ndjson"), "");
+}
+
+#[test]
+fn characters_that_no_xml_may_have_are_left_out() {
+    let dir = folder();
+    let image = Builder::new(1 << 20).bitmap("\u{FFFE}\u{FFFF}", 16, 1).build().bytes;
+    for name in ["bitmap", "name\u{FFFF}"] {
+        fs::write(dir.path().join(name), &image).unwrap();
+        let args = ["check", "--output", "junit", "--max-virtual-size", "1k", name];
+        let ran = qcheck(dir.path(), &args);
+        assert!(ran.code == 4 && !ran.out.contains(['\u{FFFE}', '\u{FFFF}']), "{}", ran.out);
+    }
+}
+
+#[test]
+fn digests_are_in_reports_and_told_where_nothing_else_is() {
+    let dir = folder();
+    let of = |args: &[&str]| {
+        let ran = qcheck(dir.path(), &[&["check", "--digest", "sha256"], args].concat());
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.out
+    };
+    let line = of(&["-q", "clean"]);
+    assert!(line.starts_with("sha256: ") && line.len() == 73, "{line}");
+    assert_eq!(of(&["-q", "clean", "raw"]).matches("sha256: ").count(), 2);
+    let junit = of(&["--output", "junit", "clean"]);
+    assert!(junit.contains(&format!("<system-out>{}</system-out>", line.trim())), "{junit}");
+    let sarif: Value = serde_json::from_str(&of(&["--output", "sarif", "clean"])).unwrap();
+    let notes = &sarif["runs"][0]["invocations"][0]["toolExecutionNotifications"];
+    assert_eq!(notes[0]["message"]["text"], line.trim());
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::path::Path;
 use qcheck::format::HostOffset;
 use qcheck::image::{Image, OpenOptions, RunKind};
 
+use crate::support::bytes::{be64, header, l2_entry_at, poke};
+
 use crate::image_tools::{Disk, assert_same, at, convert, options, qemu, read_all};
 
 fn io(path: &Path, commands: &[&str]) {
@@ -50,6 +52,26 @@ fn every_way_in_which_qemu_stores_bytes_is_read() {
         disk.load(&path);
         same_as_qemu(&disk, &path);
     }
+}
+
+#[test]
+fn reserved_bits_are_no_reason_to_read_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.qcow2");
+    let name = path.to_str().unwrap();
+    qemu("qemu-img", &["create", "-q", "-f", "qcow2", name, "9M"]);
+    io(&path, &["write -q -P 1 0 300k", "write -q -z 1M 100k"]);
+    let mut image = std::fs::read(&path).unwrap();
+    let l1 = header(&image, "l1_table_offset") as usize;
+    let entry = l2_entry_at(&image, 1);
+    for (at, bits) in [(l1, 1 << 57 | 2), (entry, 0x7e), (entry + 8, 1 << 58)] {
+        let value = be64(&image, at);
+        poke(&mut image, at, 8, value ^ bits);
+    }
+    std::fs::write(&path, image).unwrap();
+    let mut disk = Disk::default();
+    disk.load(&path);
+    same_as_qemu(&disk, &path);
 }
 
 #[test]

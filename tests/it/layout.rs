@@ -134,6 +134,52 @@ fn the_fields_are_those_of_the_specification() {
     }
 }
 
+fn guest_runs(bytes: Vec<u8>) -> Vec<(u64, u64, GuestState)> {
+    let storage = MemoryStorage::new(bytes);
+    let survey = survey(&storage, &CheckOptions::default(), &Silent).unwrap();
+    let mut runs = Vec::new();
+    let result: Result<(), ()> = GuestMap::new(&storage, &survey).try_for_each(|run| {
+        runs.push((run.offset, run.bytes, run.state));
+        Ok(())
+    });
+    result.unwrap();
+    runs
+}
+
+#[test]
+fn what_a_guest_cannot_read_is_told_as_unknown() {
+    let cluster = 1 << 14;
+    let plain = Builder::new(8 * cluster).cluster_bits(14).data(0..2, 0x11);
+    let parts = Content::Subclusters { allocated: 0xf, zero: 0xf0, byte: 0x22 };
+    let extended = plain.clone().extended_l2().at(2, parts);
+    let version_2 = plain.clone().version(2);
+    let (data, none) = (GuestState::Data, GuestState::Unallocated);
+    let l1 = |image: &[u8]| header(image, "l1_table_offset") as usize;
+    let entry = |image: &[u8]| l2_entry_at(image, 0);
+    let bitmap = |image: &[u8]| l2_entry_at(image, 0) + 8;
+    type Place = fn(&[u8]) -> usize;
+    let cases: [(Builder, Place, u64, u64, GuestState); 5] = [
+        // An L2 table and a cluster out of place, a zero flag in version 2, both bits of a subcluster.
+        (plain.clone(), l1, 512, 8, none),
+        (plain.clone(), entry, 512, 1, data),
+        (version_2, entry, 1, 1, data),
+        (extended, bitmap, 1 << 32, 1, data),
+        // Reserved bits are no reason.
+        (plain, entry, 0x7e, 0, data),
+    ];
+    for (case, (builder, place, bits, unknown, next)) in cases.into_iter().enumerate() {
+        let mut image = builder.build().bytes;
+        let at = place(&image);
+        let value = be64(&image, at) ^ bits;
+        poke(&mut image, at, 8, value);
+        let runs = guest_runs(image);
+        let first = if unknown > 0 { runs[0] } else { (0, 0, GuestState::Unknown) };
+        assert_eq!(first, (0, unknown * cluster, GuestState::Unknown), "{case}: {runs:?}");
+        let behind = runs.iter().find(|run| run.0 == unknown * cluster);
+        assert!(behind.is_none_or(|run| run.2 == next), "{case}: {runs:?}");
+    }
+}
+
 #[test]
 fn the_disk_is_told_from_its_beginning_to_its_end() {
     let built = Builder::new((4 << 20) + 1000)
@@ -142,14 +188,7 @@ fn the_disk_is_told_from_its_beginning_to_its_end() {
         .at(8, Content::ZeroOver(0x22))
         .at(9, Content::Compressed(0x33))
         .build();
-    let storage = MemoryStorage::new(built.bytes);
-    let survey = survey(&storage, &CheckOptions::default(), &Silent).unwrap();
-    let mut runs = Vec::new();
-    let result: Result<(), ()> = GuestMap::new(&storage, &survey).try_for_each(|run| {
-        runs.push((run.offset, run.bytes, run.state));
-        Ok(())
-    });
-    result.unwrap();
+    let runs = guest_runs(built.bytes);
     let cluster = 4096;
     // A guest sees whole sectors.
     let rest = (4 << 20) + 512 - 10 * cluster;
