@@ -237,7 +237,7 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         let once = image.bytes();
         let Judgement { qemu, lost } = judge.judge(&image, &once);
         // Leaks that are left on purpose, and said to be: all else is clean to qemu-img.
-        let held = own.stderr.contains("were not released") && qemu.code == Some(3);
+        let held = own.stderr.contains(" not released, since ") && qemu.code == Some(3);
         clean = qemu.code == Some(0) || held;
         if own.code == Some(0) && qemu.code != Some(0) && !wants_key(base, &qemu) {
             broken.push(format!("-r {mode} says clean, qemu-img then says {qemu:?}"));
