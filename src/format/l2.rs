@@ -154,21 +154,28 @@ impl L2Entry {
         if self.is_compressed() {
             return data_file.then_some("compressed beside an external data file");
         }
+        if self.bits & ZERO != 0 && header.version < 3 {
+            return Some("a zero flag in version 2");
+        }
+        if !geometry.is_aligned(self.offset()) {
+            return Some("its cluster is not aligned");
+        }
+        if !data_file && self.bitmap == 0 {
+            return None;
+        }
         let host = match self.meaning(geometry, data_file) {
             Meaning::Data(host) | Meaning::ZeroAllocated(host) => Some(host),
             _ => None,
         };
-        let wrong = [
-            (header.version < 3 && self.bits & ZERO != 0, "a zero flag in version 2"),
-            (!geometry.is_aligned(self.offset()), "its cluster is not aligned"),
-            (self.has_conflicting_subclusters(), "a subcluster is both allocated and zero"),
-            (host.is_none() && self.allocated() != 0, "subclusters without a cluster"),
-            (
-                data_file && host.is_some_and(|host| host.get() != guest.get()),
-                "its cluster lies elsewhere in the external data file",
-            ),
-        ];
-        wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+        if self.has_conflicting_subclusters() {
+            Some("a subcluster is both allocated and zero")
+        } else if host.is_none() && self.allocated() != 0 {
+            Some("subclusters without a cluster")
+        } else if data_file && host.is_some_and(|host| host.get() != guest.get()) {
+            Some("its cluster lies elsewhere in the external data file")
+        } else {
+            None
+        }
     }
 
     /// What the entry means. With a data file an offset of 0 counts as allocated when COPIED is
