@@ -52,9 +52,12 @@ fn the_readme_has_a_heading_for_every_command() {
 
 #[test]
 fn the_debian_package_names_the_version_and_the_owners_of_the_program() {
-    let (cargo, copyright) = (read("Cargo.toml"), read("packaging/copyright"));
+    let (cargo, copyright) = (read("Cargo.toml"), read("docs/debian/copyright"));
     let version = format!("qcheck ({}-1) ", env!("CARGO_PKG_VERSION"));
-    assert!(read("packaging/changelog").starts_with(&version), "the changelog is not of {version}");
+    assert!(
+        read("docs/debian/changelog").starts_with(&version),
+        "the changelog is not of {version}"
+    );
     let licence = read("licences/MIT");
     let owners = licence.lines().find_map(|line| line.strip_prefix("Copyright (c) ")).unwrap();
     assert!(copyright.contains(&format!("Copyright: {owners}\n")), "{owners}");
@@ -63,5 +66,5 @@ fn the_debian_package_names_the_version_and_the_owners_of_the_program() {
         let line = cargo.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
         assert!(line.contains(names), "{line}");
     }
-    assert!(read("packaging/changelog").contains(&format!("\n -- {names} <")), "{names}");
+    assert!(read("docs/debian/changelog").contains(&format!("\n -- {names} <")), "{names}");
 }
