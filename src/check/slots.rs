@@ -97,6 +97,9 @@ impl Slots {
                 slots.damage(slot, offset.get(), false);
             } else if twice.contains(&offset) || is_disputed(ctx, visit) {
                 slots.damage(slot, offset.get(), !unsound.contains(&slot));
+            } else if visit.entry.has_reserved_bits() {
+                // Whatever set those bits may have set others, and it leads to another's table.
+                slots.damage(slot, offset.get(), true);
             }
         }
         slots
@@ -157,6 +160,11 @@ impl Slots {
             for entries in &self.tables {
                 entries.free(&fits, &mut found);
             }
+            // A snapshot has it still: it may have been the active disk's too, until what is there now.
+            let active = self.tables.iter().find(|table| table.source == Source::Active);
+            let taken = |index: &L1Index| active.is_some_and(|table| table.used.contains(index));
+            let replaced = index.filter(taken).is_some_and(|index| fits((Source::Active, index)));
+            found.more += u64::from(replaced);
         }
         found
     }

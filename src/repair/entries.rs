@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use super::held;
 use super::plan::Step;
 use super::pointers::{self, Tables};
-use crate::check::{Kind, Place, Survey};
+use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::l1::COPIED;
 use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, Meaning, ZERO};
-use crate::format::{ClusterCount, HostCluster, HostOffset};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
 use crate::storage::Storage;
 
 /// Plans them.
@@ -22,13 +22,15 @@ pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
         return Ok(Vec::new());
     }
     let tables = Tables::of(survey);
+    let owned: HashSet<_> = survey.report.findings.iter().flat_map(slots).copied().collect();
     let mut seen = HashSet::new();
     let mut steps = Vec::new();
     for finding in damaged {
         let step = match (&finding.kind, finding.place) {
             (Kind::L1Reserved(bits), Place::L1(source, index)) => {
                 let Some(at) = pointers::l1_entry(survey, source, index) else { continue };
-                if !seen.insert(at) {
+                // Where a lost table may belong there is another answer.
+                if owned.contains(&(source, index)) || !seen.insert(at) {
                     continue;
                 }
                 l1_entry(storage, survey, &tables, at, L1Entry(*bits))?
@@ -46,6 +48,14 @@ pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
         steps.extend(step);
     }
     Ok(steps)
+}
+
+/// The L1 entries that can own a lost table.
+fn slots(finding: &Finding) -> &[(Source, L1Index)] {
+    match &finding.kind {
+        Kind::OrphanTable(orphan) => &orphan.slots,
+        _ => &[],
+    }
 }
 
 fn is_damage(kind: &Kind) -> bool {
