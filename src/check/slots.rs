@@ -160,11 +160,6 @@ impl Slots {
             for entries in &self.tables {
                 entries.free(&fits, &mut found);
             }
-            // A snapshot has it still: it may have been the active disk's too, until what is there now.
-            let active = self.tables.iter().find(|table| table.source == Source::Active);
-            let taken = |index: &L1Index| active.is_some_and(|table| table.used.contains(index));
-            let replaced = index.filter(taken).is_some_and(|index| fits((Source::Active, index)));
-            found.more += u64::from(replaced);
         }
         found
     }
