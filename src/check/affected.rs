@@ -164,7 +164,8 @@ impl Affected {
                 ranges.entry(range.source).or_default().push((start, end));
             }
         }
-        ranges.into_values().map(length).sum()
+        // Each disk may be as long as a number tells.
+        ranges.into_values().map(length).fold(0, u64::saturating_add)
     }
 }
 
