@@ -5,13 +5,11 @@ use std::ops::Range;
 
 use super::Survey;
 use super::finding::{Finding, Kind, Place, Source};
+use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::header::HeaderField;
 use crate::format::{HostOffset, L1Index};
 use crate::storage::ReadAt;
 use crate::tables::BitmapDirectory;
-
-/// Bytes of an entry of an L1 table or of the refcount table.
-const ENTRY_BYTES: u64 = 8;
 
 /// Bytes by finding, in the order of the report; none where they are not known or not in the file.
 pub(super) fn find(source: &dyn ReadAt, survey: &Survey) -> Vec<Option<Range<u64>>> {
@@ -84,11 +82,11 @@ impl<'a> Spots<'a> {
             Place::Snapshot(index) => return nth(&self.snapshots, index),
             Place::L1Table(source) => {
                 let (table, entries) = self.l1_table(source)?;
-                (table.get(), u64::from(entries).saturating_mul(ENTRY_BYTES))
+                (table.get(), u64::from(entries).saturating_mul(TABLE_ENTRY_BYTES))
             }
             Place::L1(source, index) => {
                 let (table, _) = self.l1_table(source)?;
-                (entry_at(table, u64::from(index.get()), ENTRY_BYTES)?, ENTRY_BYTES)
+                (entry_at(table, u64::from(index.get()), TABLE_ENTRY_BYTES)?, TABLE_ENTRY_BYTES)
             }
             Place::L2(source, l1, l2) => {
                 let bytes = area.geometry.l2_entry_bytes() as u64;
@@ -100,7 +98,7 @@ impl<'a> Spots<'a> {
                 (header.reftable.get(), clusters.saturating_mul(area.geometry.cluster_bytes()))
             }
             Place::Refblock(index) => {
-                (entry_at(header.reftable, index.get(), ENTRY_BYTES)?, ENTRY_BYTES)
+                (entry_at(header.reftable, index.get(), TABLE_ENTRY_BYTES)?, TABLE_ENTRY_BYTES)
             }
             Place::CryptoHeader => {
                 let crypto = area.crypto_header()?;

@@ -203,16 +203,22 @@ fn tell(name: &OsStr, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) ->
 
 /// What a new image has from the start.
 pub fn preallocation(given: &Options) -> Result<Preallocation> {
-    Ok(match given.text("preallocation") {
-        None | Some("off") => Preallocation::Off,
-        Some("metadata") => Preallocation::Metadata,
-        Some("falloc") => Preallocation::Falloc,
-        Some("full") => Preallocation::Full,
-        Some(other) => {
-            let hint = nearest::hint(other, &["off", "metadata", "falloc", "full"]);
-            bail!("preallocation: '{other}' is none of off, metadata, falloc, full{hint}")
+    let Some(name) = given.text("preallocation") else { return Ok(Preallocation::Off) };
+    parse_preallocation(name).map_err(|error| anyhow!("preallocation: {error}"))
+}
+
+/// A way to preallocate by its name.
+pub fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
+    match name {
+        "off" => Ok(Preallocation::Off),
+        "metadata" => Ok(Preallocation::Metadata),
+        "falloc" => Ok(Preallocation::Falloc),
+        "full" => Ok(Preallocation::Full),
+        _ => {
+            let hint = nearest::hint(name, &["off", "metadata", "falloc", "full"]);
+            Err(format!("'{name}' is none of off, metadata, falloc, full{hint}"))
         }
-    })
+    }
 }
 
 /// What a new qcow2 image is to be.

@@ -9,9 +9,9 @@ use qcheck::image::BackingPolicy;
 use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
 use qcheck::storage::{Access, FileStorage, ReadAt};
 
+use super::create::parse_preallocation;
 use super::exit::ExitCode;
 use super::file_name;
-use super::nearest;
 use super::open::{self, BOTH, format_name, parse_format, quoted};
 use super::size::parse_size;
 use super::ui::Ui;
@@ -75,19 +75,6 @@ fn parse_change(text: &str) -> Result<Change, String> {
         (Some(by), _) => size(by).map(Change::Longer),
         (_, Some(by)) => size(by).map(Change::Shorter),
         _ => size(text).map(Change::To),
-    }
-}
-
-fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
-    match name {
-        "off" => Ok(Preallocation::Off),
-        "metadata" => Ok(Preallocation::Metadata),
-        "falloc" => Ok(Preallocation::Falloc),
-        "full" => Ok(Preallocation::Full),
-        _ => {
-            let hint = nearest::hint(name, &["off", "metadata", "falloc", "full"]);
-            Err(format!("'{name}' is none of off, metadata, falloc, full{hint}"))
-        }
     }
 }
 
