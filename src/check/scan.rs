@@ -41,7 +41,7 @@ pub struct Scanner<'a> {
 }
 
 /// How a table is reached.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Reach {
     /// L1 entries that point to it.
     pub times: u64,
@@ -54,6 +54,8 @@ pub struct Reach {
 /// What a table holds.
 #[derive(Debug, Default)]
 pub struct Scan {
+    /// Whether every entry is 0.
+    pub blank: bool,
     /// What is wrong, by entry, in order.
     pub found: Vec<(L2Index, Kind)>,
     /// Errors that were counted only, since there are so many.
@@ -121,7 +123,8 @@ impl Scanner<'_> {
 
     fn standard(&self, bytes: &[u8], reach: Reach, scan: &mut Scan) {
         let entries = bytes.len() / 8;
-        let mut index = 0;
+        let mut index = zeroes(bytes);
+        scan.blank = index == entries;
         while index < entries {
             let bits = entry_at(bytes, index);
             if bits == 0 {
@@ -138,6 +141,7 @@ impl Scanner<'_> {
     }
 
     fn extended(&self, bytes: &[u8], reach: Reach, scan: &mut Scan) {
+        scan.blank = zeroes(bytes) == bytes.len() / 8;
         for (index, pair) in bytes.chunks_exact(16).enumerate() {
             let entry = L2Entry { bits: entry_at(pair, 0), bitmap: entry_at(pair, 1) };
             if entry.bits == 0 && entry.allocated() == 0 {
@@ -318,6 +322,11 @@ impl Scanner<'_> {
 }
 
 impl Scan {
+    /// A table that lies in a hole of the file.
+    pub fn hole() -> Self {
+        Self { blank: true, ..Self::default() }
+    }
+
     /// A table that could not be read.
     pub fn unreadable(offset: HostOffset, error: &io::Error) -> Self {
         let kind = Kind::Unreadable { what: "L2 table", offset, error: error.to_string() };

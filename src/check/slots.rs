@@ -37,9 +37,12 @@ struct Damaged {
 }
 
 /// All slots of all L1 tables.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Slots {
     damaged: Vec<Damaged>,
+    /// Entries that lead to a table that maps nothing: as good as free ones, though a guest can read
+    /// through them. A damaged entry may lead to a free cluster, which a repair then counts as in use.
+    blank: BTreeSet<Slot>,
     tables: Vec<Entries>,
     /// An L1 table could not be read: more slots may exist.
     blind: bool,
@@ -61,7 +64,7 @@ pub struct Candidates {
 impl Slots {
     /// Goes through the entries of all L1 tables.
     pub fn of(ctx: &Context, mapping: &Mapping, counts: &StoredCounts) -> Self {
-        let mut slots = Self { damaged: Vec::new(), tables: Vec::new(), blind: false };
+        let mut slots = Self::default();
         let header = &ctx.area.header;
         let needed = ctx.geometry.l1_entries_for(ctx.geometry.virtual_size());
         slots.table(Source::Active, u64::from(header.l1_entries).min(needed));
@@ -102,6 +105,9 @@ impl Slots {
                 slots.damage(slot, offset.get(), true);
             }
         }
+        let blank = mapping.tables.iter().filter(|table| table.blank);
+        let leading = blank.flat_map(|table| mapping.visits_of(table));
+        slots.blank = leading.map(|(_, visit)| (visit.source, visit.index)).collect();
         slots
     }
 
@@ -125,7 +131,10 @@ impl Slots {
     /// Whether every entry is sound and in use.
     pub fn is_empty(&self) -> bool {
         let full = |table: &Entries| table.used.len() as u64 >= table.count;
-        self.damaged.is_empty() && !self.blind && self.tables.iter().all(full)
+        self.damaged.is_empty()
+            && self.blank.is_empty()
+            && !self.blind
+            && self.tables.iter().all(full)
     }
 
     /// The slots that a table of this shape can have, without those that are `taken`.
@@ -160,6 +169,9 @@ impl Slots {
             for entries in &self.tables {
                 entries.free(&fits, &mut found);
             }
+            let blank: Vec<Slot> = self.blank.iter().copied().filter(|&slot| fits(slot)).collect();
+            found.readable = !blank.is_empty();
+            blank.into_iter().for_each(|slot| found.name(slot));
         }
         found
     }

@@ -48,6 +48,8 @@ pub struct Table {
     visits: Range<u32>,
     /// Whether it is not read: it lies past the end, or is one of too many in the middle of clusters.
     pub unread: bool,
+    /// Whether every entry is 0: it maps nothing.
+    pub blank: bool,
     /// Its COPIED flags.
     pub copied: CopiedSummary,
 }
@@ -111,7 +113,13 @@ impl Mapping {
         for same in self.order.chunk_by(|&a, &b| offset(a) == offset(b)) {
             let end = start + u32::try_from(same.len()).unwrap_or(u32::MAX);
             let (offset, copied) = (offset(same[0]), CopiedSummary::default());
-            self.tables.push(Table { offset, visits: start..end, unread: false, copied });
+            self.tables.push(Table {
+                offset,
+                visits: start..end,
+                unread: false,
+                blank: false,
+                copied,
+            });
             start = end;
         }
     }
@@ -188,6 +196,7 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
             mapping.tables[number].copied = copied;
             number += 1;
         }
+        part.blank.iter().for_each(|blank| mapping.tables[first + blank].blank = true);
         ctx.allocation.allocated += part.allocation.allocated;
         ctx.allocation.fragmented += part.allocation.fragmented;
         ctx.allocation.compressed += part.allocation.compressed;
@@ -247,6 +256,8 @@ enum Told {
 #[derive(Default)]
 struct Part {
     copied: Vec<CopiedSummary>,
+    /// The numbers of blank tables.
+    blank: Vec<usize>,
     allocation: Allocation,
     extents: Vec<u64>,
     /// By the number of the table in this part.
@@ -257,6 +268,7 @@ impl Part {
     fn take(&mut self, scan: Scan, reach: Reach) {
         let table = self.copied.len();
         self.copied.push(scan.copied);
+        self.blank.extend(scan.blank.then_some(table));
         self.allocation.allocated += scan.allocated * reach.active;
         self.allocation.fragmented += scan.fragmented * reach.active;
         self.allocation.compressed += scan.compressed * reach.active;
@@ -291,7 +303,12 @@ impl Reader {
         let bytes = tables.len() * table_len;
         let first = &tables[0];
         if first.unread || self.skip_holes && self.is_hole(ctx, first.offset, bytes as u64) {
-            part.copied.extend(tables.iter().map(|_| CopiedSummary::default()));
+            for _ in tables {
+                part.take(
+                    if first.unread { Scan::default() } else { Scan::hole() },
+                    Reach::default(),
+                );
+            }
             return;
         }
         self.buffer.resize(bytes, 0);
