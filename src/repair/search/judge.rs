@@ -63,6 +63,19 @@ impl<'a> Judge<'a> {
 
     /// Tries a candidate. Of those that are worth the same the first one stays.
     pub fn try_one(&mut self, candidate: &Candidate) -> Result<()> {
+        self.try_at_least(candidate, |_| true)
+    }
+
+    /// Tries a candidate that something speaks against: it must explain the file convincingly.
+    pub fn try_doubtful(&mut self, candidate: &Candidate) -> Result<()> {
+        self.try_at_least(candidate, Worth::is_convincing)
+    }
+
+    fn try_at_least(
+        &mut self,
+        candidate: &Candidate,
+        suffices: impl Fn(Worth) -> bool,
+    ) -> Result<()> {
         if self.checks >= MAX_CHECKS {
             return Ok(());
         }
@@ -75,7 +88,7 @@ impl<'a> Judge<'a> {
             Err(_) => return Ok(()),
         };
         let worth = worth(&survey);
-        if self.best.as_ref().is_none_or(|(best, _)| worth.is_over(*best)) {
+        if suffices(worth) && self.best.as_ref().is_none_or(|(best, _)| worth.is_over(*best)) {
             self.best = Some((worth, candidate.clone()));
         }
         Ok(())

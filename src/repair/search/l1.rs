@@ -103,13 +103,16 @@ fn table(
             }
         }
     }
-    for (number, at) in probes.into_iter().enumerate() {
-        match kind_of_l2(source, geometry, at, end)? {
-            None if number == 0 => return Ok(Vec::new()),
-            // It is not all one table.
-            None => break,
-            Some(extended) => found.extended |= extended,
+    let mut sound = false;
+    for at in probes {
+        // Others may be damaged, or it is not all one table.
+        if let Some(extended) = kind_of_l2(source, geometry, at, end)? {
+            found.extended |= extended;
+            sound = true;
         }
+    }
+    if !sound {
+        return Ok(Vec::new());
     }
     let mut tables: Vec<L1Table> = alone.into_iter().chain([found]).collect();
     tables.dedup_by_key(|table| table.used);

@@ -22,6 +22,8 @@ const PARTS: u64 = 1 << 14;
 const MAX_PER_PART: usize = 1 << 12;
 /// A sector whose first pointers lead to so many empty places belongs to a table that maps data without content.
 const MAX_EMPTY: usize = 8;
+/// So many tables in a row may be damaged.
+const MAX_DAMAGED: usize = 2;
 /// Bytes of a table's beginning that are looked at.
 const HEAD_BYTES: u64 = 64 << 10;
 
@@ -153,20 +155,21 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Whether all entries lead to what begins like a table, or like nothing; at least one to a table.
+    /// Whether the entries lead to what begins like a table, or like nothing; at least one to a table. Tables can be
+    /// damaged too, but not most of them.
     fn leads_to_tables(&self, words: &[u64]) -> io::Result<bool> {
-        let (mut tables, mut empty) = (false, 0);
+        let (mut tables, mut empty, mut other) = (0, 0, 0);
         for &word in words.iter().filter(|&&word| word != 0) {
             match self.begins_like(word & OFFSET_MASK)? {
                 Some(Shape::Empty) => empty += 1,
-                Some(_) => tables = true,
-                None => return Ok(false),
+                Some(_) => tables += 1,
+                None => other += 1,
             }
-            if empty > MAX_EMPTY && !tables {
+            if tables == 0 && empty > MAX_EMPTY || other > tables + MAX_DAMAGED {
                 return Ok(false);
             }
         }
-        Ok(tables)
+        Ok(tables > 0 && tables >= other)
     }
 
     /// Whether there is nothing but a hole.

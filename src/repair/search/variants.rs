@@ -25,12 +25,14 @@ const MAX_SNAPSHOT_TABLES: usize = 3;
 const MAX_LUKS: usize = 4;
 
 /// Tries what is left of the old header, with every cluster size and refcount width for which the refcount
-/// table that it names describes itself.
+/// table that it names describes itself. With half the cluster size and half the width counts read much the
+/// same: where the old sizes fit, only much better ones are taken.
 pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
     let Some(old) = &search.remains.header else { return Ok(()) };
     if search.sizes_known {
         return judge.try_one(&kept(old.clone()));
     }
+    let own = of_header(search, old).map(|table| sizes_of(&table.geometry));
     let mut versions = vec![old.clone()];
     versions.extend(with_version(&search.remains.bytes, if old.version == 2 { 3 } else { 2 }));
     let mut sizes: Vec<u32> = search.hints.sizes().collect();
@@ -46,11 +48,20 @@ pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
                 if let Some(size) = search.hints.size {
                     header.size = size;
                 }
-                judge.try_one(&kept(header))?;
+                if own.is_none_or(|own| own == (bits, order)) {
+                    judge.try_one(&kept(header))?;
+                } else {
+                    judge.try_doubtful(&kept(header))?;
+                }
             }
         }
     }
     Ok(())
+}
+
+/// log2 of the cluster size and of the refcount width.
+const fn sizes_of(geometry: &Geometry) -> (u32, u32) {
+    (geometry.cluster_bits(), geometry.refcount_order())
 }
 
 const fn kept(header: Header) -> Candidate {
