@@ -156,7 +156,10 @@ impl Slots {
             by_flags && by_index && free && in_disk(ctx, source, slot, shape.mapped.1)
         };
         let damaged = || self.damaged.iter().filter(|damaged| fits(damaged.slot));
-        let near = |offset: u64| (offset ^ table.get()).count_ones() <= 1;
+        // Inside a small file every cluster is near some other.
+        let outside =
+            |at: u64| at >= ctx.file_bytes || !ctx.geometry.is_aligned(HostOffset::new(at));
+        let near = |at: u64| (at ^ table.get()).count_ones() <= 1 && outside(at);
         let mut sure = damaged().filter(|damaged| near(damaged.offset) && !damaged.readable);
         if let (Some(damaged), None) = (sure.next(), sure.next()) {
             let named = vec![damaged.slot];
