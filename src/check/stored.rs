@@ -81,20 +81,21 @@ impl<'a> StoredCounts<'a> {
         self.held = true;
     }
 
-    /// The count of a cluster under the assumption; `None` where it cannot be read.
+    /// The count of a cluster under the assumption; `None` where it cannot be read, or where a mended
+    /// one would be more than can be counted.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
-        let referenced = || {
+        let references = || {
             let counts = [&self.map, &self.claims, &self.beyond].map(|map| map.get(cluster));
-            let references = counts.into_iter().fold(0, u64::saturating_add);
-            references.min(self.geometry.refcount_max())
+            counts.into_iter().fold(0, u64::saturating_add)
         };
         match (self.assume, self.held) {
-            (Assume::AllMended, false) => Some(referenced()),
-            (Assume::AllMended, true) => {
-                Some(self.stored(cluster).map_or_else(referenced, |count| count.max(referenced())))
+            (Assume::AllMended, held) => {
+                let mended = Some(references()).filter(|&n| n <= self.geometry.refcount_max())?;
+                let stored = if held { self.stored(cluster) } else { None };
+                Some(stored.map_or(mended, |stored| stored.max(mended)))
             }
             (Assume::LeaksMended, false) => {
-                self.stored(cluster).map(|count| count.min(referenced()))
+                self.stored(cluster).map(|count| count.min(references()))
             }
             (Assume::LeaksMended, true) | (Assume::Stored, _) => self.stored(cluster),
         }

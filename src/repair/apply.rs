@@ -155,14 +155,15 @@ impl Job<'_, '_> {
         let mut new = old.clone();
         for bytes in new.chunks_exact_mut(geometry.l2_entry_bytes()) {
             let entry = L2Entry::decode(bytes);
-            let alone = match entry.meaning(geometry, plan.data_file) {
-                Meaning::Data(_) | Meaning::ZeroAllocated(_) if plan.data_file => true,
+            let count = match entry.meaning(geometry, plan.data_file) {
+                Meaning::Data(_) | Meaning::ZeroAllocated(_) if plan.data_file => 1,
                 Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
-                    plan.target.get(geometry.cluster_floor(at)) == 1
+                    plan.target.get(geometry.cluster_floor(at))
                 }
                 _ => continue,
             };
-            if alone == set && entry.copied() != set {
+            // What has more owners than can be counted gets copies first.
+            if count <= geometry.refcount_max() && (count == 1) == set && entry.copied() != set {
                 bytes[..8].copy_from_slice(&(entry.bits ^ COPIED).to_be_bytes());
             }
         }
