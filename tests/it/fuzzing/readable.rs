@@ -1,6 +1,6 @@
 //! Which guest clusters of a damaged image can be read for sure, so that they must read the same after a repair.
 
-use crate::support::bytes::{header, peek};
+use crate::support::bytes::{header, peek, snapshot_entries};
 use crate::support::reader::{Cluster, Reader};
 
 /// Fields of the header that say how all the rest is read.
@@ -15,6 +15,7 @@ const MOST_SNAPSHOTS: u64 = 4;
 
 /// An image whose header says what the sound one's does.
 pub struct Readable<'a> {
+    bytes: &'a [u8],
     reader: Reader<'a>,
 }
 
@@ -36,7 +37,7 @@ impl<'a> Readable<'a> {
             && header(bytes, "nb_snapshots") == header(sound, "nb_snapshots")
             && header(bytes, "nb_snapshots") <= MOST_SNAPSHOTS;
         (near && short && plain_snapshots(bytes, sound))
-            .then(|| Self { reader: Reader::new(bytes) })
+            .then(|| Self { bytes, reader: Reader::new(bytes) })
     }
 }
 
@@ -57,8 +58,27 @@ fn plain_snapshots(bytes: &[u8], sound: &[u8]) -> bool {
     true
 }
 
-/// A guest cluster that could be read and reads otherwise now: neither as before the repair nor as before the damage.
+/// The image with the L1 tables of the sound one: lost L2 tables in their places, with what is damaged in them.
+fn with_l1_tables(bytes: &[u8], sound: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let active = [(header(sound, "l1_table_offset"), header(sound, "l1_size"))];
+    let snapshots = snapshot_entries(sound);
+    let snapshots = snapshots.iter().map(|&at| (peek(sound, at, 8), peek(sound, at + 8, 4)));
+    for (table, entries) in active.into_iter().chain(snapshots) {
+        let range = table as usize..(table + 8 * entries) as usize;
+        if let Some(place) = bytes.get_mut(range.clone()) {
+            place.copy_from_slice(&sound[range]);
+        }
+    }
+    bytes[..112].copy_from_slice(&sound[..112]);
+    bytes
+}
+
+/// A guest cluster that could be read and reads otherwise now: neither as before the repair, nor as before the damage,
+/// nor as it would with all L2 tables in their places.
 pub fn lost(before: &Readable, after: &Readable, sound: &[u8]) -> Option<String> {
+    let in_place = with_l1_tables(before.bytes, sound);
+    let in_place = Reader::new(&in_place).views();
     let sound = Reader::new(sound).views();
     let unsure = before.reader.unsure();
     let (old, new) = (before.reader.views(), after.reader.views());
@@ -66,7 +86,9 @@ pub fn lost(before: &Readable, after: &Readable, sound: &[u8]) -> Option<String>
         let same = |guest: usize, was: &Cluster| {
             was.is_none()
                 || new.get(guest) == Some(was)
-                || sound.get(disk).is_some_and(|s| s.get(guest) == new.get(guest))
+                || [&sound, &in_place]
+                    .iter()
+                    .any(|other| other.get(disk).is_some_and(|o| o.get(guest) == new.get(guest)))
                 || unsure.contains(&(disk, guest as u64))
         };
         if let Some((guest, _)) = old.iter().enumerate().find(|(guest, was)| !same(*guest, was)) {
