@@ -21,6 +21,7 @@ mod pass_refcounts;
 mod pass_shared;
 mod pass_snapshots;
 pub mod refcount_map;
+pub(crate) mod reftable;
 pub mod regions;
 pub mod report;
 pub(crate) mod scan;

@@ -11,11 +11,13 @@ use super::parallel;
 use super::pass_compare::Compared;
 use super::pass_refcounts::{Block, Refcounts};
 use super::refcount_map::RefcountMap;
+use super::reftable::Reftable;
 use super::slots::Slots;
 use super::stored::StoredCounts;
 use super::walk::Mapping;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
+use crate::storage::Peeked;
 
 /// Suspects that are looked at by one thread in one go.
 const RUN_CLUSTERS: u64 = 64;
@@ -221,7 +223,15 @@ fn read_shape(
         return Ok(None);
     }
     ctx.source.peek_at(table.get(), bytes)?;
-    Ok(Shape::of(ctx, counts, bytes, evidence))
+    let shape = Shape::of(ctx, counts, bytes, evidence);
+    match shape {
+        // A repair that built refcounts anew counts all data once, the refcount structures of former times too.
+        Some(shape) if shape.only_snapshot => {
+            let former = Reftable::at(&Peeked(ctx.source), table, ctx.geometry)?;
+            Ok(former.is_none().then_some(shape))
+        }
+        shape => Ok(shape),
+    }
 }
 
 /// The slots whose table is settled: first those where the damaged entry itself tells it.

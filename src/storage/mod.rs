@@ -6,6 +6,7 @@ mod latch;
 mod lock;
 mod memory;
 mod overlay;
+mod peeked;
 mod ranges;
 
 use std::io;
@@ -17,6 +18,7 @@ pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
 pub use overlay::Overlay;
+pub(crate) use peeked::Peeked;
 pub(crate) use ranges::RangeSet;
 
 /// Whether a storage can get longer.

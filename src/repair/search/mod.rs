@@ -5,7 +5,6 @@ mod candidate;
 mod judge;
 mod l1;
 mod overlay;
-mod reftable;
 mod remains;
 mod scan;
 mod shape;
@@ -15,6 +14,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::compression;
+use crate::check::reftable;
 use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey, survey};
 use crate::error::{Error, Result};
 use crate::format::L1Index;

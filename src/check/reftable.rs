@@ -3,10 +3,10 @@
 
 use std::io;
 
-use super::shape::SECTOR_BYTES;
 use crate::format::feature::incompatible;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::header::Header;
+use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
