@@ -6,6 +6,7 @@ mod collector;
 mod context;
 mod describe;
 pub mod finding;
+mod lost;
 pub mod orphans;
 pub mod owners;
 pub(crate) mod parallel;

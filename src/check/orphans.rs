@@ -31,13 +31,16 @@ pub struct Orphan {
     pub rivals: u64,
     /// Whether a guest can read through one of the slots, though what it reads belongs elsewhere.
     pub readable: bool,
+    /// Whether it and other orphans lead to a cluster more often than that is counted.
+    pub contradicted: bool,
 }
 
 impl Orphan {
-    /// The only L1 entry that can own it, where it can own nothing else.
+    /// The only L1 entry that can own it, where it can own nothing else and nothing speaks against it.
     pub fn owner(&self) -> Option<Slot> {
+        let alone = self.more_slots == 0 && self.rivals == 0 && !self.contradicted;
         match self.slots[..] {
-            [slot] if self.more_slots == 0 && self.rivals == 0 => Some(slot),
+            [slot] if alone => Some(slot),
             _ => None,
         }
     }

@@ -1,11 +1,12 @@
 //! Looks for L2 tables that no L1 entry leads to among the clusters that nothing references, and for
 //! the L1 entries that can own them. Relies on the comparison and on the regions being in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::context::Context;
 use super::finding::{Finding, Kind, Place};
+use super::lost::{self, HEAD_BYTES, Lost};
 use super::orphans::{Evidence, Orphan, Shape, Slot};
 use super::parallel;
 use super::pass_compare::Compared;
@@ -21,8 +22,6 @@ use crate::storage::Peeked;
 
 /// Suspects that are looked at by one thread in one go.
 const RUN_CLUSTERS: u64 = 64;
-/// Most clusters do not look like a table from their first bytes on.
-const HEAD_BYTES: usize = 4096;
 
 /// How often it is thought over again what places are left.
 const MAX_DEDUCTIONS: usize = 32;
@@ -94,13 +93,7 @@ pub fn run(
             }
         }
     }
-    let lost: BTreeSet<HostCluster> =
-        tables.iter().map(|lost| ctx.geometry.cluster_floor(lost.table)).collect();
-    // What leads to such tables is a lost L1 table.
-    let leads = |&(first, count): &(HostCluster, ClusterCount)| {
-        lost.range(first..first + count).next().is_some()
-    };
-    tables.retain(|table| !table.shape.clusters.iter().any(leads));
+    lost::sift(ctx, counts, &mut tables);
     with_owners(ctx, counts, &slots, tables, &mut found);
     found
 }
@@ -174,14 +167,6 @@ fn suspects_of(
     Ok(found)
 }
 
-/// A cluster that is made like a table, and where other L1 tables have it.
-struct Lost {
-    table: HostOffset,
-    shape: Shape,
-    index: Option<L1Index>,
-    evidence: Evidence,
-}
-
 /// Reads suspects; gives those that are made like tables, and those that could not be read.
 fn look(
     ctx: &Context,
@@ -200,7 +185,8 @@ fn look(
             Ok(None) => {}
             Ok(Some(shape)) => {
                 let (index, evidence) = (suspects.index, suspects.evidence);
-                found.push((table, Ok(Lost { table, shape, index, evidence })));
+                let lost = Lost { table, shape, index, evidence, contradicted: false };
+                found.push((table, Ok(lost)));
             }
             Err(error) => found.push((table, Err(error))),
         }
@@ -240,7 +226,7 @@ fn settled(ctx: &Context, slots: &Slots, tables: &[Lost]) -> BTreeMap<Slot, Host
         slots.for_table(ctx, lost.table, &lost.shape, lost.index, taken)
     };
     let mut taken = BTreeMap::new();
-    for lost in tables {
+    for lost in tables.iter().filter(|lost| !lost.contradicted) {
         let sure = Some(candidates(lost, &taken)).filter(|candidates| candidates.sure);
         if let Some(&slot) = sure.as_ref().and_then(|sure| sure.named.first()) {
             taken.insert(slot, lost.table);
@@ -248,16 +234,17 @@ fn settled(ctx: &Context, slots: &Slots, tables: &[Lost]) -> BTreeMap<Slot, Host
     }
     // A table that can be in one place only leaves the other places to the others.
     for _ in 0..MAX_DEDUCTIONS {
-        let mut only: BTreeMap<Slot, Vec<HostOffset>> = BTreeMap::new();
+        let mut only: BTreeMap<Slot, Vec<&Lost>> = BTreeMap::new();
         for lost in tables {
             let found = candidates(lost, &taken);
             if let ([slot], 0) = (&found.named[..], found.more) {
-                only.entry(*slot).or_default().push(lost.table);
+                only.entry(*slot).or_default().push(lost);
             }
         }
         let before = taken.len();
         let sole = only.into_iter().filter(|(_, tables)| tables.len() == 1);
-        taken.extend(sole.map(|(slot, tables)| (slot, tables[0])));
+        let sole = sole.filter(|(_, tables)| !tables[0].contradicted);
+        taken.extend(sole.map(|(slot, tables)| (slot, tables[0].table)));
         if taken.len() == before {
             break;
         }
@@ -291,11 +278,7 @@ fn with_owners(
         let _ = ctx.source.read_padded_at(lost.table.get(), &mut again);
         let rivals = candidates.named.iter().map(|slot| claimed[slot] - 1).max().unwrap_or(0);
         let cluster = ctx.geometry.cluster_floor(lost.table);
-        if lost.evidence == Evidence::Unreferenced {
-            found.claims.add(cluster, ClusterCount::new(1), 1);
-            let clusters = lost.shape.clusters.iter();
-            clusters.for_each(|&(first, count)| found.claims.add(first, count, 1));
-        }
+        lost.claim_what_is_counted(ctx, counts, &found.claims);
         let orphan = Orphan {
             table: lost.table,
             entries: lost.shape.entries,
@@ -305,6 +288,7 @@ fn with_owners(
             more_slots: candidates.more,
             rivals,
             readable: candidates.readable,
+            contradicted: lost.contradicted,
         };
         if found.findings.len() < room {
             found.findings.push(Finding::new(Kind::OrphanTable(orphan), one(ctx, lost.table)));

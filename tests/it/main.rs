@@ -54,6 +54,7 @@ mod layers;
 mod layout;
 mod locks;
 mod lost_header;
+mod lost_tables;
 mod oracle;
 mod promises;
 mod repair_keeps;
