@@ -89,17 +89,16 @@ impl Slots {
             }
         }
         let twice = tables_twice(mapping);
-        let unsound = unsound_tables(ctx);
+        let garbage = garbage_tables(ctx, mapping);
         for visit in &mapping.visits {
             let (slot, offset) = ((visit.source, visit.index), visit.entry.offset());
             slots.take(visit.source, visit.index);
             // A count of 0 alone says nothing of the table: counts can be wrong too.
-            let garbage = unsound.contains(&slot)
-                && counts.stored(ctx.geometry.cluster_floor(offset)) == Some(0);
-            if leads_nowhere(ctx, visit) || garbage {
+            let free = || counts.stored(ctx.geometry.cluster_floor(offset)) == Some(0);
+            if leads_nowhere(ctx, visit) || (garbage.contains(&slot) && free()) {
                 slots.damage(slot, offset.get(), false);
             } else if twice.contains(&offset) || is_disputed(ctx, visit) {
-                slots.damage(slot, offset.get(), !unsound.contains(&slot));
+                slots.damage(slot, offset.get(), !garbage.contains(&slot));
             } else if visit.entry.has_reserved_bits() {
                 // Whatever set those bits may have set others, and it leads to another's table.
                 slots.damage(slot, offset.get(), true);
@@ -172,9 +171,12 @@ impl Slots {
             for entries in &self.tables {
                 entries.free(&fits, &mut found);
             }
-            let blank: Vec<Slot> = self.blank.iter().copied().filter(|&slot| fits(slot)).collect();
-            found.readable = !blank.is_empty();
-            blank.into_iter().for_each(|slot| found.name(slot));
+        }
+        if damaged().all(|damaged| damaged.readable) {
+            for &slot in self.blank.iter().filter(|&&slot| fits(slot)) {
+                found.name(slot);
+                found.readable = true;
+            }
         }
         found
     }
@@ -207,13 +209,19 @@ fn tables_twice(mapping: &Mapping) -> BTreeSet<HostOffset> {
     twice.map(|table| table.offset).collect()
 }
 
-/// L1 entries below whose tables something is wrong.
-fn unsound_tables(ctx: &Context) -> BTreeSet<Slot> {
+/// L1 entries in whose tables something is wrong and nothing maps a cluster as it should.
+fn garbage_tables(ctx: &Context, mapping: &Mapping) -> BTreeSet<Slot> {
     let below = ctx.found.findings().iter().filter_map(|finding| match finding.place {
         Place::L2(source, index, _) => Some((source, index)),
         _ => None,
     });
-    below.collect()
+    let mut garbage: BTreeSet<Slot> = below.collect();
+    for table in mapping.tables.iter().filter(|table| table.copied.set + table.copied.clear > 0) {
+        for (_, visit) in mapping.visits_of(table) {
+            garbage.remove(&(visit.source, visit.index));
+        }
+    }
+    garbage
 }
 
 /// Whether an L1 entry leads out of the file or into the middle of a cluster.
