@@ -5,6 +5,7 @@ use super::overlay::Overlay;
 use super::remains::Remains;
 use crate::check::{self, CheckOptions, Survey};
 use crate::error::{Error, Result};
+use crate::format::l1::MAX_L1_BYTES;
 use crate::format::{ClusterCount, HostCluster};
 use crate::progress::Silent;
 use crate::storage::ReadAt;
@@ -26,6 +27,8 @@ pub struct Judge<'a> {
 /// How much of a file a header explains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worth {
+    /// Whether its L1 table can be one: any that can is worth more.
+    usable: bool,
     /// Bytes of clusters that are used.
     used: i128,
     /// Bytes of clusters of which something is wrong.
@@ -40,6 +43,9 @@ impl Worth {
 
     /// Whether this explains more than another.
     pub const fn is_over(self, other: Self) -> bool {
+        if self.usable != other.usable {
+            return self.usable;
+        }
         self.value() > other.value()
     }
 
@@ -50,7 +56,7 @@ impl Worth {
 
     /// Whether what is wrong is little beside what is right.
     pub const fn is_convincing(self) -> bool {
-        self.wrong * 4 <= self.used
+        self.usable && self.wrong * 4 <= self.used
     }
 }
 
@@ -114,5 +120,15 @@ pub fn worth(survey: &Survey) -> Worth {
     let uncounted = if survey.refcounts.blocks.is_empty() { used } else { 0 };
     let wrong = tally.corruptions.saturating_sub(uncounted) + tally.leaks + tally.check_errors;
     let bytes = |clusters| i128::from(survey.area.geometry.bytes_of(ClusterCount::new(clusters)));
-    Worth { used: bytes(used), wrong: bytes(wrong.min(u64::MAX >> 24)) }
+    let wrong = bytes(wrong.min(u64::MAX >> 24));
+    Worth { usable: is_usable(survey), used: bytes(used), wrong }
+}
+
+/// Whether the L1 table that a header names can be one.
+pub fn is_usable(survey: &Survey) -> bool {
+    let header = &survey.area.header;
+    let needed = survey.area.geometry.l1_entries_for(header.size);
+    survey.area.geometry.is_aligned(header.l1_table)
+        && u64::from(header.l1_entries) * 8 <= MAX_L1_BYTES
+        && (needed == 0 || header.l1_entries > 0 && header.l1_table.get() < survey.file_bytes)
 }

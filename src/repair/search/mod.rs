@@ -22,7 +22,6 @@ use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::Header;
-use crate::format::l1::MAX_L1_BYTES;
 use crate::progress::{Progress, Silent};
 use crate::storage::{Capacity, ReadAt, Storage};
 use candidate::Candidate;
@@ -128,7 +127,7 @@ pub fn for_doubtful(
     }
     let better = judge.best().filter(|(worth, best)| {
         let same = best.header == survey.area.header || !fits;
-        !same && (worth.is_over(present) || is_unusable(survey))
+        !same && worth.is_over(present)
     });
     better.map(|(worth, best)| what.rebuilt(worth, best, options)).transpose()
 }
@@ -212,23 +211,13 @@ impl Search<'_> {
     }
 }
 
-/// Whether the L1 table that a header names cannot be one, so that any other is better.
-fn is_unusable(survey: &Survey) -> bool {
-    let header = &survey.area.header;
-    let bytes = u64::from(header.l1_entries) * 8;
-    !survey.area.geometry.is_aligned(header.l1_table)
-        || bytes > MAX_L1_BYTES
-        || survey.area.geometry.l1_entries_for(header.size) > 0
-            && (header.l1_entries == 0 || header.l1_table.get() >= survey.file_bytes)
-}
-
 /// Whether a header that can be read leads astray.
 fn doubt(source: &dyn ReadAt, survey: &Survey) -> Result<Option<Doubt>> {
     let report = &survey.report;
     if report.tally.check_errors > 0 || report.tally.is_clean() {
         return Ok(None);
     }
-    if (is_unusable(survey) || leads_astray(survey)) && !leads_somewhere(survey) {
+    if (!judge::is_usable(survey) || leads_astray(survey)) && !leads_somewhere(survey) {
         return Ok(Some(Doubt::Tables));
     }
     let sound = describes_itself(source, &survey.area.header)?;
