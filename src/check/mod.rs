@@ -27,7 +27,7 @@ pub mod regions;
 pub mod report;
 pub(crate) mod scan;
 mod slots;
-mod spots;
+pub(crate) mod spots;
 mod stored;
 mod walk;
 

@@ -18,7 +18,7 @@ pub(super) fn find(source: &dyn ReadAt, survey: &Survey) -> Vec<Option<Range<u64
 }
 
 /// What it takes to find entries.
-struct Spots<'a> {
+pub struct Spots<'a> {
     survey: &'a Survey,
     /// The L2 tables in whose entries something was found.
     tables: HashMap<(Source, L1Index), HostOffset>,
@@ -28,7 +28,8 @@ struct Spots<'a> {
 }
 
 impl<'a> Spots<'a> {
-    fn new(source: &dyn ReadAt, survey: &'a Survey) -> Self {
+    /// Looks the places of entries up that findings name.
+    pub fn new(source: &dyn ReadAt, survey: &'a Survey) -> Self {
         let findings = &survey.report.findings;
         let below = |finding: &Finding| match finding.place {
             Place::L2(source, l1, _) => Some((source, l1)),
@@ -73,8 +74,8 @@ impl<'a> Spots<'a> {
         Some(start..start.saturating_add(count.get().saturating_mul(bytes)))
     }
 
-    /// The field, entry or table that a place means.
-    fn entry(&self, place: Place) -> Option<Range<u64>> {
+    /// The field, entry or table that a place means, in the file or not.
+    pub fn entry(&self, place: Place) -> Option<Range<u64>> {
         let (area, header) = (&self.survey.area, &self.survey.area.header);
         let (at, bytes) = match place {
             Place::Header(offset) => (offset, self.field(offset)),

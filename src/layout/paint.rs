@@ -55,7 +55,7 @@ impl<'a> Layout<'a> {
     pub fn new(source: &'a dyn ReadAt, survey: &'a Survey) -> Self {
         let geometry = survey.area.geometry;
         let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
-        Self { source, survey, geometry, end, damaged: damage::ranges(survey) }
+        Self { source, survey, geometry, end, damaged: damage::ranges(source, survey) }
     }
 
     /// Where a run begins in the file, and how many of its bytes the file has.
