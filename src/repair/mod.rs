@@ -16,6 +16,7 @@ mod held;
 mod journal;
 mod loss;
 mod mark;
+mod mended;
 mod orphans;
 mod placement;
 mod plan;
@@ -112,6 +113,28 @@ impl RepairOutcome {
             affected,
         }
     }
+
+    /// Takes the findings that a round mends: the first one all that it can, later ones those flags that
+    /// were `postponed`, since something else lay in their table.
+    fn take_mended(
+        &mut self,
+        plan: &RepairPlan,
+        report: &CheckReport,
+        postponed: &mut Vec<Finding>,
+    ) {
+        let is_flag =
+            |f: &Finding| matches!(f.kind, Kind::DataCopied { .. } | Kind::L2TableCopied { .. });
+        if self.mended.is_empty() {
+            *postponed = report.findings.clone();
+            postponed.retain(|finding| finding.severity() != Severity::Notice);
+        }
+        postponed.retain(|finding| {
+            let parts = plan.mended(finding);
+            let waits = parts.is_empty() && is_flag(finding);
+            self.mended.extend(parts);
+            waits
+        });
+    }
 }
 
 /// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
@@ -142,7 +165,7 @@ pub fn repair_telling(
     let begun = begin::begin(storage, mode, hints, options, progress, journal)?;
     let (mut survey, mut outcome) = (begun.survey, begun.outcome);
     let was_marked = mark::is_set(&survey) && outcome.rebuilt_header.is_none();
-    let (mut released, mut number) = (Vec::new(), 0);
+    let (mut released, mut postponed, mut number) = (Vec::new(), Vec::new(), 0);
     let crossed = cross_links::crossed(&survey);
     for _ in 0..MAX_ROUNDS {
         outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
@@ -153,15 +176,7 @@ pub fn repair_telling(
         }
         progress.stage("repair", 0);
         outcome.rebuilt |= plan.rebuilds;
-        if outcome.mended.is_empty() {
-            outcome.mended = survey
-                .report
-                .findings
-                .iter()
-                .filter(|f| f.severity() != Severity::Notice)
-                .flat_map(|f| plan.mended(f))
-                .collect();
-        }
+        outcome.take_mended(&plan, &survey.report, &mut postponed);
         number += 1;
         let round = Round::new(number, &plan, &survey);
         released.extend(apply::apply(storage, &round, journal)?);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::cross_links::{self, Crossed};
+use super::mended::Disputed;
 use super::placement::{self, Placement};
 use super::pointers::{self, Tables};
 use super::snapshot_table;
@@ -105,65 +106,18 @@ pub struct RepairPlan {
     pub data_file: bool,
     /// What may be mended.
     pub mode: RepairMode,
-    held: bool,
-    flags: bool,
+    /// Whether counts that are too high stay.
+    pub(super) held: bool,
+    /// Whether COPIED flags are mended.
+    pub(super) flags: bool,
+    /// What of it may not be written.
+    pub(super) disputed: Disputed,
 }
 
 impl RepairPlan {
     /// What may be mended.
     pub const fn mode(&self) -> RepairMode {
         self.mode
-    }
-
-    /// The part of a finding that this plan mends: of a run of leaks, clusters that something may
-    /// still claim are not released.
-    pub fn mended(&self, finding: &Finding) -> Vec<Finding> {
-        if !self.mends(finding) {
-            return Vec::new();
-        }
-        let (Kind::Count { stored, referenced }, Place::Clusters(first, count)) =
-            (&finding.kind, finding.place)
-        else {
-            return vec![finding.clone()];
-        };
-        if stored <= referenced {
-            return vec![finding.clone()];
-        }
-        let mut parts = Vec::new();
-        self.target.for_each_run(first..first + count, |first, count, wanted| {
-            if wanted < *stored {
-                parts.push(Finding::new(finding.kind.clone(), Place::Clusters(first, count)));
-            }
-        });
-        parts
-    }
-
-    /// Whether this plan mends a finding.
-    fn mends(&self, finding: &Finding) -> bool {
-        let all = self.mode.is_all();
-        let header = self.stages.iter().any(|stage| stage.what == "header fields");
-        match &finding.kind {
-            Kind::HeaderField(_) => header,
-            Kind::Count { stored, referenced } if stored > referenced => !self.held,
-            Kind::Count { .. } => all,
-            Kind::DataCopied { .. } | Kind::L2TableCopied { .. } => self.flags,
-            // Below an entry into the middle of a table they are no entries at all.
-            Kind::PreallocatedUnaligned(_) => {
-                all && !self.stages.iter().any(|stage| stage.what == BACK_IN_PLACE)
-            }
-            Kind::L2TableTwice { .. }
-            | Kind::Overlap { other: None, .. }
-            | Kind::TooManySnapshots(_)
-            | Kind::SnapshotTableTooBig { .. }
-            | Kind::SnapshotExtraTooLarge(_)
-            | Kind::SnapshotIncomplete
-            | Kind::SnapshotIdTwice(_) => all,
-            Kind::ReftableReserved
-            | Kind::RefblockUnaligned
-            | Kind::RefblockOutside
-            | Kind::RefblockShared { .. } => self.rebuilds,
-            _ => false,
-        }
     }
 }
 
@@ -271,6 +225,7 @@ impl RepairPlan {
             mode: aim.mode,
             held: survey.report.hides_references,
             flags: aim.mode.is_all() || only_leaks_and_flags(&survey.report),
+            disputed: Disputed::of(survey),
         }
     }
 
@@ -295,7 +250,7 @@ fn counts_and_flags(
 ) -> Result<()> {
     let all = plan.mode.is_all();
     if plan.flags {
-        plan.stage("COPIED flags that must not be set", copied_flags(survey, false));
+        plan.stage("COPIED flags that must not be set", copied_flags(plan, survey, false));
     }
     if all && (survey.refcounts.is_broken() || survey.missing_blocks) {
         rebuild(plan, survey, capacity, ClusterCount::new(0))?;
@@ -303,7 +258,7 @@ fn counts_and_flags(
         plan.stage("counts", counts(plan, storage, survey)?);
     }
     if plan.flags {
-        plan.stage("COPIED flags that are missing", copied_flags(survey, true));
+        plan.stage("COPIED flags that are missing", copied_flags(plan, survey, true));
     }
     Ok(())
 }
@@ -388,14 +343,12 @@ fn table_entries(geometry: &Geometry, placement: &Placement) -> Vec<u64> {
 }
 
 /// COPIED flags in the active L1 table and in its L2 tables that are to be set, or cleared.
-fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
-    let geometry = &survey.area.geometry;
+fn copied_flags(plan: &RepairPlan, survey: &Survey, set: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
-    let undisputed = pointers::is_undisputed_l1(survey);
     for &(index, bits) in &survey.wrong_l1_flags {
         let entry = L1Entry(bits);
-        if entry.copied() == set || !undisputed {
+        if entry.copied() == set || plan.disputed.l1_table {
             continue;
         }
         let offset = l1_table.saturating_add(u64::from(index.get()) * 8);
@@ -403,7 +356,7 @@ fn copied_flags(survey: &Survey, set: bool) -> Vec<Step> {
         steps.push(Step::Write { offset, bytes, what: "an L1 entry" });
     }
     for &table in &survey.wrong_l2_flags {
-        if geometry.is_aligned(table) && pointers::is_undisputed(survey, table) {
+        if pointers::is_undisputed(survey, table) {
             steps.push(Step::Copied { table, set });
         }
     }

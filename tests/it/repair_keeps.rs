@@ -226,3 +226,29 @@ fn a_snapshot_table_that_is_cut_short_keeps_its_snapshots_in_a_repair_of_another
     assert_eq!(header(&after, "snapshots_offset"), header(&bytes, "snapshots_offset"));
     assert_eq!(after[second..second + 60], bytes[second..second + 60]);
 }
+
+#[test]
+fn what_is_said_to_be_mended_is_found_no_more() {
+    for_all(|broken, mode| {
+        let image = MemoryStorage::new(broken.bytes.clone());
+        let outcome = repair(&image, mode, &options(), &Silent).ok()?;
+        let after = check(&image, &options(), &Silent).ok()?;
+        let still = outcome.mended.iter().find(|finding| after.findings.contains(finding))?;
+        Some(format!("still there: {still:?}"))
+    });
+}
+
+/// Where something else lies in a table its flags wait until that has gone elsewhere.
+#[test]
+fn flags_in_a_disputed_table_are_told_when_they_are_mended() {
+    let sound = Builder::new(64 << 9).cluster_bits(9).data(0..8, 0x11).build().bytes;
+    let entry = |guest: u64| l2_entry_at(&sound, guest << 9);
+    let mut bytes = sound.clone();
+    poke(&mut bytes, entry(9), 8, (entry(0) as u64 & !511) | COPIED);
+    poke(&mut bytes, entry(3), 8, peek(&sound, entry(3), 8) & !COPIED);
+    let image = MemoryStorage::new(bytes);
+    let outcome = repair(&image, RepairMode::All, &options(), &Silent).expect("a file can grow");
+    assert!(tally(&image.to_vec()).is_clean());
+    let flags = outcome.mended.iter().filter(|finding| finding.code() == "copied-data");
+    assert!(flags.count() >= 1, "{:?}", outcome.mended);
+}
