@@ -277,14 +277,41 @@ impl Page {
     pub fn for_each_run(&self, range: Range<usize>, mut visit: impl FnMut(Range<usize>, u64)) {
         let mut start = range.start;
         let mut value = self.get(start);
-        for index in range.start + 1..range.end {
+        let mut index = start + 1;
+        while index < range.end {
+            index = self.skip(index..range.end, value);
+            if index == range.end {
+                break;
+            }
             let next = self.get(index);
             if next != value {
                 visit(start..index, value);
                 (start, value) = (index, next);
             }
+            index += 1;
         }
         visit(start..range.end, value);
+    }
+
+    /// Leaves out what is sure to be `count`; returns the first position that may be something else.
+    fn skip(&self, range: Range<usize>, count: u64) -> usize {
+        let aside = self.aside.partition_point(|&(i, _)| usize::from(i) < range.start);
+        let bound = self.aside.get(aside).map_or(range.end, |&(i, _)| range.end.min(i.into()));
+        let range = range.start..bound;
+        let found = match &self.base {
+            base if count > base.max() => (!range.is_empty()).then_some(range.start),
+            Base::Zero => None,
+            Base::Bits(words) => {
+                let same = if count == 0 { 0 } else { u64::MAX };
+                let differing = |(word, mask): (usize, u64)| match (words[word] ^ same) & mask {
+                    0 => None,
+                    bits => Some(word * 64 + bits.trailing_zeros() as usize),
+                };
+                word_masks(range).find_map(differing)
+            }
+            base => range.into_iter().find(|&index| base.get(index) != count),
+        };
+        found.unwrap_or(bound)
     }
 
     /// Encodes a range as part of a refcount block; returns whether all counts fit into the width.
