@@ -9,8 +9,9 @@ use crate::format::crypto::CryptMethod;
 use crate::format::extension;
 use crate::format::feature::{FeatureKind, autoclear, compatible, incompatible, name_bits};
 use crate::format::header::{Header, MAX_BACKING_NAME_BYTES, V3_BYTES_WITH_COMPRESSION};
+use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::storage::ReadAt;
-use crate::tables::HeaderArea;
+use crate::tables::{HeaderArea, SnapshotTable};
 
 /// Something that an image may be denied to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +139,9 @@ impl Policy {
                 Some(Violation { word: denied.word(), message })
             })
             .collect();
-        found.extend(self.inspect_size(header.size));
+        found.extend(
+            self.inspect_size(header.size).or_else(|| self.inspect_snapshots(source, &header)),
+        );
         Ok(found)
     }
 
@@ -147,6 +150,16 @@ impl Policy {
         let most = self.max_virtual_bytes.filter(|&most| bytes > most)?;
         let message = format!("its disk has {bytes} bytes, {most} are allowed");
         Some(Violation { word: "max-virtual-size", message })
+    }
+
+    /// What the size of the largest disk among the snapshots means.
+    fn inspect_snapshots(&self, source: &dyn ReadAt, header: &Header) -> Option<Violation> {
+        let most = self.max_virtual_bytes.filter(|_| header.snapshot_count > 0)?;
+        let count = header.snapshot_count.min(MAX_SNAPSHOTS);
+        let table = SnapshotTable::load(source, header.snapshot_table, count);
+        let bytes = table.entries.iter().filter_map(|entry| entry.disk_bytes()).max()?;
+        let message = format!("a snapshot's disk has {bytes} bytes, {most} are allowed");
+        (bytes > most).then_some(Violation { word: "max-virtual-size", message })
     }
 
     /// What a format other than qcow2 and raw means.

@@ -281,9 +281,12 @@ fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCod
 }
 
 fn no_checker(path: &Path, format: ImageFormat, ui: &mut Ui) -> Result<ExitCode> {
-    log::info!("{}: there is no checker for {}", quoted(path), format_name(format));
     // qemu-img's words, for which scripts look.
     ui.message("This image format does not support checks")?;
+    if format != ImageFormat::Raw {
+        let (name, format) = (quoted(path), format_name(format));
+        ui.message(&format!("NOTICE: {name} is {format}; only qcow2 images can be checked"))?;
+    }
     Ok(ExitCode::NoChecker)
 }
 

@@ -35,7 +35,7 @@ fn manual_pages() -> Vec<(PathBuf, Vec<u8>)> {
         let name = format!("qcheck-{}", command.get_name());
         (name.clone(), command.clone().display_name(name))
     });
-    [("qcheck".to_owned(), root.clone())]
+    [("qcheck".to_owned(), Cli::command().disable_help_subcommand(true))]
         .into_iter()
         .chain(pages)
         .map(|(name, command)| {

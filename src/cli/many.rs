@@ -30,7 +30,7 @@ use super::sarif;
 use super::size::parse_number;
 use super::targets::{self, Target};
 use super::text;
-use super::ui::Ui;
+use super::ui::{Ui, escape};
 use super::verdict::{Judged, Totals, Verdict};
 use super::workers::in_order;
 
@@ -280,7 +280,8 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
         Verdict::NoChecker(_) => {}
     }
     ui.err.flush()?;
-    let name = format!("{}: ", judged.name);
+    // One line each, whatever the name.
+    let name = format!("{}: ", escape(&judged.name));
     if settings.quiet {
         deep::text(&mut ui.out, &name, &judged.digests)?;
         return ui.out.flush().context("could not write the result");

@@ -201,7 +201,16 @@ fn suggestion(error: &clap::Error) -> String {
         ContextValue::Strings(words) => words.first().cloned(),
         _ => None,
     });
-    meant.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
+    match (meant, error.get(ContextKind::InvalidSubcommand)) {
+        (Some(word), _) => format!("; did you mean '{word}'?"),
+        // Behind `help` nothing is suggested.
+        (None, Some(ContextValue::String(given))) => {
+            let command = Cli::command();
+            let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+            nearest::hint(given, &known)
+        }
+        (None, _) => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -14,15 +14,27 @@ const COMMANDS: [&str; 9] =
     ["amend", "bench", "bitmap", "commit", "compare", "dd", "map", "measure", "rebase"];
 
 /// Options that make what they need part of its command line.
-const OPTIONS: [&str; 5] =
-    ["--image-opts", "--object", "--source-image-opts", "--target-image-opts", "--trace"];
+const OPTIONS: [&str; 6] =
+    ["--image-opts", "--object", "--source-image-opts", "--target-image-opts", "--trace", "-T"];
 
 /// The fewest characters that an option of it is known by, two dashes included.
 const SHORTEST: usize = 5;
 
 /// The command line under this name.
 pub fn under_name(command: Command, name: &str) -> Command {
-    if name == NAME { command.name(NAME).version(VERSION) } else { command }
+    if name != NAME {
+        return command;
+    }
+    let own = format!("{} ", command.get_name());
+    let with_name = |command: Command| {
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        command.after_help(examples.replace(&own, &format!("{NAME} ")))
+    };
+    let names: Vec<String> =
+        command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let renamed =
+        names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_name));
+    renamed.name(NAME).version(VERSION)
 }
 
 /// What to say of an argument that only qemu-img knows.

@@ -50,7 +50,8 @@ impl Judged {
         }
         match &self.verdict {
             Verdict::Checked(checked) => ExitCode::of(&checked.0),
-            Verdict::NoChecker(_) if self.is_digest() || self.is_below => ExitCode::Success,
+            Verdict::NoChecker(_) if self.is_digest() => ExitCode::Success,
+            Verdict::NoChecker("raw") if self.is_below => ExitCode::Success,
             Verdict::NoChecker(_) => ExitCode::NoChecker,
             Verdict::Failed(_) => ExitCode::Failure,
         }

@@ -193,6 +193,11 @@ fn an_image_that_a_chain_reads_otherwise_is_checked_as_itself_too() {
         assert_eq!(ran.code, 2, "{images:?}: {}", ran.out);
         assert!(ran.out.contains("corrupt: 2 errors\n"), "{}", ran.out);
     }
+    // Nothing can be said of a file in a format that has no checker here, wherever it comes from.
+    qemu_create(dir.path(), &["-q", "-f", "vmdk", "vmdk", "10M"]);
+    qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", "vmdk", "-F", "vmdk", "above", "10M"]);
+    let ran = qcheck(dir.path(), &["check", "--backing-chain", "above"]);
+    assert!(ran.code == 63 && ran.out.contains("vmdk: no checker for vmdk\n"), "{ran:?}");
     // The same file in another folder has another file below it.
     fs::create_dir(dir.path().join("sub")).unwrap();
     qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", "clean", "-F", "qcow2", "top", "10M"]);
@@ -202,6 +207,14 @@ fn an_image_that_a_chain_reads_otherwise_is_checked_as_itself_too() {
         assert_eq!(ran.code, 1, "{images:?}: {}", ran.out);
         assert!(ran.out.contains("sub/clean: no verdict\n"), "{}", ran.out);
     }
+}
+
+#[test]
+fn a_verdict_is_one_line_whatever_the_name() {
+    let dir = mixed();
+    fs::copy(dir.path().join("clean"), dir.path().join("a\nclean: no errors")).unwrap();
+    let ran = qcheck(dir.path(), &["check", "a\nclean: no errors", "corrupt"]);
+    assert!(ran.out.starts_with("a\\x0aclean: no errors: no errors\n"), "{}", ran.out);
 }
 
 #[test]

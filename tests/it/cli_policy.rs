@@ -109,6 +109,25 @@ fn a_disk_over_the_limit_is_denied_in_qcow2_and_raw() {
     }
 }
 
+/// Who goes back to a snapshot gets its disk.
+#[test]
+fn a_snapshots_disk_over_the_limit_is_denied() {
+    let dir = folder();
+    for args in [
+        &["resize", "-q", "plain", "100M"][..],
+        &["snapshot", "-c", "large", "plain"],
+        &["resize", "-q", "--shrink", "plain", "4M"],
+    ] {
+        qemu_ok(dir.path(), "qemu-img", args);
+    }
+    for (limit, code) in [("100M", 0), ("99M", 4)] {
+        let ran = qcheck(dir.path(), &["check", "--max-virtual-size", limit, "plain"]);
+        assert_eq!(ran.code, code, "{limit}: {}", ran.err);
+        let why = "denied: max-virtual-size: a snapshot's disk has 104857600 bytes";
+        assert_eq!(ran.err.contains(why), code == 4, "{}", ran.err);
+    }
+}
+
 #[test]
 fn an_image_that_expands_too_much_is_denied() {
     let dir = folder();

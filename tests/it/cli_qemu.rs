@@ -71,6 +71,7 @@ fn what_only_qemu_img_has_is_told_by_its_name() {
         (&["amend", "-f", "qcow2", "-o", "compat=v2", "a"][..], "command"),
         (&["bench", "a"], "command"),
         (&["--trace", "x", "check", "a"], "option"),
+        (&["-T", "x", "check", "a"], "option"),
         (&["check", "--image-opts", "driver=qcow2"], "option"),
         (&["check", "--object=secret,id=s", "a"], "option"),
         (&["convert", "--source-image-opts", "driver=qcow2", "b"], "option"),
@@ -98,6 +99,23 @@ fn what_only_qemu_img_has_is_told_by_its_name() {
     }
     let twice = qcheck(dir.path(), &["help", "check", "check"]);
     assert!(twice.err.starts_with("qcheck: unexpected argument 'check' found\n"), "{}", twice.err);
+}
+
+#[test]
+fn examples_are_of_the_program_that_was_asked() {
+    let dir = folder();
+    let commands = ["check", "convert", "create", "dump", "info", "resize", "snapshot", "undo"];
+    for (command, number) in commands.into_iter().zip(0..) {
+        let args = if number % 2 == 0 { ["help", command] } else { [command, "--help"] };
+        let own = qcheck(dir.path(), &args).out;
+        let examples = |text: &str, name: &str| {
+            text.lines().filter(|line| line.starts_with(&format!("  {name} {command}"))).count()
+        };
+        assert!(examples(&own, "qcheck") > 0, "{own}");
+        let linked = linked(dir.path(), &args).out;
+        assert_eq!(examples(&linked, "qemu-img"), examples(&own, "qcheck"), "{linked}");
+        assert_eq!(examples(&linked, "qcheck"), 0, "{linked}");
+    }
 }
 
 /// The long options of a command of qemu-img: it names all that begin with a letter, or asks for the
@@ -133,6 +151,7 @@ fn what_may_have_been_meant_is_suggested() {
     let dir = folder();
     for (args, word) in [
         (&["chekc", "a"][..], "check"),
+        (&["help", "chekc"], "check"),
         (&["check", "--polisy", "untrusted", "a"], "--policy"),
         (&["check", "--output", "jsno", "a"], "json"),
         (&["check", "--deny", "back", "a"], "backing"),
