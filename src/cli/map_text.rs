@@ -59,7 +59,7 @@ const FILE: [Look; 12] = [
 
 /// What cells of the disk show.
 const DISK: [Look; 5] = [
-    first("!", on(Red, White).bold(), "cannot be read"),
+    first("!", on(Red, White).bold(), "not readable, or not read"),
     look("#", on(Green, Green), "data"),
     look("c", on(Green, Black), "compressed data"),
     look("0", on(Cyan, Black), "zeroes"),
