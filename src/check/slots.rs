@@ -44,7 +44,7 @@ pub struct Slots {
     /// through them. A damaged entry may lead to a free cluster, which a repair then counts as in use.
     blank: BTreeSet<Slot>,
     tables: Vec<Entries>,
-    /// An L1 table could not be read: more slots may exist.
+    /// An L1 table could not be read in full: more slots may exist.
     blind: bool,
 }
 
@@ -76,7 +76,9 @@ impl Slots {
         }
         slots.blind |= ctx.found.findings().iter().any(|f| {
             let table = matches!(f.place, Place::L1Table(_) | Place::SnapshotTable);
-            table || matches!(f.kind, Kind::SnapshotTableBroken(_))
+            // The header says where the active L1 table lies, and how long it is.
+            let header = matches!(f.kind, Kind::HeaderField(_)) && f.may_hide_references();
+            table || header || matches!(f.kind, Kind::SnapshotTableBroken(_))
         });
         for finding in ctx.found.findings() {
             if let (Kind::L1Reserved(bits), Place::L1(source, index)) =
