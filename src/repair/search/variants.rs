@@ -131,8 +131,10 @@ fn with_refcounts(
     let base = base(search, geometry, counts);
     for (at, snapshots) in &snapshots {
         let header = with_snapshots(&base, *at, snapshots);
+        // Offsets of refcount blocks look like those of a snapshot's L2 tables.
         let taken = |table: &L1Table| {
-            snapshots.entries.iter().any(|entry| entry.header.l1_table == table.offset)
+            table.offset == base.reftable
+                || snapshots.entries.iter().any(|entry| entry.header.l1_table == table.offset)
         };
         for table in tables.iter().filter(|table| !taken(table)) {
             for candidate in with_l1(search, &header, geometry, table, snapshots) {
