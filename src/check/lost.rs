@@ -100,13 +100,8 @@ fn contradictions(ctx: &Context, counts: &StoredCounts, lost: &mut [Lost]) {
         let claimed = claims.get(cluster);
         claimed > 1 && counts.evident(cluster).is_some_and(|n| n < ctx.map.get(cluster) + claimed)
     };
-    let mut again = vec![0; ctx.geometry.cluster_len()];
     for one in lost {
         let own = ctx.geometry.cluster_floor(one.table);
         one.contradicted = too_often(own) || one.clusters().any(too_often);
-        if one.contradicted {
-            // Only peeked at so far, and it matters for the others, too; what it says is known.
-            let _ = ctx.source.read_padded_at(one.table.get(), &mut again);
-        }
     }
 }

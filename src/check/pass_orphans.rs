@@ -263,19 +263,22 @@ fn with_owners(
     let taken = settled(ctx, slots, &tables);
     let mut claimed: HashMap<Slot, u64> = HashMap::new();
     let mut orphans = Vec::new();
+    let mut again = vec![0; ctx.geometry.cluster_len()];
     for lost in tables {
         let candidates = slots.for_table(ctx, lost.table, &lost.shape, lost.index, &taken);
-        if candidates.named.is_empty() && candidates.more == 0 {
-            continue; // No disk has a place for it.
+        let has_place = !candidates.named.is_empty() || candidates.more > 0;
+        if has_place || lost.contradicted {
+            // Only peeked at so far, and it matters, if only for the others; what it says is known.
+            let _ = ctx.source.read_padded_at(lost.table.get(), &mut again);
+        }
+        if !has_place {
+            continue; // In no disk.
         }
         candidates.named.iter().for_each(|&slot| *claimed.entry(slot).or_default() += 1);
         orphans.push((lost, candidates));
     }
     let room = ctx.found.room();
-    let mut again = vec![0; ctx.geometry.cluster_len()];
     for (lost, candidates) in orphans {
-        // Only peeked at so far, and it matters; what it says is known.
-        let _ = ctx.source.read_padded_at(lost.table.get(), &mut again);
         let rivals = candidates.named.iter().map(|slot| claimed[slot] - 1).max().unwrap_or(0);
         let cluster = ctx.geometry.cluster_floor(lost.table);
         lost.claim_what_is_counted(ctx, counts, &found.claims);

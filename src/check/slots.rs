@@ -131,11 +131,10 @@ impl Slots {
 
     /// Whether every entry is sound and in use.
     pub fn is_empty(&self) -> bool {
-        let full = |table: &Entries| table.used.len() as u64 >= table.count;
         self.damaged.is_empty()
             && self.blank.is_empty()
             && !self.blind
-            && self.tables.iter().all(full)
+            && self.tables.iter().all(Entries::is_full)
     }
 
     /// The slots that a table of this shape can have, without those that are `taken`.
@@ -170,12 +169,13 @@ impl Slots {
         found.readable = damaged().any(|damaged| damaged.readable);
         damaged().for_each(|damaged| found.name(damaged.slot));
         if found.named.is_empty() {
-            for entries in &self.tables {
+            for entries in self.tables.iter().filter(|table| !table.is_full()) {
                 entries.free(&fits, &mut found);
             }
         }
         if damaged().all(|damaged| damaged.readable) {
-            for &slot in self.blank.iter().filter(|&&slot| fits(slot)) {
+            let blank = self.blank.iter().filter(|&&slot| fits(slot));
+            for &slot in blank.take(MAX_NAMED + 1) {
                 found.name(slot);
                 found.readable = true;
             }
@@ -195,6 +195,10 @@ impl Candidates {
 }
 
 impl Entries {
+    fn is_full(&self) -> bool {
+        self.used.len() as u64 >= self.count
+    }
+
     fn free(&self, fits: &dyn Fn(Slot) -> bool, found: &mut Candidates) {
         let mut indices = (0u32..).take(usize::try_from(self.count).unwrap_or(0)).map(L1Index::new);
         let free = |index: &L1Index| !self.used.contains(index) && fits((self.source, *index));

@@ -122,8 +122,6 @@ impl RepairOutcome {
         report: &CheckReport,
         postponed: &mut Vec<Finding>,
     ) {
-        let is_flag =
-            |f: &Finding| matches!(f.kind, Kind::DataCopied { .. } | Kind::L2TableCopied { .. });
         if self.mended.is_empty() {
             *postponed = report.findings.clone();
             postponed.retain(|finding| finding.severity() != Severity::Notice);
@@ -206,8 +204,11 @@ pub fn repair_telling(
 
 /// Whether nothing but leaks and COPIED flags is wrong.
 fn only_leaks_and_flags(report: &CheckReport) -> bool {
-    let flag =
-        |f: &&Finding| matches!(f.kind, Kind::DataCopied { .. } | Kind::L2TableCopied { .. });
     let errors = report.findings.iter().filter(|f| f.severity() == Severity::Corruption);
-    report.tally.check_errors == 0 && report.unlisted == 0 && errors.clone().all(|f| flag(&f))
+    report.tally.check_errors == 0 && report.unlisted == 0 && errors.clone().all(is_flag)
+}
+
+/// Whether a COPIED flag is wrong.
+const fn is_flag(finding: &Finding) -> bool {
+    matches!(finding.kind, Kind::DataCopied { .. } | Kind::L2TableCopied { .. })
 }
