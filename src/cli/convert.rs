@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::check::Output;
 use super::convert_source::{Choice, Opening, Sources, backing_path, parse_choice};
 use super::convert_target::{Asked, Target};
-use super::create::same_file;
 use super::exit::ExitCode;
 use super::file_name;
+use super::files::guard::{Guard, is_same_file};
 use super::open::{BOTH, Cache, format_name, parse_cache, parse_format, quoted};
 use super::options;
 use super::progress::Meter;
@@ -186,7 +186,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     args.refuse_misfits(qcow2, sources.len())?;
     let cancel = signals::interruption();
-    let sources_open = args.opening(source_format).open_all(sources)?;
+    let guard = Guard::default();
+    let sources_open = args.opening(source_format, &guard).open_all(sources)?;
     let mut asked = Asked::new(format, given, args.target_cache);
     // An image that is there keeps its own.
     if !args.no_create {
@@ -196,14 +197,14 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         (&sources_open, sources, asked.backing())
     {
         let own = source.only().and_then(|disk| backing_path(disk, path));
-        asked.share_backing = own.is_some_and(|own| same_file(&own, backing));
+        asked.share_backing = own.is_some_and(|own| is_same_file(&own, backing));
     }
     let meter = args.meter(ui, spool::is_stream(target));
     let control = Control { cancel: &cancel, progress: &meter };
     let report = if spool::is_stream(target) {
-        args.to_stdout(sources_open, asked, control).context("standard output")
+        args.to_stdout(sources_open, asked, &guard, control).context("standard output")
     } else {
-        args.to_file(sources_open, asked, target, control, ui)
+        args.to_file(sources_open, asked, target, &guard, control, ui)
     };
     meter.finish();
     args.tell(&report?, ui)?;
@@ -241,12 +242,13 @@ impl Args {
         }
     }
 
-    fn opening(&self, format: Option<ImageFormat>) -> Opening<'_> {
+    fn opening<'a>(&'a self, format: Option<ImageFormat>, guard: &'a Guard) -> Opening<'a> {
         Opening {
             format,
             snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
             force_share: self.force_share,
             cache: self.source_cache,
+            guard,
         }
     }
 
@@ -276,6 +278,7 @@ impl Args {
         mut sources: Sources,
         asked: Asked,
         path: &Path,
+        guard: &Guard,
         control: Control<'_>,
         ui: &mut Ui,
     ) -> Result<ConvertReport> {
@@ -286,10 +289,10 @@ impl Args {
             sources = Sources::Disks(sources.into_disks()?);
         }
         let target = match self.no_create {
-            true => Target::open(path, asked, self.target_is_zero, ui),
-            false => Target::create(path, asked, sources.bytes().unwrap_or(0)),
+            true => Target::open(path, asked, self.target_is_zero, guard, ui),
+            false => Target::create(path, asked, sources.bytes().unwrap_or(0), guard),
         };
-        let target = target.with_context(context)?;
+        let target = target?;
         let input = match &mut sources {
             Sources::Disks(source) => Input::Disks(source),
             Sources::Stream(stream) => Input::Stream(stream),
@@ -315,19 +318,22 @@ impl Args {
         &self,
         sources: Sources,
         mut asked: Asked,
+        guard: &Guard,
         control: Control<'_>,
     ) -> Result<ConvertReport> {
         if self.no_create || self.verify || self.output == Output::Json {
             bail!("-n, --verify and --output json need a target that is a file");
         }
         let mut out = spool::stdout()?;
+        guard.writes_open(&out, Path::new("-"))?;
         let options = self.options();
         if asked.is_qcow2() && !asked.streams(self.compress || self.bitmaps) || asked.needs_size() {
             let mut sources = sources;
             if asked.needs_size() {
                 sources = Sources::Disks(sources.into_disks()?);
             }
-            let target = Target::create(Path::new("-"), asked, sources.bytes().unwrap_or(0))?;
+            let size = sources.bytes().unwrap_or(0);
+            let target = Target::create(Path::new("-"), asked, size, guard)?;
             let input = match &mut sources {
                 Sources::Disks(source) => Input::Disks(source),
                 Sources::Stream(stream) => Input::Stream(stream),
@@ -362,6 +368,7 @@ impl Args {
             snapshot: None,
             force_share: false,
             cache: self.target_cache,
+            guard: &Guard::default(),
         };
         let made = Source::new(vec![opening.open(path)?])?;
         Ok(verify(source, &made, &self.options(), control)?)

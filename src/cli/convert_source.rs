@@ -11,6 +11,7 @@ use qcheck::format::snapshot::SnapshotEntry;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::storage::{Access, FileStorage};
 
+use super::files::guard::Guard;
 use super::open::{self, BOTH, Cache, quoted};
 use super::spool;
 
@@ -61,7 +62,6 @@ impl Choice {
 }
 
 /// How sources are opened.
-#[derive(Debug)]
 pub struct Opening<'a> {
     /// Their format, if it is not to be told from their first bytes.
     pub format: Option<ImageFormat>,
@@ -71,6 +71,8 @@ pub struct Opening<'a> {
     pub force_share: bool,
     /// How they are read.
     pub cache: Cache,
+    /// Where they are entered, so that none of them is written over.
+    pub guard: &'a Guard,
 }
 
 /// What there is to convert.
@@ -126,6 +128,7 @@ impl Opening<'_> {
     /// read in its order.
     fn stdin(&self) -> Result<Sources> {
         let mut file = spool::stdin()?;
+        self.guard.enters(&file, "standard input", Path::new(""));
         let path = Path::new("");
         let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
         if spool::is_seekable(&file) {
@@ -154,11 +157,9 @@ impl Opening<'_> {
     pub fn open(&self, path: &Path) -> Result<Disk> {
         let access = if self.force_share { Access::ReadShared } else { Access::Read };
         let mut opened = open::open(path, self.format, access)?;
+        self.guard.enters(&opened.storage, "the source", path);
         if self.cache.is_direct() {
-            opened
-                .storage
-                .bypass_cache(false)
-                .with_context(|| format!("{}: the page cache cannot be gone past", quoted(path)))?;
+            open::bypass_cache(&mut opened.storage, path, false)?;
         }
         self.disk(opened.storage, opened.format, path).with_context(|| quoted(path).to_string())
     }
@@ -178,7 +179,7 @@ impl Opening<'_> {
 
     fn qcow2(&self, storage: FileStorage, path: &Path) -> Result<Disk> {
         let storage: Arc<FileStorage> = Arc::new(storage);
-        let opener = FileOpener { force_share: self.force_share };
+        let opener = self.guard.opener(FileOpener { force_share: self.force_share });
         let mut options = OpenOptions { path: Some(path.to_owned()), ..OpenOptions::default() };
         if let Some(choice) = self.snapshot {
             let below = BackingPolicy::Leave;

@@ -1,8 +1,6 @@
 //! The target of a conversion: made, or opened, and taken away again when it fails.
 
-use std::ffi::OsStr;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,13 +9,14 @@ use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Sourc
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::resolve;
-use qcheck::image::{BackingPolicy, Image};
+use qcheck::image::{BackingPolicy, FileOpener, Image};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::convert_source::Opening;
-use super::create::{self, same_file};
-use super::new_file::NewFile;
-use super::open::{self, Cache, parse_format};
+use super::create;
+use super::files::guard::{Allowed, Guard};
+use super::new_file::{HowNew, NewFile};
+use super::open::{self, Cache, parse_format, quoted};
 use super::options::Options;
 use super::spool;
 use super::ui::Ui;
@@ -90,11 +89,20 @@ impl Asked {
         let format = if format == "file" { "raw" } else { format };
         let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
         let file = resolve(Some(target), name.as_bytes())?;
-        if same_file(target, &file) {
-            bail!("the backing file is the target itself");
-        }
         self.backing = Some((file, format));
         Ok(())
+    }
+
+    fn open_backing(&self, guard: &Guard) -> Result<Option<Source>> {
+        let Some((path, format)) = &self.backing else { return Ok(None) };
+        let opening = Opening {
+            format: Some(*format),
+            snapshot: None,
+            force_share: false,
+            cache: Cache::Writeback,
+            guard,
+        };
+        Ok(Some(Source::new(vec![opening.open(path)?])?))
     }
 
     /// The target's backing file.
@@ -118,68 +126,61 @@ enum Kind {
 
 impl Target {
     /// Makes a target for a disk of `size` bytes.
-    pub fn create(path: &Path, mut asked: Asked, size: u64) -> Result<Self> {
+    pub fn create(path: &Path, mut asked: Asked, size: u64, guard: &Guard) -> Result<Self> {
         asked.given.set_number("size", size);
-        let direct = asked.cache.is_direct();
-        let open = |path: &Path, nocow| match spool::is_stream(path) {
-            true => NewFile::nameless(),
-            false => NewFile::open_with(path, nocow, direct),
+        let how = HowNew { nocow: asked.given.switch("nocow"), direct: asked.cache.is_direct() };
+        let data = asked.given.text("data_file").map(PathBuf::from);
+        let backing = asked.open_backing(guard).context("backing file")?;
+        let allow = |role, path| match spool::is_stream(path) {
+            true => Ok(None),
+            false => guard.writes(role, path).map(Some),
+        };
+        let file = allow("the target", path)?;
+        let data = data.as_deref().map(|data| allow("the data file", data)).transpose()?;
+        let open = |file: &Option<Allowed<'_>>| match file {
+            Some(file) => NewFile::open(file, how),
+            None => NewFile::nameless(),
         };
         if asked.format == ImageFormat::Raw {
             let preallocation = create::preallocation(&asked.given)?;
             if preallocation == Preallocation::Metadata {
                 bail!("a raw image has no metadata to preallocate");
             }
-            let file = open(path, asked.given.switch("nocow"))?;
-            return Ok(Self { kind: Kind::NewRaw(preallocation), files: vec![file] });
+            return Ok(Self { kind: Kind::NewRaw(preallocation), files: vec![open(&file)?] });
         }
         let options = create::create_options(&asked.given)?;
         let new = Box::new(NewImage::new(&options)?);
-        let backing = match &asked.backing {
-            Some((path, format)) => {
-                let opening = Opening {
-                    format: Some(*format),
-                    snapshot: None,
-                    force_share: false,
-                    cache: Cache::Writeback,
-                };
-                let disk = opening.open(path).context("backing file")?;
-                Some(Source::new(vec![disk])?)
-            }
-            None => None,
-        };
-        let nocow = asked.given.switch("nocow");
-        let mut target = Self {
-            kind: Kind::New { new, backing, share_backing: asked.share_backing },
-            files: vec![open(path, nocow)?],
-        };
-        if let Some(data) = &options.data_file {
-            let data_path = PathBuf::from(OsStr::from_bytes(&data.name));
-            let data = match same_file(path, &data_path) {
-                true => Err(anyhow!("the data file is the target itself")),
-                false => open(&data_path, nocow).context("data file"),
-            };
-            match data {
-                Ok(file) => target.files.push(file),
-                Err(error) => {
-                    target.give_up();
-                    return Err(error);
-                }
+        let kind = Kind::New { new, backing, share_backing: asked.share_backing };
+        let mut target = Self { kind, files: vec![open(&file)?] };
+        match data.as_ref().map(open).transpose() {
+            Ok(data) => target.files.extend(data),
+            Err(error) => {
+                target.give_up();
+                return Err(error.context("data file"));
             }
         }
         Ok(target)
     }
 
     /// Opens a target that is there.
-    pub fn open(path: &Path, asked: Asked, is_zero: bool, ui: &mut Ui) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        asked: Asked,
+        is_zero: bool,
+        guard: &Guard,
+        ui: &mut Ui,
+    ) -> Result<Self> {
+        guard.writes("the target", path)?;
         let mut opened = open::open(path, Some(asked.format), Access::Write)?;
         if asked.cache.is_direct() {
-            let direct = opened.storage.bypass_cache(true);
-            direct.context("the page cache cannot be gone past")?;
+            open::bypass_cache(&mut opened.storage, path, true)?;
         }
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
-                let image = writable::open_qcow2(opened.storage, path, BackingPolicy::AsNamed, ui)?;
+                let opener = guard.opener(FileOpener::default());
+                let backing = BackingPolicy::AsNamed;
+                let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+                let image = image.with_context(|| quoted(path).to_string())?;
                 Kind::Image { image: Box::new(image), is_zero }
             }
             _ => Kind::Raw { storage: Latch::new(Box::new(opened.storage)), is_zero },

@@ -1,8 +1,6 @@
 //! `qcheck create`: make a new image.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,14 +10,15 @@ use qcheck::create::{
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::resolve;
-use qcheck::storage::{Access, ReadAt, Storage};
+use qcheck::storage::{FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
 use super::file_name;
+use super::files::guard::{Allowed, Guard};
 use super::nearest;
-use super::new_file::NewFile;
-use super::open::{self, BOTH, parse_format, quoted};
+use super::new_file::{HowNew, NewFile};
+use super::open::{BOTH, parse_format, quoted};
 use super::options::{self, Asked, Options};
 use super::progress::Meter;
 use super::size::parse_size;
@@ -97,15 +96,25 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let name = args.image.as_deref().ok_or_else(|| anyhow!("the new image's name is needed"))?;
     let path = &file_name::parse(name.to_owned()).map_err(|error| anyhow!(error))?;
     let context = || quoted(path).to_string();
-    settle(args, path, &mut given, qcow2).with_context(context)?;
+    let guard = Guard::default();
+    settle(args, path, &mut given, &guard).with_context(context)?;
+    let target = guard.writes("the new image", path)?;
+    // Unlike a backing file's, QEMU takes this name as it stands, from the current folder.
+    let data = given.text("data_file").map(PathBuf::from);
+    let data = data.as_deref().map(|data| guard.writes("the data file", data)).transpose()?;
     tell(name, &given, qcow2, args, ui)?;
-    if qcow2 { make_qcow2(args, path, &given, ui) } else { make_raw(args, path, &given, ui) }
-        .with_context(context)?;
+    let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
+    if qcow2 {
+        let new = create_options(&given).and_then(|options| Ok(NewImage::new(&options)?));
+        make_qcow2(&new.with_context(context)?, &target, data.as_ref(), &given, &meter)?;
+    } else {
+        make_raw(&target, &given, &meter)?;
+    }
     Ok(ExitCode::Success)
 }
 
 /// Brings the arguments and `-o` together, down to the size.
-fn settle(args: &Args, path: &Path, given: &mut Options, qcow2: bool) -> Result<()> {
+fn settle(args: &Args, path: &Path, given: &mut Options, guard: &Guard) -> Result<()> {
     if let Some(size) = &args.size {
         if given.number("size").is_some() {
             bail!("the size is given twice");
@@ -123,11 +132,11 @@ fn settle(args: &Args, path: &Path, given: &mut Options, qcow2: bool) -> Result<
         given.set_text("backing_fmt", format);
     }
     let backing = given.text("backing_file").filter(|name| !name.is_empty()).map(str::to_owned);
-    if !qcow2 && backing.is_some() {
+    if args.format == ImageFormat::Raw && backing.is_some() {
         bail!("a raw image cannot have a backing file");
     }
     if let Some(name) = &backing {
-        let size = backing_size(args, path, name, given.text("backing_fmt"))?;
+        let size = backing_size(args, path, name, given.text("backing_fmt"), guard)?;
         if let (None, Some(bytes)) = (given.number("size"), size) {
             given.set_number("size", bytes);
         }
@@ -141,7 +150,13 @@ fn settle(args: &Args, path: &Path, given: &mut Options, qcow2: bool) -> Result<
 }
 
 /// The size of the backing file's disk; `None` where it is not to be opened.
-fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> Result<Option<u64>> {
+fn backing_size(
+    args: &Args,
+    path: &Path,
+    name: &str,
+    format: Option<&str>,
+    guard: &Guard,
+) -> Result<Option<u64>> {
     let Some(format) = format else {
         bail!("the format of the backing file is needed (-F)");
     };
@@ -149,34 +164,29 @@ fn backing_size(args: &Args, path: &Path, name: &str, format: Option<&str>) -> R
     let format = if format == "file" { "raw" } else { format };
     let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
     if args.backing_unsafe {
+        // Its name need not be one that can be followed.
+        if let Ok(file) = resolve(Some(path), name.as_bytes()) {
+            guard.reads_chain(&file, Some(format));
+        }
         return Ok(None);
     }
     let file = resolve(Some(path), name.as_bytes())?;
-    if same_file(path, &file) {
-        bail!("the backing file is the new image itself");
-    }
-    let backing = open::open(&file, Some(format), Access::Read).context("backing file")?;
-    let bytes = match format {
-        ImageFormat::Raw => {
-            let bytes = backing.storage.len().context("backing file")?;
-            bytes.checked_next_multiple_of(512).unwrap_or(bytes)
-        }
-        ImageFormat::Qcow2 => {
-            let area = HeaderArea::load(&backing.storage);
-            area.with_context(|| format!("backing file {}", quoted(&file)))?.geometry.virtual_size()
-        }
-        ImageFormat::Other(name) => {
-            bail!("cannot read a backing file of the format {name} (-u does not open it): {BOTH}")
-        }
-    };
-    Ok(Some(bytes))
+    guard.reads_chain(&file, Some(format));
+    disk_size(&file, format).with_context(|| format!("backing file {}", quoted(&file))).map(Some)
 }
 
-/// Whether two names mean one file.
-pub fn same_file(one: &Path, other: &Path) -> bool {
-    match (fs::canonicalize(one), fs::canonicalize(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
+/// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can have it open.
+fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
+    let storage = FileStorage::open_read(file).context("could not open the file")?;
+    match format {
+        ImageFormat::Raw => {
+            let bytes = storage.len()?;
+            Ok(bytes.checked_next_multiple_of(512).unwrap_or(bytes))
+        }
+        ImageFormat::Qcow2 => Ok(HeaderArea::load(&storage)?.geometry.virtual_size()),
+        ImageFormat::Other(name) => {
+            bail!("cannot read the format {name} (-u does not open the file): {BOTH}")
+        }
     }
 }
 
@@ -260,50 +270,46 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
     })
 }
 
-fn make_qcow2(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {
-    let options = create_options(given)?;
-    let new = NewImage::new(&options)?;
-    let target = NewFile::open(path, given.switch("nocow"))?;
-    // Unlike a backing file's, QEMU takes this name as it stands, from the current folder.
-    let data_path = options.data_file.as_ref().map(|d| PathBuf::from(OsStr::from_bytes(&d.name)));
-    if data_path.as_deref().is_some_and(|data| same_file(path, data)) {
-        target.give_up();
-        bail!("the data file is the new image itself");
-    }
-    let data = match data_path
-        .as_deref()
-        .map(|data| {
-            NewFile::open(data, given.switch("nocow")).with_context(|| quoted(data).to_string())
-        })
-        .transpose()
-    {
+fn make_qcow2(
+    new: &NewImage,
+    target: &Allowed<'_>,
+    data: Option<&Allowed<'_>>,
+    given: &Options,
+    meter: &Meter,
+) -> Result<()> {
+    let how = HowNew { nocow: given.switch("nocow"), direct: false };
+    let image = NewFile::open(target, how)?;
+    let data = match data.map(|data| NewFile::open(data, how)).transpose() {
         Ok(data) => data,
         Err(error) => {
-            target.give_up();
+            image.give_up();
             return Err(error.context("data file"));
         }
     };
-    let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
     let storage = data.as_ref().map(|data| data.storage.as_ref() as &dyn Storage);
-    let written = new.write(target.storage.as_ref(), storage, &meter);
-    finish(written, [Some(target), data])
+    let written = new.write(image.storage.as_ref(), storage, meter);
+    finish(target, written, [Some(image), data])
 }
 
-fn make_raw(args: &Args, path: &Path, given: &Options, ui: &Ui) -> Result<()> {
-    let preallocation = preallocation(given)?;
-    let target = NewFile::open(path, given.switch("nocow"))?;
-    let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
+fn make_raw(target: &Allowed<'_>, given: &Options, meter: &Meter) -> Result<()> {
+    let preallocation = preallocation(given).with_context(|| quoted(target.path()).to_string())?;
+    let how = HowNew { nocow: given.switch("nocow"), direct: false };
+    let image = NewFile::open(target, how)?;
     let size = given.number("size").unwrap_or(0);
-    let written = create_raw(target.storage.as_ref(), size, preallocation, &meter);
-    finish(written, [Some(target), None])
+    let written = create_raw(image.storage.as_ref(), size, preallocation, meter);
+    finish(target, written, [Some(image), None])
 }
 
-fn finish(written: Result<(), Error>, targets: [Option<NewFile>; 2]) -> Result<()> {
+fn finish(
+    target: &Allowed<'_>,
+    written: Result<(), Error>,
+    files: [Option<NewFile>; 2],
+) -> Result<()> {
     if written.is_err() {
         // Without its header it is no image, should it stay.
-        for target in targets.into_iter().flatten() {
-            target.give_up();
+        for file in files.into_iter().flatten() {
+            file.give_up();
         }
     }
-    Ok(written?)
+    written.with_context(|| quoted(target.path()).to_string())
 }

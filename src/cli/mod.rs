@@ -13,6 +13,7 @@ mod examples;
 mod exit;
 mod explain;
 mod file_name;
+mod files;
 #[cfg(test)]
 mod generated;
 mod header;

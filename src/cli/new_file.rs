@@ -7,7 +7,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use qcheck::storage::{Access, FileStorage, Latch};
 
-use super::open::take_lock;
+use super::files::guard::Allowed;
+use super::open::{self, quoted, take_lock};
+
+/// How a new file is made and written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HowNew {
+    /// A file that was not there before is not copied on write by its file system.
+    pub nocow: bool,
+    /// It is written past the page cache.
+    pub direct: bool,
+}
 
 /// A file that a command makes, or whose content it replaces.
 pub struct NewFile {
@@ -18,22 +28,19 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Opens and locks the file, which keeps its content for now. With `nocow` a file that was not there
-    /// before is not copied on write by its file system.
-    pub fn open(path: &Path, nocow: bool) -> Result<Self> {
-        Self::open_with(path, nocow, false)
-    }
-
-    /// [`NewFile::open`]; with `direct` it is written past the page cache.
-    pub fn open_with(path: &Path, nocow: bool, direct: bool) -> Result<Self> {
+    /// Opens and locks the file, which keeps its content for now.
+    pub fn open(file: &Allowed<'_>, how: HowNew) -> Result<Self> {
+        let (allowed, path) = (file, file.path());
         let is_new = !path.exists();
-        let mut file = FileStorage::open_or_create(path).context("could not create the file")?;
-        take_lock(&file, path, Access::Write)?;
-        if nocow {
+        let mut file = FileStorage::open_or_create(path)
+            .with_context(|| format!("could not create {}", quoted(path)))?;
+        allowed.opened(&file)?;
+        take_lock(&file, path, Access::Write).with_context(|| quoted(path).to_string())?;
+        if how.nocow {
             file.disable_copy_on_write();
         }
-        if direct {
-            file.bypass_cache(true).context("the page cache cannot be gone past")?;
+        if how.direct {
+            open::bypass_cache(&mut file, path, true)?;
         }
         Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
     }

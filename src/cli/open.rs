@@ -131,6 +131,12 @@ pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<(
     }
 }
 
+/// Makes an open file be read, or also written, past the page cache.
+pub fn bypass_cache(storage: &mut FileStorage, path: &Path, writing: bool) -> Result<()> {
+    let bypassed = storage.bypass_cache(writing);
+    bypassed.with_context(|| format!("{}: the page cache cannot be bypassed", quoted(path)))
+}
+
 /// Whether QEMU would take this for a raw image though it is neither file nor block device.
 pub fn is_character_device(path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path)?.file_type().is_char_device())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::BackingPolicy;
+use qcheck::image::{BackingPolicy, FileOpener};
 use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
 use qcheck::storage::{Access, FileStorage, ReadAt};
 
@@ -118,7 +118,8 @@ impl Args {
 }
 
 fn qcow2(args: &Args, storage: FileStorage, ui: &mut Ui) -> Result<()> {
-    let mut image = writable::open_qcow2(storage, &args.image, BackingPolicy::AsNamed, ui)?;
+    let (backing, opener) = (BackingPolicy::AsNamed, FileOpener::default());
+    let mut image = writable::open_qcow2(storage, &args.image, backing, &opener, ui)?;
     let old = image.virtual_size();
     let size = args.size.of(in_sectors(old))?;
     resize(&mut image, size, args.options())?;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::BackingPolicy;
+use qcheck::image::{BackingPolicy, FileOpener};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::snapshot;
 use qcheck::storage::Access;
@@ -106,7 +106,8 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 fn change_qcow2(args: &Args, storage: qcheck::storage::FileStorage, ui: &mut Ui) -> Result<()> {
-    let mut image = writable::open_qcow2(storage, &args.image, BackingPolicy::Leave, ui)?;
+    let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
+    let mut image = writable::open_qcow2(storage, &args.image, backing, &opener, ui)?;
     if let Some(name) = args.create.first() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         snapshot::create(&mut image, name, now)?;

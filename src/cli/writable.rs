@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qcheck::check::CheckOptions;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, Opened};
+use qcheck::image::{BackingPolicy, Image, OpenOptions, Opened, Opener};
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{FileStorage, Latch};
 
@@ -17,11 +17,12 @@ pub fn open_qcow2(
     storage: FileStorage,
     path: &Path,
     backing: BackingPolicy,
+    opener: &dyn Opener,
     ui: &mut Ui,
 ) -> Result<Image> {
     let storage = Arc::new(Latch::new(storage));
     let options = OpenOptions { path: Some(path.to_owned()), backing, ..OpenOptions::default() };
-    let open = || Image::open_write(storage.clone(), &options, &FileOpener::default());
+    let open = || Image::open_write(storage.clone(), &options, opener);
     if let Opened::Ready(image) = open()? {
         return Ok(*image);
     }

@@ -2,6 +2,7 @@
 
 mod file;
 mod forward;
+mod identity;
 mod latch;
 mod lock;
 mod memory;
@@ -14,6 +15,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 pub use file::{FileStorage, sync_directory_of};
+pub use identity::FileId;
 pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;

@@ -59,6 +59,7 @@ mod oracle;
 mod promises;
 mod repair_keeps;
 mod repair_mark;
+mod same_file;
 mod storage;
 mod support;
 mod undo;

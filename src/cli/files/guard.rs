@@ -1,0 +1,189 @@
+//! No command writes over a file that it reads, whatever names the file has.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use qcheck::error::{Error, Result as LibraryResult};
+use qcheck::format::extension::{BACKING_FORMAT, DATA_FILE};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
+use qcheck::image::{FileOpener, Opener};
+use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
+use qcheck::tables::HeaderArea;
+
+use super::super::open::{format_of, quoted};
+
+/// The files of one command. Every file that it reads is entered before the first one is opened for writing, and
+/// each that it writes is looked up first.
+#[derive(Debug, Default)]
+pub struct Guard(RefCell<Vec<(Key, String)>>);
+
+/// What makes two files one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    Existing(FileId),
+    /// A file that is to be created: its folder, and its name there.
+    Absent(FileId, PathBuf),
+}
+
+impl Key {
+    /// `None` where neither the file nor its folder can be looked at: opening it reports why.
+    fn of(path: &Path) -> Option<Self> {
+        if let Ok(id) = FileId::of_path(path) {
+            return Some(Self::Existing(id));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = FileId::of_path(folder.unwrap_or(Path::new("."))).ok()?;
+        Some(Self::Absent(folder, PathBuf::from(path.file_name()?)))
+    }
+}
+
+/// Whether two names mean one file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    Key::of(one).is_some_and(|key| Key::of(other) == Some(key))
+}
+
+impl Guard {
+    fn enter(&self, key: Option<Key>, role: &str, path: &Path) {
+        let what = match path.as_os_str().is_empty() {
+            true => role.to_owned(),
+            false => format!("{role} {}", quoted(path)),
+        };
+        self.0.borrow_mut().extend(key.map(|key| (key, what)));
+    }
+
+    /// Enters a file that is open; what has no name has an empty one.
+    pub fn enters(&self, file: impl AsFd, role: &str, path: &Path) {
+        self.enter(FileId::of_open(file).ok().map(Key::Existing), role, path);
+    }
+
+    /// Enters an image that is named as a backing file, and whatever is below it, without locks and as far as it can be
+    /// followed: an image that another process uses can be one, and so can one that is damaged.
+    pub fn reads_chain(&self, path: &Path, format: Option<ImageFormat>) {
+        let mut seen = HashSet::new();
+        let mut next = Some((path.to_owned(), format));
+        while let Some((path, format)) = next.take() {
+            self.enter(Key::of(&path), "the backing file", &path);
+            if seen.len() > MAX_DEPTH || !seen.insert(path.clone()) {
+                return;
+            }
+            next = self.below(&path, format);
+        }
+    }
+
+    /// The image below one, whose data file is entered.
+    fn below(
+        &self,
+        path: &Path,
+        format: Option<ImageFormat>,
+    ) -> Option<(PathBuf, Option<ImageFormat>)> {
+        let file = FileStorage::open_read(path).ok()?;
+        if format_of(&file, format).ok()? != ImageFormat::Qcow2 {
+            return None;
+        }
+        let area = HeaderArea::load(&file).ok()?;
+        let data = area.extension(DATA_FILE).filter(|_| area.header.has_data_file());
+        if let Some(data) = data.and_then(|name| resolve(None, name).ok()) {
+            self.enter(Key::of(&data), "the data file", &data);
+        }
+        let name = area.backing_name.as_deref().filter(|name| !name.is_empty())?;
+        let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
+        let is_raw = recorded.is_some_and(|format| is_raw_name(&format));
+        Some((resolve(Some(path), name).ok()?, is_raw.then_some(ImageFormat::Raw)))
+    }
+
+    /// Lets a file be written, and enters it; an error where it is one that was entered.
+    pub fn writes<'a>(&'a self, role: &'static str, path: &'a Path) -> Result<Allowed<'a>> {
+        let key = Key::of(path);
+        self.refuse(key.as_ref(), path)?;
+        self.enter(key.clone(), role, path);
+        Ok(Allowed { guard: self, key, role, path })
+    }
+
+    /// An error where a file that is open, as standard output is, was entered.
+    pub fn writes_open(&self, file: impl AsFd, path: &Path) -> Result<()> {
+        self.refuse(FileId::of_open(file).ok().map(Key::Existing).as_ref(), path)
+    }
+
+    fn refuse(&self, key: Option<&Key>, path: &Path) -> Result<()> {
+        let files = self.0.borrow();
+        match files.iter().find(|(entered, _)| Some(entered) == key) {
+            Some((_, what)) => {
+                bail!("{} is the same file as {what}; nothing was written", quoted(path))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the files that images name; those that are read are entered, those that are written looked up.
+    pub const fn opener(&self, files: FileOpener) -> Guarded<'_> {
+        Guarded { guard: self, files }
+    }
+}
+
+/// A file that may be written.
+#[derive(Debug)]
+pub struct Allowed<'a> {
+    guard: &'a Guard,
+    key: Option<Key>,
+    role: &'static str,
+    path: &'a Path,
+}
+
+impl<'a> Allowed<'a> {
+    /// Its name.
+    pub const fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// The file is open now. A name that meant no file before, or was given to another one since, is looked at again.
+    pub fn opened(&self, file: impl AsFd) -> Result<()> {
+        let key = FileId::of_open(file).ok().map(Key::Existing);
+        if key == self.key {
+            return Ok(());
+        }
+        self.guard.refuse(key.as_ref(), self.path)?;
+        self.guard.enter(key, self.role, self.path);
+        Ok(())
+    }
+}
+
+/// An opener under a [`Guard`].
+#[derive(Debug)]
+pub struct Guarded<'a> {
+    guard: &'a Guard,
+    files: FileOpener,
+}
+
+impl Guarded<'_> {
+    fn entered(&self, file: Arc<dyn ReadAt>, role: &str, path: &Path) -> Arc<dyn ReadAt> {
+        if let Some(open) = file.file() {
+            self.guard.enters(open, role, path);
+        }
+        file
+    }
+}
+
+impl Opener for Guarded<'_> {
+    fn open_read(&self, path: &Path) -> LibraryResult<Arc<dyn ReadAt>> {
+        Ok(self.entered(self.files.open_read(path)?, "the backing file", path))
+    }
+
+    fn open_data_file(&self, path: &Path) -> LibraryResult<Arc<dyn ReadAt>> {
+        Ok(self.entered(self.files.open_data_file(path)?, "the data file", path))
+    }
+
+    fn open_write(&self, path: &Path) -> LibraryResult<Arc<dyn Storage>> {
+        let allowed = self.guard.writes("the data file", path);
+        allowed.map_err(|error| Error::Refused(error.to_string()))?;
+        self.files.open_write(path)
+    }
+
+    fn identity(&self, path: &Path) -> PathBuf {
+        self.files.identity(path)
+    }
+}
