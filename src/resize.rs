@@ -52,10 +52,10 @@ pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> R
     let length = storage.len().map_err(failed)?;
     let old = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
     refuse_shrinking(old, size, options)?;
+    options.preallocation.require_on_raw(storage)?;
     let added = size.saturating_sub(length);
     let outcome = match options.preallocation {
-        Preallocation::Metadata => return refused("a raw image has no metadata to preallocate"),
-        Preallocation::Off => storage.set_len(size),
+        Preallocation::Off | Preallocation::Metadata => storage.set_len(size),
         Preallocation::Falloc => storage.allocate(length, added),
         Preallocation::Full => write_zero_buffers(storage, length, added),
     };

@@ -143,9 +143,6 @@ impl Target {
         };
         if asked.format == ImageFormat::Raw {
             let preallocation = create::preallocation(&asked.given)?;
-            if preallocation == Preallocation::Metadata {
-                bail!("a raw image has no metadata to preallocate");
-            }
             return Ok(Self { kind: Kind::NewRaw(preallocation), files: vec![open(&file)?] });
         }
         let options = create::create_options(&asked.given)?;

@@ -182,6 +182,7 @@ impl NewImage {
             return Err(Error::Refused("the data file has to be given where there is one".into()));
         }
         need_room(storage, self.layout.file_bytes(&self.geometry), "the new image")?;
+        self.preallocation.require_on(data_file.unwrap_or(storage))?;
         if let Some(data_file) = data_file {
             write::raw(data_file, self.geometry.virtual_size(), self.preallocation, progress)?;
         }
@@ -196,9 +197,7 @@ pub fn create_raw(
     preallocation: Preallocation,
     progress: &dyn Progress,
 ) -> Result<()> {
-    if preallocation == Preallocation::Metadata {
-        return Err(Error::Refused("a raw image has no metadata to preallocate".into()));
-    }
+    preallocation.require_on_raw(storage)?;
     write::raw(storage, round_up(size)?, preallocation, progress)
 }
 

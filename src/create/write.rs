@@ -61,15 +61,17 @@ pub fn raw(
             cut_off(storage).map_err(|e| Error::file("empty the file", e))?;
             storage.set_len(size).map_err(|e| Error::io("set the length", size, e))?;
         }
-        // A device keeps its content, as with qemu-img, unless it is to be written.
         Capacity::Fixed(_) => {}
     }
     fill(storage, HostOffset::new(0), size, preallocation, progress)?;
-    if storage.capacity() == Capacity::Growable {
-        // Where the first block is no hole, reading it tells QEMU which alignment the file system asks for.
-        let bytes = usize::try_from(size).unwrap_or(usize::MAX).min(FIRST_BLOCK_BYTES);
-        put(storage, HostOffset::new(0), &vec![0; bytes], "the first block")?;
-    }
+    // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the file system needs. Of a
+    // device, which otherwise keeps its content: what it held before could be an image, and would be taken for one.
+    let first = match storage.capacity() {
+        Capacity::Growable => size,
+        Capacity::Fixed(bytes) => bytes,
+    };
+    let first = usize::try_from(first).unwrap_or(usize::MAX).min(FIRST_BLOCK_BYTES);
+    put(storage, HostOffset::new(0), &vec![0; first], "the first block")?;
     sync(storage)
 }
 

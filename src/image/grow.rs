@@ -34,6 +34,30 @@ pub enum Preallocation {
     Full,
 }
 
+impl Preallocation {
+    /// An error where the storage cannot be given space ahead: a block device has all its space already. qemu-img refuses
+    /// this too, and programs that match its words choose another mode then.
+    pub(crate) fn require_on(self, storage: &dyn Storage) -> Result<()> {
+        let mode = match (self, storage.capacity()) {
+            (Self::Falloc, Capacity::Fixed(_)) => "falloc",
+            (Self::Full, Capacity::Fixed(_)) => "full",
+            _ => return Ok(()),
+        };
+        Err(Error::Unsupported(format!(
+            "Unsupported preallocation mode '{mode}': a block device has all its space already"
+        )))
+    }
+
+    /// An error where a raw image cannot have this.
+    pub(crate) fn require_on_raw(self, storage: &dyn Storage) -> Result<()> {
+        if self == Self::Metadata {
+            let why = "Unsupported preallocation mode 'metadata': a raw image has no metadata";
+            return Err(Error::Unsupported(why.into()));
+        }
+        self.require_on(storage)
+    }
+}
+
 /// What the entries of the new part become.
 struct Fill {
     /// The first cluster that is wholly new.
@@ -55,6 +79,8 @@ struct Built {
 impl Image {
     /// Makes the disk longer; what is new reads as zeroes, also where the backing file reaches there.
     pub(crate) fn grow(&mut self, size: u64, preallocation: Preallocation) -> Result<()> {
+        let data = self.data_file.as_ref().unwrap_or(&self.file);
+        preallocation.require_on(data.as_ref())?;
         let old = self.virtual_size();
         let hidden = match &self.backing {
             Some(backing) => Backing::virtual_size(backing)?.min(size),
