@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 /// Shorthand for results of this library.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -33,7 +34,7 @@ pub enum Error {
         message: String,
     },
     /// Another process holds a lock on the image that excludes this access.
-    Locked(String),
+    Locked(Box<LockConflict>),
     /// There is no room for what must be written, and the file cannot grow.
     NoRoom {
         /// Bytes that are needed.
@@ -43,6 +44,45 @@ pub enum Error {
     },
     /// The request itself is not possible; the text says why.
     Refused(String),
+}
+
+/// A lock of QEMU's that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockConflict {
+    /// The lock as QEMU names it: `"write" lock`, or `shared "write" lock` where the other process does what this
+    /// access does not share.
+    pub lock: String,
+    /// The name by which the file was opened, where it has one.
+    pub file: Option<PathBuf>,
+    /// The process that holds a lock against it, where the system shows that.
+    pub holder: Option<Process>,
+    /// Whether the file can be read all the same, with [`ReadShared`](crate::storage::Access::ReadShared).
+    pub is_readable: bool,
+}
+
+/// A process of this system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    /// The name of its program, as far as the system keeps it (15 bytes on Linux).
+    pub name: String,
+}
+
+/// Programs match QEMU's phrases, to try again later.
+impl fmt::Display for LockConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failed to get {}", self.lock)?;
+        if let Some(file) = &self.file {
+            write!(f, "; Is another process using the image [{}]?", file.display())?;
+        }
+        match &self.holder {
+            Some(Process { id, name }) => {
+                write!(f, " Process {id} ({}) has it open", name.escape_debug())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Error {
@@ -72,7 +112,7 @@ impl fmt::Display for Error {
             Self::NotQcow2 => f.write_str("not a qcow2 image (no magic number at offset 0)"),
             Self::Unsupported(what) => f.write_str(what),
             Self::Header { offset, message } => write!(f, "header offset {offset}: {message}"),
-            Self::Locked(how) => f.write_str(how),
+            Self::Locked(conflict) => conflict.fmt(f),
             Self::NoRoom { needed, purpose } => {
                 write!(f, "no room for {needed} bytes of {purpose}, and the file cannot grow")
             }

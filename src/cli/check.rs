@@ -11,7 +11,7 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
 use qcheck::repair::{dry_run, repair_telling};
-use qcheck::storage::{Access, Latch, Storage};
+use qcheck::storage::{Latch, Storage};
 
 use super::count::counted;
 use super::deep::{self, Checked, Deep};
@@ -22,7 +22,7 @@ use super::header;
 use super::json::{self, CheckResult};
 use super::listing::{self, Budget};
 use super::many::{self, Form, Settings};
-use super::open::{self, Opened, format_name, parse_cache, parse_format, quoted};
+use super::open::{self, Opened, Purpose, format_name, parse_cache, parse_format, quoted};
 use super::policy::{self, Gate};
 use super::progress::Meter;
 use super::size::{parse_number, parse_size};
@@ -239,23 +239,20 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 /// Checks or repairs one image, as qemu-img does.
 fn one(args: &Args, path: &Path, policy: &Policy, ui: &mut Ui) -> Result<ExitCode> {
-    let access = match (args.repair, args.force_share) {
-        (Some(_), true) if !args.dry_run => {
-            bail!("-U reads an image that may change, which no repair can do")
-        }
-        (Some(_), _) if !args.dry_run => Access::Write,
-        (_, true) => Access::ReadShared,
-        (_, false) => Access::Read,
-    };
+    let changes = args.repair.is_some() && !args.dry_run;
+    if changes && args.force_share {
+        bail!("-U reads an image that may change, which no repair can do");
+    }
     if args.format.is_none_or(|f| f == ImageFormat::Raw)
         && open::is_character_device(path).unwrap_or(false)
     {
         return no_checker(path, ImageFormat::Raw, ui);
     }
-    let image = open::open(path, args.format, access)?;
+    let deep = args.deep.deep(policy, args.force_share);
+    let purpose = if changes { Purpose::Change } else { deep.purpose() };
+    let image = open::open(path, args.format, purpose, args.force_share)?;
     let format = image.format;
     let mut gate = Gate::new(policy, path, &image)?;
-    let deep = args.deep.deep(policy, args.force_share);
     if format != ImageFormat::Qcow2 {
         if args.allow_data_loss && format == ImageFormat::Raw {
             ui.message(

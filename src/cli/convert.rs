@@ -8,6 +8,7 @@ use qcheck::convert::{
     convert_to_stream, verify,
 };
 use qcheck::format::probe::ImageFormat;
+use qcheck::image::FileOpener;
 use serde_json::{Value, json};
 
 use super::check::Output;
@@ -289,7 +290,11 @@ impl Args {
             sources = Sources::Disks(sources.into_disks()?);
         }
         let target = match self.no_create {
-            true => Target::open(path, asked, self.target_is_zero, guard, ui),
+            true => {
+                guard.writes("the target", path)?;
+                let opener = guard.opener(FileOpener { force_share: self.force_share });
+                Target::open(path, asked, self.target_is_zero, &opener, ui)
+            }
             false => Target::create(path, asked, sources.bytes().unwrap_or(0), guard),
         };
         let target = target?;

@@ -9,10 +9,10 @@ use qcheck::convert::{Disk, Source};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::format::snapshot::SnapshotEntry;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
-use qcheck::storage::{Access, FileStorage};
+use qcheck::storage::FileStorage;
 
 use super::files::guard::Guard;
-use super::open::{self, BOTH, Cache, quoted};
+use super::open::{self, BOTH, Cache, Purpose, quoted};
 use super::spool;
 
 /// Which snapshot is read.
@@ -155,8 +155,7 @@ impl Opening<'_> {
 
     /// Opens a source.
     pub fn open(&self, path: &Path) -> Result<Disk> {
-        let access = if self.force_share { Access::ReadShared } else { Access::Read };
-        let mut opened = open::open(path, self.format, access)?;
+        let mut opened = open::open(path, self.format, Purpose::ReadData, self.force_share)?;
         self.guard.enters(&opened.storage, "the source", path);
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;

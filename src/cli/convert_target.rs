@@ -9,14 +9,14 @@ use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Sourc
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::resolve;
-use qcheck::image::{BackingPolicy, FileOpener, Image};
+use qcheck::image::{BackingPolicy, Image, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::convert_source::Opening;
 use super::create;
 use super::files::guard::{Allowed, Guard};
 use super::new_file::{HowNew, NewFile};
-use super::open::{self, Cache, parse_format, quoted};
+use super::open::{self, Cache, Purpose, parse_format, quoted};
 use super::options::Options;
 use super::spool;
 use super::ui::Ui;
@@ -98,7 +98,8 @@ impl Asked {
         let opening = Opening {
             format: Some(*format),
             snapshot: None,
-            force_share: false,
+            // As in qemu-img: only data that lies in an image has to stay as it is.
+            force_share: *format == ImageFormat::Raw,
             cache: Cache::Writeback,
             guard,
         };
@@ -137,19 +138,22 @@ impl Target {
         };
         let file = allow("the target", path)?;
         let data = data.as_deref().map(|data| allow("the data file", data)).transpose()?;
-        let open = |file: &Option<Allowed<'_>>| match file {
-            Some(file) => NewFile::open(file, how),
+        let open = |file: &Option<Allowed<'_>>, access| match file {
+            Some(file) => NewFile::open(file, access, how),
             None => NewFile::nameless(),
         };
         if asked.format == ImageFormat::Raw {
             let preallocation = create::preallocation(&asked.given)?;
-            return Ok(Self { kind: Kind::NewRaw(preallocation), files: vec![open(&file)?] });
+            return Ok(Self {
+                kind: Kind::NewRaw(preallocation),
+                files: vec![open(&file, Access::WriteData)?],
+            });
         }
         let options = create::create_options(&asked.given)?;
         let new = Box::new(NewImage::new(&options)?);
         let kind = Kind::New { new, backing, share_backing: asked.share_backing };
-        let mut target = Self { kind, files: vec![open(&file)?] };
-        match data.as_ref().map(open).transpose() {
+        let mut target = Self { kind, files: vec![open(&file, Access::Write)?] };
+        match data.as_ref().map(|data| open(data, Access::WriteData)).transpose() {
             Ok(data) => target.files.extend(data),
             Err(error) => {
                 target.give_up();
@@ -164,19 +168,17 @@ impl Target {
         path: &Path,
         asked: Asked,
         is_zero: bool,
-        guard: &Guard,
+        opener: &dyn Opener,
         ui: &mut Ui,
     ) -> Result<Self> {
-        guard.writes("the target", path)?;
-        let mut opened = open::open(path, Some(asked.format), Access::Write)?;
+        let mut opened = open::open(path, Some(asked.format), Purpose::WriteData, false)?;
         if asked.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, true)?;
         }
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
-                let opener = guard.opener(FileOpener::default());
                 let backing = BackingPolicy::AsNamed;
-                let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+                let image = writable::open_qcow2(opened.storage, path, backing, opener, ui);
                 let image = image.with_context(|| quoted(path).to_string())?;
                 Kind::Image { image: Box::new(image), is_zero }
             }

@@ -10,7 +10,7 @@ use qcheck::create::{
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::resolve;
-use qcheck::storage::{FileStorage, ReadAt, Storage};
+use qcheck::storage::{Access, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
@@ -177,7 +177,7 @@ fn backing_size(
 
 /// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can have it open.
 fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
-    let storage = FileStorage::open_read(file).context("could not open the file")?;
+    let storage = FileStorage::open_read(file).context("Could not open the file")?;
     match format {
         ImageFormat::Raw => {
             let bytes = storage.len()?;
@@ -278,8 +278,8 @@ fn make_qcow2(
     meter: &Meter,
 ) -> Result<()> {
     let how = HowNew { nocow: given.switch("nocow"), direct: false };
-    let image = NewFile::open(target, how)?;
-    let data = match data.map(|data| NewFile::open(data, how)).transpose() {
+    let image = NewFile::open(target, Access::Write, how)?;
+    let data = match data.map(|data| NewFile::open(data, Access::WriteData, how)).transpose() {
         Ok(data) => data,
         Err(error) => {
             image.give_up();
@@ -294,7 +294,7 @@ fn make_qcow2(
 fn make_raw(target: &Allowed<'_>, given: &Options, meter: &Meter) -> Result<()> {
     let preallocation = preallocation(given).with_context(|| quoted(target.path()).to_string())?;
     let how = HowNew { nocow: given.switch("nocow"), direct: false };
-    let image = NewFile::open(target, how)?;
+    let image = NewFile::open(target, Access::WriteData, how)?;
     let size = given.number("size").unwrap_or(0);
     let written = create_raw(image.storage.as_ref(), size, preallocation, meter);
     finish(target, written, [Some(image), None])

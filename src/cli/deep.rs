@@ -16,6 +16,7 @@ use qcheck::storage::ReadAt;
 use qcheck::verify::{Algorithm, Digest, Digests, Files, Wanted, deep, digest, digests};
 use serde_json::{Value, json};
 
+use super::open::Purpose;
 use super::ui::Ui;
 
 /// What to read.
@@ -79,6 +80,14 @@ impl Args {
 }
 
 impl Deep {
+    /// What an image is opened for.
+    pub const fn purpose(&self) -> Purpose {
+        match self.data || self.digest.is_some() {
+            true => Purpose::ReadData,
+            false => Purpose::ReadMetadata,
+        }
+    }
+
     /// Checks a qcow2 image, and reads of it what is wanted.
     pub fn check(
         &self,

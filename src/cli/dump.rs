@@ -8,12 +8,11 @@ use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
-use qcheck::storage::Access;
 
 use super::exit::ExitCode;
 use super::file_name;
 use super::new_file::NewFile;
-use super::open::{self, QCOW2_ONLY, format_name, parse_format, quoted};
+use super::open::{self, Purpose, QCOW2_ONLY, format_name, parse_format, quoted};
 use super::progress::Meter;
 use super::signals;
 use super::size::human_size;
@@ -59,14 +58,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let access = if args.force_share { Access::ReadShared } else { Access::Read };
     if spool::is_stream(&args.target) {
         bail!("a dump goes into a file: it is mostly holes");
     }
     if args.target.symlink_metadata().is_ok() {
         bail!("{}: exists; a dump goes into a new file", quoted(&args.target));
     }
-    let image = open::open(&args.source, args.format, access)?;
+    let image = open::open(&args.source, args.format, Purpose::ReadMetadata, args.force_share)?;
     if image.format != ImageFormat::Qcow2 {
         let name = format_name(image.format);
         bail!(

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::{MAX_DEPTH, is_raw_name};
 use qcheck::info::{Qcow2Info, qcow2_info};
-use qcheck::storage::{Access, Capacity, ReadAt, Storage};
+use qcheck::storage::{Capacity, ReadAt, Storage};
 use serde_json::Value;
 
 use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
 use super::info_text;
-use super::open::{self, BOTH, format_name, parse_format, quoted};
+use super::open::{self, BOTH, Purpose, format_name, parse_format, quoted};
 use super::ui::{self, Ui};
 use super::{info_json, inspect, json, map_json, map_text, metadata_json, metadata_text};
 
@@ -190,8 +190,7 @@ fn backing_format(path: &Path, image: &ImageInfo) -> Result<Option<ImageFormat>>
 }
 
 fn look(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<ImageInfo> {
-    let access = if force_share { Access::ReadShared } else { Access::Read };
-    let image = open::open(path, format, access)?;
+    let image = open::open(path, format, Purpose::Describe, force_share)?;
     let context = || quoted(path).to_string();
     let sectors = |bytes: u64| bytes.checked_next_multiple_of(512).unwrap_or(bytes);
     let file_bytes = sectors(image.storage.len().with_context(context)?);

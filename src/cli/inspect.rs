@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, Survey, survey};
 use qcheck::format::probe::ImageFormat;
 use qcheck::layout::{self, Field, Layout};
-use qcheck::storage::{Access, FileStorage, ReadAt};
+use qcheck::storage::{FileStorage, ReadAt};
 
-use super::open::{self, QCOW2_ONLY, format_name, quoted};
+use super::open::{self, Purpose, QCOW2_ONLY, format_name, quoted};
 use super::progress::Meter;
 use super::ui::Ui;
 
@@ -34,8 +34,7 @@ pub struct Begun {
 
 /// Opens an image.
 pub fn open(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<Begun> {
-    let access = if force_share { Access::ReadShared } else { Access::Read };
-    let image = open::open(path, format, access)?;
+    let image = open::open(path, format, Purpose::ReadMetadata, force_share)?;
     if image.format != ImageFormat::Qcow2 {
         let name = format_name(image.format);
         bail!("{}: an image of the format {name} has no metadata: {QCOW2_ONLY}", quoted(path));

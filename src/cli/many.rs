@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use qcheck::check::CheckOptions;
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::{Policy, Violation};
-use qcheck::storage::Access;
 use qcheck::verify::Digests;
 use serde_json::Value;
 
@@ -23,7 +22,7 @@ use super::file_name::Given;
 use super::json;
 use super::junit;
 use super::listing::{self, Budget};
-use super::open::{self, Opened, format_name, quoted};
+use super::open::{self, Opened, format_name, lock_hint, quoted};
 use super::policy::Gate;
 use super::progress::Meter;
 use super::sarif;
@@ -179,14 +178,10 @@ fn find(args: &Args, settings: &Settings) -> Result<Vec<Target>> {
     if settings.policy.is_active() {
         bail!("--backing-chain opens files that an image names, which a policy does not");
     }
-    Ok(targets::with_chains(images, settings.access()))
+    Ok(targets::with_chains(images, settings.force_share))
 }
 
 impl Settings {
-    fn access(&self) -> Access {
-        if self.force_share { Access::ReadShared } else { Access::Read }
-    }
-
     fn options(&self, threads: usize) -> CheckOptions {
         let keep = match self.max_findings {
             0 => usize::MAX,
@@ -208,7 +203,7 @@ fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) ->
                 digests = made;
                 verdict
             })
-            .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}"))),
+            .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}{}", lock_hint(&error)))),
     };
     let name = target.path.to_string_lossy().into_owned();
     let is_below = target.is_below;
@@ -228,7 +223,7 @@ fn look(
     if is_raw && open::is_character_device(path).unwrap_or(false) {
         return Ok((Verdict::NoChecker(format_name(ImageFormat::Raw)), Digests::default()));
     }
-    let image = open::open(path, target.format, settings.access())?;
+    let image = open::open(path, target.format, settings.deep.purpose(), settings.force_share)?;
     let mut gate = Gate::new(&settings.policy, path, &image)?;
     let checked = verdict(path, image, settings, threads, name);
     if let Ok((Verdict::Checked(checked), _)) = &checked {

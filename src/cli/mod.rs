@@ -128,6 +128,17 @@ fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
+impl Cli {
+    /// What could help where the command failed.
+    fn hint(&self, error: &anyhow::Error) -> &'static str {
+        match &self.command {
+            // These have no -U.
+            Command::Create(_) | Command::Resize(_) | Command::Undo(_) => "",
+            _ => open::lock_hint(error),
+        }
+    }
+}
+
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
@@ -142,7 +153,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     result.unwrap_or_else(|error| {
         let text = match ui.out.has_failed() {
             true => format!("could not write the result: {}", error.root_cause()),
-            false => format!("{error:#}"),
+            false => format!("{error:#}{}", cli.hint(&error)),
         };
         // Nowhere is left to tell of a standard error that fails.
         let _ = ui.error(&text);

@@ -28,14 +28,14 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// Opens and locks the file, which keeps its content for now.
-    pub fn open(file: &Allowed<'_>, how: HowNew) -> Result<Self> {
+    /// Opens and locks the file for this access; it keeps its content for now.
+    pub fn open(file: &Allowed<'_>, access: Access, how: HowNew) -> Result<Self> {
         let (allowed, path) = (file, file.path());
         let is_new = !path.exists();
         let mut file = FileStorage::open_or_create(path)
             .with_context(|| format!("could not create {}", quoted(path)))?;
         allowed.opened(&file)?;
-        take_lock(&file, path, Access::Write).with_context(|| quoted(path).to_string())?;
+        take_lock(&file, path, access)?;
         if how.nocow {
             file.disable_copy_on_write();
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
@@ -98,16 +98,71 @@ pub struct Opened {
     pub format: ImageFormat,
 }
 
-/// Opens and locks an image and finds out its format where none is given.
-pub fn open(path: &Path, format: Option<ImageFormat>, access: Access) -> Result<Opened> {
-    let opened = match access {
-        Access::Write => FileStorage::open_write(path),
-        Access::Read | Access::ReadShared => FileStorage::open_read(path),
+/// What an image is opened for. With the format it decides which locks are taken: those that `qemu-img` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To read what it says of itself.
+    Describe,
+    /// To read its metadata.
+    ReadMetadata,
+    /// To read its guest data.
+    ReadData,
+    /// To write guest data.
+    WriteData,
+    /// To change its size.
+    Resize,
+    /// To change anything in it.
+    Change,
+}
+
+impl Purpose {
+    const fn writes(self) -> bool {
+        matches!(self, Self::WriteData | Self::Resize | Self::Change)
+    }
+
+    /// The locks for an image of this format; none where nothing is read that another process could write. With `share`
+    /// others may write while it is read.
+    const fn access(self, format: ImageFormat, share: bool) -> Option<Access> {
+        let is_qcow2 = matches!(format, ImageFormat::Qcow2);
+        match (self, is_qcow2) {
+            (Self::Describe, false) => None,
+            (Self::Describe | Self::ReadMetadata | Self::ReadData, _) if share => {
+                Some(Access::ReadShared)
+            }
+            (Self::Describe, true) => Some(Access::Describe),
+            // A raw image has no metadata.
+            (Self::ReadMetadata, false) => Some(Access::ReadShared),
+            (Self::ReadMetadata, true) | (Self::ReadData, _) => Some(Access::Read),
+            (Self::WriteData, false) => Some(Access::WriteShared),
+            (Self::Resize, false) => Some(Access::ResizeShared),
+            (Self::WriteData | Self::Resize, true) | (Self::Change, _) => Some(Access::Write),
+        }
+    }
+}
+
+/// Opens and locks an image and finds out its format where none is given. With `share` it is read though another program may
+/// be writing it.
+pub fn open(
+    path: &Path,
+    format: Option<ImageFormat>,
+    purpose: Purpose,
+    share: bool,
+) -> Result<Opened> {
+    let opened = match purpose.writes() {
+        true => FileStorage::open_write(path),
+        false => FileStorage::open_read(path),
     };
-    let storage = opened.with_context(|| format!("could not open {}", quoted(path)))?;
-    take_lock(&storage, path, access).with_context(|| quoted(path).to_string())?;
+    let storage = opened.with_context(|| could_not_open(path))?;
     let format = format_of(&storage, format).with_context(|| quoted(path).to_string())?;
+    if let Some(access) = purpose.access(format, share) {
+        take_lock(&storage, path, access)?;
+    }
     Ok(Opened { storage, format })
+}
+
+/// The beginning of qemu-img's line for a file that cannot be opened, which programs match.
+pub fn could_not_open(path: &Path) -> String {
+    format!("Could not open {}", quoted(path))
 }
 
 /// The format given, or else the one that the first bytes announce.
@@ -118,16 +173,20 @@ pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<Ima
     }
 }
 
-/// Takes the lock for an access, the name for the caller to tell; a file system without locks is only remarked on.
+/// Takes the lock for an access; a file system without locks is only remarked on.
 pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<()> {
-    match lock(storage, access) {
-        Ok(Locking::Held) => Ok(()),
-        Ok(Locking::Unavailable) => {
-            log::warn!("{}: no locks on this file system", path.display());
-            Ok(())
-        }
-        Err(Error::Locked(how)) => bail!("{how}; is it in use?"),
-        Err(error) => Err(error.into()),
+    match lock(storage, access).with_context(|| could_not_open(path))? {
+        Locking::Held => {}
+        Locking::Unavailable => log::warn!("{}: no locks on this file system", path.display()),
+    }
+    Ok(())
+}
+
+/// What helps where a lock could not be had.
+pub fn lock_hint(error: &anyhow::Error) -> &'static str {
+    match error.chain().find_map(|cause| cause.downcast_ref()) {
+        Some(Error::Locked(conflict)) if conflict.is_readable => "; -U reads it all the same",
+        _ => "",
     }
 }
 

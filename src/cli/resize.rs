@@ -7,12 +7,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener};
 use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
-use qcheck::storage::{Access, FileStorage, ReadAt};
+use qcheck::storage::{FileStorage, ReadAt};
 
 use super::create::parse_preallocation;
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{self, BOTH, format_name, parse_format, quoted};
+use super::open::{self, BOTH, Purpose, format_name, parse_format, quoted};
 use super::size::parse_size;
 use super::ui::Ui;
 use super::writable;
@@ -97,7 +97,7 @@ pub fn expand_size(args: Vec<OsString>) -> Vec<OsString> {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = &args.image;
-    let image = open::open(path, args.format, Access::Write)?;
+    let image = open::open(path, args.format, Purpose::Resize, false)?;
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => qcow2(args, image.storage, ui).with_context(context)?,

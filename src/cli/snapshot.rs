@@ -9,13 +9,12 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::snapshot;
-use qcheck::storage::Access;
 use serde_json::Value;
 
 use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{self, BOTH, QCOW2_ONLY, format_name, parse_format, quoted};
+use super::open::{self, BOTH, Purpose, QCOW2_ONLY, format_name, parse_format, quoted};
 use super::ui::Ui;
 use super::{info_json, info_text, json, writable};
 
@@ -71,8 +70,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let access = if args.force_share { Access::ReadShared } else { Access::Read };
-    let image = open::open(&args.image, args.format, access)?;
+    let image = open::open(&args.image, args.format, Purpose::ReadMetadata, args.force_share)?;
     let context = || quoted(&args.image).to_string();
     let snapshots: Vec<SnapshotInfo> = match image.format {
         ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(context)?.snapshots,
@@ -96,7 +94,7 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = &args.image;
-    let opened = open::open(path, args.format, Access::Write)?;
+    let opened = open::open(path, args.format, Purpose::Change, false)?;
     if opened.format != ImageFormat::Qcow2 {
         let format = format_name(opened.format);
         bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));

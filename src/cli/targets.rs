@@ -12,11 +12,10 @@ use qcheck::error::Error;
 use qcheck::format::extension::BACKING_FORMAT;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
-use qcheck::storage::Access;
 use qcheck::tables::HeaderArea;
 
 use super::file_name::Given;
-use super::open::{self, Opened, parse_format, quoted};
+use super::open::{self, Opened, Purpose, parse_format, quoted};
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
 const MOST_LIST_BYTES: u64 = 256 << 20;
@@ -45,7 +44,7 @@ pub fn listed(file: &Path) -> Result<Vec<Given>> {
         read(&mut io::stdin().lock(), &mut bytes).context("could not read standard input")?;
     } else {
         let opened = fs::File::open(file).and_then(|mut list| read(&mut list, &mut bytes));
-        opened.with_context(|| format!("could not open {}", quoted(file)))?;
+        opened.with_context(|| open::could_not_open(file))?;
     }
     let names = names(&bytes);
     let too_long = names.iter().any(|name| name.as_os_str().len() > MOST_NAME_BYTES);
@@ -88,7 +87,7 @@ fn identity(target: &Target, format: Option<ImageFormat>) -> Identity {
 }
 
 /// The images and those below them, each once.
-pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
+pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
     let mut seen: HashMap<Identity, usize> = HashMap::new();
     let mut all: Vec<Target> = Vec::new();
     for image in images {
@@ -96,7 +95,7 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
         let mut next = Some(image);
         while let Some(target) = next.take() {
             let image = match target.problem {
-                None => open::open(&target.path, target.format, access).ok(),
+                None => open::open(&target.path, target.format, Purpose::ReadMetadata, share).ok(),
                 Some(_) => None,
             };
             let identity = identity(&target, image.as_ref().map(|image| image.format));
@@ -118,7 +117,7 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
                 break;
             }
             seen.insert(identity, all.len());
-            next = image.and_then(|image| below(&target, &image, access));
+            next = image.and_then(|image| below(&target, &image, share));
             all.push(target);
         }
     }
@@ -126,14 +125,14 @@ pub fn with_chains(images: Vec<Target>, access: Access) -> Vec<Target> {
 }
 
 /// The image below one; none also where the image cannot be read, of which its check tells.
-fn below(image: &Target, opened: &Opened, access: Access) -> Option<Target> {
+fn below(image: &Target, opened: &Opened, share: bool) -> Option<Target> {
     if opened.format != ImageFormat::Qcow2 {
         return None;
     }
     let area = HeaderArea::load(&opened.storage).ok()?;
     let name = area.backing_name.as_deref().filter(|name| !name.is_empty())?;
     let target = resolve(Some(&image.path), name).map_err(anyhow::Error::from).and_then(|path| {
-        let format = recorded_format(&area, &path, access)?;
+        let format = recorded_format(&area, &path, share)?;
         Ok(Target { path, format, problem: None, is_below: true })
     });
     Some(target.unwrap_or_else(|error| Target {
@@ -145,12 +144,12 @@ fn below(image: &Target, opened: &Opened, access: Access) -> Option<Target> {
 }
 
 /// The format that an image gives for the file below it; without one, raw or refused.
-fn recorded_format(area: &HeaderArea, path: &Path, access: Access) -> Result<Option<ImageFormat>> {
+fn recorded_format(area: &HeaderArea, path: &Path, share: bool) -> Result<Option<ImageFormat>> {
     let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
     match recorded.as_deref() {
         Some(name) if is_raw_name(name) => Ok(Some(ImageFormat::Raw)),
         Some(name) => parse_format(name).map(Some).map_err(anyhow::Error::msg),
-        None => match open::open(path, None, access) {
+        None => match open::open(path, None, Purpose::Describe, share) {
             Ok(opened) if opened.format != ImageFormat::Raw => {
                 bail!(Error::Refused("its format is not recorded, and that is not guessed".into()))
             }

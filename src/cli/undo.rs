@@ -11,7 +11,7 @@ use qcheck::undo::{Record, UndoLog, Undone, undo};
 
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{self, quoted};
+use super::open::{self, Purpose, quoted};
 use super::progress::Meter;
 use super::ui::Ui;
 
@@ -44,10 +44,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let what = || format!("could not open {}", quoted(&args.file));
+    let what = || open::could_not_open(&args.file);
     let file = FileStorage::open_read(&args.file).with_context(what)?;
     // Not told from its first bytes: they may be what is to be mended.
-    let image = open::open(&args.image, Some(ImageFormat::Qcow2), Access::Write)?;
+    let image = open::open(&args.image, Some(ImageFormat::Qcow2), Purpose::Change, false)?;
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
     let record = Record::load(&file).with_context(|| quoted(&args.file).to_string())?;
     let done = undo(&record, &Latch::new(image.storage), args.force, &meter);

@@ -53,7 +53,7 @@ impl Opener for FileOpener {
 
     fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>> {
         let file = FileStorage::open_write(path).map_err(|e| open_error(path, e))?;
-        lock(&file, Access::Write)?;
+        lock(&file, Access::WriteData)?;
         Ok(Arc::new(file))
     }
 

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate, seek};
 use rustix::io::Errno;
@@ -32,6 +32,7 @@ pub struct FileStorage {
     /// The same file, opened to go past the page cache.
     direct: Option<File>,
     capacity: Capacity,
+    path: Option<PathBuf>,
 }
 
 impl FileStorage {
@@ -63,6 +64,11 @@ impl FileStorage {
         Self::open(path, OpenOptions::new().read(true).write(true).create_new(true))
     }
 
+    /// The name by which it was opened, where it was opened by one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Bytes that the file takes on its file system; 0 for a device.
     pub fn disk_usage(&self) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt;
@@ -85,7 +91,10 @@ impl FileStorage {
             refuse_unusable(metadata.file_type())?;
         }
         // Should a FIFO come into its place now, opening it does not wait for a peer.
-        Self::from_file(options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
+        let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+        let mut storage = Self::from_file(file)?;
+        storage.path = Some(path.to_owned());
+        Ok(storage)
     }
 
     /// Takes a file that is open already; an error for what is neither a regular file nor a block device.
@@ -97,7 +106,7 @@ impl FileStorage {
         } else {
             Capacity::Growable
         };
-        Ok(Self { file, direct: None, capacity })
+        Ok(Self { file, direct: None, capacity, path: None })
     }
 
     /// From now on reads and writes that begin and end at multiples of 4 KiB, in the file and in memory, go past the page

@@ -13,8 +13,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::FileStorage;
-use crate::error::{Error, Result};
+use super::{FileId, FileStorage, holder};
+use crate::error::{Error, LockConflict, Result};
 
 /// Byte of the first permission in use.
 const USED_BASE: u8 = 100;
@@ -40,29 +40,49 @@ enum Permission {
 
 use Permission::{ConsistentRead, Resize, Write, WriteUnchanged};
 
-/// What the image is opened for, which decides what others may do meanwhile.
+/// What a file is opened for, which decides what others may do meanwhile. Each is what `qemu-img` takes for some of its
+/// commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading while others may write (`-U`, `--force-share`): what is read may be inconsistent.
     ReadShared,
+    /// Reading what an image says of itself, without data: others may read, and need not let others read.
+    Describe,
     /// Reading; others may read too.
     Read,
     /// Reading, writing and resizing; others may do none of it, except for [`Access::ReadShared`].
     Write,
+    /// Reading, writing and resizing a file that has only data in it; others may write too, if they let others do so.
+    WriteData,
+    /// Reading and writing a raw disk that others may write and resize, if they let others do so.
+    WriteShared,
+    /// Reading, writing and resizing a raw disk that others may write and resize, if they let others do so.
+    ResizeShared,
 }
 
 impl Access {
     fn used(self) -> &'static [Permission] {
         match self {
+            Self::Describe => &[],
             Self::ReadShared | Self::Read => &[ConsistentRead],
-            Self::Write => &[ConsistentRead, Write, Resize],
+            Self::WriteShared => &[ConsistentRead, Write],
+            Self::Write | Self::WriteData | Self::ResizeShared => &[ConsistentRead, Write, Resize],
         }
     }
 
     fn unshared(self) -> &'static [Permission] {
         match self {
-            Self::ReadShared => &[],
-            Self::Read | Self::Write => &[Write, Resize],
+            Self::ReadShared | Self::WriteShared | Self::ResizeShared => &[],
+            Self::WriteData => &[Resize],
+            Self::Describe | Self::Read | Self::Write => &[Write, Resize],
+        }
+    }
+
+    /// Whether the file is written.
+    pub const fn writes(self) -> bool {
+        match self {
+            Self::ReadShared | Self::Describe | Self::Read => false,
+            Self::Write | Self::WriteData | Self::WriteShared | Self::ResizeShared => true,
         }
     }
 }
@@ -124,10 +144,8 @@ fn take(file: &FileStorage, access: Access) -> Result<()> {
         match set(file, kind, byte, 1) {
             Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => {
-                return Err(Error::Locked(format!(
-                    "could not lock byte {byte} of the image: another process has locked it \
-                     exclusively"
-                )));
+                let lock = format!("lock on byte {byte} of the file");
+                return Err(conflict(file, access, lock, byte, None));
             }
             Err(errno) => return Err(lock_error("lock the image", byte, errno)),
         }
@@ -136,31 +154,36 @@ fn take(file: &FileStorage, access: Access) -> Result<()> {
 }
 
 fn look_for_conflicts(file: &FileStorage, access: Access) -> Result<()> {
-    for &permission in access.used() {
-        let byte = unshared_byte(permission);
-        if is_locked(file, byte)? {
-            return Err(Error::Locked(format!(
-                "could not get the \"{}\" lock: another process has the image open and {}",
-                name(permission),
-                forbids(permission)
-            )));
-        }
-    }
-    for &permission in access.unshared() {
-        let byte = used_byte(permission);
-        if is_locked(file, byte)? {
-            return Err(Error::Locked(format!(
-                "could not get the shared \"{}\" lock: another process has the image open to {}",
-                name(permission),
-                purpose(permission)
-            )));
+    let used = access.used().iter().map(|&p| (unshared_byte(p), format!("\"{}\" lock", name(p))));
+    let unshared = access.unshared().iter();
+    let unshared = unshared.map(|&p| (used_byte(p), format!("shared \"{}\" lock", name(p))));
+    for (byte, lock) in used.chain(unshared) {
+        let found = query(file, byte, 1);
+        let found =
+            found.map_err(|errno| lock_error("look for locks of the image", byte, errno))?;
+        if let Some(holder) = found {
+            return Err(conflict(file, access, lock, byte, Some(holder)));
         }
     }
     Ok(())
 }
 
-fn is_locked(file: &FileStorage, byte: u8) -> Result<bool> {
-    query(file, byte, 1).map_err(|errno| lock_error("look for locks of the image", byte, errno))
+/// The error for a lock of another opening; `owner` is the number of its process, where the lock has one.
+fn conflict(
+    file: &FileStorage,
+    access: Access,
+    lock: String,
+    byte: u8,
+    owner: Option<libc::pid_t>,
+) -> Error {
+    let process = owner.and_then(|id| u32::try_from(id).ok()).and_then(holder::process);
+    let with_lock = || holder::with_lock(FileId::of_open(file).ok()?, byte);
+    Error::Locked(Box::new(LockConflict {
+        lock,
+        file: file.path().map(Into::into),
+        holder: process.or_else(with_lock),
+        is_readable: !access.writes(),
+    }))
 }
 
 fn lock_error(action: &str, byte: u8, errno: Errno) -> Error {
@@ -191,31 +214,19 @@ fn name(permission: Permission) -> &'static str {
     }
 }
 
-fn purpose(permission: Permission) -> &'static str {
-    match permission {
-        ConsistentRead => "read it",
-        Write => "write to it",
-        WriteUnchanged => "rewrite it",
-        Resize => "resize it",
-    }
-}
-
-fn forbids(permission: Permission) -> String {
-    format!("does not let others {}", purpose(permission))
-}
-
 /// Sets the lock of `length` bytes from `start` to `kind` (`F_RDLCK` or `F_UNLCK`) without waiting.
 fn set(file: &FileStorage, kind: libc::c_int, start: u8, length: u8) -> nix::Result<()> {
     let request = flock(kind, start, length);
     retry(|| fcntl(file, FcntlArg::F_OFD_SETLK(&request)).map(drop))
 }
 
-/// Whether another opening of the file has a lock in `length` bytes from `start`; length 0 is up
-/// to the end.
-fn query(file: &FileStorage, start: u8, length: u8) -> nix::Result<bool> {
+/// The lock that another opening of the file has in `length` bytes from `start`, if one has: the number of the process
+/// that took it, or -1 where it belongs to the opening. Length 0 is up to the end.
+fn query(file: &FileStorage, start: u8, length: u8) -> nix::Result<Option<libc::pid_t>> {
     let mut request = flock(libc::F_WRLCK, start, length);
     retry(|| fcntl(file, FcntlArg::F_OFD_GETLK(&mut request)).map(drop))?;
-    Ok(libc::c_int::from(request.l_type) != libc::F_UNLCK)
+    let is_locked = libc::c_int::from(request.l_type) != libc::F_UNLCK;
+    Ok(is_locked.then_some(request.l_pid))
 }
 
 fn retry(mut call: impl FnMut() -> nix::Result<()>) -> nix::Result<()> {
@@ -249,34 +260,30 @@ mod tests {
         (dir, files)
     }
 
-    fn refusal(file: &FileStorage, access: Access) -> String {
+    fn refusal(file: &FileStorage, access: Access) -> LockConflict {
         match lock(file, access) {
-            Err(Error::Locked(text)) => text,
+            Err(Error::Locked(conflict)) => *conflict,
             other => panic!("{access:?} gave {other:?}"),
         }
     }
 
     #[test]
     fn two_readers_share_and_a_writer_is_told_that_they_do_not_share_writing() {
-        let (_dir, files) = openings(3);
+        let (dir, files) = openings(3);
         assert_eq!(lock(&files[0], Access::Read).unwrap(), Locking::Held);
         assert_eq!(lock(&files[1], Access::Read).unwrap(), Locking::Held);
-        assert_eq!(
-            refusal(&files[2], Access::Write),
-            "could not get the \"write\" lock: another process has the image open and does not \
-             let others write to it"
-        );
+        let conflict = refusal(&files[2], Access::Write);
+        assert_eq!(conflict.lock, "\"write\" lock");
+        assert_eq!(conflict.file, Some(dir.path().join("image")));
+        assert!(!conflict.is_readable);
     }
 
     #[test]
     fn a_writer_excludes_readers_and_writers_but_not_a_forced_reader() {
         let (_dir, files) = openings(2);
         lock(&files[0], Access::Write).unwrap();
-        assert_eq!(
-            refusal(&files[1], Access::Read),
-            "could not get the shared \"write\" lock: another process has the image open to \
-             write to it"
-        );
+        let conflict = refusal(&files[1], Access::Read);
+        assert_eq!((conflict.lock.as_str(), conflict.is_readable), ("shared \"write\" lock", true));
         refusal(&files[1], Access::Write);
         assert_eq!(lock(&files[1], Access::ReadShared).unwrap(), Locking::Held);
     }

@@ -2,6 +2,7 @@
 
 mod file;
 mod forward;
+mod holder;
 mod identity;
 mod latch;
 mod lock;

@@ -187,6 +187,6 @@ fn an_image_in_use_is_not_undone() {
     let user = FileStorage::open_write(&dir.path().join("a")).unwrap();
     lock(&user, Access::Write).unwrap();
     let error = refusal(dir.path(), &["undo", "u", "a"]);
-    assert!(error.contains("is it in use?"), "{error}");
+    assert!(error.contains("Is another process using the image ["), "{error}");
     assert!(bytes(dir.path(), "a") == after);
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use qcheck::error::Error;
+use qcheck::error::{Error, LockConflict, Process};
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use tempfile::TempDir;
 
@@ -57,17 +57,17 @@ impl Drop for Holder {
 
 fn try_lock(path: &Path, access: Access) -> Result<FileStorage, Error> {
     let file = match access {
-        Access::Write => FileStorage::open_write(path),
-        Access::Read | Access::ReadShared => FileStorage::open_read(path),
+        access if access.writes() => FileStorage::open_write(path),
+        _ => FileStorage::open_read(path),
     };
     let file = file.unwrap();
     assert_eq!(lock(&file, access)?, Locking::Held);
     Ok(file)
 }
 
-fn refusal(path: &Path, access: Access) -> String {
+fn refusal(path: &Path, access: Access) -> LockConflict {
     match try_lock(path, access) {
-        Err(Error::Locked(text)) => text,
+        Err(Error::Locked(conflict)) => *conflict,
         other => panic!("{access:?} gave {other:?}"),
     }
 }
@@ -81,8 +81,8 @@ fn assert_refused(output: &Output, lock: &str) {
 fn an_image_that_qemu_writes_to_is_locked_for_readers_and_writers() {
     let (_dir, path) = image();
     let holder = Holder::open(&[], &path);
-    assert!(refusal(&path, Access::Read).contains("the shared \"write\" lock"));
-    assert!(refusal(&path, Access::Write).contains("the \"write\" lock"));
+    assert_eq!(refusal(&path, Access::Read).lock, "shared \"write\" lock");
+    assert_eq!(refusal(&path, Access::Write).lock, "\"write\" lock");
     drop(holder);
     try_lock(&path, Access::Write).unwrap();
 }
@@ -92,7 +92,7 @@ fn an_image_that_qemu_reads_can_be_read_but_not_written() {
     let (_dir, path) = image();
     let _holder = Holder::open(&["-r"], &path);
     try_lock(&path, Access::Read).unwrap();
-    assert!(refusal(&path, Access::Write).contains("the \"write\" lock"));
+    assert_eq!(refusal(&path, Access::Write).lock, "\"write\" lock");
 }
 
 #[test]
@@ -153,6 +153,40 @@ fn the_bytes_that_we_lock_are_those_that_qemu_locks() {
         assert!(!theirs.is_empty());
         drop(file);
     }
+}
+
+#[test]
+fn who_holds_an_image_is_named_and_what_helps() {
+    let (dir, path) = image();
+    let holder = Holder::open(&[], &path);
+    let process = Process { id: holder.child.id(), name: "qemu-io".into() };
+    assert_eq!(refusal(&path, Access::Read).holder.as_ref(), Some(&process));
+    let id = process.id;
+    let shared = format!(
+        "qcheck: Could not open 'image.qcow2': Failed to get shared \"write\" lock; Is another \
+         process using the image [image.qcow2]? Process {id} (qemu-io) has it open"
+    );
+    for (args, line) in [
+        (&["info"][..], format!("{shared}; -U reads it all the same\n")),
+        (&["check"], format!("{shared}; -U reads it all the same\n")),
+        (&["convert", "-O", "raw", "image.qcow2"], format!("{shared}; -U reads it all the same\n")),
+        (&["resize", "--shrink"], shared.replace("shared ", "") + "\n"),
+        (&["check", "-r", "all"], shared.replace("shared ", "") + "\n"),
+    ] {
+        let last = match args[0] {
+            "convert" => &["target"][..],
+            "resize" => &["image.qcow2", "1M"],
+            _ => &["image.qcow2"],
+        };
+        let ran = crate::support::run::qcheck(dir.path(), &[args, last].concat());
+        assert_eq!((ran.code, ran.err), (1, line), "{args:?}");
+    }
+    let overlay = ["create", "-q", "-f", "qcow2", "-b", "image.qcow2", "-F", "qcow2", "top.qcow2"];
+    let ran = crate::support::run::qcheck(dir.path(), &overlay);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    // A chain that is in use below is named, too.
+    let ran = crate::support::run::qcheck(dir.path(), &["convert", "top.qcow2", "top.raw"]);
+    assert!(ran.err.contains("the image [image.qcow2]?") && ran.err.contains(&id.to_string()));
 }
 
 /// The locked ranges of a file, from the system's list of locks.

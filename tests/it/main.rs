@@ -52,6 +52,7 @@ mod image_threads;
 mod image_tools;
 mod layers;
 mod layout;
+mod lock_table;
 mod locks;
 mod lost_header;
 mod lost_tables;
