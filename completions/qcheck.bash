@@ -193,7 +193,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__convert)
-            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --force-share --progress --quiet --color --help"
+            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --force-share --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -236,6 +236,10 @@ _qcheck() {
                     return 0
                     ;;
                 -F)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source-backing-format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -553,7 +557,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__resize)
-            opts="-f -q -h --format --preallocation --shrink --quiet --color --help"
+            opts="-f -q -h --format --preallocation --shrink --backing-format --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -568,6 +572,10 @@ _qcheck() {
                     return 0
                     ;;
                 --preallocation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backing-format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -97,6 +97,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-fo
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s o -l target-options -d 'Options of the target\'s format, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s B -l backing -d 'The target has this backing file, and stores only what differs from it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s F -l backing-format -d 'The format of the backing file' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l source-backing-format -d 'The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s l -l source-snapshot -d 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s s -d 'Read the snapshot of this id or name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s S -l sparse-size -d 'The least run of zeroes that is not stored, in bytes; 0 stores all' -r
@@ -154,6 +155,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share 
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"

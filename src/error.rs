@@ -22,6 +22,27 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A file could not be opened.
+    Open {
+        /// Its name.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// An image that is needed to read another one could not be opened.
+    OpenBelow {
+        /// What it is to that one.
+        role: &'static str,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// An image does not record the format of its backing file, which begins like an image.
+    BackingFormat {
+        /// The backing file.
+        path: PathBuf,
+        /// The format that it begins like.
+        looks_like: &'static str,
+    },
     /// The file is not a qcow2 image.
     NotQcow2,
     /// The image needs something that this program does not know; the text names it.
@@ -96,6 +117,14 @@ impl Error {
         Self::Io { action: action.into(), offset: None, source }
     }
 
+    /// The error itself, without what it is about.
+    pub fn innermost(&self) -> &Self {
+        match self {
+            Self::OpenBelow { source, .. } => source.innermost(),
+            other => other,
+        }
+    }
+
     /// The error of work that somebody has ended.
     pub fn interrupted() -> Self {
         Self::Refused("interrupted".into())
@@ -106,19 +135,45 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { action, offset: Some(offset), source } => {
-                write!(f, "could not {action} at offset {offset:#x}: {source}")
+                write!(f, "could not {action} at offset {offset:#x}: {}", cause(source))
             }
-            Self::Io { action, offset: None, source } => write!(f, "could not {action}: {source}"),
-            Self::NotQcow2 => f.write_str("not a qcow2 image (no magic number at offset 0)"),
+            Self::Io { action, offset: None, source } => {
+                write!(f, "could not {action}: {}", cause(source))
+            }
+            // From here on, the beginnings are those of QEMU's messages, which programs match.
+            Self::Open { path, source } => {
+                write!(f, "Could not open '{}': {}", path.display(), cause(source))
+            }
+            Self::OpenBelow { role, source } => write!(f, "Could not open {role}: {source}"),
+            Self::BackingFormat { path, looks_like } => write!(
+                f,
+                "the image does not record the format of '{}', and that it begins like {looks_like} \
+                 is no proof: a guest could have written that to a raw disk",
+                path.display()
+            ),
+            Self::NotQcow2 => {
+                f.write_str("Image is not in qcow2 format: there is no magic number at offset 0")
+            }
             Self::Unsupported(what) => f.write_str(what),
             Self::Header { offset, message } => write!(f, "header offset {offset}: {message}"),
             Self::Locked(conflict) => conflict.fmt(f),
             Self::NoRoom { needed, purpose } => {
-                write!(f, "no room for {needed} bytes of {purpose}, and the file cannot grow")
+                write!(
+                    f,
+                    "No space left on device: {needed} bytes of {purpose} do not fit, and the file \
+                     cannot grow"
+                )
             }
             Self::Refused(why) => f.write_str(why),
         }
     }
+}
+
+/// What the operating system said, without its number.
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|code| format!(" (os error {code})"));
+    number.and_then(|number| Some(text.strip_suffix(&number)?.to_owned())).unwrap_or(text)
 }
 
 /// `Display` tells the whole cause, so there is no `source` that would tell it once more.

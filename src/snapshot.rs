@@ -84,7 +84,7 @@ pub fn find(image: &Image, id_or_name: &str) -> Result<usize> {
 }
 
 fn missing(wanted: &str) -> Error {
-    Error::Refused(format!("there is no snapshot '{}'", wanted.escape_debug()))
+    Error::Refused(format!("snapshot not found: there is no '{}'", wanted.escape_debug()))
 }
 
 fn refuse_data_file(image: &Image) -> Result<()> {

@@ -12,12 +12,14 @@ use qcheck::image::FileOpener;
 use serde_json::{Value, json};
 
 use super::check::Output;
-use super::convert_source::{Choice, Opening, Sources, backing_path, parse_choice};
+use super::convert_source::{Choice, Opening, Sources, parse_choice};
 use super::convert_target::{Asked, Target};
 use super::exit::ExitCode;
 use super::file_name;
-use super::files::guard::{Guard, is_same_file};
-use super::open::{BOTH, Cache, format_name, parse_cache, parse_format, quoted};
+use super::files::guard::Guard;
+use super::open::{
+    BOTH, Cache, format_name, parse_backing_format, parse_cache, parse_format, quoted,
+};
 use super::options;
 use super::progress::Meter;
 use super::size::{parse_number, parse_size};
@@ -55,6 +57,11 @@ pub struct Args {
     /// The format of the backing file
     #[arg(short = 'F', long, value_name = "FMT")]
     backing_format: Option<String>,
+
+    /// The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a
+    /// file is raw, or refused where it begins like an image
+    #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
+    source_backing_format: Option<String>,
 
     /// Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..
     #[arg(short = 'l', long, alias = "snapshot", value_name = "SNAPSHOT", value_parser = parse_choice)]
@@ -132,7 +139,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
 
-    /// The sources, and last the target; - is standard input or output
+    /// The sources, and last the target; - is standard input or output, and so are /dev/stdin and /dev/stdout
     #[arg(value_name = "FILE", required_unless_present = "target_options", value_parser = file_name::parser())]
     files: Vec<PathBuf>,
 }
@@ -194,16 +201,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if !args.no_create {
         asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
     }
-    if let (Sources::Disks(source), [path], Some(backing)) =
-        (&sources_open, sources, asked.backing())
-    {
-        let own = source.only().and_then(|disk| backing_path(disk, path));
-        asked.share_backing = own.is_some_and(|own| is_same_file(&own, backing));
-    }
     let meter = args.meter(ui, spool::is_stream(target));
     let control = Control { cancel: &cancel, progress: &meter };
     let report = if spool::is_stream(target) {
-        args.to_stdout(sources_open, asked, &guard, control).context("standard output")
+        args.to_stream(sources_open, asked, target, &guard, control)
+            .with_context(|| quoted(target).to_string())
     } else {
         args.to_file(sources_open, asked, target, &guard, control, ui)
     };
@@ -248,6 +250,7 @@ impl Args {
             format,
             snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
             force_share: self.force_share,
+            backing_format: self.source_backing_format.as_deref(),
             cache: self.source_cache,
             guard,
         }
@@ -258,8 +261,8 @@ impl Args {
             sparse: self.sparse_size.unwrap_or(DEFAULT_SPARSE),
             compress: self.compress,
             threads: self.parallel.map_or(0, usize::from),
-            flush: self.target_cache != Cache::Unsafe,
             offload: self.copy_range_offloading,
+            only_different: self.no_create && self.backing.is_some(),
             salvage: self.salvage,
             bitmaps: self.bitmaps,
             skip_broken_bitmaps: self.skip_broken_bitmaps,
@@ -292,7 +295,10 @@ impl Args {
         let target = match self.no_create {
             true => {
                 guard.writes("the target", path)?;
-                let opener = guard.opener(FileOpener { force_share: self.force_share });
+                let opener = guard.opener(FileOpener {
+                    force_share: self.force_share,
+                    unflushed: self.target_cache == Cache::Unsafe,
+                });
                 Target::open(path, asked, self.target_is_zero, &opener, ui)
             }
             false => Target::create(path, asked, sources.bytes().unwrap_or(0), guard),
@@ -317,20 +323,21 @@ impl Args {
         }
     }
 
-    /// Writes standard output while the sources are read where that is possible; otherwise the target is made in a
-    /// file without a name first.
-    fn to_stdout(
+    /// Writes a stream while the sources are read where that is possible; otherwise the target is made in a file
+    /// without a name first.
+    fn to_stream(
         &self,
         sources: Sources,
         mut asked: Asked,
+        path: &Path,
         guard: &Guard,
         control: Control<'_>,
     ) -> Result<ConvertReport> {
         if self.no_create || self.verify || self.output == Output::Json {
             bail!("-n, --verify and --output json need a target that is a file");
         }
-        let mut out = spool::stdout()?;
-        guard.writes_open(&out, Path::new("-"))?;
+        let mut out = spool::output(path)?;
+        guard.writes_open(&out, path)?;
         let options = self.options();
         if asked.is_qcow2() && !asked.streams(self.compress || self.bitmaps) || asked.needs_size() {
             let mut sources = sources;
@@ -338,7 +345,7 @@ impl Args {
                 sources = Sources::Disks(sources.into_disks()?);
             }
             let size = sources.bytes().unwrap_or(0);
-            let target = Target::create(Path::new("-"), asked, size, guard)?;
+            let target = Target::create(path, asked, size, guard)?;
             let input = match &mut sources {
                 Sources::Disks(source) => Input::Disks(source),
                 Sources::Stream(stream) => Input::Stream(stream),
@@ -372,6 +379,7 @@ impl Args {
             format: Some(format),
             snapshot: None,
             force_share: false,
+            backing_format: None,
             cache: self.target_cache,
             guard: &Guard::default(),
         };

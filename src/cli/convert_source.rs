@@ -1,5 +1,6 @@
 //! The sources of a conversion: opened, locked, and seen as disks.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::storage::FileStorage;
 
 use super::files::guard::Guard;
-use super::open::{self, BOTH, Cache, Purpose, quoted};
+use super::open::{self, BOTH, Cache, Purpose};
 use super::spool;
 
 /// Which snapshot is read.
@@ -45,6 +46,21 @@ pub fn parse_choice(text: &str) -> Result<Choice, String> {
     Ok(Choice::Exact { id, name })
 }
 
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IdOrName(text) => write!(f, "'{}'", text.escape_debug()),
+            Self::Exact { id, name } => {
+                let parts = [("snapshot.id", id), ("snapshot.name", name)];
+                let given = parts.iter().filter_map(|(key, value)| {
+                    Some(format!("{key}={}", value.as_ref()?.escape_debug()))
+                });
+                write!(f, "'{}'", given.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
 impl Choice {
     fn find(&self, mut snapshots: Vec<SnapshotEntry>) -> Result<SnapshotEntry> {
         let position = |test: &dyn Fn(&SnapshotEntry) -> bool| snapshots.iter().position(test);
@@ -56,7 +72,8 @@ impl Choice {
                     && name.as_ref().is_none_or(|name| entry.name_text() == *name)
             }),
         };
-        let found = found.ok_or_else(|| anyhow!("there is no such snapshot"))?;
+        let missing = || anyhow!("Failed to load snapshot: Can't find snapshot {self}");
+        let found = found.ok_or_else(missing)?;
         Ok(snapshots.swap_remove(found))
     }
 }
@@ -69,6 +86,8 @@ pub struct Opening<'a> {
     pub snapshot: Option<&'a Choice>,
     /// Others may be writing them.
     pub force_share: bool,
+    /// The format of backing files for which an image records none.
+    pub backing_format: Option<&'a str>,
     /// How they are read.
     pub cache: Cache,
     /// Where they are entered, so that none of them is written over.
@@ -109,14 +128,14 @@ impl Opening<'_> {
     pub fn open_all(&self, paths: &[PathBuf]) -> Result<Sources> {
         if let [path] = paths {
             if spool::is_stream(path) {
-                return self.stdin().context("standard input");
+                return self.stream(path);
             }
         }
         let open = |path: &PathBuf| match spool::is_stream(path) {
-            true => match self.stdin().context("standard input")? {
+            true => match self.stream(path)? {
                 Sources::Stream(stream) => Ok(Disk::Raw(Arc::new(spool::take_in(stream)?))),
                 Sources::Disks(_) => {
-                    bail!("standard input can be one of several sources only if it is a pipe")
+                    bail!("a stream can be one of several sources only if it is a raw disk")
                 }
             },
             false => self.open(path),
@@ -124,11 +143,11 @@ impl Opening<'_> {
         Ok(Sources::Disks(Source::new(paths.iter().map(open).collect::<Result<_>>()?)?))
     }
 
-    /// Standard input: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file, since it is not
-    /// read in its order.
-    fn stdin(&self) -> Result<Sources> {
-        let mut file = spool::stdin()?;
-        self.guard.enters(&file, "standard input", Path::new(""));
+    /// A stream: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file, since it is not read in
+    /// its order.
+    fn stream(&self, name: &Path) -> Result<Sources> {
+        let mut file = spool::input(name)?;
+        self.guard.enters(&file, "the source", name);
         let path = Path::new("");
         let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
         if spool::is_seekable(&file) {
@@ -160,7 +179,7 @@ impl Opening<'_> {
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;
         }
-        self.disk(opened.storage, opened.format, path).with_context(|| quoted(path).to_string())
+        self.disk(opened.storage, opened.format, path).with_context(|| open::could_not_open(path))
     }
 
     fn disk(&self, storage: FileStorage, format: ImageFormat, path: &Path) -> Result<Disk> {
@@ -178,8 +197,15 @@ impl Opening<'_> {
 
     fn qcow2(&self, storage: FileStorage, path: &Path) -> Result<Disk> {
         let storage: Arc<FileStorage> = Arc::new(storage);
-        let opener = self.guard.opener(FileOpener { force_share: self.force_share });
-        let mut options = OpenOptions { path: Some(path.to_owned()), ..OpenOptions::default() };
+        let opener = self
+            .guard
+            .opener(FileOpener { force_share: self.force_share, ..FileOpener::default() });
+        let backing = match self.backing_format {
+            Some(format) => BackingPolicy::AsNamedOr(format.to_owned()),
+            None => BackingPolicy::AsNamed,
+        };
+        let path = Some(path.to_owned());
+        let mut options = OpenOptions { path, backing, strict: true, ..OpenOptions::default() };
         if let Some(choice) = self.snapshot {
             let below = BackingPolicy::Leave;
             let plain = OpenOptions { backing: below, ..options.clone() };
@@ -188,13 +214,6 @@ impl Opening<'_> {
         }
         Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
     }
-}
-
-/// The backing file that a source names, as a path.
-pub fn backing_path(disk: &Disk, path: &Path) -> Option<PathBuf> {
-    let Disk::Qcow2(image) = disk else { return None };
-    let name = image.backing_name().ok()??;
-    qcheck::image::backing::resolve(Some(path), &name).ok()
 }
 
 #[cfg(test)]

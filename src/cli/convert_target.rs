@@ -16,7 +16,7 @@ use super::convert_source::Opening;
 use super::create;
 use super::files::guard::{Allowed, Guard};
 use super::new_file::{HowNew, NewFile};
-use super::open::{self, Cache, Purpose, parse_format, quoted};
+use super::open::{self, Cache, Purpose, parse_format};
 use super::options::Options;
 use super::spool;
 use super::ui::Ui;
@@ -28,8 +28,6 @@ pub struct Asked {
     given: Options,
     cache: Cache,
     backing: Option<(PathBuf, ImageFormat)>,
-    /// The source has the same backing file.
-    pub share_backing: bool,
 }
 
 impl Asked {
@@ -63,7 +61,7 @@ impl Asked {
 
     /// A target of this format with these options.
     pub fn new(format: ImageFormat, given: Options, cache: Cache) -> Self {
-        Self { format, given, cache, backing: None, share_backing: false }
+        Self { format, given, cache, backing: None }
     }
 
     /// Brings `-B` and `-F` together with `-o`.
@@ -79,11 +77,16 @@ impl Asked {
         if let Some(format) = format {
             self.given.set_text("backing_fmt", format);
         }
-        let Some(name) = self.given.text("backing_file").filter(|name| !name.is_empty()) else {
+        let name = self.given.text("backing_file").filter(|name| !name.is_empty());
+        let format = self.given.text("backing_fmt");
+        let Some(name) = name else {
+            if format.is_some() {
+                bail!("Backing format cannot be used without backing file");
+            }
             return Ok(());
         };
-        let Some(format) = self.given.text("backing_fmt") else {
-            bail!("the format of the backing file is needed (-F)");
+        let Some(format) = format else {
+            bail!("Use of backing file requires explicit backing format: give it with -F");
         };
         // QEMU's name for a regular file's bytes as they are.
         let format = if format == "file" { "raw" } else { format };
@@ -100,15 +103,11 @@ impl Asked {
             snapshot: None,
             // As in qemu-img: only data that lies in an image has to stay as it is.
             force_share: *format == ImageFormat::Raw,
+            backing_format: None,
             cache: Cache::Writeback,
             guard,
         };
         Ok(Some(Source::new(vec![opening.open(path)?])?))
-    }
-
-    /// The target's backing file.
-    pub fn backing(&self) -> Option<&Path> {
-        self.backing.as_ref().map(|(path, _)| path.as_path())
     }
 }
 
@@ -119,7 +118,7 @@ pub struct Target {
 }
 
 enum Kind {
-    New { new: Box<NewImage>, backing: Option<Source>, share_backing: bool },
+    New { new: Box<NewImage>, backing: Option<Source> },
     NewRaw(Preallocation),
     Raw { storage: Latch<Box<dyn Storage>>, is_zero: bool },
     Image { image: Box<Image>, is_zero: bool },
@@ -129,7 +128,7 @@ impl Target {
     /// Makes a target for a disk of `size` bytes.
     pub fn create(path: &Path, mut asked: Asked, size: u64, guard: &Guard) -> Result<Self> {
         asked.given.set_number("size", size);
-        let how = HowNew { nocow: asked.given.switch("nocow"), direct: asked.cache.is_direct() };
+        let how = HowNew { nocow: asked.given.switch("nocow"), cache: asked.cache };
         let data = asked.given.text("data_file").map(PathBuf::from);
         let backing = asked.open_backing(guard).context("backing file")?;
         let allow = |role, path| match spool::is_stream(path) {
@@ -151,7 +150,7 @@ impl Target {
         }
         let options = create::create_options(&asked.given)?;
         let new = Box::new(NewImage::new(&options)?);
-        let kind = Kind::New { new, backing, share_backing: asked.share_backing };
+        let kind = Kind::New { new, backing };
         let mut target = Self { kind, files: vec![open(&file, Access::Write)?] };
         match data.as_ref().map(|data| open(data, Access::WriteData)).transpose() {
             Ok(data) => target.files.extend(data),
@@ -172,14 +171,12 @@ impl Target {
         ui: &mut Ui,
     ) -> Result<Self> {
         let mut opened = open::open(path, Some(asked.format), Purpose::WriteData, false)?;
-        if asked.cache.is_direct() {
-            open::bypass_cache(&mut opened.storage, path, true)?;
-        }
+        asked.cache.apply(&mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
                 let backing = BackingPolicy::AsNamed;
                 let image = writable::open_qcow2(opened.storage, path, backing, opener, ui);
-                let image = image.with_context(|| quoted(path).to_string())?;
+                let image = image.with_context(|| open::could_not_open(path))?;
                 Kind::Image { image: Box::new(image), is_zero }
             }
             _ => Kind::Raw { storage: Latch::new(Box::new(opened.storage)), is_zero },
@@ -197,11 +194,10 @@ impl Target {
         let storage =
             |n: usize| self.files.get(n).map(|file| file.storage.clone() as Arc<dyn Storage>);
         let target = match &self.kind {
-            Kind::New { new, backing, share_backing } => convert::Target::New {
+            Kind::New { new, backing } => convert::Target::New {
                 new,
                 storage: storage(0).context("the target is not open")?,
                 backing: backing.as_ref(),
-                share_backing: *share_backing,
                 data_file: storage(1),
             },
             Kind::NewRaw(preallocation) => convert::Target::NewRaw {

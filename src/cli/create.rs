@@ -18,7 +18,7 @@ use super::file_name;
 use super::files::guard::{Allowed, Guard};
 use super::nearest;
 use super::new_file::{HowNew, NewFile};
-use super::open::{BOTH, parse_format, quoted};
+use super::open::{BOTH, could_not_open, parse_format, quoted};
 use super::options::{self, Asked, Options};
 use super::progress::Meter;
 use super::size::parse_size;
@@ -141,7 +141,7 @@ fn settle(args: &Args, path: &Path, given: &mut Options, guard: &Guard) -> Resul
             given.set_number("size", bytes);
         }
     } else if given.text("backing_fmt").is_some() {
-        bail!("a backing format is given without a backing file");
+        bail!("Backing format cannot be used without backing file");
     }
     if given.number("size").is_none() {
         bail!("a size is needed");
@@ -158,7 +158,7 @@ fn backing_size(
     guard: &Guard,
 ) -> Result<Option<u64>> {
     let Some(format) = format else {
-        bail!("the format of the backing file is needed (-F)");
+        bail!("Backing file specified without backing format: give it with -F");
     };
     // QEMU's name for a regular file's bytes as they are.
     let format = if format == "file" { "raw" } else { format };
@@ -172,18 +172,22 @@ fn backing_size(
     }
     let file = resolve(Some(path), name.as_bytes())?;
     guard.reads_chain(&file, Some(format));
-    disk_size(&file, format).with_context(|| format!("backing file {}", quoted(&file))).map(Some)
+    disk_size(&file, format).map(Some)
 }
 
 /// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can have it open.
 fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
-    let storage = FileStorage::open_read(file).context("Could not open the file")?;
+    let storage = FileStorage::open_read(file).with_context(|| could_not_open(file))?;
+    let context = || format!("Could not open backing file {}", quoted(file));
     match format {
         ImageFormat::Raw => {
-            let bytes = storage.len()?;
+            let bytes = storage.len().with_context(context)?;
             Ok(bytes.checked_next_multiple_of(512).unwrap_or(bytes))
         }
-        ImageFormat::Qcow2 => Ok(HeaderArea::load(&storage)?.geometry.virtual_size()),
+        ImageFormat::Qcow2 => {
+            let area = HeaderArea::load(&storage).with_context(context)?;
+            Ok(area.geometry.virtual_size())
+        }
         ImageFormat::Other(name) => {
             bail!("cannot read the format {name} (-u does not open the file): {BOTH}")
         }
@@ -277,7 +281,7 @@ fn make_qcow2(
     given: &Options,
     meter: &Meter,
 ) -> Result<()> {
-    let how = HowNew { nocow: given.switch("nocow"), direct: false };
+    let how = HowNew { nocow: given.switch("nocow"), ..HowNew::default() };
     let image = NewFile::open(target, Access::Write, how)?;
     let data = match data.map(|data| NewFile::open(data, Access::WriteData, how)).transpose() {
         Ok(data) => data,
@@ -293,7 +297,7 @@ fn make_qcow2(
 
 fn make_raw(target: &Allowed<'_>, given: &Options, meter: &Meter) -> Result<()> {
     let preallocation = preallocation(given).with_context(|| quoted(target.path()).to_string())?;
-    let how = HowNew { nocow: given.switch("nocow"), direct: false };
+    let how = HowNew { nocow: given.switch("nocow"), ..HowNew::default() };
     let image = NewFile::open(target, Access::WriteData, how)?;
     let size = given.number("size").unwrap_or(0);
     let written = create_raw(image.storage.as_ref(), size, preallocation, meter);

@@ -74,7 +74,7 @@ impl Args {
             max_bytes: policy.max_virtual_bytes,
             snapshots: !policy.denied.contains(&Trait::Snapshots),
         });
-        let opener = FileOpener { force_share };
+        let opener = FileOpener { force_share, ..FileOpener::default() };
         Deep { data: self.data, digest, opener, policy: policy.clone() }
     }
 }

@@ -58,7 +58,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    if spool::is_stream(&args.target) {
+    if spool::is_standard(&args.target) {
         bail!("a dump goes into a file: it is mostly holes");
     }
     if args.target.symlink_metadata().is_ok() {

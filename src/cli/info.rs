@@ -14,7 +14,7 @@ use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
 use super::info_text;
-use super::open::{self, BOTH, Purpose, format_name, parse_format, quoted};
+use super::open::{self, BOTH, Purpose, could_not_open, format_name, parse_format, quoted};
 use super::ui::{self, Ui};
 use super::{info_json, inspect, json, map_json, map_text, metadata_json, metadata_text};
 
@@ -195,7 +195,9 @@ fn look(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<I
     let sectors = |bytes: u64| bytes.checked_next_multiple_of(512).unwrap_or(bytes);
     let file_bytes = sectors(image.storage.len().with_context(context)?);
     let qcow2 = match image.format {
-        ImageFormat::Qcow2 => Some(qcow2_info(&image.storage).with_context(context)?),
+        ImageFormat::Qcow2 => {
+            Some(qcow2_info(&image.storage).with_context(|| could_not_open(path))?)
+        }
         ImageFormat::Raw => None,
         ImageFormat::Other(name) => {
             bail!("{}: cannot read the format {name}: {BOTH}", quoted(path))

@@ -18,11 +18,12 @@ use super::color::PLAIN;
 use super::deep::{self, Deep};
 use super::exit::ExitCode;
 use super::explain;
+use super::fault;
 use super::file_name::Given;
 use super::json;
 use super::junit;
 use super::listing::{self, Budget};
-use super::open::{self, Opened, format_name, lock_hint, quoted};
+use super::open::{self, Opened, format_name, quoted};
 use super::policy::Gate;
 use super::progress::Meter;
 use super::sarif;
@@ -203,7 +204,7 @@ fn judge(target: &Target, settings: &Settings, threads: usize, program: &str) ->
                 digests = made;
                 verdict
             })
-            .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}{}", lock_hint(&error)))),
+            .unwrap_or_else(|error| Verdict::Failed(fault::failure(&error))),
     };
     let name = target.path.to_string_lossy().into_owned();
     let is_below = target.is_below;

@@ -12,6 +12,7 @@ mod dump;
 mod examples;
 mod exit;
 mod explain;
+mod fault;
 mod file_name;
 mod files;
 #[cfg(test)]
@@ -130,11 +131,15 @@ fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 
 impl Cli {
     /// What could help where the command failed.
-    fn hint(&self, error: &anyhow::Error) -> &'static str {
+    fn hint(&self, error: &anyhow::Error) -> String {
         match &self.command {
             // These have no -U.
-            Command::Create(_) | Command::Resize(_) | Command::Undo(_) => "",
-            _ => open::lock_hint(error),
+            Command::Create(_) | Command::Undo(_) => String::new(),
+            Command::Resize(_) => fault::format_hint(error, "--backing-format"),
+            Command::Convert(_) => {
+                fault::lock_hint(error) + &fault::format_hint(error, "--source-backing-format")
+            }
+            _ => fault::lock_hint(error),
         }
     }
 }
@@ -152,8 +157,8 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         let text = match ui.out.has_failed() {
-            true => format!("could not write the result: {}", error.root_cause()),
-            false => format!("{error:#}{}", cli.hint(&error)),
+            true => format!("could not write the result: {}", fault::root(&error)),
+            false => format!("{}{}", fault::line(&error), cli.hint(&error)),
         };
         // Nowhere is left to tell of a standard error that fails.
         let _ = ui.error(&text);

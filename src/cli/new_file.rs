@@ -8,15 +8,15 @@ use anyhow::{Context, Result};
 use qcheck::storage::{Access, FileStorage, Latch};
 
 use super::files::guard::Allowed;
-use super::open::{self, quoted, take_lock};
+use super::open::{Cache, quoted, take_lock};
 
 /// How a new file is made and written.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HowNew {
     /// A file that was not there before is not copied on write by its file system.
     pub nocow: bool,
-    /// It is written past the page cache.
-    pub direct: bool,
+    /// How it is written.
+    pub cache: Cache,
 }
 
 /// A file that a command makes, or whose content it replaces.
@@ -33,21 +33,19 @@ impl NewFile {
         let (allowed, path) = (file, file.path());
         let is_new = !path.exists();
         let mut file = FileStorage::open_or_create(path)
-            .with_context(|| format!("could not create {}", quoted(path)))?;
+            .with_context(|| format!("Could not create {}", quoted(path)))?;
         allowed.opened(&file)?;
         take_lock(&file, path, access)?;
         if how.nocow {
             file.disable_copy_on_write();
         }
-        if how.direct {
-            open::bypass_cache(&mut file, path, true)?;
-        }
+        how.cache.apply(&mut file, path)?;
         Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
     }
 
     /// Makes and locks a file; one that is there is an error.
     pub fn create_new(path: &Path) -> Result<Self> {
-        let file = FileStorage::create_new(path).context("could not create the file")?;
+        let file = FileStorage::create_new(path).context("Could not create the file")?;
         let file =
             Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new: true };
         match take_lock(file.storage.get_ref(), path, Access::Write) {

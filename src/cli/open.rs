@@ -6,13 +6,14 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use qcheck::tables::announced_format;
 
 use super::nearest;
+use super::spool;
 
 /// Formats of QEMU that this program can tell by name but not read.
 const OTHER_FORMATS: [&str; 11] =
@@ -36,6 +37,14 @@ pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
     }
 }
 
+/// The format of a backing file, by a name that is recorded for one.
+pub fn parse_backing_format(name: &str) -> Result<String, String> {
+    match parse_format(name)? {
+        ImageFormat::Other(name) => Err(format!("cannot read the format {name}: {BOTH}")),
+        format => Ok(format_name(format).to_owned()),
+    }
+}
+
 /// The name of a format.
 pub const fn format_name(format: ImageFormat) -> &'static str {
     match format {
@@ -46,13 +55,14 @@ pub const fn format_name(format: ImageFormat) -> &'static str {
 }
 
 /// Cache modes of QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cache {
     /// Through the page cache, flushed at the end.
+    #[default]
     Writeback,
     /// Likewise.
     Writethrough,
-    /// Past the page cache, flushed at the end.
+    /// Without the page cache, flushed at the end.
     None,
     /// Likewise.
     Directsync,
@@ -61,7 +71,15 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// Whether the page cache is gone past.
+    /// Has a file written like this.
+    pub fn apply(self, storage: &mut FileStorage, path: &Path) -> Result<()> {
+        if self == Self::Unsafe {
+            storage.leave_unflushed();
+        }
+        if self.is_direct() { bypass_cache(storage, path, true) } else { Ok(()) }
+    }
+
+    /// Whether the page cache is bypassed.
     pub fn is_direct(self) -> bool {
         matches!(self, Self::None | Self::Directsync)
     }
@@ -148,11 +166,12 @@ pub fn open(
     purpose: Purpose,
     share: bool,
 ) -> Result<Opened> {
-    let opened = match purpose.writes() {
-        true => FileStorage::open_write(path),
-        false => FileStorage::open_read(path),
+    let storage = match (purpose.writes(), spool::is_standard(path)) {
+        (true, true) => bail!("{}: a stream can only be read", quoted(path)),
+        (false, true) => spool::seekable(path)?,
+        (true, false) => FileStorage::open_write(path).with_context(|| could_not_open(path))?,
+        (false, false) => FileStorage::open_read(path).with_context(|| could_not_open(path))?,
     };
-    let storage = opened.with_context(|| could_not_open(path))?;
     let format = format_of(&storage, format).with_context(|| quoted(path).to_string())?;
     if let Some(access) = purpose.access(format, share) {
         take_lock(&storage, path, access)?;
@@ -180,14 +199,6 @@ pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<(
         Locking::Unavailable => log::warn!("{}: no locks on this file system", path.display()),
     }
     Ok(())
-}
-
-/// What helps where a lock could not be had.
-pub fn lock_hint(error: &anyhow::Error) -> &'static str {
-    match error.chain().find_map(|cause| cause.downcast_ref()) {
-        Some(Error::Locked(conflict)) if conflict.is_readable => "; -U reads it all the same",
-        _ => "",
-    }
 }
 
 /// Makes an open file be read, or also written, past the page cache.

@@ -11,6 +11,7 @@ use qcheck::storage::ReadAt;
 use serde_json::{Value, json};
 
 use super::exit::ExitCode;
+use super::fault;
 use super::open::{Opened, quoted};
 use super::size::{parse_number, parse_size};
 use super::ui::Ui;
@@ -130,7 +131,7 @@ impl<'a> Gate<'a> {
             return Err(error);
         }
         self.tell(ui)?;
-        ui.message(&format!("{error:#}"))?;
+        ui.message(&fault::line(&error))?;
         Ok(ExitCode::Denied)
     }
 

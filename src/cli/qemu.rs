@@ -9,6 +9,9 @@ pub const NAME: &str = "qemu-img";
 /// The version whose arguments and output are followed.
 const VERSION: &str = concat!("version 10.0.2 (qcheck ", env!("CARGO_PKG_VERSION"), ")");
 
+/// The formats, in the forms in which the helps of qemu-img 10 and of older ones list theirs.
+const FORMATS: &str = "Supported image formats:\n\n  qcow2 raw\n\nSupported formats: qcow2 raw";
+
 /// Those of its commands that are not here.
 const COMMANDS: [&str; 9] =
     ["amend", "bench", "bitmap", "commit", "compare", "dd", "map", "measure", "rebase"];
@@ -34,7 +37,9 @@ pub fn under_name(command: Command, name: &str) -> Command {
         command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let renamed =
         names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_name));
-    renamed.name(NAME).version(VERSION)
+    // Programs look for both in the help.
+    let first = format!("{NAME} {VERSION}");
+    renamed.name(NAME).version(VERSION).before_help(first).after_help(FORMATS)
 }
 
 /// What to say of an argument that only qemu-img knows.

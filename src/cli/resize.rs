@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener};
+use qcheck::image::{BackingPolicy, FileOpener, Image};
 use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};
 
 use super::create::parse_preallocation;
 use super::exit::ExitCode;
 use super::file_name;
-use super::open::{self, BOTH, Purpose, format_name, parse_format, quoted};
+use super::open::{self, BOTH, Purpose, format_name, parse_backing_format, parse_format, quoted};
 use super::size::parse_size;
 use super::ui::Ui;
 use super::writable;
@@ -32,6 +32,11 @@ pub struct Args {
     /// The disk may get shorter: the data beyond its new end is lost
     #[arg(long)]
     shrink: bool,
+
+    /// The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or
+    /// refused where it begins like an image
+    #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
+    backing_format: Option<String>,
 
     /// Do not tell that it is done
     #[arg(short, long)]
@@ -100,7 +105,16 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = open::open(path, args.format, Purpose::Resize, false)?;
     let context = || quoted(path).to_string();
     match image.format {
-        ImageFormat::Qcow2 => qcow2(args, image.storage, ui).with_context(context)?,
+        ImageFormat::Qcow2 => {
+            let backing = match &args.backing_format {
+                Some(format) => BackingPolicy::AsNamedOr(format.clone()),
+                None => BackingPolicy::AsNamed,
+            };
+            let opener = FileOpener::default();
+            let image = writable::open_qcow2(image.storage, path, backing, &opener, ui);
+            let image = image.with_context(|| open::could_not_open(path))?;
+            qcow2(args, image).with_context(context)?;
+        }
         ImageFormat::Raw => raw(args, image.storage).with_context(context)?,
         other => bail!("{}: cannot resize the format {}: {BOTH}", context(), format_name(other)),
     }
@@ -112,22 +126,33 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
+    /// The size that is asked for, where the disk has `old` bytes.
+    fn new_size(&self, old: u64) -> Result<u64> {
+        let size = self.size.of(old)?;
+        if size < old && !self.shrink {
+            // qemu-img's words, which programs match.
+            bail!(
+                "Use the --shrink option to perform a shrink operation: the data past the new end \
+                 is lost"
+            );
+        }
+        Ok(size)
+    }
+
     const fn options(&self) -> ResizeOptions {
         ResizeOptions { shrink: self.shrink, preallocation: self.preallocation }
     }
 }
 
-fn qcow2(args: &Args, storage: FileStorage, ui: &mut Ui) -> Result<()> {
-    let (backing, opener) = (BackingPolicy::AsNamed, FileOpener::default());
-    let mut image = writable::open_qcow2(storage, &args.image, backing, &opener, ui)?;
-    let old = image.virtual_size();
-    let size = args.size.of(in_sectors(old))?;
+fn qcow2(args: &Args, mut image: Image) -> Result<()> {
+    let old = in_sectors(image.virtual_size());
+    let size = args.new_size(old)?;
     resize(&mut image, size, args.options())?;
     Ok(image.close()?)
 }
 
 fn raw(args: &Args, storage: FileStorage) -> Result<()> {
-    let size = args.size.of(in_sectors(storage.len()?))?;
+    let size = args.new_size(in_sectors(storage.len()?))?;
     Ok(resize_raw(&storage, size, args.options())?)
 }
 

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener};
+use qcheck::image::{BackingPolicy, FileOpener, Image};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::snapshot;
 use serde_json::Value;
@@ -72,8 +72,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = open::open(&args.image, args.format, Purpose::ReadMetadata, args.force_share)?;
     let context = || quoted(&args.image).to_string();
+    let could_not_open = || open::could_not_open(&args.image);
     let snapshots: Vec<SnapshotInfo> = match image.format {
-        ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(context)?.snapshots,
+        ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(could_not_open)?.snapshots,
         ImageFormat::Raw => Vec::new(),
         ImageFormat::Other(name) => bail!("{}: cannot read the format {name}: {BOTH}", context()),
     };
@@ -99,20 +100,26 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         let format = format_name(opened.format);
         bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));
     }
-    change_qcow2(args, opened.storage, ui).with_context(|| quoted(path).to_string())?;
+    let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
+    let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+    let image = image.with_context(|| open::could_not_open(path))?;
+    change_qcow2(args, image).with_context(|| quoted(path).to_string())?;
     Ok(ExitCode::Success)
 }
 
-fn change_qcow2(args: &Args, storage: qcheck::storage::FileStorage, ui: &mut Ui) -> Result<()> {
-    let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
-    let mut image = writable::open_qcow2(storage, &args.image, backing, &opener, ui)?;
+fn change_qcow2(args: &Args, mut image: Image) -> Result<()> {
+    // The beginnings are qemu-img's, which programs match.
+    let could_not = |what, name: &str| format!("Could not {what} snapshot '{name}'");
     if let Some(name) = args.create.first() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        snapshot::create(&mut image, name, now)?;
+        snapshot::create(&mut image, name, now).with_context(|| could_not("create", name))?;
     } else if let Some(wanted) = args.apply.first() {
-        snapshot::apply(&mut image, wanted)?;
+        let found = snapshot::find(&image, wanted).context("Failed to load snapshot");
+        let applied = found.and_then(|_| Ok(snapshot::apply(&mut image, wanted)?));
+        applied.with_context(|| could_not("apply", wanted))?;
     } else if let Some(name) = args.delete.first() {
-        snapshot::delete_named(&mut image, name)?;
+        let deleted = snapshot::delete_named(&mut image, name);
+        deleted.with_context(|| could_not("delete", name))?;
     }
     Ok(image.close()?)
 }

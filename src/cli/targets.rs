@@ -14,6 +14,7 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use qcheck::tables::HeaderArea;
 
+use super::fault;
 use super::file_name::Given;
 use super::open::{self, Opened, Purpose, parse_format, quoted};
 
@@ -138,7 +139,7 @@ fn below(image: &Target, opened: &Opened, share: bool) -> Option<Target> {
     Some(target.unwrap_or_else(|error| Target {
         path: PathBuf::from(String::from_utf8_lossy(name).into_owned()),
         format: None,
-        problem: Some(format!("backing file of {}: {error:#}", quoted(&image.path))),
+        problem: Some(format!("backing file of {}: {}", quoted(&image.path), fault::line(&error))),
         is_below: true,
     }))
 }

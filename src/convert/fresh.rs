@@ -42,8 +42,6 @@ pub(super) struct Plan<'a> {
     pub(super) sparse: u64,
     /// Its backing file: what is the same there is not stored.
     pub(super) backing: Option<&'a Source>,
-    /// Whether everything is flushed before the header and with it.
-    pub(super) flush: bool,
     /// Buffers.
     pub(super) pool: &'a Pool,
 }
@@ -99,9 +97,7 @@ impl<'a> Fresh<'a> {
             Capacity::Fixed(_) => plan.storage.write_zeroes(0, geometry.cluster_bytes()),
         };
         emptied.map_err(|e| Error::file("empty the file", e))?;
-        if plan.flush {
-            sync(plan.storage)?;
-        }
+        sync(plan.storage)?;
         let layout = Layout::new(geometry, limit, plan.method.is_some())?;
         let order = InOrder::new(layout, threads as u64);
         let has_zero_flag = plan.new.is_version_3();
@@ -132,14 +128,9 @@ impl<'a> Fresh<'a> {
         if !rest.is_empty() {
             put(storage, HostOffset::new(ATOMIC_BYTES as u64), rest, "the header's extensions")?;
         }
-        if self.plan.flush {
-            sync(storage)?;
-        }
+        sync(storage)?;
         put(storage, HostOffset::new(0), sector, "the header")?;
-        if self.plan.flush {
-            sync(storage)?;
-        }
-        Ok(())
+        sync(storage)
     }
 
     /// What becomes of each cluster of an item.

@@ -24,13 +24,11 @@ impl HeldHeader {
     }
 
     /// Writes the first sector, behind everything else.
-    pub(super) fn release(&self, flush: bool) -> Result<()> {
+    pub(super) fn release(&self) -> Result<()> {
         let failed = |e| Error::io("write the header", 0, e);
-        if flush {
-            self.inner.sync().map_err(failed)?;
-        }
+        self.inner.sync().map_err(failed)?;
         self.inner.write_at(0, &*self.sector()).map_err(failed)?;
-        if flush { self.inner.sync().map_err(failed) } else { Ok(()) }
+        self.inner.sync().map_err(failed)
     }
 
     fn sector(&self) -> MutexGuard<'_, [u8; SECTOR]> {
@@ -142,7 +140,7 @@ mod tests {
         let mut below = [0; 12];
         inner.read_padded_at(500, &mut below).unwrap();
         assert_eq!(below, [0; 12]);
-        held.release(true).unwrap();
+        held.release().unwrap();
         inner.read_padded_at(500, &mut below).unwrap();
         assert_eq!(below, [7; 12]);
     }

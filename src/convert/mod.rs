@@ -73,10 +73,10 @@ pub struct ConvertOptions {
     pub compress: bool,
     /// How many threads work; 0: as many as there are cores.
     pub threads: usize,
-    /// Whether the target is flushed: a new image before it becomes one, and everything at the end.
-    pub flush: bool,
     /// Whether the system copies data that need not be looked at. Then zeroes are found by holes only.
     pub offload: bool,
+    /// Whether an image that exists already gets only what it does not read from its backing file.
+    pub only_different: bool,
     /// Whether what cannot be read becomes zeroes.
     pub salvage: bool,
     /// Whether persistent bitmaps are copied.
@@ -93,8 +93,8 @@ impl Default for ConvertOptions {
             sparse: DEFAULT_SPARSE,
             compress: false,
             threads: 0,
-            flush: true,
             offload: false,
+            only_different: false,
             salvage: false,
             bitmaps: false,
             skip_broken_bitmaps: false,
@@ -113,8 +113,6 @@ pub enum Target<'a> {
         storage: Arc<dyn Storage>,
         /// Its backing file, where it has one: what is the same there is not stored.
         backing: Option<&'a Source>,
-        /// The source has the same backing file, and what it leaves to that is not looked at.
-        share_backing: bool,
         /// Its external data file, where it has one.
         data_file: Option<Arc<dyn Storage>>,
     },
@@ -186,11 +184,11 @@ pub fn convert(
     control: Control<'_>,
 ) -> Result<ConvertReport> {
     with_run(input, options, control, |run| match target {
-        Target::New { new, storage, backing, share_backing, data_file } => {
+        Target::New { new, storage, backing, data_file } => {
             if new.is_preallocated() || new.is_external() {
                 run.new_through_engine(new, storage, data_file)
             } else {
-                run.new_image(new, storage.as_ref(), backing, share_backing)
+                run.new_image(new, storage.as_ref(), backing)
             }
         }
         Target::NewRaw { storage, preallocation } => run.new_raw(storage, preallocation),
@@ -303,7 +301,7 @@ impl<'a> Run<'a, '_> {
     fn cut(&self, grain: u64) -> Cut {
         let most = ITEM_BYTES.max(grain).max(self.source.grain());
         let store_zeroes = self.options.sparse == 0;
-        Cut { grain, most, longest: LONGEST_BYTES, share_backing: false, store_zeroes }
+        Cut { grain, most, longest: LONGEST_BYTES, shared_from: None, store_zeroes }
     }
 
     fn work<T: pipeline::Target>(&mut self, cut: Cut, target: &T) -> Result<()> {
@@ -336,7 +334,6 @@ impl<'a> Run<'a, '_> {
         new: &NewImage,
         storage: &dyn Storage,
         backing: Option<&Source>,
-        share_backing: bool,
     ) -> Result<()> {
         let bitmaps = self.bitmaps()?;
         if bitmaps.is_some() && !new.is_version_3() {
@@ -344,8 +341,9 @@ impl<'a> Run<'a, '_> {
         }
         let grain = new.geometry().cluster_bytes();
         let mut cut = self.cut(grain);
-        cut.share_backing = share_backing;
-        if backing.is_some() {
+        if let Some(backing) = backing {
+            // What the source leaves to the same file is not looked at.
+            cut.shared_from = self.source.depth_of(backing);
             cut.longest = grain * LONGEST_CLUSTERS;
             cut.store_zeroes |= !new.is_version_3();
         }
@@ -360,7 +358,6 @@ impl<'a> Run<'a, '_> {
             method: self.options.compress.then_some(method),
             sparse: self.options.sparse,
             backing,
-            flush: self.options.flush,
             pool: self.pool,
         };
         let fresh = Fresh::new(plan, self.threads)?;
@@ -412,10 +409,7 @@ impl<'a> Run<'a, '_> {
         let sparse = self.options.sparse;
         let raw = Raw { storage, sparse, is_zero, pool: self.pool };
         self.work(self.cut(RAW_GRAIN), &raw)?;
-        if self.options.flush {
-            storage.sync().map_err(|e| Error::file("flush the target", e))?;
-        }
-        Ok(())
+        storage.sync().map_err(|e| Error::file("flush the target", e))
     }
 
     fn image(&mut self, image: &Image, is_zero: bool) -> Result<()> {
@@ -425,7 +419,10 @@ impl<'a> Run<'a, '_> {
         }
         self.require_room(image.virtual_size())?;
         let existing = Existing::new(image, self.options, is_zero, self.pool)?;
-        self.work(self.cut(image.geometry().cluster_bytes()), &existing)?;
+        let mut cut = self.cut(image.geometry().cluster_bytes());
+        let backing = image.backing().filter(|_| self.options.only_different);
+        cut.shared_from = backing.and_then(|backing| self.source.depth_of_backing(backing));
+        self.work(cut, &existing)?;
         if let Some(bitmaps) = &bitmaps {
             bitmaps.add_to(image)?;
         }
@@ -460,6 +457,6 @@ impl<'a> Run<'a, '_> {
         let image = held::open(&held, data_file)?;
         self.image(&image, true)?;
         image.close()?;
-        held.release(self.options.flush)
+        held.release()
     }
 }

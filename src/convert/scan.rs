@@ -38,8 +38,8 @@ pub(super) struct Cut {
     pub(super) most: u64,
     /// Most bytes of anything in one item, so that progress is told and an interruption noticed.
     pub(super) longest: u64,
-    /// What the source leaves to its backing file is left to the target's.
-    pub(super) share_backing: bool,
+    /// What this many images of the source's chain leave to the next one is left to the target's backing file.
+    pub(super) shared_from: Option<usize>,
     /// Zeroes are to be stored like other data.
     pub(super) store_zeroes: bool,
 }
@@ -123,7 +123,7 @@ impl<'a> Scan<'a> {
 
     fn look(&self, at: u64, most: u64) -> Result<(u64, Kind)> {
         match self.source.extent(at, most) {
-            Ok(extent) if extent.below && self.cut.share_backing => {
+            Ok(extent) if self.cut.shared_from.is_some_and(|depth| extent.depth >= depth) => {
                 Ok((at + extent.bytes, Kind::Backing))
             }
             Ok(extent) if extent.zero && !self.cut.store_zeroes => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
 use crate::image::{Backing, Image, RunKind};
-use crate::storage::{ReadAt, Storage};
+use crate::storage::{FileId, ReadAt, Storage};
 
 /// Disks are counted in sectors.
 const SECTOR: u64 = 512;
@@ -97,13 +97,13 @@ pub(crate) struct Extent {
     pub(crate) bytes: u64,
     /// Whether they surely are zeroes.
     pub(crate) zero: bool,
-    /// Whether the uppermost image leaves them to its backing file.
-    pub(super) below: bool,
+    /// How many images of the chain leave them to the next one.
+    pub(super) depth: usize,
 }
 
 impl Extent {
     const fn new(bytes: u64, zero: bool) -> Self {
-        Self { bytes, zero, below: false }
+        Self { bytes, zero, depth: 0 }
     }
 }
 
@@ -125,17 +125,52 @@ fn image_extent(image: &Image, at: u64, most: u64) -> Result<Extent> {
     let extent = match run.kind {
         RunKind::Zero => Extent::new(run.length, true),
         RunKind::Data(_) | RunKind::Compressed(_) => Extent::new(run.length, false),
-        RunKind::Unallocated => {
-            let below = match image.backing() {
-                None => Extent::new(run.length, true),
-                Some(Backing::Raw(raw)) => raw_extent(raw.storage(), at, run.length)?,
-                Some(Backing::Qcow2(image)) => image_extent(image, at, run.length)?,
-                Some(Backing::Closed) => Extent::new(run.length, false),
-            };
-            Extent { below: image.backing().is_some(), ..below }
-        }
+        RunKind::Unallocated => match image.backing() {
+            None => Extent::new(run.length, true),
+            Some(backing) => {
+                let below = backing_extent(backing, at, run.length)?;
+                Extent { depth: below.depth + 1, ..below }
+            }
+        },
     };
     Ok(extent)
+}
+
+/// What is known of a backing file's bytes from `at` on.
+pub(super) fn backing_extent(backing: &Backing, at: u64, most: u64) -> Result<Extent> {
+    match backing {
+        Backing::Raw(raw) => raw_extent(raw.storage(), at, most),
+        Backing::Qcow2(image) => image_extent(image, at, most),
+        Backing::Closed => Ok(Extent::new(most, false)),
+    }
+}
+
+/// The files that an image of a chain is read from: the same ones, read as the same format, have the same bytes.
+type Identity = (Option<FileId>, Option<FileId>, bool);
+
+fn identity_of_raw(storage: &dyn ReadAt) -> Identity {
+    (storage.file().and_then(|file| FileId::of_open(file).ok()), None, false)
+}
+
+/// What the images of a chain are read from, from this one down.
+fn identities_of(image: &Image) -> Vec<Identity> {
+    let id = |storage: &dyn ReadAt| FileId::of_open(storage.file()?).ok();
+    let mut all = vec![(id(image.storage()), id(image.data_source()), true)];
+    match image.backing() {
+        None | Some(Backing::Closed) => {}
+        Some(Backing::Raw(raw)) => all.push(identity_of_raw(raw.storage())),
+        Some(Backing::Qcow2(below)) => all.extend(identities_of(below)),
+    }
+    all
+}
+
+/// The same of a backing file.
+fn identities_below(backing: &Backing) -> Vec<Identity> {
+    match backing {
+        Backing::Raw(raw) => vec![identity_of_raw(raw.storage())],
+        Backing::Qcow2(image) => identities_of(image),
+        Backing::Closed => Vec::new(),
+    }
 }
 
 /// Bytes of the disk as they lie in a file.
@@ -193,6 +228,32 @@ impl Source {
     /// The size of all together in bytes.
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn identities(&self) -> Vec<Identity> {
+        match self.only() {
+            Some(Disk::Raw(storage)) => vec![identity_of_raw(storage.as_ref())],
+            Some(Disk::Qcow2(image)) => identities_of(image),
+            None => Vec::new(),
+        }
+    }
+
+    /// How many images lie above the one from which on the chain is this other one; `None` where it never is.
+    pub(super) fn depth_of(&self, other: &Self) -> Option<usize> {
+        self.depth_where(&other.identities())
+    }
+
+    /// [`Source::depth_of`] for a backing file.
+    pub(super) fn depth_of_backing(&self, backing: &Backing) -> Option<usize> {
+        self.depth_where(&identities_below(backing))
+    }
+
+    fn depth_where(&self, other: &[Identity]) -> Option<usize> {
+        let known = !other.is_empty() && other.iter().all(|(file, _, _)| file.is_some());
+        let own = self.identities();
+        let above = own.len().checked_sub(other.len()).filter(|_| known)?;
+        // The image itself is not left to the backing file: all of it may be other data there.
+        (above > 0 && own[above..] == *other).then_some(above)
     }
 
     /// The only disk, where there is one.

@@ -41,6 +41,8 @@ pub trait Opener {
 pub struct FileOpener {
     /// Read files that others may be writing (`-U`, `--force-share`).
     pub force_share: bool,
+    /// Leave files that are written unflushed.
+    pub unflushed: bool,
 }
 
 impl Opener for FileOpener {
@@ -52,8 +54,11 @@ impl Opener for FileOpener {
     }
 
     fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>> {
-        let file = FileStorage::open_write(path).map_err(|e| open_error(path, e))?;
+        let mut file = FileStorage::open_write(path).map_err(|e| open_error(path, e))?;
         lock(&file, Access::WriteData)?;
+        if self.unflushed {
+            file.leave_unflushed();
+        }
         Ok(Arc::new(file))
     }
 
@@ -63,7 +68,7 @@ impl Opener for FileOpener {
 }
 
 fn open_error(path: &Path, source: std::io::Error) -> Error {
-    Error::file(format!("open '{}'", path.display()), source)
+    Error::Open { path: path.to_owned(), source }
 }
 
 /// The image below another.
@@ -208,22 +213,33 @@ pub(super) fn open(
             (path, format_of(area, policy))
         }
     };
+    let below = open_as(path, &format, options, chain);
+    below.map(Some).map_err(|error| Error::OpenBelow { role: "backing file", source: error.into() })
+}
+
+/// Opens a file of this format as the image below another; an empty format is one that nothing tells.
+fn open_as(
+    path: PathBuf,
+    format: &[u8],
+    options: &OpenOptions,
+    chain: &mut Chain<'_>,
+) -> Result<Backing> {
     chain.descend(&path)?;
     let source = chain.opener().open_read(&path)?;
     if format.is_empty() {
         require_no_magic(source.as_ref(), &path)?;
     }
-    match String::from_utf8_lossy(&format).as_ref() {
+    match String::from_utf8_lossy(format).as_ref() {
         raw if raw.is_empty() || is_raw_name(raw) => {
             let bytes = source.len().map_err(|e| open_error(&path, e))?;
             // QEMU sees a raw file in whole sectors.
             let bytes = bytes.checked_next_multiple_of(512).unwrap_or(bytes);
-            Ok(Some(Backing::Raw(RawBacking { source, bytes })))
+            Ok(Backing::Raw(RawBacking { source, bytes }))
         }
         "qcow2" => {
             let options = OpenOptions { path: Some(path), ..OpenOptions::below(options) };
             let image = Image::open_in_chain(source, &options, chain)?;
-            Ok(Some(Backing::Qcow2(Box::new(image))))
+            Ok(Backing::Qcow2(Box::new(image)))
         }
         other => Err(Error::Unsupported(format!(
             "the format '{}' of the backing file is not supported (raw and qcow2 are)",
@@ -251,15 +267,12 @@ fn format_of(area: &HeaderArea, policy: &BackingPolicy) -> Vec<u8> {
 fn require_no_magic(source: &dyn ReadAt, path: &Path) -> Result<()> {
     let mut head = [0; PROBE_BYTES];
     let length = source.read_at(0, &mut head).map_err(|e| open_error(path, e))?;
-    if probe(&head[..length]) == ImageFormat::Raw {
-        return Ok(());
-    }
-    let name = path.display();
-    let why = format!(
-        "the image does not tell the format of its backing file '{name}', and that is not guessed \
-         from what the file begins with"
-    );
-    Err(Error::Refused(why))
+    let looks_like = match probe(&head[..length]) {
+        ImageFormat::Raw => return Ok(()),
+        ImageFormat::Qcow2 => "qcow2",
+        ImageFormat::Other(name) => name,
+    };
+    Err(Error::BackingFormat { path: path.to_owned(), looks_like })
 }
 
 impl OpenOptions {
@@ -269,7 +282,7 @@ impl OpenOptions {
             BackingPolicy::AsNamedOr(format) => BackingPolicy::AsNamedOr(format.clone()),
             _ => BackingPolicy::AsNamed,
         };
-        Self { backing, ..Self::default() }
+        Self { backing, strict: above.strict, ..Self::default() }
     }
 }
 

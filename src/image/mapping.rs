@@ -75,7 +75,7 @@ impl Meta {
     pub(super) fn l1_entry(&self, index: usize) -> Result<L1Entry> {
         let l1 = self.ordering.root(Side::Mappings);
         let entry = L1Entry(l1.get(index));
-        let reserved = self.writable && entry.has_reserved_bits();
+        let reserved = (self.writable || self.strict) && entry.has_reserved_bits();
         if reserved || entry.is_unaligned(&self.geometry) {
             let at = l1.offset().saturating_add(index as u64 * 8);
             return Err(damaged(at, format!("L1 entry {index} is not valid: {:#x}", entry.0)));
@@ -91,11 +91,15 @@ impl Meta {
         if table.get() == 0 {
             return Ok(L2Entry::standard(0));
         }
+        if let Some(reason) = self.table_flaw(table)? {
+            return Err(damaged(table, format!("L2 table of L1 entry {}: {reason}", place.l1)));
+        }
         let width = self.geometry.l2_entry_bytes();
         let bytes = self.ordering.table(Side::Mappings, table)?;
         let bytes = &bytes[place.l2 * width..(place.l2 + 1) * width];
         let entry = L2Entry::decode(bytes);
-        if let Some(reason) = self.defect(cluster, entry) {
+        let past_end = self.is_past_end(entry)?.then_some("it points past the end of the file");
+        if let Some(reason) = self.defect(cluster, entry).or(past_end) {
             let at = table.saturating_add((place.l2 * width) as u64);
             let guest = cluster.get() << self.geometry.cluster_bits();
             return Err(damaged(at, format!("L2 entry of guest offset {guest:#x}: {reason}")));
@@ -103,8 +107,43 @@ impl Meta {
         Ok(entry)
     }
 
+    /// Why a table at this offset is not one, for a strict reader.
+    fn table_flaw(&mut self, at: HostOffset) -> Result<Option<String>> {
+        if !self.strict {
+            return Ok(None);
+        }
+        let run = ClusterRun::one(self.geometry.cluster_floor(at));
+        let conflict = self.ordering.disk.regions.conflict(run, Some(Owner::L2));
+        Ok(match conflict {
+            Some(other) => Some(format!("it lies over {other}")),
+            None if self.ends_before(at)? => Some("it lies past the end of the file".into()),
+            None => None,
+        })
+    }
+
+    /// Whether a strict reader would read through an entry what the file does not have.
+    fn is_past_end(&mut self, entry: L2Entry) -> Result<bool> {
+        if !self.strict || self.has_data_file() {
+            return Ok(false);
+        }
+        match entry.meaning(&self.geometry, false) {
+            Meaning::Data(host) | Meaning::ZeroAllocated(host) => self.ends_before(host),
+            Meaning::Compressed(extent) => self.ends_before(extent.offset),
+            Meaning::Zero | Meaning::Unallocated => Ok(false),
+        }
+    }
+
+    /// Whether the file ends before or at this offset. Others can make it longer.
+    fn ends_before(&mut self, at: HostOffset) -> Result<bool> {
+        if at.get() >= self.file_end {
+            let length = self.ordering.disk.file.len();
+            self.file_end = length.map_err(|e| Error::file("get the length", e))?;
+        }
+        Ok(at.get() >= self.file_end)
+    }
+
     fn defect(&self, cluster: GuestCluster, entry: L2Entry) -> Option<&'static str> {
-        if self.writable && entry.has_reserved_bits(&self.geometry) {
+        if (self.writable || self.strict) && entry.has_reserved_bits(&self.geometry) {
             return Some("reserved bits are set");
         }
         let guest = GuestOffset::new(cluster.get() << self.geometry.cluster_bits());

@@ -18,6 +18,10 @@ pub(super) struct Meta {
     pub(super) ordering: Ordering,
     pub(super) geometry: Geometry,
     pub(super) writable: bool,
+    /// Whether what is not valid is not read either.
+    pub(super) strict: bool,
+    /// Where the file ended when something past its end was looked for last.
+    pub(super) file_end: u64,
     /// Below this cluster nothing is free.
     pub(super) search_start: HostCluster,
     /// Where the next compressed data may go: behind the last, in its cluster.

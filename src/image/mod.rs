@@ -22,7 +22,7 @@ use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
-use crate::storage::Storage;
+use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
 mod alloc;
@@ -168,6 +168,11 @@ impl Image {
     /// The snapshots in table order.
     pub fn snapshots(&self) -> Result<Vec<SnapshotEntry>> {
         Ok(self.meta()?.snapshots.clone())
+    }
+
+    /// The image file.
+    pub(crate) fn storage(&self) -> &dyn ReadAt {
+        self.file.as_ref()
     }
 
     /// What unallocated clusters are read from, if there is anything.

@@ -62,6 +62,9 @@ pub struct OpenOptions {
     pub snapshot: Option<SnapshotEntry>,
     /// Use this external data file, not the one that the image names.
     pub data_file: Option<PathBuf>,
+    /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or other bytes through it:
+    /// reserved bits, places past the end of the file, an L2 table in the place of other metadata.
+    pub strict: bool,
     /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
     pub l2_cache_bytes: usize,
     /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
@@ -109,7 +112,7 @@ impl Image {
             return Err(Error::Refused("a snapshot cannot be opened for writing".into()));
         }
         if area.header.has_incompatible(incompatible::CORRUPT) {
-            let why = "the image is marked corrupt and is not written before it is repaired";
+            let why = "Image is corrupt; cannot be opened read/write: repair it first";
             return Err(Error::Refused(why.into()));
         }
         if area.header.has_incompatible(incompatible::DIRTY) {
@@ -146,14 +149,22 @@ impl Loader {
         }
         let geometry = self.area.geometry;
         let l1 = self.load_l1(l1_place.0, l1_place.1)?;
-        let reftable = self.load_reftable()?;
+        let reftable = match self.load_reftable(options.strict) {
+            // A reader looks only for what lies over it.
+            Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
+            reftable => reftable?,
+        };
         let data_file = self.open_data_file(options, chain)?;
         let backing = backing::open(&self.area, options, chain)?;
         let mut disk =
             Disk::new(self.file.clone(), &self.head()?, self.area.header.clone(), geometry);
         disk.data_file = data_file.clone();
-        if self.writable {
-            disk.regions = self.regions(&l1, &reftable, &snapshots)?;
+        if self.writable || options.strict {
+            disk.regions = match self.regions(&l1, &reftable, &snapshots) {
+                // A reader can do without.
+                Err(_) if !self.writable => Regions::default(),
+                regions => regions?,
+            };
         }
         let or_default = |given, default| if given == 0 { default } else { given };
         let budgets = (
@@ -164,6 +175,8 @@ impl Loader {
             ordering: Ordering::new(disk, l1, reftable, budgets),
             geometry,
             writable: self.writable,
+            strict: options.strict,
+            file_end: 0,
             search_start: HEADER_CLUSTER.next(),
             packed_end: None,
             pending: Vec::new(),
@@ -238,11 +251,11 @@ impl Loader {
         Ok(RootTable::new(at, table))
     }
 
-    /// The refcount table; a reader needs none.
-    fn load_reftable(&self) -> Result<RootTable> {
+    /// The refcount table; a reader needs none, unless it is a strict one.
+    fn load_reftable(&self, strict: bool) -> Result<RootTable> {
         let header = &self.area.header;
         let at = header.reftable;
-        if !self.writable {
+        if !self.writable && !strict {
             return Ok(RootTable::new(at, Vec::new()));
         }
         let bytes = u64::from(header.reftable_clusters) << header.cluster_bits;

@@ -33,6 +33,7 @@ pub struct FileStorage {
     direct: Option<File>,
     capacity: Capacity,
     path: Option<PathBuf>,
+    flushes: bool,
 }
 
 impl FileStorage {
@@ -106,7 +107,7 @@ impl FileStorage {
         } else {
             Capacity::Growable
         };
-        Ok(Self { file, direct: None, capacity, path: None })
+        Ok(Self { file, direct: None, capacity, path: None, flushes: true })
     }
 
     /// From now on reads and writes that begin and end at multiples of 4 KiB, in the file and in memory, go past the page
@@ -117,6 +118,12 @@ impl FileStorage {
         options.read(true).write(writing).custom_flags(libc::O_DIRECT | libc::O_NOCTTY);
         self.direct = Some(options.open(path)?);
         Ok(())
+    }
+
+    /// From now on flushes do nothing, as in QEMU's cache mode `unsafe`: after a failure of the power anything can be
+    /// missing.
+    pub fn leave_unflushed(&mut self) {
+        self.flushes = false;
     }
 
     /// The file for an access: past the page cache where that is wanted and possible.
@@ -301,7 +308,7 @@ impl Storage for FileStorage {
 
     fn sync(&self) -> io::Result<()> {
         // fdatasync: includes the length and everything else that is needed to read the data back.
-        self.file.sync_data()
+        if self.flushes { self.file.sync_data() } else { Ok(()) }
     }
 
     /// Punches a hole, also on a block device, where the kernel makes a discard that reads back as

@@ -52,7 +52,7 @@ impl Problem {
 
     /// A file that is not there is wrong; one that cannot be opened may be right.
     fn of(error: &Error) -> Self {
-        let missing = matches!(error, Error::Io { source, .. } if is_missing(source.kind()));
+        let missing = matches!(error, Error::Open { source, .. } if is_missing(source.kind()));
         Self { text: error.to_string(), unseen: !missing }
     }
 }

@@ -58,7 +58,7 @@ fn each_image_has_its_line_and_a_bad_one_does_not_stop_the_rest() {
         let ran = qcheck(dir.path(), &[&["check", "-j", jobs][..], &ALL].concat());
         assert_eq!((ran.code, ran.out.as_str()), (1, want), "-j {jobs}: {}", ran.err);
         for line in [
-            "qcheck: could not open 'missing': No such file or directory (os error 2)\n",
+            "qcheck: Could not open 'missing': No such file or directory\n",
             "qcheck: 'leaky': found:\nLeaked cluster 21 refcount=1 reference=0\n",
             "qcheck: 'corrupt': found:\nERROR cluster 6 refcount=0 reference=1\n",
         ] {

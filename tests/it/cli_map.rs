@@ -233,5 +233,5 @@ fn qemu_imgs_lines_have_no_colours_and_neither_has_its_name() {
     let ran = colored(&link, &["info", "--map", "--color", "always", damaged()], &[]);
     assert!(!ran.out.contains('\u{1b}') && ran.code == 0, "{}", ran.out);
     let ran = colored(&link, &["check", "missing"], &[("CLICOLOR_FORCE", "1")]);
-    assert!(ran.err.starts_with("qemu-img: could not open"), "{}", ran.err);
+    assert!(ran.err.starts_with("qemu-img: Could not open"), "{}", ran.err);
 }

@@ -98,7 +98,7 @@ fn a_junit_failure_lists_what_was_found() {
         "<testcase name=\"a &lt;b&gt; &amp; &quot;c&quot;\" classname=\"qcheck check\"",
         "leak: Leaked cluster 21 refcount=1 reference=0 (and 1 more cluster behind it)",
         "refcount-too-low: ERROR cluster 6 refcount=0 reference=1",
-        "could not open 'missing': No such file or directory (os error 2)",
+        "Could not open 'missing': No such file or directory",
         "denied: backing: it has the backing file '/etc/pass\\u{1}wd'",
     ] {
         let quotes = text.replace("&apos;", "'");

@@ -54,7 +54,7 @@ fn run(
     storage: Arc<dyn Storage>,
     options: &ConvertOptions,
 ) -> Result<usize> {
-    let target = Target::New { new, storage, backing: None, share_backing: false, data_file: None };
+    let target = Target::New { new, storage, backing: None, data_file: None };
     let cancel = AtomicBool::new(false);
     let control = Control { cancel: &cancel, progress: &Silent };
     convert(Input::Disks(source), target, options, control).map(|report| report.losses.len())
@@ -199,13 +199,8 @@ fn a_stream_that_nobody_takes_is_an_error() {
 fn work_that_is_cancelled_ends_with_an_error_and_without_an_image() {
     let new = new_image(Preallocation::Off, Compression::Zlib);
     let storage = Arc::new(MemoryStorage::new(Vec::new()));
-    let target = Target::New {
-        new: &new,
-        storage: storage.clone(),
-        backing: None,
-        share_backing: false,
-        data_file: None,
-    };
+    let target =
+        Target::New { new: &new, storage: storage.clone(), backing: None, data_file: None };
     let cancel = AtomicBool::new(true);
     let control = Control { cancel: &cancel, progress: &Silent };
     let source = source(disk());

@@ -199,3 +199,66 @@ fn damage_ends_the_run_or_is_salvaged_and_listed() {
         fs::remove_file(folder.join("out.raw")).unwrap();
     }
 }
+
+/// Runs a shell command in which `$Q` is qcheck.
+fn shell(folder: &Path, command: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.current_dir(folder).args(["-c", command]);
+    shell.env("Q", assert_cmd::cargo::cargo_bin!("qcheck")).output().unwrap()
+}
+
+#[test]
+fn names_of_open_files_and_fifos_are_streams_like_a_dash() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    sample(&folder.join("disk.raw"), 9, 3 << 20);
+    let disk = fs::read(folder.join("disk.raw")).unwrap();
+    qemu_ok(folder, "qemu-img", &["convert", "-O", "qcow2", "disk.raw", "disk.qcow2"]);
+    for command in [
+        "cat disk.raw | $Q convert /dev/stdin out",
+        "cat disk.qcow2 | $Q convert -f qcow2 /dev/fd/0 out",
+        "$Q convert disk.qcow2 /dev/stdout | cat > out",
+        "$Q convert disk.qcow2 /dev/fd/1 | cat > out",
+        "$Q convert disk.qcow2 /proc/self/fd/1 | cat > out",
+        "$Q convert disk.qcow2 /dev/stdout > out",
+        "$Q convert /dev/stdin out < disk.qcow2",
+        "$Q convert disk.qcow2 /dev/fd/3 3>&1 >&2 | cat > out",
+        "cat disk.raw | $Q convert /dev/fd/5 /dev/stdout 5<&0 | cat > out",
+        "mkfifo in; (cat disk.raw > in &); $Q convert in out",
+        "mkfifo to; (cat to > out; touch done) & $Q convert disk.qcow2 to; wait",
+    ] {
+        let ran = shell(folder, command);
+        let text = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success() && text.is_empty(), "{command}: {text}");
+        assert!(fs::read(folder.join("out")).unwrap() == disk, "{command}");
+        fs::remove_file(folder.join("out")).unwrap();
+    }
+    // A whole image, since its tables come before the data.
+    let ran = shell(folder, "$Q convert -O qcow2 disk.raw /dev/stdout | cat > out.qcow2");
+    assert!(ran.status.success());
+    assert_same(folder, "out.qcow2");
+}
+
+#[test]
+fn info_and_check_read_a_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    qemu_create(folder, &["-f", "qcow2", "disk.qcow2", "3M"]);
+    for (command, word) in [
+        ("cat disk.qcow2 | $Q info -", "virtual size: 3 MiB"),
+        ("$Q info - < disk.qcow2", "virtual size: 3 MiB"),
+        ("cat disk.qcow2 | $Q info --output json /dev/stdin", "\"virtual-size\": 3145728"),
+        ("cat disk.qcow2 | $Q check -", "No errors were found on the image."),
+        ("$Q check /dev/stdin < disk.qcow2", "No errors were found on the image."),
+        ("cat disk.qcow2 | $Q snapshot -l - && echo ok", "ok"),
+    ] {
+        let ran = shell(folder, command);
+        let text = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && text.contains(word), "{command}: {ran:?}");
+    }
+    for command in ["check -r all -", "resize - 4M", "snapshot -c x -"] {
+        let ran = shell(folder, &format!("cat disk.qcow2 | $Q {command}"));
+        let text = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(1) && text.contains("can only be read"), "{text}");
+    }
+}

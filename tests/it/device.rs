@@ -106,7 +106,7 @@ fn a_device_without_room_is_said_to_have_none_before_anything_is_written() {
     let ran = device.repair();
     assert_eq!(ran.code, 1, "{ran:?}");
     let last = ran.err.lines().last().unwrap_or_default();
-    assert!(last.contains("no room") && last.contains(device.name()), "{ran:?}");
+    assert!(last.contains("No space left on device") && last.contains(device.name()), "{ran:?}");
     assert!(device.bytes() == broken, "something was written");
 }
 

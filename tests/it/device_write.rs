@@ -58,7 +58,7 @@ fn a_device_without_room_is_told_of_and_keeps_its_image() {
     ] {
         let ran = qcheck(device.folder(), args);
         assert_eq!(ran.code, 1, "{args:?}");
-        assert!(ran.err.contains("no room"), "{}", ran.err);
+        assert!(ran.err.contains("No space left on device"), "{}", ran.err);
         let judged = qemu(device.folder(), "qemu-img", &["check", "-f", "qcow2", name]);
         assert_eq!(judged.code, 0, "{judged:?}");
         io(&device, "read -q -P 1 0 1M");

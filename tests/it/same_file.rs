@@ -158,7 +158,7 @@ fn a_stream_does_not_go_into_a_file_that_is_read() {
     let mut command = std::process::Command::new(program);
     command.current_dir(folder).args(["convert", "-U", "-", "hard-base.raw"]).stdin(input);
     let text = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
-    assert!(text.contains("is the same file as standard input"), "{text}");
+    assert!(text.contains("is the same file as the source '-'"), "{text}");
     assert!(contents(folder) == before);
 }
 

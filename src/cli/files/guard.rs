@@ -42,21 +42,12 @@ impl Key {
     }
 }
 
-/// Whether two names mean one file.
-pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    Key::of(one).is_some_and(|key| Key::of(other) == Some(key))
-}
-
 impl Guard {
     fn enter(&self, key: Option<Key>, role: &str, path: &Path) {
-        let what = match path.as_os_str().is_empty() {
-            true => role.to_owned(),
-            false => format!("{role} {}", quoted(path)),
-        };
-        self.0.borrow_mut().extend(key.map(|key| (key, what)));
+        self.0.borrow_mut().extend(key.map(|key| (key, format!("{role} {}", quoted(path)))));
     }
 
-    /// Enters a file that is open; what has no name has an empty one.
+    /// Enters a file that is open.
     pub fn enters(&self, file: impl AsFd, role: &str, path: &Path) {
         self.enter(FileId::of_open(file).ok().map(Key::Existing), role, path);
     }

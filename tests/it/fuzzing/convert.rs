@@ -39,7 +39,7 @@ pub fn run(input: &[u8]) {
     if source.bytes() > MOST_GUEST_BYTES {
         return;
     }
-    let options = ConvertOptions { threads: 1, flush: false, ..ConvertOptions::default() };
+    let options = ConvertOptions { threads: 1, ..ConvertOptions::default() };
     let Some(disk) = to_raw(&source, &options) else {
         let salvaged = to_raw(&source, &ConvertOptions { salvage: true, ..options });
         let length = salvaged.expect("what cannot be read is left out").len() as u64;
@@ -104,13 +104,8 @@ fn to_qcow2(source: &Source, disk: &[u8], asked: u8, options: ConvertOptions) {
     };
     let Ok(new) = NewImage::new(&create) else { return };
     let storage = Arc::new(MemoryStorage::limited(Vec::new(), super::MOST_BYTES));
-    let target = Target::New {
-        new: &new,
-        storage: storage.clone(),
-        backing: None,
-        share_backing: false,
-        data_file: None,
-    };
+    let target =
+        Target::New { new: &new, storage: storage.clone(), backing: None, data_file: None };
     let options = ConvertOptions { compress: asked & 4 != 0, ..options };
     let done = convert(Input::Disks(source), target, &options, control());
     if let Err(error) = done {
