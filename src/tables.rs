@@ -91,6 +91,22 @@ impl HeaderArea {
         feature_names(&self.extensions)
     }
 
+    /// The format recorded for the backing file: up to a zero byte, as QEMU reads it. `None` without
+    /// one, or where there is no backing file.
+    pub fn backing_format(&self) -> Option<&[u8]> {
+        let is_named = |name: &[u8]| name.first().is_some_and(|&byte| byte != 0);
+        self.backing_name.as_deref().filter(|name| is_named(name))?;
+        let format = self.extension(extension::BACKING_FORMAT)?;
+        let name = format.split(|&byte| byte == 0).next()?;
+        is_named(name).then_some(name)
+    }
+
+    /// Whether the image names its external data file.
+    pub fn names_data_file(&self) -> bool {
+        let name = self.extension(extension::DATA_FILE).unwrap_or_default();
+        name.first().is_some_and(|&byte| byte != 0)
+    }
+
     /// The bitmaps extension, where it is there and has the right length.
     pub fn bitmaps(&self) -> Option<BitmapsExtension> {
         self.extension(extension::BITMAPS).and_then(BitmapsExtension::decode)
@@ -230,9 +246,9 @@ impl SnapshotTable {
     }
 }
 
-/// Loads one entry; `None` where the file ends before its last sector does.
+/// Loads one entry; `None` where the file ends before it does.
 fn load_snapshot(source: &dyn ReadAt, at: HostOffset) -> io::Result<Option<SnapshotEntry>> {
-    let file_end = source.len()?.next_multiple_of(512);
+    let file_end = source.len()?;
     let mut fixed = [0; SNAPSHOT_HEADER_BYTES];
     if at.saturating_add(SNAPSHOT_HEADER_BYTES as u64).get() > file_end {
         return Ok(None);

@@ -10,7 +10,6 @@ use super::refcount_map::RefcountMap;
 use super::regions::{Region, RegionMap};
 use super::report::Allocation;
 use super::{Assume, CheckOptions};
-use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
@@ -30,7 +29,10 @@ pub struct Context<'a> {
     pub area: HeaderArea,
     /// The sizes that follow from the header.
     pub geometry: Geometry,
-    /// The file's length, up to the end of its last 512-byte sector as QEMU counts it.
+    /// The file's length in bytes.
+    pub true_bytes: u64,
+    /// The file's length up to the end of its last 512-byte sector: by this one QEMU tells what lies
+    /// past the end.
     pub file_bytes: u64,
     /// The in-memory refcount table.
     pub map: Arc<RefcountMap>,
@@ -63,6 +65,7 @@ impl<'a> Context<'a> {
             geometry: area.geometry,
             beyond: Beyond::new(&area.geometry, file_bytes),
             area,
+            true_bytes: file_bytes,
             file_bytes: file_bytes.next_multiple_of(512),
             map: Arc::default(),
             regions: RegionMap::default(),
@@ -94,19 +97,13 @@ impl<'a> Context<'a> {
         self.map.last().map_or(file_end, |last| last.next().max(file_end))
     }
 
-    /// Whether the file ends within a table or before one, by less than a cluster, so that no pointer is told to lead
-    /// past the end. Relies on every region being known.
-    pub fn ends_within_table(&self) -> bool {
-        let header = &self.area.header;
-        let l1_bytes = u64::from(header.l1_entries) * TABLE_ENTRY_BYTES;
-        let l1 = Extent::of(&self.geometry, self.file_bytes, header.l1_table, l1_bytes);
-        let l1_ends_behind = header.l1_table.saturating_add(l1_bytes).get() > self.file_bytes;
-        let whole = [RegionKind::L2Table, RegionKind::Refblock, RegionKind::Reftable];
-        let last = self.geometry.cluster_floor(HostOffset::new(self.file_bytes));
-        let is_short = self.file_bytes > self.geometry.offset_of(last).get();
-        let mut cut = self.regions.touching(last..last.next());
-        l1_bytes > 0 && l1_ends_behind && !l1.is_beyond()
-            || is_short && cut.any(|region| whole.contains(&region.kind))
+    /// How many of a structure's last bytes the file does not have, where it goes past the end by less
+    /// than a cluster; more is told of as QEMU tells it. QEMU reads zeroes there.
+    pub fn missing(&self, offset: HostOffset, bytes: u64) -> Option<u64> {
+        let end = offset.saturating_add(bytes).get();
+        let is_beyond = Extent::of(&self.geometry, self.file_bytes, offset, bytes).is_beyond();
+        let missing = end.saturating_sub(self.true_bytes);
+        (bytes > 0 && !is_beyond && missing > 0).then_some(missing)
     }
 
     /// Counts a reference to a metadata structure and remembers whose clusters these are.
@@ -114,6 +111,12 @@ impl<'a> Context<'a> {
         let extent = Extent::of(&self.geometry, self.file_bytes, offset, bytes);
         if extent.is_beyond() {
             self.find(Kind::BeyondEnd { offset, bytes }, place);
+        }
+        // Structures of whole clusters are looked at once all are known.
+        if matches!(kind, RegionKind::BitmapTable(_) | RegionKind::CryptoHeader) {
+            if let Some(bytes) = self.missing(offset, bytes) {
+                self.find(Kind::CutOff { owner: kind, bytes }, place);
+            }
         }
         self.map.add(extent.first, extent.count, 1);
         // Refcount structures past the end are lost, and built anew elsewhere.

@@ -190,8 +190,15 @@ fn own_words(kind: &Kind) -> String {
     let at = |offset: &HostOffset| format!("{:#x}", offset.get());
     let _ = match kind {
         Kind::HeaderField(problem)
+        | Kind::BackingFormat(problem)
+        | Kind::EncryptionHeader(problem)
         | Kind::SnapshotTableBroken(problem)
         | Kind::BitmapDirectory(problem) => write!(text, "{problem}"),
+        Kind::DataFileUnnamed => write!(
+            text,
+            "the image does not name its external data file; QEMU takes the name from the option \
+             data-file.filename"
+        ),
         Kind::TooManySnapshots(count) => {
             write!(text, "{count} snapshots are over the limit of {MAX_SNAPSHOTS}")
         }
@@ -213,7 +220,7 @@ fn own_words(kind: &Kind) -> String {
             write!(text, "compressed data at {} overlaps other compressed data", at(offset))
         }
         Kind::DataFileOffset(offset) => {
-            write!(text, "offset {} in the raw data file is not the guest's", at(offset))
+            write!(text, "offset {} in the external data file is not the guest's", at(offset))
         }
         Kind::Overlap { owner, other, .. } => {
             let other = other.map_or("guest data", region_text);
@@ -223,10 +230,12 @@ fn own_words(kind: &Kind) -> String {
             write!(text, "the L2 table at {} is used at another guest position too", at(table))
         }
         Kind::SharedData => write!(text, "several guest positions use the same clusters"),
-        Kind::CountedBeyondEnd { table } => {
-            let cut = if *table { ", which ends within a table or before it" } else { "" };
-            write!(text, "counted as used past the end of the file{cut}")
+        Kind::CutOff { owner, bytes } => {
+            let noun = if *bytes == 1 { "byte is" } else { "bytes are" };
+            let owner = region_text(*owner);
+            write!(text, "the file ends before {owner} does: {bytes} {noun} missing")
         }
+        Kind::CountedBeyondEnd => write!(text, "counted as used past the end of the file"),
         Kind::OrphanTable(orphan) => write!(text, "{}", orphan_text(orphan)),
         Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),
         Kind::BitmapTable { name, entries } => {

@@ -90,6 +90,12 @@ pub enum RegionKind {
 pub enum Kind {
     /// A header field or extension is out of range; the text names it.
     HeaderField(String),
+    /// No QEMU opens a backing file of the recorded format; the text says why.
+    BackingFormat(String),
+    /// The external data file has no name in the image.
+    DataFileUnnamed,
+    /// The LUKS header is damaged; the text says how.
+    EncryptionHeader(String),
     /// More snapshots than QEMU opens.
     TooManySnapshots(u32),
     /// The snapshot table from this entry on is over QEMU's limit.
@@ -166,7 +172,7 @@ pub enum Kind {
     DataUnaligned(HostOffset),
     /// A preallocated zero cluster in the middle of a cluster.
     PreallocatedUnaligned(HostOffset),
-    /// In a raw external data file host and guest offset must be the same.
+    /// In an external data file host and guest offset must be the same.
     DataFileOffset(HostOffset),
     /// Something lies past the end of the file by a cluster or more.
     BeyondEnd {
@@ -175,11 +181,15 @@ pub enum Kind {
         /// Its length in bytes.
         bytes: u64,
     },
-    /// Clusters past the end of the file are counted as used, by a block that counts clusters of the file too.
-    CountedBeyondEnd {
-        /// Whether the file ends within a table, or before one: then what led to them is missing too.
-        table: bool,
+    /// The file ends within a table, or less than a cluster before one.
+    CutOff {
+        /// Whose bytes are missing.
+        owner: RegionKind,
+        /// How many of its bytes.
+        bytes: u64,
     },
+    /// Clusters past the end of the file are counted as used, by a block that counts clusters of the file too.
+    CountedBeyondEnd,
     /// More references than the refcount width can count.
     Overflow {
         /// References over the greatest count.
@@ -345,8 +355,9 @@ impl Finding {
             Kind::Dirty
             | Kind::MarkedCorrupt
             | Kind::SharedData
-            | Kind::CountedBeyondEnd { table: false }
+            | Kind::CountedBeyondEnd
             | Kind::OrphanTable(_)
+            | Kind::DataFileUnnamed
             | Kind::NotOpened(_) => Severity::Notice,
             Kind::Overlap { counted: true, .. }
             | Kind::L2TableTwice { counted: true, .. }
@@ -388,7 +399,7 @@ impl Finding {
             | Kind::SubclustersWithoutCluster
             | Kind::DataUnaligned(_)
             | Kind::BeyondEnd { .. }
-            | Kind::CountedBeyondEnd { table: true }
+            | Kind::CutOff { .. }
             | Kind::BitmapDirectory(_)
             | Kind::BitmapEntry { .. }
             | Kind::BitmapTable { .. }
@@ -413,6 +424,9 @@ impl Finding {
     pub fn code(&self) -> &'static str {
         match &self.kind {
             Kind::HeaderField(_) => "header-field",
+            Kind::BackingFormat(_) => "backing-format",
+            Kind::DataFileUnnamed => "data-file-unnamed",
+            Kind::EncryptionHeader(_) => "encryption-header",
             Kind::TooManySnapshots(_) => "too-many-snapshots",
             Kind::SnapshotTableTooBig { .. } => "snapshot-table-too-big",
             Kind::SnapshotTableBroken(_) => "snapshot-table-broken",
@@ -450,7 +464,8 @@ impl Finding {
             Kind::Overlap { .. } => "overlap",
             Kind::L2TableTwice { .. } => "l2-table-twice",
             Kind::SharedData => "shared-data",
-            Kind::CountedBeyondEnd { .. } => "counted-beyond-end",
+            Kind::CutOff { .. } => "cut-off",
+            Kind::CountedBeyondEnd => "counted-beyond-end",
             Kind::OrphanTable(_) => "orphan-l2-table",
             Kind::BitmapDirectory(_) => "bitmap-directory",
             Kind::BitmapEntry { .. } => "bitmap-entry",

@@ -14,6 +14,8 @@ mod pass_bitmaps;
 mod pass_compare;
 mod pass_compressed;
 mod pass_copied;
+mod pass_crypto;
+mod pass_cut;
 mod pass_header;
 mod pass_mapping;
 mod pass_orphans;
@@ -139,7 +141,8 @@ pub fn survey(
         options.assume,
     );
     ctx.regions.finish();
-    pass_compare::tell_beyond(&mut ctx, &compared);
+    pass_cut::run(&mut ctx);
+    pass_compare::beyond(&mut ctx, &compared);
     let orphans = pass_orphans::run(&ctx, &mapping, &counts, &refcounts, &compared);
     let claims = Arc::new(orphans.claims);
     let beyond = ctx.beyond.references();
@@ -202,7 +205,7 @@ fn report(ctx: &mut Context, last: HostCluster) -> CheckReport {
 /// What is neither header nor mapping, in the order in which qemu-img counts it.
 fn count_the_rest(ctx: &mut Context) -> Refcounts {
     // The refcount table comes before encryption and bitmaps, its blocks after everything.
-    pass_header::claim_crypto_header(ctx);
+    pass_crypto::run(ctx);
     pass_bitmaps::run(ctx);
     pass_refcounts::run(ctx)
 }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::context::Context;
 use super::finding::{Kind, Place, RegionKind};
 use crate::format::bitmap::{
-    BitmapEntry, BitmapTableEntry, MAX_BITMAPS, MAX_DIRECTORY_BYTES, MAX_TABLE_ENTRIES,
+    BitmapEntry, BitmapTableEntry, BitmapsExtension, MAX_BITMAPS, MAX_DIRECTORY_BYTES,
+    MAX_TABLE_ENTRIES,
 };
 use crate::format::extension;
 use crate::format::feature::autoclear;
@@ -16,26 +17,21 @@ use crate::tables::{BitmapDirectory, load_entries};
 const CHUNK_ENTRIES: u64 = 1 << 16;
 
 /// Checks and claims everything that belongs to bitmaps. Without the autoclear bit the extension is
-/// stale: its clusters belong to nobody.
+/// stale: its clusters belong to nobody, and QEMU looks at nothing but its length.
 pub fn run(ctx: &mut Context) {
-    if ctx.area.header.autoclear & autoclear::BITMAPS == 0
-        || ctx.area.extension(extension::BITMAPS).is_none()
-    {
+    let extensions = ctx.area.extensions.iter().filter(|e| e.magic == extension::BITMAPS);
+    let pointers: Vec<(u64, Option<BitmapsExtension>)> =
+        extensions.map(|e| (e.offset, BitmapsExtension::decode(&e.data))).collect();
+    for &(offset, _) in pointers.iter().filter(|(_, pointer)| pointer.is_none()) {
+        let what = "the bitmaps extension has a wrong length".to_owned();
+        ctx.find(Kind::HeaderField(what), Place::Header(offset));
+    }
+    if ctx.area.header.autoclear & autoclear::BITMAPS == 0 {
         return;
     }
-    let Some(pointer) = ctx.area.bitmaps() else {
-        broken(ctx, "the header extension has a wrong length");
-        return;
-    };
-    if pointer.reserved != 0 {
-        broken(ctx, "a reserved field of the header extension is not 0");
-    }
-    if pointer.count == 0 || pointer.count > MAX_BITMAPS {
-        broken(ctx, &format!("the header extension tells of {} bitmaps", pointer.count));
-    }
+    pointers.iter().filter_map(|(_, pointer)| *pointer).for_each(|p| limits(ctx, &p));
+    let Some(&(_, Some(pointer))) = pointers.last() else { return };
     if !ctx.geometry.is_aligned(pointer.directory) || pointer.directory.get() == 0 {
-        let at = pointer.directory.get();
-        broken(ctx, &format!("its offset {at:#x} is no cluster for it"));
         return;
     }
     let place = Place::BitmapDirectory;
@@ -69,6 +65,20 @@ pub fn run(ctx: &mut Context) {
             },
             place,
         ),
+    }
+}
+
+/// Checks what an extension says of the directory. QEMU looks at each; the last one counts.
+fn limits(ctx: &mut Context, pointer: &BitmapsExtension) {
+    if pointer.reserved != 0 {
+        broken(ctx, "a reserved field of the header extension is not 0");
+    }
+    if pointer.count == 0 || pointer.count > MAX_BITMAPS {
+        broken(ctx, &format!("the header extension tells of {} bitmaps", pointer.count));
+    }
+    if !ctx.geometry.is_aligned(pointer.directory) || pointer.directory.get() == 0 {
+        let at = pointer.directory.get();
+        broken(ctx, &format!("its offset {at:#x} is no cluster for it"));
     }
 }
 

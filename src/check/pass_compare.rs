@@ -53,12 +53,11 @@ struct Differences {
     beyond: Option<Range<HostCluster>>,
 }
 
-/// Tells of what is counted past the end of the file. Relies on every region being known.
-pub fn tell_beyond(ctx: &mut Context, compared: &Compared) {
+/// Reports what is counted past the end of the file.
+pub fn beyond(ctx: &mut Context, compared: &Compared) {
     for clusters in &compared.beyond {
         let place = Place::Clusters(clusters.start, clusters.end - clusters.start);
-        let table = ctx.ends_within_table();
-        ctx.find(Kind::CountedBeyondEnd { table }, place);
+        ctx.find(Kind::CountedBeyondEnd, place);
     }
 }
 

@@ -64,6 +64,10 @@ fn l1_table(
     if extent.is_beyond() {
         pending.push((order, Finding::new(Kind::BeyondEnd { offset, bytes }, place)));
     }
+    if let Some(bytes) = ctx.missing(offset, bytes) {
+        let kind = Kind::CutOff { owner: RegionKind::L1Table(source), bytes };
+        pending.push((order, Finding::new(kind, place)));
+    }
     ctx.count(&extent);
     ctx.add_region(RegionKind::L1Table(source), extent, extent.is_beyond());
     if bytes > *budget {

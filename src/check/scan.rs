@@ -22,8 +22,6 @@ pub struct Scanner<'a> {
     pub file_bytes: u64,
     /// Whether data lies in an external data file.
     pub data_file: bool,
-    /// Whether host and guest offsets in the data file must be the same.
-    pub raw_data_file: bool,
     /// Counts every reference.
     pub map: &'a RefcountMap,
     /// Counts what is claimed past the end of the file.
@@ -283,7 +281,7 @@ impl Scanner<'_> {
         scan.place(at.get(), 1, bytes);
         if self.data_file {
             let misplaced = at.get() != self.guest(reach, l2).get();
-            if self.raw_data_file && misplaced && self.geometry.is_aligned(at) {
+            if misplaced && self.geometry.is_aligned(at) {
                 self.find(scan, l2, Kind::DataFileOffset(at));
             }
             let cluster = self.geometry.cluster_floor(at);

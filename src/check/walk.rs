@@ -12,7 +12,6 @@ use super::pass_mapping::Pending;
 use super::refcount_map::RefcountMap;
 use super::report::Allocation;
 use super::scan::{CopiedSummary, Reach, Scan, Scanner};
-use crate::format::feature::autoclear;
 use crate::format::l1::L1Entry;
 use crate::format::{HostOffset, L1Index, L2Index};
 
@@ -214,12 +213,10 @@ fn scanner<'a>(
     extent_room: &'a AtomicUsize,
 ) -> Scanner<'a> {
     let header = &ctx.area.header;
-    let raw = header.autoclear & autoclear::DATA_FILE_RAW != 0;
     Scanner {
         geometry: ctx.geometry,
         file_bytes: ctx.file_bytes,
         data_file: header.has_data_file(),
-        raw_data_file: header.has_data_file() && raw,
         map: &ctx.map,
         beyond: &ctx.beyond,
         active: &mapping.active,

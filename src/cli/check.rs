@@ -348,9 +348,12 @@ fn work(args: &Args, deep: &Deep, path: &Path, image: Opened, ui: &Ui) -> Result
     Ok(Ended::Repaired(Box::new(outcome)))
 }
 
-/// Tells of lost tables, which look like leaks and are not, and of files that were not opened.
+/// Reports lost tables, which look like leaks and are not, and files that were not opened or have no
+/// name.
 pub fn remarkable(path: &Path, max_findings: u64, report: &CheckReport, ui: &mut Ui) -> Result<()> {
-    let told = |f: &&Finding| matches!(f.kind, Kind::OrphanTable(_) | Kind::NotOpened(_));
+    let told = |f: &&Finding| {
+        matches!(f.kind, Kind::OrphanTable(_) | Kind::NotOpened(_) | Kind::DataFileUnnamed)
+    };
     let told = report.findings.iter().filter(told);
     let most = usize::try_from(max_findings).unwrap_or(usize::MAX);
     for finding in told.take(if most == 0 { usize::MAX } else { most }) {

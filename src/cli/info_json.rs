@@ -113,7 +113,7 @@ fn luks(header: &LuksHeader) -> Value {
     object
         .set("ivgen-alg", generator)
         .set("detached-header", false)
-        .set("hash-alg", header.hash.as_str())
+        .set("hash-alg", header.hash.text.as_str())
         .set("cipher-alg", header.cipher_algorithm())
         .set("uuid", header.uuid.as_str())
         .set_some("ivgen-hash-alg", hash)

@@ -265,6 +265,7 @@ fn repair_mode(finding: &Finding) -> &'static str {
         Kind::OrphanTable(orphan) if orphan.owner().is_some() => "all",
         Kind::L2TableUnaligned(_)
         | Kind::BeyondEnd { .. }
+        | Kind::CutOff { .. }
         | Kind::CompressedWithDataFile(_)
         | Kind::SubclusterConflict(_)
         | Kind::SubclustersWithoutCluster

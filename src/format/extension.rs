@@ -59,19 +59,27 @@ pub enum ExtensionDefect {
         /// The length it claims, in bytes.
         length: u32,
     },
+    /// The list goes on without an end mark where fewer than 8 bytes are left before its end.
+    Cut {
+        /// Host offset of these bytes.
+        offset: u64,
+    },
 }
 
 /// Decodes the list from `header` (the image's first bytes), beginning at byte `start` and ending
-/// before `end`. An end mark, or no room for another extension, ends the list.
+/// before `end`. An end mark ends the list, or an extension that reaches up to `end`.
 pub fn decode_extensions(
     header: &[u8],
     start: usize,
     end: usize,
 ) -> (Vec<Extension>, Option<ExtensionDefect>) {
-    let end = end.min(header.len());
+    let (end, is_whole) = (end.min(header.len()), end <= header.len());
     let mut list = Vec::new();
     let mut at = start;
-    while at + EXTENSION_HEADER_BYTES <= end {
+    while at < end {
+        if end - at < EXTENSION_HEADER_BYTES {
+            return (list, is_whole.then_some(ExtensionDefect::Cut { offset: at as u64 }));
+        }
         let magic = BigEndian::read_u32(&header[at..]);
         let length = BigEndian::read_u32(&header[at + 4..]);
         let data_at = at + EXTENSION_HEADER_BYTES;
@@ -126,5 +134,16 @@ mod tests {
         assert!(list.is_empty());
         let want = ExtensionDefect::TooLong { offset: 8, magic: DATA_FILE, length: u32::MAX };
         assert_eq!(defect, Some(want));
+    }
+
+    #[test]
+    fn bytes_before_the_end_that_hold_no_whole_extension_are_a_defect() {
+        let mut bytes = vec![0; 8];
+        encode_extension(&mut bytes, DATA_FILE, b"raw");
+        let (list, defect) = decode_extensions(&bytes, 8, bytes.len());
+        assert_eq!((list.len(), defect), (1, None));
+        bytes.resize(bytes.len() + 7, 0);
+        let (list, defect) = decode_extensions(&bytes, 8, bytes.len());
+        assert_eq!((list.len(), defect), (1, Some(ExtensionDefect::Cut { offset: 24 })));
     }
 }

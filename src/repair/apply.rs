@@ -212,10 +212,11 @@ fn changed_counts(
             CountChange::Lower => is > should,
             CountChange::Exact => is != should,
         };
-        if !wanted {
+        let cluster = first + ClusterCount::new(entry as u64);
+        if !wanted || should == 0 && cluster >= plan.file_end {
             crate::format::refcount::set_refcount(&mut new, order, entry, is);
         } else if should == 0 {
-            release(released, first + ClusterCount::new(entry as u64));
+            release(released, cluster);
         }
     }
     new

@@ -64,7 +64,10 @@ fn broken(survey: &Survey) -> HashSet<u32> {
     for finding in &survey.report.findings {
         match (&finding.kind, finding.place) {
             (
-                Kind::BitmapEntry { .. } | Kind::BitmapTable { .. } | Kind::BeyondEnd { .. },
+                Kind::BitmapEntry { .. }
+                | Kind::BitmapTable { .. }
+                | Kind::BeyondEnd { .. }
+                | Kind::CutOff { .. },
                 Place::Bitmap(index),
             ) => {
                 broken.insert(index);

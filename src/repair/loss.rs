@@ -19,7 +19,10 @@ use crate::storage::{ReadAt, Storage};
 /// Plans it: comes when nothing else is left to mend.
 pub fn plan(plan: &mut RepairPlan, storage: &dyn Storage, survey: &Survey) -> Result<()> {
     let tables = Tables::of(survey);
-    plan.stage("L1 entries that lead nowhere, dropped", l1_entries(survey, &tables));
+    plan.stage("zeroes for what was cut off", cut_off(survey));
+    if plan.stages.is_empty() {
+        plan.stage("L1 entries that lead nowhere, dropped", l1_entries(survey, &tables));
+    }
     if plan.stages.is_empty() {
         plan.stage("L2 entries that lead nowhere, dropped", l2_entries(storage, survey, &tables)?);
         plan.stage("encrypted clusters in metadata, dropped", encrypted(&storage, survey));
@@ -31,6 +34,18 @@ pub fn plan(plan: &mut RepairPlan, storage: &dyn Storage, survey: &Survey) -> Re
         bitmap_directory::plan(plan, storage, survey)?;
     }
     Ok(())
+}
+
+/// The rest of a table where the file ends within it: as QEMU reads it, nothing. A bitmap goes as a whole.
+fn cut_off(survey: &Survey) -> Vec<Step> {
+    let missing = survey.report.findings.iter().filter_map(|finding| match finding.kind {
+        Kind::CutOff { bytes, .. } if !matches!(finding.place, Place::Bitmap(_)) => Some(bytes),
+        _ => None,
+    });
+    let missing = missing.max().and_then(|bytes| usize::try_from(bytes).ok());
+    let offset = HostOffset::new(survey.file_bytes);
+    let write = |bytes| Step::Write { offset, bytes: vec![0; bytes], what: "what was cut off" };
+    missing.map(write).into_iter().collect()
 }
 
 fn l1_entries(survey: &Survey, tables: &Tables) -> Vec<Step> {

@@ -102,6 +102,9 @@ pub struct RepairPlan {
     pub target: Arc<RefcountMap>,
     /// The image's sizes.
     pub geometry: Geometry,
+    /// The cluster after the file's last one, before the repair. Refcounts from there on stay as they
+    /// are where nothing is referenced: they are the only sign of what a file has lost that was cut off.
+    pub file_end: HostCluster,
     /// Whether data lies in an external data file.
     pub data_file: bool,
     /// What may be mended.
@@ -221,6 +224,7 @@ impl RepairPlan {
             rebuilds: false,
             target: Arc::clone(&aim.target),
             geometry: survey.area.geometry,
+            file_end: HostCluster::new(survey.area.geometry.clusters_for(survey.file_bytes).get()),
             data_file: survey.area.header.has_data_file(),
             mode: aim.mode,
             held: survey.report.hides_references,
@@ -277,10 +281,10 @@ fn counts(plan: &RepairPlan, storage: &dyn Storage, survey: &Survey) -> Result<V
     let sound = survey.differing.iter().filter_map(|&index| survey.refcounts.block(index));
     let sound = sound.filter(|block| block.sound && pointers::is_undisputed(survey, block.offset));
     // Blocks can differ from the references for good: where counts are kept, or can't be that large.
-    let overflow = |f: &Finding| matches!(f.kind, Kind::Overflow { .. });
+    let stays = |f: &Finding| matches!(f.kind, Kind::Overflow { .. } | Kind::CountedBeyondEnd);
     let kept = plan.held
         || !Arc::ptr_eq(&plan.target, &survey.map)
-        || survey.report.findings.iter().any(overflow);
+        || survey.report.findings.iter().any(stays);
     let mut steps = Vec::new();
     for Block { index, offset, .. } in sound {
         if !kept || apply::changes_counts(storage, plan, index, offset, change)? {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::Files;
 use crate::check::{Finding, Kind, Place};
 use crate::error::Error;
-use crate::format::extension::{BACKING_FORMAT, DATA_FILE};
+use crate::format::drivers::is_driver;
+use crate::format::extension::DATA_FILE;
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
@@ -113,7 +114,9 @@ fn open_data_file(
 /// Looks at every image below.
 pub(super) fn backing(area: &HeaderArea, files: &Files<'_>, found: &mut Vec<Finding>) {
     let named = area.backing_name.as_deref().is_some_and(|name| !name.is_empty());
-    if !named {
+    // The check reports a format that no QEMU has.
+    let is_unknown = area.backing_format().is_some_and(|format| !is_driver(format));
+    if !named || is_unknown {
         return;
     }
     let place = Place::Header(HeaderField::BackingNameOffset.place().0);
@@ -179,7 +182,7 @@ fn below(
     let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
     let found =
         announced_format(file.as_ref()).map_err(|e| of_this(Problem::unseen(e.to_string())))?;
-    let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
+    let recorded = area.backing_format().map(String::from_utf8_lossy);
     match (recorded.as_deref(), found) {
         (Some(format), _) if is_raw_name(format) => Ok(Some((path, None))),
         (None, ImageFormat::Raw) => Ok(Some((path, None))),

@@ -99,7 +99,7 @@ fn a_built_image_whose_backing_file_is_missing_is_clean_to_qcheck() {
 
 #[test]
 fn a_built_image_whose_key_is_missing_is_clean_to_qcheck() {
-    let scratch = Scratch::with_built(&rich().uncompressed().crypto_header(9000).build());
+    let scratch = Scratch::with_built(&rich().uncompressed().encrypted().build());
     let ran = scratch.own_check(&[]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
 }

@@ -20,7 +20,7 @@ fn damaged(folder: &Path, name: &str) {
     let file = fs::OpenOptions::new().read(true).write(true).open(folder.join(name)).unwrap();
     let mut pointer = [0; 8];
     file.read_exact_at(&mut pointer, 0x1000).unwrap();
-    for (cluster, count) in [(300, 1_u16), (7, 0), (8, 2)] {
+    for (cluster, count) in [(258, 2_u16), (7, 0), (8, 2)] {
         let at = u64::from_be_bytes(pointer) + 2 * cluster;
         file.write_all_at(&count.to_be_bytes(), at).unwrap();
     }

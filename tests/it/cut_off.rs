@@ -1,13 +1,15 @@
 //! Files that were cut off at any place: the check tells of it, and no repair puts anything where pointers lead.
 
-use qcheck::check::{CheckOptions, CheckReport, Kind, Place, check};
+use qcheck::check::{
+    CheckOptions, CheckReport, Finding, Kind, Place, RegionKind, Severity, Source, check,
+};
 use qcheck::error::{Error, Result};
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::MemoryStorage;
 
 use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{cluster_size, header, poke, refcount};
+use crate::support::bytes::{cluster_size, header, poke, refcount, set_refcount};
 use crate::support::run::{qemu_create, qemu_io};
 
 fn options() -> CheckOptions {
@@ -78,17 +80,49 @@ fn no_image_that_was_cut_off_passes_for_sound() {
     assert!(silent.is_empty(), "{}: {silent:#?}", silent.len());
 }
 
-/// The counts tell of it where the table that led to everything is gone.
+/// The table that pointed to everything is gone as a whole, and takes less than a cluster.
 #[test]
-fn counts_past_the_end_are_an_error_where_the_l1_table_is_gone() {
+fn a_file_that_ends_before_its_l1_table_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     qemu_create(folder.path(), &["-f", "qcow2", "cut.qcow2", "1G"]);
     qemu_io(folder.path(), "cut.qcow2", "write -q 0 1M");
     let image = std::fs::read(folder.path().join("cut.qcow2")).unwrap();
     let l1 = header(&image, "l1_table_offset") as usize;
     let report = report(&image[..l1]).unwrap();
-    let counted = |kind: &Kind| matches!(kind, Kind::CountedBeyondEnd { table: true });
-    assert!(report.findings.iter().any(|f| counted(&f.kind)), "{:?}", report.findings);
+    let cut = |f: &&Finding| matches!(f.kind, Kind::CutOff { bytes: 16, .. });
+    let place = report.findings.iter().find(cut).map(|finding| finding.place);
+    assert_eq!(place, Some(Place::L1Table(Source::Active)), "{:?}", report.findings);
+}
+
+/// QEMU counts in sectors of 512 bytes, and so sees a whole table where the last one ends early.
+#[test]
+fn a_table_that_lacks_a_byte_is_cut_off() {
+    let image = Builder::new(4 << 20).data(0..30, 0x11).bitmap("day", 12, 1).build().bytes;
+    for missing in [1, 7, 511] {
+        let report = report(&image[..image.len() - missing]).unwrap();
+        let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+        let cut = Kind::CutOff { owner: RegionKind::Reftable, bytes: missing as u64 };
+        assert_eq!((&finding.kind, finding.severity()), (&cut, Severity::Corruption));
+    }
+}
+
+/// Refcounts past the end are the only sign of what is missing where nothing points to it.
+#[test]
+fn refcounts_past_the_end_stay_as_they_are() {
+    let image = Builder::new(4 << 20).data(0..9, 0x11).build().bytes;
+    let mut counted = image.clone();
+    let clusters = image.len() as u64 / cluster_size(&image);
+    (clusters + 2..clusters + 6).for_each(|cluster| set_refcount(&mut counted, cluster, 1));
+    let modes = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
+    for mode in modes {
+        assert!(repaired(&counted, mode).is_some_and(|after| after == counted), "{mode:?}");
+    }
+    // Beside a leak in the same block.
+    let mut leaking = counted.clone();
+    set_refcount(&mut leaking, 4, 2);
+    for mode in modes {
+        assert!(repaired(&leaking, mode).is_some_and(|after| after == counted), "{mode:?}");
+    }
 }
 
 /// Whether a pointer leads past the end, to more than a refcount structure, which a repair makes anew.

@@ -14,9 +14,11 @@ const BEYOND: &[(&str, &str)] = &[
     ("is used at another guest position too", "More is found"),
     ("overlaps other compressed data", "More is found"),
     ("extended entry with the reserved zero flag set", "More is found"),
-    ("in the raw data file is not the guest's", "More is found"),
+    ("in the external data file is not the guest's", "More is found"),
     ("entries where its disk needs", "More is found"),
     ("another snapshot has the id", "More is found"),
+    ("the file ends before", "A file that was cut off"),
+    ("its name has a zero byte", "More is found"),
 ];
 
 /// Where qcheck deliberately says something other than qemu-img: the cases, `*` standing for anything, and

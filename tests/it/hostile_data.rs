@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::builder::Builder;
-use crate::support::bytes::{COMPRESSED, header, poke};
+use crate::support::bytes::{COMPRESSED, COPIED, header, poke};
 use crate::support::oracle::{IMAGE, Scratch};
 
 /// The most memory that any check here may write to.
@@ -95,8 +95,11 @@ fn bombs_image(bombs: &[u8]) -> Vec<u8> {
 
 #[test]
 fn data_at_any_offset_of_the_external_data_file_takes_no_memory() {
-    let builder = Builder::new(TABLES * ENTRIES * CLUSTER).data_file("data.raw", false);
-    let bytes = fill(builder, &[], |_, number| (number << 35) & 0x00ff_ffff_ffe0_0000 | 1 << 63);
+    let builder = || Builder::new(TABLES * ENTRIES * CLUSTER).data_file("data.raw", false);
+    let bytes = fill(builder(), &[], |_, number| number << CLUSTER_BITS | COPIED);
     let told = bounded(&bytes, &["--data", "--max-findings", "0"]);
     assert!(told.contains("lies past the end of the external data file"), "{told:.1000}");
+    let bytes = fill(builder(), &[], |_, number| (number << 35) & 0x00ff_ffff_ffe0_0000 | COPIED);
+    let told = bounded(&bytes, &["--data"]);
+    assert!(told.contains("in the external data file is not the guest's"), "{told:.1000}");
 }

@@ -54,6 +54,7 @@ mod image_threads;
 mod image_tools;
 mod layers;
 mod layout;
+mod limits;
 mod lock_table;
 mod locks;
 mod lost_header;

@@ -51,7 +51,7 @@ pub fn bases() -> &'static [Vec<u8>] {
                 .at(8, parts)
                 .at(9, Content::Compressed(0x33)),
             bitmaps,
-            base(3, 10, 4).crypto_header(5000),
+            base(3, 10, 4).encrypted(),
         ]
         .into_iter()
         .map(|builder| {

@@ -68,7 +68,7 @@ pub fn bases() -> &'static [Sound] {
             ("v3 4k 16-bit", base(3, 12, 4)),
             ("v3 16k subclusters", base(3, 14, 4).extended_l2()),
             ("v3 1k bitmaps", base(3, 10, 4).bitmap("day", 9, 0xf0).bitmap("hour", 12, 1)),
-            ("v3 1k encrypted", base(3, 10, 4).crypto_header(5000)),
+            ("v3 1k encrypted", base(3, 10, 4).encrypted()),
         ];
         let mut all: Vec<_> =
             built.into_iter().map(|(name, b)| Sound { name, bytes: b.build().bytes }).collect();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::bytes::{COMPRESSED, COPIED, poke};
 use super::layout::Layout;
+use super::luks::{self, LUKS_BYTES};
 
 /// What one guest cluster holds.
 #[derive(Clone, Debug)]
@@ -81,7 +82,7 @@ pub struct Builder {
     pub data_file: Option<(String, bool)>,
     pub snapshots: Vec<Snapshot>,
     pub bitmaps: Vec<Bitmap>,
-    pub crypto_bytes: u64,
+    pub luks: bool,
     pub extensions: Vec<(u32, Vec<u8>)>,
 }
 
@@ -103,7 +104,7 @@ impl Builder {
             data_file: None,
             snapshots: Vec::new(),
             bitmaps: Vec::new(),
-            crypto_bytes: 0,
+            luks: false,
             extensions: Vec::new(),
         }
     }
@@ -166,10 +167,10 @@ impl Builder {
         self
     }
 
-    /// A LUKS header of this many bytes. Its content is nothing that opens; its clusters are what is checked.
-    pub fn crypto_header(mut self, bytes: u64) -> Self {
+    /// A LUKS header that follows all rules, though no passphrase opens it.
+    pub fn encrypted(mut self) -> Self {
         self.crypt_method = 2;
-        self.crypto_bytes = bytes;
+        self.luks = true;
         self
     }
 
@@ -405,15 +406,17 @@ impl Builder {
     }
 
     fn write_crypto(&self, layout: &mut Layout) -> Option<(u32, Vec<u8>)> {
-        if self.crypto_bytes == 0 {
+        if !self.luks {
             return None;
         }
-        let clusters = self.crypto_bytes.div_ceil(self.cluster());
+        let clusters = LUKS_BYTES.div_ceil(self.cluster());
         let at = layout.take(clusters);
         layout.refer_run(at, clusters);
+        let header = luks::header();
+        layout.bytes[at as usize..at as usize + header.len()].copy_from_slice(&header);
         let mut data = vec![0; 16];
         poke(&mut data, 0, 8, at);
-        poke(&mut data, 8, 8, self.crypto_bytes);
+        poke(&mut data, 8, 8, LUKS_BYTES);
         Some((0x0537_be77, data))
     }
 

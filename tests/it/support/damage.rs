@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::builder::{Builder, Built, Content, Snapshot};
-use super::bytes::{self, HEADER, OFFSET_MASK, be64, header, l2_entry_at, peek, poke};
+use super::bytes::{self, OFFSET_MASK, peek, poke};
+use super::fields::{self, Target, owners};
 use super::matrix::Case;
 use super::rng::Rng;
 
@@ -26,26 +27,6 @@ pub struct Damaged {
     /// Base, structure and damage: `plain/L1[0]/off by 512`.
     pub name: String,
     pub bytes: Vec<u8>,
-}
-
-/// A number in an image.
-#[derive(Clone, Debug)]
-struct Target {
-    name: String,
-    at: usize,
-    width: usize,
-    /// It is, or holds, a host offset.
-    offset: bool,
-}
-
-impl Target {
-    fn number(name: impl Into<String>, at: usize, width: usize) -> Self {
-        Self { name: name.into(), at, width, offset: false }
-    }
-
-    fn offset(name: impl Into<String>, at: usize) -> Self {
-        Self { name: name.into(), at, width: 8, offset: true }
-    }
 }
 
 /// Guest clusters of an image with `contents`.
@@ -148,155 +129,17 @@ fn all_bases() -> Vec<Base> {
 /// Everything that can happen to a base.
 pub fn damages(base: &Base) -> Vec<Damaged> {
     let image = &base.bytes;
-    let mut targets = entry_targets(base);
+    let mut targets = fields::entries(image, base.guest);
     match base.name {
-        "plain" | "version 2" => targets.extend(header_targets(image)),
-        "snapshots" => targets.extend(snapshot_targets(image)),
-        "bitmaps" => targets.extend(bitmap_targets(image)),
-        "key" => targets.extend(crypto_targets(image)),
+        "plain" | "version 2" => targets.extend(fields::header(image)),
+        "snapshots" => targets.extend(fields::snapshots(image)),
+        "bitmaps" => targets.extend(fields::bitmaps(image)),
+        "key" => targets.extend(fields::crypto_pointer(image)),
         _ => {}
     }
     let mut all: Vec<_> = targets.iter().flat_map(|t| mutations(base, t)).collect();
     all.extend(blocks(base));
     all
-}
-
-fn header_targets(image: &[u8]) -> Vec<Target> {
-    let v3 = header(image, "version") >= 3;
-    let mut targets: Vec<_> = HEADER
-        .iter()
-        .filter(|f| v3 || f.at < 72)
-        .map(|f| Target {
-            name: format!("header {}", f.name),
-            at: f.at,
-            width: f.width,
-            offset: f.name.ends_with("_offset"),
-        })
-        .collect();
-    let first = if v3 { header(image, "header_length") as usize } else { 72 };
-    targets.push(Target::number("extension type", first, 4));
-    targets.push(Target::number("extension length", first + 4, 4));
-    targets
-}
-
-/// L1, L2, refcount table and refcount block entries.
-fn entry_targets(base: &Base) -> Vec<Target> {
-    let image = &base.bytes;
-    let wide = bytes::l2_entry_size(image) == 16;
-    let mut targets = vec![
-        Target::offset("L1[0]", bytes::l1_entry_at(image, 0)),
-        Target::offset("reftable[0]", bytes::reftable_entry_at(image, 0)),
-        Target::offset("reftable[1]", bytes::reftable_entry_at(image, 1)),
-    ];
-    if header(image, "l1_size") > 1 {
-        targets.push(Target::offset("L1[1]", bytes::l1_entry_at(image, 1)));
-    }
-    for (name, cluster) in base.guest {
-        let guest = cluster * bytes::cluster_size(image);
-        let at = l2_entry_at(image, guest);
-        targets.push(Target::offset(format!("L2 {name}"), at));
-        if wide {
-            targets.push(Target::number(format!("L2 bitmap {name}"), at + 8, 8));
-        }
-    }
-    targets.extend(count_targets(image));
-    targets
-}
-
-/// The offset part of the entry at `at`.
-fn pointee(image: &[u8], at: usize) -> u64 {
-    be64(image, at) & OFFSET_MASK
-}
-
-/// The clusters that own a role, by name.
-fn owners(image: &[u8]) -> Vec<(&'static str, u64)> {
-    let l1 = header(image, "l1_table_offset");
-    vec![
-        ("the header", 0),
-        ("the L1 table", l1),
-        ("an L2 table", pointee(image, l1 as usize)),
-        ("a refcount block", bytes::refblock_at(image, 0) as u64),
-        ("the refcount table", header(image, "refcount_table_offset")),
-        ("data", pointee(image, l2_entry_at(image, bytes::cluster_size(image)))),
-    ]
-}
-
-/// The counts of one cluster of each role, where they are whole bytes.
-fn count_targets(image: &[u8]) -> Vec<Target> {
-    let bits = bytes::refcount_bits(image);
-    if bits < 8 {
-        return Vec::new();
-    }
-    let per_block = bytes::cluster_size(image) * 8 / bits;
-    owners(image)
-        .into_iter()
-        .map(|(name, offset)| {
-            let cluster = offset / bytes::cluster_size(image);
-            let block = bytes::refblock_at(image, cluster / per_block);
-            let at = block + (cluster % per_block * bits / 8) as usize;
-            Target::number(format!("count of {name}"), at, (bits / 8) as usize)
-        })
-        .collect()
-}
-
-fn snapshot_targets(image: &[u8]) -> Vec<Target> {
-    let entries = bytes::snapshot_entries(image);
-    let mut targets = vec![
-        Target::offset("header snapshots_offset", 64),
-        Target::number("header nb_snapshots", 60, 4),
-    ];
-    for (index, at) in entries.iter().enumerate() {
-        let name = |field: &str| format!("snapshot[{index}] {field}");
-        targets.push(Target::offset(name("l1_table_offset"), *at));
-        for (field, offset, width) in [
-            ("l1_size", 8, 4),
-            ("id_str_size", 12, 2),
-            ("name_size", 14, 2),
-            ("date_sec", 16, 4),
-            ("vm_state_size", 32, 4),
-            ("extra_data_size", 36, 4),
-            ("large vm_state_size", 40, 8),
-            ("disk_size", 48, 8),
-        ] {
-            targets.push(Target::number(name(field), at + offset, width));
-        }
-        let l1 = be64(image, *at);
-        targets.push(Target::offset(name("L1[0]"), l1 as usize));
-        let own = bytes::l2_entry_through(image, l1, 0).expect("an L2 table");
-        targets.push(Target::offset(name("L2 data"), own));
-    }
-    targets
-}
-
-fn bitmap_targets(image: &[u8]) -> Vec<Target> {
-    let (ext, _) = bytes::extension(image, 0x2385_2875).expect("a bitmaps extension");
-    let directory = be64(image, ext + 16) as usize;
-    let table = be64(image, directory) as usize;
-    vec![
-        Target::number("bitmaps extension length", ext - 4, 4),
-        Target::number("bitmaps count", ext, 4),
-        Target::number("bitmaps reserved", ext + 4, 4),
-        Target::number("bitmaps directory size", ext + 8, 8),
-        Target::offset("bitmaps directory offset", ext + 16),
-        Target::number("header autoclear_features", 88, 8),
-        Target::offset("bitmap table offset", directory),
-        Target::number("bitmap table size", directory + 8, 4),
-        Target::number("bitmap flags", directory + 12, 4),
-        Target::number("bitmap type", directory + 16, 1),
-        Target::number("bitmap granularity", directory + 17, 1),
-        Target::number("bitmap name size", directory + 18, 2),
-        Target::number("bitmap extra data size", directory + 20, 4),
-        Target::offset("bitmap table entry", table),
-    ]
-}
-
-fn crypto_targets(image: &[u8]) -> Vec<Target> {
-    let (ext, _) = bytes::extension(image, 0x0537_be77).expect("an encryption extension");
-    vec![
-        Target::number("crypto extension length", ext - 4, 4),
-        Target::offset("crypto header offset", ext),
-        Target::number("crypto header length", ext + 8, 8),
-    ]
 }
 
 /// Everything that can happen to one number.
