@@ -557,7 +557,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__resize)
-            opts="-f -q -h --format --preallocation --shrink --backing-format --quiet --color --help"
+            opts="-f -q -h --format --preallocation --shrink --backing-format --dry-run --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

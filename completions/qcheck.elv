@@ -170,6 +170,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --backing-format 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image'
             cand --color 'When output has colours'
             cand --shrink 'The disk may get shorter: the data beyond its new end is lost'
+            cand --dry-run 'Report the data that a shorter disk would lose, and change nothing'
             cand -q 'Do not tell that it is done'
             cand --quiet 'Do not tell that it is done'
             cand -h 'Print help'

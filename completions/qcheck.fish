@@ -160,6 +160,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When 
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'The disk may get shorter: the data beyond its new end is lost'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l dry-run -d 'Report the data that a shorter disk would lose, and change nothing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Do not tell that it is done'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r

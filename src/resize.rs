@@ -1,5 +1,7 @@
 //! The disk of an image made longer or shorter.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::error::{Error, Result};
 use crate::format::bitmap::MAX_DATA_BYTES;
 use crate::format::crypto::CryptMethod;
@@ -23,15 +25,11 @@ pub struct ResizeOptions {
 
 /// Gives the image a disk of `size` bytes. Everything that cannot be kept true is refused before the first write.
 pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()> {
+    require_possible(image, size, options)?;
     let old = image.virtual_size();
-    if size % SECTOR != 0 {
-        return refused("the size of a disk is a multiple of 512 bytes");
-    }
-    refuse_shrinking(old, size, options)?;
     if size == old {
         return Ok(());
     }
-    refuse_what_cannot_follow(image, size, options)?;
     if size > old {
         // The last cluster may hold bytes beyond the old end, which nobody has seen so far.
         image.zero_beyond_end()?;
@@ -41,8 +39,24 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
     }
 }
 
-/// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors.
-pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> Result<()> {
+/// An error where [`resize`] would refuse, as far as an image that is open for reading can say.
+pub fn require_possible(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
+    let old = image.virtual_size();
+    if size % SECTOR != 0 {
+        return refused("the size of a disk is a multiple of 512 bytes");
+    }
+    require_shrink(old, size, options)?;
+    if size == old { Ok(()) } else { refuse_what_cannot_follow(image, size, options) }
+}
+
+/// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors. Once `cancel` is set while zeroes are
+/// written, this ends with [`Error::interrupted`] and the image is as it was.
+pub fn resize_raw(
+    storage: &dyn Storage,
+    size: u64,
+    options: ResizeOptions,
+    cancel: &AtomicBool,
+) -> Result<()> {
     if let Capacity::Fixed(bytes) = storage.capacity() {
         let as_it_is = size == bytes && options.preallocation == Preallocation::Off;
         let why = "a block device has the size that it has";
@@ -51,17 +65,20 @@ pub fn resize_raw(storage: &dyn Storage, size: u64, options: ResizeOptions) -> R
     let failed = |e| Error::io("set the length", size, e);
     let length = storage.len().map_err(failed)?;
     let old = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
-    refuse_shrinking(old, size, options)?;
+    require_shrink(old, size, options)?;
     options.preallocation.require_on_raw(storage)?;
     let added = size.saturating_sub(length);
     let outcome = match options.preallocation {
         Preallocation::Off | Preallocation::Metadata => storage.set_len(size),
         Preallocation::Falloc => storage.allocate(length, added),
-        Preallocation::Full => write_zero_buffers(storage, length, added),
+        Preallocation::Full => write_zero_buffers(storage, length, added, Some(cancel)),
     };
     if outcome.is_err() {
         // Part of the room may have been had, and the length of a raw image is its disk's size.
         let _ = storage.set_len(length);
+    }
+    if outcome.is_err() && cancel.load(Ordering::Relaxed) {
+        return Err(Error::interrupted());
     }
     outcome.map_err(failed)?;
     storage.sync().map_err(|e| Error::file("flush the image", e))
@@ -71,7 +88,7 @@ fn refused(why: &str) -> Result<()> {
     Err(Error::Refused(why.into()))
 }
 
-fn refuse_shrinking(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
+fn require_shrink(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
     if size < old && !options.shrink {
         return refused(
             "making the disk shorter loses the data beyond its new end; say so with --shrink",

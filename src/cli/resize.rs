@@ -2,18 +2,21 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::convert::Disk;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener, Image};
-use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};
 
 use super::create::parse_preallocation;
 use super::exit::ExitCode;
 use super::file_name;
 use super::open::{self, BOTH, Purpose, format_name, parse_backing_format, parse_format, quoted};
-use super::size::parse_size;
+use super::signals;
+use super::size::{human_size, parse_size};
 use super::ui::Ui;
 use super::writable;
 
@@ -37,6 +40,10 @@ pub struct Args {
     /// refused where it begins like an image
     #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
     backing_format: Option<String>,
+
+    /// Report the data that a shorter disk would lose, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 
     /// Do not tell that it is done
     #[arg(short, long)]
@@ -101,17 +108,16 @@ pub fn expand_size(args: Vec<OsString>) -> Vec<OsString> {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    if args.dry_run {
+        return dry_run(args, ui);
+    }
     let path = &args.image;
     let image = open::open(path, args.format, Purpose::Resize, false)?;
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => {
-            let backing = match &args.backing_format {
-                Some(format) => BackingPolicy::AsNamedOr(format.clone()),
-                None => BackingPolicy::AsNamed,
-            };
             let opener = FileOpener::default();
-            let image = writable::open_qcow2(image.storage, path, backing, &opener, ui);
+            let image = writable::open_qcow2(image.storage, path, args.backing(), &opener, ui);
             let image = image.with_context(|| open::could_not_open(path))?;
             qcow2(args, image).with_context(context)?;
         }
@@ -139,6 +145,13 @@ impl Args {
         Ok(size)
     }
 
+    fn backing(&self) -> BackingPolicy {
+        match &self.backing_format {
+            Some(format) => BackingPolicy::AsNamedOr(format.clone()),
+            None => BackingPolicy::AsNamed,
+        }
+    }
+
     const fn options(&self) -> ResizeOptions {
         ResizeOptions { shrink: self.shrink, preallocation: self.preallocation }
     }
@@ -147,13 +160,53 @@ impl Args {
 fn qcow2(args: &Args, mut image: Image) -> Result<()> {
     let old = in_sectors(image.virtual_size());
     let size = args.new_size(old)?;
+    image.cancel_on(signals::interruption())?;
     resize(&mut image, size, args.options())?;
     Ok(image.close()?)
 }
 
 fn raw(args: &Args, storage: FileStorage) -> Result<()> {
     let size = args.new_size(in_sectors(storage.len()?))?;
-    Ok(resize_raw(&storage, size, args.options())?)
+    Ok(resize_raw(&storage, size, args.options(), &signals::interruption())?)
+}
+
+/// Reports what is past the new end.
+fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let path = &args.image;
+    let opened = open::open(path, args.format, Purpose::ReadData, false)?;
+    let context = || quoted(path).to_string();
+    let storage = Arc::new(opened.storage);
+    let disk = match opened.format {
+        ImageFormat::Qcow2 => {
+            let (path, backing) = (Some(path.clone()), args.backing());
+            let options = OpenOptions { path, backing, ..OpenOptions::default() };
+            let image = Image::open_read(storage, &options, &FileOpener::default());
+            Disk::Qcow2(Box::new(image.with_context(context)?))
+        }
+        ImageFormat::Raw => Disk::Raw(storage),
+        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), format_name(other)),
+    };
+    let old = disk.bytes().with_context(context)?;
+    let size = args.new_size(in_sectors(old)).with_context(context)?;
+    if let Disk::Qcow2(image) = &disk {
+        require_possible(image, size, args.options()).with_context(context)?;
+    }
+    let lost = match disk.data_past(size).with_context(context)? {
+        Some(data) => format!(
+            "would lose {} of data between guest offsets {} and {}",
+            exact(data.bytes),
+            data.range.start,
+            data.range.end
+        ),
+        None => "would lose nothing".into(),
+    };
+    ui.out.line(&format!("A disk of {} instead of {} {lost}.", exact(size), exact(old)))?;
+    std::io::Write::flush(&mut ui.out)?;
+    Ok(ExitCode::Success)
+}
+
+fn exact(bytes: u64) -> String {
+    format!("{} ({bytes} bytes)", human_size(bytes))
 }
 
 /// QEMU sees a file or disk in whole sectors.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use qcheck::check::CheckOptions;
 use qcheck::image::{BackingPolicy, Image, OpenOptions, Opened, Opener};
 use qcheck::repair::{RepairMode, repair};
-use qcheck::storage::{FileStorage, Latch};
+use qcheck::storage::FileStorage;
 
 use super::progress::Meter;
 use super::ui::Ui;
@@ -20,7 +20,7 @@ pub fn open_qcow2(
     opener: &dyn Opener,
     ui: &mut Ui,
 ) -> Result<Image> {
-    let storage = Arc::new(Latch::new(storage));
+    let storage = Arc::new(storage);
     let options = OpenOptions { path: Some(path.to_owned()), backing, ..OpenOptions::default() };
     let open = || Image::open_write(storage.clone(), &options, opener);
     if let Opened::Ready(image) = open()? {

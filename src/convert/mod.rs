@@ -51,7 +51,7 @@ use verify::Compare;
 
 pub(crate) use in_order::InOrder;
 pub use salvage::Loss;
-pub use source::{Disk, Source};
+pub use source::{DataPast, Disk, Source};
 
 /// Bytes of data that one thread works on at a time: what the processor's cache can hold between reading and writing.
 const ITEM_BYTES: u64 = 1 << 18;

@@ -99,8 +99,9 @@ impl Meta {
             found => found,
         };
         let run = found?;
+        self.ordering.disk.note_fresh(run);
         self.raise(run, 1)?;
-        if !all {
+        if !all || most.get() == 1 {
             self.search_start = self.search_start.max(run.end());
         }
         Ok(Allocation { run, settled: false })
@@ -125,6 +126,7 @@ impl Meta {
             return Ok(None);
         }
         let run = ClusterRun::new(first, count);
+        self.ordering.disk.note_fresh(run);
         self.raise(run, 1)?;
         Ok(Some(Allocation { run, settled: false }))
     }
@@ -233,7 +235,7 @@ impl Meta {
                 continue;
             };
             at = base + ClusterCount::new(free);
-            if !self.ordering.disk.regions.is_owned(at) {
+            if !self.ordering.disk.regions.is_owned(at) && self.is_usable(at)? {
                 return Ok(at);
             }
             at = at.next();

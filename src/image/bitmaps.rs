@@ -25,6 +25,7 @@ pub(super) const POINTER_PLACE: u64 = 16;
 const FLAGS_PLACE: u64 = 12;
 
 /// The bitmaps of an image that is open for writing.
+#[derive(Clone)]
 pub(super) struct Bitmaps {
     /// Host offset of the place in the header extension that leads to the directory.
     pointer: HostOffset,
@@ -158,22 +159,21 @@ impl Meta {
     }
 
     fn mark_in_use(&mut self, recording: &[usize]) -> Result<()> {
-        self.write_flags(recording, flag::IN_USE)?;
-        if let Some(bitmaps) = &mut self.bitmaps {
+        let Some(mut bitmaps) = self.bitmaps.take() else { return Ok(()) };
+        let outcome = self.write_flags(&bitmaps, recording, flag::IN_USE);
+        if outcome.is_ok() {
             bitmaps.recorded = recording.iter().map(|&n| (n, Recorded::new())).collect();
         }
-        Ok(())
+        self.bitmaps = Some(bitmaps);
+        outcome
     }
 
     /// Adds flags to those of some bitmaps, on disk and not in memory.
-    fn write_flags(&mut self, which: &[usize], added: u32) -> Result<()> {
-        let Some(bitmaps) = &self.bitmaps else { return Ok(()) };
+    fn write_flags(&mut self, bitmaps: &Bitmaps, which: &[usize], added: u32) -> Result<()> {
         let places = bitmaps.flag_places();
-        let writes: Vec<_> =
-            which.iter().map(|&n| (places[n], bitmaps.entries[n].flags | added)).collect();
-        for (place, flags) in writes {
-            let bytes = flags.to_be_bytes();
-            self.ordering.disk.write(Owner::BitmapDirectory, place, &bytes, "bitmap flags")?;
+        for &n in which {
+            let flags = (bitmaps.entries[n].flags | added).to_be_bytes();
+            self.ordering.disk.write(Owner::BitmapDirectory, places[n], &flags, "bitmap flags")?;
         }
         self.ordering.disk.sync()
     }
@@ -185,14 +185,16 @@ impl Meta {
             return Ok(());
         }
         let recorded = std::mem::take(&mut bitmaps.recorded);
+        let bitmaps = bitmaps.clone();
         let rebuilt = self.rebuild(|meta, index, entry, rebuilt| match recorded.get(&index) {
             Some(recorded) => meta.merge_bits(entry, recorded, rebuilt),
             None => Ok(false),
         })?;
         let Some(rebuilt) = rebuilt else {
-            return self.write_flags(&recorded.into_keys().collect::<Vec<_>>(), 0);
+            return self.write_flags(&bitmaps, &recorded.into_keys().collect::<Vec<_>>(), 0);
         };
-        let outcome = self.flush(true).and_then(|()| self.switch_directory(&rebuilt));
+        let outcome = self.switch_header(&[], Some(&rebuilt));
+        let outcome = outcome.and_then(|()| self.ordering.disk.sync());
         self.finish_bitmaps(Some(rebuilt), outcome)?;
         self.flush(true)
     }
@@ -208,31 +210,38 @@ impl Meta {
         fields: &[(HeaderField, u64)],
         rebuilt: Option<&Rebuilt>,
     ) -> Result<()> {
+        let directory = rebuilt.map(|rebuilt| rebuilt.directory);
+        if self.add_to_switch(fields, directory) {
+            return Ok(());
+        }
         self.flush(true)?;
-        let Some((bitmaps, rebuilt)) = self.bitmaps.as_ref().zip(rebuilt) else {
+        let bitmaps = self.bitmaps.take();
+        let outcome = self.patch_header_and_bitmaps(fields, bitmaps.as_ref().zip(directory));
+        self.bitmaps = bitmaps;
+        outcome
+    }
+
+    /// Changes header fields and makes these bitmaps, as the file has them, those of another directory.
+    pub(super) fn patch_header_and_bitmaps(
+        &mut self,
+        fields: &[(HeaderField, u64)],
+        bitmaps: Option<(&Bitmaps, HostOffset)>,
+    ) -> Result<()> {
+        let Some((bitmaps, directory)) = bitmaps else {
             return self.ordering.disk.patch_header(fields);
         };
         if bitmaps.switches_with_header() {
-            let pointer = (bitmaps.pointer, rebuilt.directory.get());
+            let pointer = (bitmaps.pointer, directory.get());
             return self.ordering.disk.patch_header_and(fields, pointer);
         }
-        let all: Vec<usize> = (0..bitmaps.entries.len()).collect();
-        self.write_flags(&all, flag::IN_USE)?;
-        self.ordering.disk.patch_header(fields)?;
-        self.ordering.disk.sync()?;
-        self.switch_directory(rebuilt)
-    }
-
-    fn switch_directory(&mut self, rebuilt: &Rebuilt) -> Result<()> {
-        let Some(bitmaps) = &self.bitmaps else { return Ok(()) };
-        if bitmaps.switches_with_header() {
-            let pointer = (bitmaps.pointer, rebuilt.directory.get());
-            self.ordering.disk.patch_header_and(&[], pointer)?;
-            return self.ordering.disk.sync();
+        if !fields.is_empty() {
+            let all: Vec<usize> = (0..bitmaps.entries.len()).collect();
+            self.write_flags(bitmaps, &all, flag::IN_USE)?;
+            self.ordering.disk.patch_header(fields)?;
+            self.ordering.disk.sync()?;
         }
-        let bytes = rebuilt.directory.get().to_be_bytes();
-        self.ordering.disk.write(Owner::Header, bitmaps.pointer, &bytes, "the header")?;
-        self.ordering.disk.sync()
+        let bytes = directory.get().to_be_bytes();
+        self.ordering.disk.write(Owner::Header, bitmaps.pointer, &bytes, "the header")
     }
 
     /// After the switch: what is replaced is freed. After a failure: what was built is.
@@ -249,7 +258,12 @@ impl Meta {
         for allocation in rebuilt.allocations {
             allocation.commit();
         }
-        rebuilt.replaced.into_iter().for_each(|run| self.free_later(run));
+        let after = self.bitmaps.as_ref().is_some_and(|bitmaps| !bitmaps.switches_with_header());
+        match &mut self.switch {
+            // The header points to the old directory for a moment longer.
+            Some(switch) if after => switch.free_after.extend(rebuilt.replaced),
+            _ => rebuilt.replaced.into_iter().for_each(|run| self.free_later(run)),
+        }
         if let Some(bitmaps) = &mut self.bitmaps {
             let regions = &mut self.ordering.disk.regions;
             regions.remove(bitmaps.run(bitmaps.directory, &self.geometry), Owner::BitmapDirectory);

@@ -117,6 +117,11 @@ impl TableCache {
         }
     }
 
+    /// Drops all tables and their changes.
+    pub(super) fn clear(&mut self) {
+        *self = Self { capacity: self.capacity, ..Self::new(1, 0) };
+    }
+
     /// The tables with changes, in the order of the file.
     pub(super) fn dirty_tables(&self) -> Vec<HostOffset> {
         let dirty = self.slots.iter().filter(|(_, slot)| !slot.dirty.is_empty());

@@ -1,5 +1,8 @@
 //! The image file as the engine writes it: every metadata write goes through here, where it is
 //! checked against the regions of other metadata, and where a failure stops all that follow.
+//!
+//! While a change is built aside (see `switch`) only clusters that nothing in the file uses are written, and the disk
+//! refuses every other write. A failure then leaves nothing missing, so it stops nothing.
 
 use std::sync::Arc;
 
@@ -7,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
 use crate::format::header::{Header, HeaderField, encode_field};
 use crate::format::{Geometry, HostOffset};
-use crate::storage::{Capacity, Storage};
+use crate::storage::{Capacity, RangeSet, Storage};
 
 use super::ClusterRun;
 use super::regions::{Owner, Regions};
@@ -26,6 +29,8 @@ pub(super) struct Disk {
     file_unsynced: bool,
     data_unsynced: bool,
     failed: bool,
+    /// While a change is built aside: the bytes of the clusters allocated for it.
+    aside: Option<RangeSet>,
 }
 
 impl Disk {
@@ -46,6 +51,7 @@ impl Disk {
             file_unsynced: false,
             data_unsynced: false,
             failed: false,
+            aside: None,
         }
     }
 
@@ -61,6 +67,35 @@ impl Disk {
             return Err(Error::Refused(why.into()));
         }
         Ok(())
+    }
+
+    /// From here on nothing more is written.
+    pub(super) const fn stop(&mut self) {
+        self.failed = true;
+    }
+
+    /// From here on only what [`Disk::note_fresh`] names is written.
+    pub(super) fn begin_aside(&mut self) {
+        self.aside = Some(RangeSet::default());
+    }
+
+    /// Everything may be written again. Returns the bytes that were allocated meanwhile.
+    pub(super) fn end_aside(&mut self) -> RangeSet {
+        self.aside.take().unwrap_or_default()
+    }
+
+    /// These clusters were allocated just now.
+    pub(super) fn note_fresh(&mut self, run: ClusterRun) {
+        if let Some(fresh) = &mut self.aside {
+            let at = self.geometry.offset_of(run.first).get();
+            fresh.insert(at..at + self.geometry.bytes_of(run.count));
+        }
+    }
+
+    /// Whether what lies here has to stay as it is: a change is built aside, and this is not part of it.
+    pub(super) fn is_fixed(&self, at: HostOffset) -> bool {
+        let at = at.get();
+        self.aside.as_ref().is_some_and(|fresh| !fresh.covers(&(at..at + 1)))
     }
 
     /// The file's length limit in bytes: of a block device; otherwise none.
@@ -86,12 +121,38 @@ impl Disk {
         bytes: &[u8],
         what: &str,
     ) -> Result<()> {
-        self.usable()?;
-        let (first, count) = self.geometry.span(at, bytes.len() as u64);
-        if let Some(hit) = self.regions.conflict(ClusterRun::new(first, count), Some(owner)) {
-            return Err(self.mark_corrupt(at, &format!("a write of {what} would hit {hit}")));
-        }
+        self.check_owner(owner, at, bytes, what)?;
         self.write_raw(at, bytes, what)
+    }
+
+    /// [`Disk::write`] into clusters that nothing refers to: a failure leaves nothing missing, so it stops nothing.
+    pub(super) fn write_unreferenced(
+        &mut self,
+        owner: Owner,
+        at: HostOffset,
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<()> {
+        self.check_owner(owner, at, bytes, what)?;
+        let failed = self.failed;
+        let done = self.write_raw(at, bytes, what);
+        self.failed = failed;
+        done
+    }
+
+    fn check_owner(
+        &mut self,
+        owner: Owner,
+        at: HostOffset,
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<()> {
+        self.usable()?;
+        let run = ClusterRun::of(&self.geometry, at, bytes.len() as u64);
+        match self.regions.conflict(run, Some(owner)) {
+            Some(hit) => Err(self.mark_corrupt(at, &format!("a write of {what} would hit {hit}"))),
+            None => Ok(()),
+        }
     }
 
     /// Checks that a write of guest data into the image file hits no metadata.
@@ -100,8 +161,8 @@ impl Disk {
         if self.data_file.is_some() {
             return Ok(());
         }
-        let (first, count) = self.geometry.span(at, length);
-        match self.regions.conflict(ClusterRun::new(first, count), None) {
+        self.require_fresh(at, length);
+        match self.regions.conflict(ClusterRun::of(&self.geometry, at, length), None) {
             Some(hit) => {
                 Err(self.mark_corrupt(at, &format!("a write of guest data would hit {hit}")))
             }
@@ -184,6 +245,10 @@ impl Disk {
 
     /// Marks the image corrupt where its version can say so, and stops every further write.
     pub(super) fn mark_corrupt(&mut self, at: HostOffset, why: &str) -> Error {
+        if self.aside.is_some() {
+            // Nothing was harmed, and the change is given up.
+            return super::damaged(at, why.to_owned());
+        }
         if self.header.version >= 3 && !self.failed {
             let bits = self.header.incompatible | incompatible::CORRUPT;
             // The error that is returned says more than a failure of these two would.
@@ -194,10 +259,20 @@ impl Disk {
         super::damaged(at, why.to_owned())
     }
 
+    fn require_fresh(&self, at: HostOffset, length: u64) {
+        let range = at.get()..at.get() + length;
+        let allowed = self.aside.as_ref().is_none_or(|fresh| fresh.covers(&range));
+        assert!(
+            allowed,
+            "a change built aside writes to its own clusters only, not to {range:#x?}"
+        );
+    }
+
     fn write_raw(&mut self, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
+        self.require_fresh(at, bytes.len() as u64);
         self.file_unsynced = true;
         let done = self.file.write_at(at.get(), bytes);
-        self.failed |= done.is_err();
+        self.failed |= done.is_err() && self.aside.is_none();
         done.map_err(|source| Error::io(format!("write {what}"), at.get(), source))
     }
 }

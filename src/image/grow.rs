@@ -1,20 +1,21 @@
 //! A longer disk: what is new of it is mapped where that is asked for, or where a backing file would show through.
 //!
-//! New L2 tables and the L1 table are built beside the old ones; one write to the header switches to them
-//! and to the new size, so that no crash leaves entries beyond the disk's end.
+//! New L2 tables and the L1 table are built aside and switched to together with the new size (see `switch`), so that no
+//! crash leaves entries past the disk's end. What lies there already, such as VM state, does not become part of the disk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
-use crate::format::header::HeaderField;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::L2Entry;
-use crate::format::{ClusterCount, GuestCluster, encode_entries};
+use crate::format::{ClusterCount, GuestCluster, HostOffset, encode_entries};
 use crate::storage::{Capacity, Storage};
 
-use super::alloc::Allocation;
 use super::meta::Meta;
 use super::ordering::Side;
 use super::regions::Owner;
+use super::states::Change;
 use super::{Backing, ClusterRun, Image};
 
 /// Zeroes that are written at once.
@@ -69,13 +70,6 @@ struct Fill {
     nothing_from: u64,
 }
 
-/// What was allocated for the new part, and the tables that it replaces.
-#[derive(Default)]
-struct Built {
-    allocations: Vec<Allocation>,
-    replaced: Vec<ClusterRun>,
-}
-
 impl Image {
     /// Makes the disk longer; what is new reads as zeroes, also where the backing file reaches there.
     pub(crate) fn grow(&mut self, size: u64, preallocation: Preallocation) -> Result<()> {
@@ -86,26 +80,48 @@ impl Image {
             Some(backing) => Backing::virtual_size(backing)?.min(size),
             None => 0,
         };
-        let header = self.header()?;
-        let raw = header.autoclear & autoclear::DATA_FILE_RAW != 0;
-        let mut how = preallocation;
-        let mut nothing_from = 0;
-        if let Some(data) = &self.data_file {
-            nothing_from = lengthen(data.as_ref(), old, size, raw)?;
-            self.meta()?.ordering.disk.note_data();
-            if raw && how == Preallocation::Off {
-                how = Preallocation::Metadata;
-            }
+        let Some(data) = self.data_file.clone() else {
+            return self.grow_over(hidden, size, preallocation, 0);
+        };
+        let failed = |e| Error::io("lengthen the data file", old, e);
+        let length = data.len().map_err(failed)?;
+        let raw = self.header()?.autoclear & autoclear::DATA_FILE_RAW != 0;
+        let how = match preallocation {
+            Preallocation::Off if raw => Preallocation::Metadata,
+            how => how,
+        };
+        let outcome = lengthen(data.as_ref(), old, size, raw).and_then(|nothing_from| {
+            self.meta_mut()?.ordering.disk.note_data();
+            self.grow_over(hidden, size, how, nothing_from)
+        });
+        // Where the switch itself failed, the disk may be the longer one.
+        let is_old = outcome.is_err() && self.meta_mut()?.ordering.disk.usable().is_ok();
+        let is_longer = data.len().is_ok_and(|bytes| bytes > length);
+        if is_old && is_longer && data.capacity() == Capacity::Growable {
+            // The first error is the one to report.
+            let _ = data.set_len(length);
         }
+        outcome
+    }
+
+    /// The image's part of it: where the backing file has `hidden` bytes.
+    fn grow_over(
+        &mut self,
+        hidden: u64,
+        size: u64,
+        mut how: Preallocation,
+        nothing_from: u64,
+    ) -> Result<()> {
+        let old = self.virtual_size();
         let end = if how == Preallocation::Off { hidden.max(old) } else { size };
-        if header.version < 3 && how == Preallocation::Off && hidden > old {
+        if self.header()?.version < 3 && how == Preallocation::Off && hidden > old {
             // Version 2 has no entries for zeroes: clusters that are holes read as such.
             how = Preallocation::Metadata;
         }
         let geometry = self.geometry;
         let clusters = |bytes| GuestCluster::new(0) + geometry.clusters_for(bytes);
         let fill = Fill { first: clusters(old), end: clusters(end), how, nothing_from };
-        self.meta.get_mut().map_err(|_| super::panicked())?.grow(size, &fill)?;
+        self.meta_mut()?.grow(size, &fill)?;
         self.geometry = self.geometry.with_virtual_size(size);
         Ok(())
     }
@@ -141,42 +157,61 @@ fn lengthen(data: &dyn Storage, old: u64, size: u64, raw: bool) -> Result<u64> {
 
 impl Meta {
     fn grow(&mut self, size: u64, fill: &Fill) -> Result<()> {
-        let needed = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
-        self.prepare_write()?;
-        if fill.first >= fill.end && needed <= self.l1_entries().len() {
-            let bitmaps = self.resized_bitmaps(size)?;
-            let outcome = self.switch_header(&[(HeaderField::Size, size)], bitmaps.as_ref());
-            self.finish_bitmaps(bitmaps, outcome)?;
-            self.set_size(size);
-            self.ordering.disk.sync()?;
-            return self.flush(true);
+        self.change_at_once(|meta| {
+            let mut l1 = meta.l1_entries().to_vec();
+            let needed = usize::try_from(meta.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
+            let entries = needed.max(l1.len());
+            meta.drop_past_end(&mut l1)?;
+            l1.resize(entries, 0);
+            meta.map_new_part(&mut l1, fill)?;
+            let bitmaps = meta.resized_bitmaps(size)?;
+            meta.switch_active(l1, size, bitmaps)
+        })
+    }
+
+    /// Removes from the L1 table what is past the disk's end and would become part of it, such as VM state of a snapshot
+    /// that was gone back to: nothing reads that, since each snapshot has its own.
+    fn drop_past_end(&mut self, l1: &mut Vec<u64>) -> Result<()> {
+        let size = self.geometry.virtual_size();
+        let tables = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
+        let past = l1.split_off(tables.min(l1.len()));
+        self.change_tree(&past, Change::Lower)?;
+        let within = size % self.geometry.bytes_per_l2_table();
+        let Some(slot) = l1.last_mut().filter(|_| within != 0) else { return Ok(()) };
+        let table = L1Entry(*slot).offset();
+        let first = usize::try_from(self.geometry.clusters_for(within).get()).unwrap_or(usize::MAX);
+        let start = first * self.geometry.l2_entry_bytes();
+        if table.get() == 0 {
+            return Ok(());
         }
-        self.flush(true)?;
-        let mut l1 = self.l1_entries().to_vec();
-        l1.resize(needed.max(l1.len()), 0);
-        let mut built = Built::default();
-        let outcome = self
-            .map_new_part(&mut l1, fill, &mut built)
-            .and_then(|()| self.resized_bitmaps(size))
-            .and_then(|bitmaps| self.switch_active(l1, size, bitmaps));
-        for allocation in built.allocations {
-            match outcome {
-                Ok(()) => drop(allocation.commit()),
-                // Failing to give back leaks, at worst; the first error is the one to tell.
-                Err(_) => drop(allocation.release(self)),
-            }
+        let mut bytes = self.ordering.table(Side::Mappings, table)?.to_vec();
+        if bytes[start..].iter().all(|&byte| byte == 0) {
+            return Ok(());
         }
-        outcome?;
-        built.replaced.into_iter().for_each(|run| self.free_later(run));
-        self.flush(true)
+        for run in self.references(table, start)? {
+            self.free_later(run);
+        }
+        bytes[start..].fill(0);
+        *slot = self.replace_l2(table, &bytes)?;
+        Ok(())
+    }
+
+    /// Writes an L2 table into new clusters; returns the L1 entry for it. The old one is freed if there is one.
+    fn replace_l2(&mut self, old: HostOffset, bytes: &[u8]) -> Result<u64> {
+        let run = self.write_aside(Owner::L2, bytes, "an L2 table")?.commit();
+        if old.get() != 0 {
+            self.free_later(ClusterRun::one(self.geometry.cluster_floor(old)));
+        }
+        Ok(L1Entry::new(self.geometry.offset_of(run.first), true).0)
     }
 
     /// Builds the L2 tables that map the new part, and notes them in `l1`.
-    fn map_new_part(&mut self, l1: &mut [u64], fill: &Fill, built: &mut Built) -> Result<()> {
+    fn map_new_part(&mut self, l1: &mut [u64], fill: &Fill) -> Result<()> {
         let per_table = self.geometry.bytes_per_l2_table() / self.geometry.cluster_bytes();
         let width = self.geometry.l2_entry_bytes();
         let mut next = fill.first.get();
         while next < fill.end.get() {
+            self.go_on()?;
             let table = next / per_table;
             let stop = fill.end.get().min((table + 1) * per_table);
             let slot = usize::try_from(table).unwrap_or(usize::MAX);
@@ -186,28 +221,16 @@ impl Meta {
                 _ => self.ordering.table(Side::Mappings, old)?.to_vec(),
             };
             let start = usize::try_from(next % per_table).unwrap_or(usize::MAX) * width;
-            let entries = self.new_entries(next, stop, fill, built)?;
-            let entries = encode_entries(&entries);
+            let entries = encode_entries(&self.new_entries(next, stop, fill)?);
             bytes[start..start + entries.len()].copy_from_slice(&entries);
-            let allocation = self.write_aside(Owner::L2, &bytes, "an L2 table")?;
-            l1[slot] = L1Entry::new(self.geometry.offset_of(allocation.run().first), true).0;
-            built.allocations.push(allocation);
-            if old.get() != 0 {
-                built.replaced.push(ClusterRun::one(self.geometry.cluster_floor(old)));
-            }
+            l1[slot] = self.replace_l2(old, &bytes)?;
             next = stop;
         }
         Ok(())
     }
 
     /// The entries, in words, of guest clusters from `next` up to `stop`.
-    fn new_entries(
-        &mut self,
-        mut next: u64,
-        stop: u64,
-        fill: &Fill,
-        built: &mut Built,
-    ) -> Result<Vec<u64>> {
+    fn new_entries(&mut self, mut next: u64, stop: u64, fill: &Fill) -> Result<Vec<u64>> {
         let extended = self.geometry.extended_l2();
         let mut words = Vec::new();
         let mut push = |entry: L2Entry| {
@@ -231,9 +254,7 @@ impl Meta {
                     (at, wanted)
                 }
                 false => {
-                    let allocation = self.allocate(wanted)?;
-                    let run = allocation.run();
-                    built.allocations.push(allocation);
+                    let run = self.allocate(wanted)?.commit();
                     let at = self.geometry.offset_of(run.first).get();
                     self.reserve_data(at, self.geometry.bytes_of(run.count), fill.how)?;
                     (at, run.count)
@@ -261,9 +282,12 @@ impl Meta {
             None => bytes,
         };
         disk.note_data();
+        disk.check_data(HostOffset::new(at), bytes)?;
         let failed = |e| Error::io("reserve room for guest data", at, e);
         if how == Preallocation::Full {
-            return write_zero_buffers(storage.as_ref(), at, bytes).map_err(failed);
+            let cancel = self.cancel.as_deref();
+            let written = write_zero_buffers(storage.as_ref(), at, bytes, cancel);
+            return self.require_not_cancelled().and(written.map_err(failed));
         }
         storage.write_zeroes(at, bytes).map_err(failed)?;
         match how {
@@ -273,15 +297,19 @@ impl Meta {
     }
 }
 
-/// Writes zeroes as bytes, which takes the room that they need.
+/// Writes zeroes as bytes, which takes the space that they need. Ends with an error once `cancel` is set.
 pub(crate) fn write_zero_buffers(
     storage: &dyn Storage,
     at: u64,
     bytes: u64,
+    cancel: Option<&AtomicBool>,
 ) -> std::io::Result<()> {
     let zeroes = vec![0; usize::try_from(PIECE_BYTES.min(bytes)).unwrap_or(0)];
     let mut done = 0;
     while done < bytes {
+        if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
         let length = usize::try_from(PIECE_BYTES.min(bytes - done)).unwrap_or(zeroes.len());
         storage.write_at(at + done, &zeroes[..length])?;
         done += length as u64;

@@ -1,5 +1,8 @@
 //! The metadata of an open image, all of it under one lock.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use crate::error::{Error, Result};
 use crate::format::feature::{autoclear, compatible, incompatible};
 use crate::format::header::{Header, HeaderField};
@@ -9,6 +12,7 @@ use crate::format::{Geometry, HostCluster, HostOffset};
 use super::ClusterRun;
 use super::bitmaps::Bitmaps;
 use super::ordering::{Ordering, Side};
+use super::switch::Switch;
 
 /// How many runs of clusters wait to be freed before they are.
 const MAX_PENDING: usize = 4096;
@@ -36,6 +40,12 @@ pub(super) struct Meta {
     pub(super) bitmaps: Option<Bitmaps>,
     pub(super) snapshots: Vec<SnapshotEntry>,
     pub(super) prepared: bool,
+    /// While a change of the whole image is built aside.
+    pub(super) switch: Option<Switch>,
+    /// While a change of the whole image is made in place: the dirty bit is set before its first step.
+    pub(super) in_place: bool,
+    /// Once this is set, a change that is built aside is given up.
+    pub(super) cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Meta {
@@ -73,18 +83,31 @@ impl Meta {
         Ok(())
     }
 
-    /// Before counts change: with lazy refcounts the dirty bit is on disk first.
+    /// Before refcounts change: with lazy refcounts, and for a change in place, the dirty bit is on disk first.
     pub(super) fn prepare_refcounts(&mut self) -> Result<()> {
         self.prepare_write()?;
-        let lazy = self.header().version >= 3
-            && self.header().compatible & compatible::LAZY_REFCOUNTS != 0;
-        if lazy && !self.ordering.is_deferred() {
-            let bits = self.header().incompatible | incompatible::DIRTY;
-            self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
-            self.ordering.disk.sync()?;
+        if self.switch.is_some() || self.header().version < 3 {
+            return Ok(());
+        }
+        let lazy = self.header().compatible & compatible::LAZY_REFCOUNTS != 0;
+        if lazy || self.in_place {
+            self.set_dirty(true)?;
+        }
+        if lazy {
             self.ordering.defer_refcounts(true);
         }
         Ok(())
+    }
+
+    /// Sets or clears the dirty bit on disk.
+    pub(super) fn set_dirty(&mut self, dirty: bool) -> Result<()> {
+        let old = self.header().incompatible;
+        let bits = if dirty { old | incompatible::DIRTY } else { old & !incompatible::DIRTY };
+        if bits == old {
+            return Ok(());
+        }
+        self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
+        self.ordering.disk.sync()
     }
 
     /// Queues clusters whose reference was just taken out of a mapping.
@@ -113,7 +136,7 @@ impl Meta {
 
     /// Brings all changes to stable storage. Deferred refcounts only with `all`.
     pub(super) fn flush(&mut self, all: bool) -> Result<()> {
-        if !self.writable {
+        if !self.writable || self.switch.is_some() {
             return Ok(());
         }
         let freed = self.free_pending();
@@ -129,9 +152,7 @@ impl Meta {
         self.flush(true)?;
         self.store_bitmaps()?;
         if self.ordering.is_deferred() {
-            let bits = self.header().incompatible & !incompatible::DIRTY;
-            self.ordering.disk.patch_header(&[(HeaderField::Incompatible, bits)])?;
-            self.ordering.disk.sync()?;
+            self.set_dirty(false)?;
             self.ordering.defer_refcounts(false);
         }
         Ok(())

@@ -15,6 +15,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
@@ -41,11 +42,13 @@ mod open;
 mod ordering;
 mod read;
 mod refcounts;
+mod reftable;
 mod regions;
 mod room;
 mod root;
 mod shrink;
 mod states;
+mod switch;
 #[cfg(test)]
 mod testing;
 mod write;
@@ -189,6 +192,13 @@ impl Image {
     /// Whether anything was written, or may have been: since it was opened, also to its data file.
     pub fn is_changed(&self) -> bool {
         self.meta().map_or(true, |meta| meta.prepared || meta.ordering.disk.usable().is_err())
+    }
+
+    /// From here on a snapshot or another size that is under way when `cancel` is set is given up with
+    /// [`Error::interrupted`], and the image is as it was. What can no longer be given up is completed.
+    pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
+        self.meta_mut()?.cancel = Some(cancel);
+        Ok(())
     }
 
     /// Brings everything written so far to stable storage.

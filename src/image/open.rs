@@ -1,5 +1,6 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -185,6 +186,9 @@ impl Loader {
             bitmaps: self.bitmaps()?,
             snapshots: snapshots.entries,
             prepared: false,
+            switch: None,
+            in_place: false,
+            cancel: None,
         };
         let claims = Claims::default();
         let meta = Mutex::new(meta);
@@ -315,6 +319,32 @@ impl Loader {
         }))
     }
 
+    /// The refcount blocks. A block that two entries share counts different clusters with the same refcounts, and one past
+    /// the end of the file none: what is freed or allocated by either goes wrong.
+    fn refblocks(&self, reftable: &RootTable) -> Result<Vec<HostOffset>> {
+        let file_bytes = self.file.len().map_err(|e| Error::file("get the length", e))?;
+        let mut seen = HashSet::new();
+        for (index, &entry) in reftable.entries().iter().enumerate() {
+            let at = ReftableEntry(entry).offset();
+            if at.get() == 0 {
+                continue;
+            }
+            let place = reftable.offset().saturating_add(index as u64 * 8);
+            let wrong = |why: &str| {
+                let message =
+                    format!("refcount table entry {index} {why}; the image needs a repair");
+                Err(damaged(place, message))
+            };
+            if at.get() >= file_bytes {
+                return wrong("points past the end of the file");
+            }
+            if !seen.insert(at) {
+                return wrong("points to the refcount block of another entry");
+            }
+        }
+        Ok(seen.into_iter().collect())
+    }
+
     /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are used.
     fn regions(
         &self,
@@ -335,8 +365,8 @@ impl Loader {
             add(Owner::L2, L1Entry(entry).offset(), geometry.cluster_bytes());
         }
         add(Owner::Reftable, reftable.offset(), reftable.entries().len() as u64 * 8);
-        for &entry in reftable.entries() {
-            add(Owner::Refblock, ReftableEntry(entry).offset(), geometry.cluster_bytes());
+        for at in self.refblocks(reftable)? {
+            add(Owner::Refblock, at, geometry.cluster_bytes());
         }
         add(Owner::SnapshotTable, header.snapshot_table, snapshots.bytes);
         for snapshot in &snapshots.entries {

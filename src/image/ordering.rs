@@ -11,11 +11,14 @@
 //!
 //! Switching flushes and syncs the side that must go first: afterwards nothing is left that the
 //! other direction could bring out of order, and a cluster that was freed can be used for other data.
+//!
+//! A change that is built aside (see `switch`) needs no order: nothing refers to what it writes.
 
 use std::ops::Range;
 
 use crate::error::Result;
 use crate::format::HostOffset;
+use crate::storage::RangeSet;
 
 use super::cache::{Room, TableCache};
 use super::disk::Disk;
@@ -68,6 +71,7 @@ pub(super) struct Ordering {
     refcounts: Tree,
     direction: Direction,
     deferred: bool,
+    aside: bool,
     glance: Glance,
 }
 
@@ -93,6 +97,7 @@ impl Ordering {
             refcounts: Tree { root: reftable, tables: TableCache::new(table_len, budgets.1) },
             direction: Direction::RefcountsFirst,
             deferred: false,
+            aside: false,
             glance: Glance::default(),
         }
     }
@@ -119,6 +124,45 @@ impl Ordering {
     /// Changes an entry of a root in memory.
     pub(super) fn set_root_entry(&mut self, side: Side, index: usize, value: u64) {
         self.tree_mut(side).root.set(index, value);
+    }
+
+    /// From here on everything is written to new clusters. Both sides must be on disk.
+    pub(super) fn begin_aside(&mut self) {
+        debug_assert!(!self.is_dirty(), "a change begins with everything on disk");
+        self.aside = true;
+        self.disk.begin_aside();
+    }
+
+    /// Ends [`Ordering::begin_aside`]; returns the bytes of all new clusters.
+    pub(super) fn end_aside(&mut self) -> RangeSet {
+        self.aside = false;
+        self.disk.end_aside()
+    }
+
+    /// Goes back to these roots (L1 table, refcount table), as the file has them and all that they refer to.
+    pub(super) fn reset(&mut self, l1: RootTable, reftable: RootTable) {
+        self.glance.at = None;
+        self.mappings.tables.clear();
+        self.refcounts.tables.clear();
+        self.mappings.root = l1;
+        self.refcounts.root = reftable;
+    }
+
+    /// Gives a table a new place, where the whole of it will be written.
+    pub(super) fn relocate(&mut self, side: Side, from: HostOffset, to: HostOffset) -> Result<()> {
+        let bytes = self.table(side, from)?.to_vec();
+        self.forget(side, from);
+        self.add(side, to, bytes)
+    }
+
+    fn is_dirty(&self) -> bool {
+        let dirty = |tree: &Tree| tree.tables.is_dirty() || tree.root.is_dirty();
+        dirty(&self.mappings) || dirty(&self.refcounts)
+    }
+
+    /// Changes a root in memory with a function of its own.
+    pub(super) fn root_mut(&mut self, side: Side) -> &mut RootTable {
+        &mut self.tree_mut(side).root
     }
 
     /// Puts another root in the place of one; the header already points to it.
@@ -186,7 +230,7 @@ impl Ordering {
 
     /// Sets the direction; a switch flushes and syncs the side that must go first.
     pub(super) fn begin(&mut self, direction: Direction) -> Result<()> {
-        if self.direction == direction {
+        if self.direction == direction || self.aside {
             return Ok(());
         }
         match direction {
@@ -231,6 +275,9 @@ impl Ordering {
 
     /// What must be on stable storage before anything of `side` is written.
     fn before_writing(&mut self, side: Side) -> Result<()> {
+        if self.aside {
+            return Ok(());
+        }
         match (side, self.direction) {
             (Side::Mappings, Direction::RefcountsFirst) if !self.deferred => {
                 self.write_side(Side::Refcounts)?;
@@ -257,7 +304,9 @@ impl Ordering {
         if !self.tree(side).root.is_dirty() {
             return Ok(());
         }
-        self.disk.sync()?;
+        if !self.aside {
+            self.disk.sync()?;
+        }
         let (owner, what) = side.root_owner();
         for (at, bytes) in self.tree(side).root.dirty_parts() {
             self.disk.write(owner, at, &bytes, what)?;

@@ -3,22 +3,20 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::format::header::HeaderField;
-use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount, set_refcount};
-use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex, encode_entries};
+use crate::format::refcount::{ReftableEntry, get_refcount, set_refcount};
+use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 
 use super::ClusterRun;
 use super::damaged;
 use super::meta::Meta;
 use super::ordering::{Direction, Side};
 use super::regions::Owner;
-use super::root::RootTable;
 
 /// The part of a run that one refcount block describes.
 #[derive(Clone)]
-struct Chunk {
-    index: ReftableIndex,
-    entries: Range<usize>,
+pub(super) struct Chunk {
+    pub(super) index: ReftableIndex,
+    pub(super) entries: Range<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +95,7 @@ impl Meta {
         self.change_counts(run, by, Change::Lower)
     }
 
-    fn chunks(&self, run: ClusterRun) -> Vec<Chunk> {
+    pub(super) fn chunks(&self, run: ClusterRun) -> Vec<Chunk> {
         let (first, last) = (run.first.get(), run.end().get());
         let per_block = self.geometry.refblock_entries();
         let mut chunks = Vec::new();
@@ -167,7 +165,7 @@ impl Meta {
 
     fn change_chunk(&mut self, chunk: &Chunk, by: u64, change: Change) -> Result<()> {
         let order = self.geometry.refcount_order();
-        let at = self.refblock(chunk.index)?.expect("a changed count has a block");
+        let at = self.block_to_change(chunk.index)?;
         let bytes = (chunk.entries.start << order) / 8..(chunk.entries.end << order).div_ceil(8);
         let block = self.ordering.change(Side::Refcounts, at, bytes)?;
         let mut freed: Vec<Range<usize>> = Vec::new();
@@ -198,7 +196,11 @@ impl Meta {
         let base = self.geometry.first_cluster_of_block(chunk.index);
         let freed = base + ClusterCount::new(entry as u64);
         let end = base + ClusterCount::new(chunk.entries.end as u64);
-        self.search_start = self.search_start.min(freed);
+        match &mut self.switch {
+            // The file still uses what a change frees that is built aside.
+            Some(switch) => switch.freed_from = switch.freed_from.min(freed),
+            None => self.search_start = self.search_start.min(freed),
+        }
         if let Some(packed) = self.packed_end {
             let cluster = self.geometry.cluster_floor(packed);
             if freed <= cluster && cluster < end {
@@ -237,6 +239,7 @@ impl Meta {
         };
         let at = self.geometry.offset_of(cluster);
         self.ordering.disk.regions.add(ClusterRun::one(cluster), Owner::Refblock);
+        self.ordering.disk.note_fresh(ClusterRun::one(cluster));
         self.ordering.add(Side::Refcounts, at, block)?;
         let slot = usize::try_from(index.get()).expect("a refcount table fits into memory");
         self.ordering.set_root_entry(Side::Refcounts, slot, at.get());
@@ -287,106 +290,6 @@ impl Meta {
                 from = self.geometry.first_cluster_of_block(next);
             }
         }
-    }
-
-    /// Makes the refcount table long enough for `needed` and longer by half. The new table and the blocks that
-    /// describe it lie behind everything that the old one describes and behind `avoid`. They are on stable
-    /// storage before one write to the header switches to them.
-    fn grow_reftable(&mut self, needed: ReftableIndex, avoid: ClusterRun) -> Result<()> {
-        let old = self.ordering.root(Side::Refcounts);
-        let old_entries = old.entries().len() as u64;
-        let old_run = ClusterRun::of(&self.geometry, old.offset(), old_entries * 8);
-        let described = self.geometry.first_cluster_of_block(ReftableIndex::new(old_entries));
-        let first = avoid.end().max(described);
-        let (clusters, blocks) = self.size_reftable(needed, first)?;
-        let table_run = ClusterRun::new(first, clusters);
-        let whole = ClusterRun::new(first, clusters + ClusterCount::new(blocks.len() as u64));
-        if !self.fits(whole) {
-            let needed = self.geometry.bytes_of(whole.count);
-            return Err(Error::NoRoom { needed, purpose: "the refcount table".into() });
-        }
-
-        let mut entries = old.entries().to_vec();
-        let table_bytes = self.geometry.bytes_of(clusters);
-        entries.resize(usize::try_from(table_bytes / 8).unwrap_or(usize::MAX), 0);
-        self.ordering.flush(true)?;
-        for (n, &index) in blocks.iter().enumerate() {
-            let at = self.geometry.offset_of(table_run.end() + ClusterCount::new(n as u64));
-            let bytes = self.counted_block(index, whole);
-            self.ordering.disk.write(Owner::Refblock, at, &bytes, "a refcount block")?;
-            entries[usize::try_from(index.get()).unwrap_or(usize::MAX)] = at.get();
-        }
-        let at = self.geometry.offset_of(first);
-        let bytes = encode_entries(&entries);
-        self.ordering.disk.write(Owner::Reftable, at, &bytes, "the refcount table")?;
-        self.ordering.disk.sync()?;
-        self.ordering.disk.patch_header(&[
-            (HeaderField::ReftableOffset, at.get()),
-            (HeaderField::ReftableClusters, clusters.get()),
-        ])?;
-        self.ordering.disk.sync()?;
-
-        let regions = &mut self.ordering.disk.regions;
-        regions.remove(old_run, Owner::Reftable);
-        regions.add(table_run, Owner::Reftable);
-        let blocks_run = ClusterRun::new(table_run.end(), ClusterCount::new(blocks.len() as u64));
-        regions.add(blocks_run, Owner::Refblock);
-        self.ordering.replace_root(Side::Refcounts, RootTable::new(at, entries));
-        self.free_later(old_run);
-        Ok(())
-    }
-
-    /// How many clusters a new refcount table at `first` has, and which blocks describe it and themselves.
-    fn size_reftable(
-        &self,
-        needed: ReftableIndex,
-        first: HostCluster,
-    ) -> Result<(ClusterCount, Vec<ReftableIndex>)> {
-        let old = self
-            .geometry
-            .clusters_for(self.ordering.root(Side::Refcounts).entries().len() as u64 * 8);
-        let most = MAX_REFTABLE_BYTES / self.geometry.cluster_bytes();
-        let mut clusters = ClusterCount::new((old.get() + old.get().div_ceil(2)).min(most));
-        let mut blocks = 1;
-        loop {
-            let end = first + clusters + ClusterCount::new(blocks);
-            let (low, _) = self.geometry.refcount_place(first);
-            let (high, _) = self.geometry.refcount_place(HostCluster::new(end.get() - 1));
-            let wanted_blocks = high.get() - low.get() + 1;
-            let entries = high.get().max(needed.get()).saturating_add(1);
-            let wanted = self.geometry.clusters_for(entries.saturating_mul(8));
-            if wanted_blocks <= blocks && wanted <= clusters {
-                let list = (low.get()..low.get() + blocks).map(ReftableIndex::new).collect();
-                return if clusters.get() > most {
-                    Err(self.too_long())
-                } else {
-                    Ok((clusters, list))
-                };
-            }
-            if wanted.get() > most {
-                return Err(self.too_long());
-            }
-            blocks = blocks.max(wanted_blocks);
-            clusters = clusters.max(wanted);
-        }
-    }
-
-    fn too_long(&self) -> Error {
-        Error::Refused(format!(
-            "the image would need a refcount table of more than {MAX_REFTABLE_BYTES} bytes"
-        ))
-    }
-
-    /// A new block in which the clusters of `run` count 1 and all others 0.
-    fn counted_block(&self, index: ReftableIndex, run: ClusterRun) -> Vec<u8> {
-        let mut block = vec![0; self.geometry.cluster_len()];
-        let order = self.geometry.refcount_order();
-        for chunk in self.chunks(run).into_iter().filter(|chunk| chunk.index == index) {
-            for entry in chunk.entries {
-                set_refcount(&mut block, order, entry, 1);
-            }
-        }
-        block
     }
 }
 

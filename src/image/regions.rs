@@ -43,7 +43,7 @@ const OWNERS: [(Owner, &str); 9] = [
 ];
 
 /// The owners of each metadata cluster; more than one where the image is damaged.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Regions {
     owners: HashMap<HostCluster, u16>,
 }

@@ -8,7 +8,7 @@ const SECTOR: usize = 512;
 const ENTRY: usize = 8;
 
 /// The entries, where they lie in the file, and which sectors of them have changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RootTable {
     offset: HostOffset,
     entries: Vec<u64>,
@@ -40,6 +40,28 @@ impl RootTable {
     pub(super) fn set(&mut self, index: usize, value: u64) {
         self.entries[index] = value;
         self.dirty.insert(index * ENTRY / SECTOR);
+    }
+
+    /// Puts other entries in the place of all.
+    pub(super) fn replace(&mut self, entries: Vec<u64>) {
+        self.entries = entries;
+        self.mark_all();
+    }
+
+    /// Gives the table at least `len` entries; new ones are 0.
+    pub(super) fn lengthen(&mut self, len: usize) {
+        self.entries.resize(len.max(self.entries.len()), 0);
+        self.mark_all();
+    }
+
+    /// Gives the table a new place, where the whole of it will be written.
+    pub(super) fn relocate(&mut self, to: HostOffset) {
+        self.offset = to;
+        self.mark_all();
+    }
+
+    fn mark_all(&mut self) {
+        self.dirty = (0..(self.entries.len() * ENTRY).div_ceil(SECTOR)).collect();
     }
 
     /// Whether entries have changed since they were written.

@@ -23,6 +23,7 @@ impl Meta {
     fn shrink(&mut self, size: u64) -> Result<()> {
         self.prepare_write()?;
         self.flush(true)?;
+        self.require_not_cancelled()?;
         self.give_back_room();
         self.cut_to(size)?;
         // The new tables lie behind what was in use. Built once more they lie where it has become free, so that the file

@@ -1,7 +1,7 @@
 //! Several states of the disk in one image: another active L1 table, snapshots taken, deleted and gone back to.
 //!
-//! Each change is built beside what is there, brought to stable storage, and made true by one write to the header;
-//! what it replaced is freed after that. A crash on the way leaves the old state or the new one, and at worst leaks.
+//! Each of them is built aside and switched to at once (see `switch`). Where there is no free space for that, a snapshot
+//! is still deleted and gone back to, in place.
 
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
@@ -34,61 +34,44 @@ impl Image {
         self.meta.get_mut().map_err(|_| super::panicked())
     }
 
-    /// Takes a snapshot: `entry` tells everything but where its L1 table lies.
+    /// Takes a snapshot: `entry` has everything but the offset and length of its L1 table.
     pub(crate) fn take_snapshot(&mut self, entry: SnapshotEntry) -> Result<()> {
-        self.meta_mut()?.take_snapshot(entry)
+        self.meta_mut()?.change_at_once(|meta| meta.add_snapshot(entry))
     }
 
     /// Deletes the snapshot at a position of the table.
     pub(crate) fn delete_snapshot(&mut self, index: usize) -> Result<()> {
-        self.meta_mut()?.delete_snapshot(index)
+        self.meta_mut()?.change_or_in_place(|meta| meta.remove_snapshot(index))
     }
 
     /// Makes the state of a snapshot the active one, with a disk of `size` bytes.
     pub(crate) fn apply_snapshot(&mut self, index: usize, size: u64) -> Result<()> {
-        self.meta_mut()?.apply_snapshot(index, size)?;
+        self.meta_mut()?.change_or_in_place(|meta| meta.go_back(index, size))?;
         self.geometry = self.geometry.with_virtual_size(size);
         Ok(())
     }
 }
 
 impl Meta {
-    fn take_snapshot(&mut self, mut entry: SnapshotEntry) -> Result<()> {
-        self.prepare_write()?;
+    fn add_snapshot(&mut self, mut entry: SnapshotEntry) -> Result<()> {
+        self.clear_copied()?;
         let l1 = self.l1_entries().to_vec();
         self.change_tree(&l1, Change::Raise)?;
-        let outcome = self.store_snapshot(&l1, &mut entry);
-        if outcome.is_err() {
-            // The counts are too high then, which leaks; the first error is the one to tell.
-            let _ = self.change_tree(&l1, Change::Lower);
-        }
-        outcome
-    }
-
-    fn store_snapshot(&mut self, l1: &[u64], entry: &mut SnapshotEntry) -> Result<()> {
-        self.clear_copied()?;
-        self.flush(true)?;
-        let bare: Vec<u64> = l1.iter().map(|bits| bits & !COPIED).collect();
         let mut list = self.snapshots.clone();
-        if bare.is_empty() {
-            // An empty disk has no L1 table at all.
-            list.push(entry.clone());
-            return self.switch_snapshots(list);
+        // An empty disk has no L1 table at all.
+        if !l1.is_empty() {
+            let bytes = encode_entries(&l1);
+            let run = self.write_aside(Owner::SnapshotL1, &bytes, "an L1 table")?.commit();
+            self.ordering.disk.regions.add(run, Owner::SnapshotL1);
+            entry.header.l1_table = self.geometry.offset_of(run.first);
+            entry.header.l1_entries = u32::try_from(l1.len()).unwrap_or(u32::MAX);
         }
-        let table = self.write_aside(Owner::SnapshotL1, &encode_entries(&bare), "an L1 table")?;
-        entry.header.l1_table = self.geometry.offset_of(table.run().first);
-        entry.header.l1_entries = u32::try_from(l1.len()).unwrap_or(u32::MAX);
-        list.push(entry.clone());
-        let outcome = self.switch_snapshots(list);
-        let run = table.run();
-        table.settle(self, outcome)?;
-        self.ordering.disk.regions.add(run, Owner::SnapshotL1);
-        Ok(())
+        list.push(entry);
+        self.switch_snapshots(list)
     }
 
-    fn delete_snapshot(&mut self, index: usize) -> Result<()> {
-        self.prepare_write()?;
-        self.flush(true)?;
+    /// Takes a snapshot out of the table first, so that in place a crash leaves refcounts that are too high.
+    fn remove_snapshot(&mut self, index: usize) -> Result<()> {
         self.give_back_room();
         let snapshot = self.snapshot(index)?;
         let l1 = self.snapshot_l1(&snapshot)?;
@@ -101,13 +84,10 @@ impl Meta {
         self.free_later(l1_run);
         self.change_tree(&l1, Change::Lower)?;
         self.free_pending()?;
-        self.set_copied()?;
-        self.flush(true)
+        self.set_copied()
     }
 
-    fn apply_snapshot(&mut self, index: usize, size: u64) -> Result<()> {
-        self.prepare_write()?;
-        self.flush(true)?;
+    fn go_back(&mut self, index: usize, size: u64) -> Result<()> {
         let snapshot = self.snapshot(index)?;
         let mut l1 = self.snapshot_l1(&snapshot)?;
         l1.iter_mut().for_each(|bits| *bits &= !COPIED);
@@ -119,19 +99,19 @@ impl Meta {
             let why = "the snapshot's L1 table is too short for its disk";
             return Err(damaged(snapshot.header.l1_table, why));
         }
-        self.change_tree(&l1, Change::Raise)?;
         let old = self.l1_entries().to_vec();
-        let outcome =
-            self.clear_copied_of(&l1).and_then(|()| self.switch_active(l1.clone(), size, None));
-        if let Err(error) = outcome {
+        self.change_tree(&l1, Change::Raise)?;
+        let flags = if self.switch.is_none() { self.clear_copied_of(&l1) } else { Ok(()) };
+        let outcome = flags.and_then(|()| self.switch_active(l1.clone(), size, None));
+        if outcome.is_err() && self.switch.is_none() {
+            // The first error is the one to report.
             let _ = self.change_tree(&l1, Change::Lower);
-            return Err(error);
         }
+        outcome?;
         self.give_back_room();
         self.change_tree(&old, Change::Lower)?;
         self.free_pending()?;
-        self.set_copied()?;
-        self.flush(true)
+        self.set_copied()
     }
 
     pub(super) fn set_size(&mut self, size: u64) {
@@ -164,7 +144,7 @@ impl Meta {
             // What was an L2 table before it was freed may still be in memory.
             self.ordering.forget(Side::Mappings, self.geometry.offset_of(cluster));
         }
-        match self.ordering.disk.write(owner, at, bytes, what) {
+        match self.ordering.disk.write_unreferenced(owner, at, bytes, what) {
             Ok(()) => Ok(allocation),
             Err(error) => allocation.settle(self, Err(error)),
         }
@@ -178,6 +158,9 @@ impl Meta {
         size: u64,
         bitmaps: Option<Rebuilt>,
     ) -> Result<()> {
+        if self.switch.is_some() {
+            return self.adopt_active(l1, size, bitmaps);
+        }
         let table = match self.write_aside(Owner::L1, &encode_entries(&l1), "the L1 table") {
             Ok(table) => table,
             Err(error) => return self.finish_bitmaps(bitmaps, Err(error)),
@@ -195,21 +178,39 @@ impl Meta {
         self.ordering.disk.sync()?;
         let old = self.ordering.root(Side::Mappings);
         let old_run = ClusterRun::of(&self.geometry, old.offset(), old.entries().len() as u64 * 8);
-        let tables_of = |entries: &[u64]| -> Vec<HostOffset> {
-            entries.iter().map(|&bits| L1Entry(bits).offset()).filter(|at| at.get() != 0).collect()
-        };
-        let (old_tables, new_tables) = (tables_of(old.entries()), tables_of(&l1));
-        let geometry = self.geometry;
+        self.note_tables(&l1);
         let regions = &mut self.ordering.disk.regions;
-        let table_run = |at| ClusterRun::of(&geometry, at, 1);
-        old_tables.into_iter().for_each(|at| regions.remove(table_run(at), Owner::L2));
-        new_tables.into_iter().for_each(|at| regions.add(table_run(at), Owner::L2));
         regions.remove(old_run, Owner::L1);
         regions.add(run, Owner::L1);
         self.ordering.replace_root(Side::Mappings, RootTable::new(at, l1));
         self.free_later(old_run);
         self.set_size(size);
         Ok(())
+    }
+
+    /// [`Meta::switch_active`] in a change that is built aside, which gives the L1 table its place at the end.
+    fn adopt_active(&mut self, l1: Vec<u64>, size: u64, bitmaps: Option<Rebuilt>) -> Result<()> {
+        let outcome = self.switch_header(&[(HeaderField::Size, size)], bitmaps.as_ref());
+        self.finish_bitmaps(bitmaps, outcome)?;
+        if l1 != self.l1_entries() {
+            self.note_tables(&l1);
+            self.ordering.root_mut(Side::Mappings).replace(l1);
+        }
+        self.set_size(size);
+        Ok(())
+    }
+
+    /// The L2 tables are those of `l1` now, and no longer those of the present L1 table.
+    fn note_tables(&mut self, l1: &[u64]) {
+        let geometry = self.geometry;
+        let runs_of = |entries: &[u64]| -> Vec<ClusterRun> {
+            let tables = entries.iter().map(|&bits| L1Entry(bits).offset());
+            tables.filter(|at| at.get() != 0).map(|at| ClusterRun::of(&geometry, at, 1)).collect()
+        };
+        let old = runs_of(self.l1_entries());
+        let regions = &mut self.ordering.disk.regions;
+        old.into_iter().for_each(|run| regions.remove(run, Owner::L2));
+        runs_of(l1).into_iter().for_each(|run| regions.add(run, Owner::L2));
     }
 
     /// Makes `list` the snapshot table.
@@ -231,12 +232,14 @@ impl Meta {
             (HeaderField::SnapshotCount, list.len() as u64),
             (HeaderField::SnapshotTableOffset, at),
         ];
-        let outcome = self.flush(true).and_then(|()| self.ordering.disk.patch_header(&fields));
+        let outcome = self.switch_header(&fields, None);
         match table {
             Some(table) => table.settle(self, outcome)?,
             None => outcome?,
         }
-        self.ordering.disk.sync()?;
+        if self.switch.is_none() {
+            self.ordering.disk.sync()?;
+        }
         self.ordering.disk.regions.remove(old_run, Owner::SnapshotTable);
         if let Some(run) = run {
             self.ordering.disk.regions.add(run, Owner::SnapshotTable);
@@ -257,6 +260,7 @@ impl Meta {
             if table.get() == 0 {
                 continue;
             }
+            self.go_on()?;
             if !self.geometry.is_aligned(table) {
                 return Err(damaged(table, "an L2 table that does not begin at a cluster"));
             }
@@ -318,21 +322,28 @@ impl Meta {
 
     /// Takes the COPIED flag from everything active.
     fn clear_copied(&mut self) -> Result<()> {
-        let l1 = self.l1_entries().to_vec();
-        self.clear_copied_of(&l1)?;
-        for (index, bits) in l1.into_iter().enumerate().filter(|(_, bits)| bits & COPIED != 0) {
-            self.ordering.set_root_entry(Side::Mappings, index, bits & !COPIED);
+        for index in 0..self.l1_entries().len() {
+            let table = L1Entry(self.l1_entries()[index]).offset();
+            if table.get() == 0 {
+                continue;
+            }
+            self.go_on()?;
+            let runs = self.entry_runs(table)?;
+            let flags = runs.into_iter().flat_map(|run| run.entries).map(|entry| (entry, false));
+            self.set_flags(index, flags.collect())?;
+            self.set_l1_flag(index, false);
         }
         Ok(())
     }
 
-    /// Takes the COPIED flag from the entries of all L2 tables that an L1 table refers to.
+    /// Takes the COPIED flag, in place, from the entries of all L2 tables that an L1 table refers to.
     fn clear_copied_of(&mut self, l1: &[u64]) -> Result<()> {
         for &bits in l1 {
             let table = L1Entry(bits).offset();
             if table.get() != 0 {
                 for run in self.entry_runs(table)? {
-                    self.set_flags(table, run.entries.into_iter().map(|entry| (entry, false)))?;
+                    let flags = run.entries.into_iter().map(|entry| (entry, false)).collect();
+                    self.set_flags_of(table, changed(flags))?;
                 }
             }
         }
@@ -341,23 +352,30 @@ impl Meta {
 
     /// Gives the COPIED flag to everything active that has one reference, and takes it from the rest.
     fn set_copied(&mut self) -> Result<()> {
-        for (index, bits) in self.l1_entries().to_vec().into_iter().enumerate() {
-            let entry = L1Entry(bits);
-            let table = entry.offset();
+        for index in 0..self.l1_entries().len() {
+            let table = L1Entry(self.l1_entries()[index]).offset();
             if table.get() == 0 {
                 continue;
             }
+            self.go_on()?;
+            let mut flags = Vec::new();
             for run in self.entry_runs(table)? {
                 let counts = self.refcounts(run.clusters)?;
                 let alone = counts.into_iter().map(|count| count == 1);
-                self.set_flags(table, run.entries.into_iter().zip(alone))?;
+                flags.extend(run.entries.into_iter().zip(alone));
             }
+            let table = self.set_flags(index, flags)?;
             let alone = self.refcount(self.geometry.cluster_floor(table))? == 1;
-            if entry.copied() != alone {
-                self.ordering.set_root_entry(Side::Mappings, index, entry.with_copied(alone).0);
-            }
+            self.set_l1_flag(index, alone);
         }
         Ok(())
+    }
+
+    fn set_l1_flag(&mut self, index: usize, flag: bool) {
+        let entry = L1Entry(self.l1_entries()[index]);
+        if entry.copied() != flag {
+            self.ordering.set_root_entry(Side::Mappings, index, entry.with_copied(flag).0);
+        }
     }
 
     /// The entries of an L2 table that have a cluster and may have the flag, gathered where their
@@ -386,16 +404,18 @@ impl Meta {
         Ok(runs)
     }
 
-    /// Sets the COPIED flag of entries (place and bits, flag); writes nothing where none changes.
-    fn set_flags(
-        &mut self,
-        table: HostOffset,
-        flags: impl Iterator<Item = ((usize, u64), bool)>,
-    ) -> Result<()> {
-        let changed: Vec<(usize, u64)> = flags
-            .map(|((at, old), flag)| (at, old, if flag { old | COPIED } else { old & !COPIED }))
-            .filter_map(|(at, old, new)| (old != new).then_some((at, new)))
-            .collect();
+    /// Sets the COPIED flag of entries of an active L2 table. Returns the table, which may be a copy now.
+    fn set_flags(&mut self, index: usize, flags: Vec<((usize, u64), bool)>) -> Result<HostOffset> {
+        let changed = changed(flags);
+        if changed.is_empty() {
+            return Ok(L1Entry(self.l1_entries()[index]).offset());
+        }
+        let table = self.table_to_change(index)?;
+        self.set_flags_of(table, changed)?;
+        Ok(table)
+    }
+
+    fn set_flags_of(&mut self, table: HostOffset, changed: Vec<(usize, u64)>) -> Result<()> {
         let (Some(first), Some(last)) = (changed.first(), changed.last()) else { return Ok(()) };
         let range = first.0 * 8..(last.0 + 1) * 8;
         let bytes = self.ordering.change(Side::Mappings, table, range)?;
@@ -404,6 +424,16 @@ impl Meta {
         }
         Ok(())
     }
+}
+
+/// Entries (place and bits) with the flag that each is to have, in the order of the table: those that change, with their
+/// new bits.
+fn changed(flags: Vec<((usize, u64), bool)>) -> Vec<(usize, u64)> {
+    flags
+        .into_iter()
+        .map(|((at, old), flag)| (at, old, if flag { old | COPIED } else { old & !COPIED }))
+        .filter_map(|(at, old, new)| (old != new).then_some((at, new)))
+        .collect()
 }
 
 /// Entries of an L2 table whose clusters are neighbours.

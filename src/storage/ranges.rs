@@ -29,6 +29,12 @@ impl RangeSet {
         !range.is_empty() && before.is_some_and(|(_, &end)| end > range.start)
     }
 
+    /// Whether every byte of the range is in the set.
+    pub fn covers(&self, range: &Range<u64>) -> bool {
+        let before = self.0.range(..=range.start).next_back();
+        range.is_empty() || before.is_some_and(|(_, &end)| end >= range.end)
+    }
+
     /// The ranges in order.
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.0.iter().map(|(&start, &end)| start..end)
@@ -68,6 +74,7 @@ mod tests {
             let asked = start..start + below(64 - start);
             let inside = &bytes[start as usize..asked.end as usize];
             assert_eq!(set.overlaps(&asked), inside.contains(&true));
+            assert_eq!(set.covers(&asked), !inside.contains(&false));
             let members: Vec<u64> = set.iter().flatten().collect();
             let want: Vec<u64> = (0..64).filter(|&at| bytes[at as usize]).collect();
             assert_eq!(members, want);

@@ -360,3 +360,75 @@ fn what_a_raw_data_file_has_behind_the_disks_end_is_kept_when_the_disk_grows_ove
         assert_clean(dir.path(), "a");
     }
 }
+
+#[test]
+fn a_dry_run_reports_the_data_that_a_shorter_disk_would_lose() {
+    let dir = folder();
+    fs::write(dir.path().join("base"), [vec![0; 700 << 10], vec![7; 4096]].concat()).unwrap();
+    qemu_create(dir.path(), &["-f", "qcow2", "-b", "base", "-F", "raw", "a", "1M"]);
+    io(dir.path(), "a", "write -q -P 1 0 64k");
+    io(dir.path(), "a", "write -q -P 0 512k 64k");
+    io(dir.path(), "a", "write -q -P 2 600k 1k");
+    qemu_ok(dir.path(), "qemu-img", &["convert", "-O", "raw", "a", "raw"]);
+    let before =
+        [fs::read(dir.path().join("a")).unwrap(), fs::read(dir.path().join("raw")).unwrap()];
+    for (args, printed) in [
+        (
+            &["--shrink", "a", "512k"][..],
+            "A disk of 512 KiB (524288 bytes) instead of 1 MiB (1048576 bytes) would lose 5 KiB (5120 bytes) of data \
+             between guest offsets 614400 and 720896.\n",
+        ),
+        (&["--shrink", "a", "-324k"], "would lose 4 KiB (4096 bytes) of data"),
+        (&["--shrink", "a", "-128k"], "would lose nothing.\n"),
+        (&["a", "+1M"], "would lose nothing.\n"),
+        (&["-f", "raw", "--shrink", "raw", "512k"], "would lose 5 KiB (5120 bytes) of data"),
+    ] {
+        let ran = qcheck(dir.path(), &[&["resize", "--dry-run"], args].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(ran.out.contains(printed), "{args:?}: {}", ran.out);
+    }
+    for args in [["--dry-run", "a", "512k"], ["--dry-run", "a", "1000"]] {
+        assert_eq!(qcheck(dir.path(), &[&["resize"], &args[..]].concat()).code, 1, "{args:?}");
+    }
+    let after =
+        [fs::read(dir.path().join("a")).unwrap(), fs::read(dir.path().join("raw")).unwrap()];
+    assert!(before == after, "something was written");
+}
+
+/// Puts a refcount table of a million entries at the end of an image, whose blocks are so many bytes apart.
+fn with_long_reftable(image: &Path, apart: u64) {
+    let mut bytes = fs::read(image).unwrap();
+    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let block = number(number(48) as usize);
+    let at = bytes.len().next_multiple_of(65536);
+    bytes.resize(at, 0);
+    (0..1_u64 << 20).for_each(|n| bytes.extend((block + n * apart).to_be_bytes()));
+    bytes[48..56].copy_from_slice(&(at as u64).to_be_bytes());
+    bytes[56..60].copy_from_slice(&128_u32.to_be_bytes());
+    fs::write(image, bytes).unwrap();
+}
+
+#[test]
+fn a_refcount_table_that_names_a_block_twice_or_past_the_end_is_refused_as_damaged() {
+    for (why, apart) in [
+        ("entry 1 points to the refcount block of another entry", 0),
+        ("entry 1 points past the end of the file", 1 << 30),
+    ] {
+        let dir = folder();
+        qemu_create(dir.path(), &["-f", "qcow2", "a", "4M"]);
+        io(dir.path(), "a", "write -q 0 4M");
+        with_long_reftable(&dir.path().join("a"), apart);
+        let before = fs::read(dir.path().join("a")).unwrap();
+        for args in [
+            &["resize", "a", "1T"][..],
+            &["resize", "--shrink", "a", "1M"],
+            &["resize", "--preallocation=metadata", "a", "64M"],
+            &["snapshot", "-c", "one", "a"],
+        ] {
+            let ran = qcheck(dir.path(), args);
+            assert_eq!(ran.code, 1, "{args:?}");
+            assert!(ran.err.contains(why) && ran.err.contains("needs a repair"), "{}", ran.err);
+            assert!(fs::read(dir.path().join("a")).unwrap() == before, "{args:?}");
+        }
+    }
+}

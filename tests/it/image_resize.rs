@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use qcheck::error::Result;
@@ -11,7 +12,7 @@ use qcheck::storage::{Capacity, MemoryStorage, ReadAt, Storage};
 
 use crate::image_invariants::violation;
 use crate::image_tools::{Disk, assert_clean, assert_same, convert, options, qemu, read_all};
-use crate::support::fail::{Class, FailAfter};
+use crate::support::fail::{CancelAt, Class, FailAfter, Full};
 
 /// What was done to one of the files, in common order.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -225,7 +226,7 @@ fn a_raw_image_that_cannot_get_longer_keeps_its_length() {
             for n in 0.. {
                 let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
                 let failing = FailAfter::new(memory.clone(), class, n);
-                let outcome = resize_raw(&failing, 3 << 20, options);
+                let outcome = resize_raw(&failing, 3 << 20, options, &AtomicBool::new(false));
                 if !failing.fired() {
                     outcome.unwrap();
                     break;
@@ -236,44 +237,31 @@ fn a_raw_image_that_cannot_get_longer_keeps_its_length() {
         }
     }
     // A full disk, which still can give room back.
-    let full = Full(MemoryStorage::new(vec![5; 1000]));
+    let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
+    let full = Full { inner: memory.clone(), limit: 3 << 19 };
     let options = ResizeOptions { shrink: false, preallocation: Preallocation::Full };
-    assert!(resize_raw(&full, 3 << 20, options).is_err());
-    assert_eq!(full.0.into_inner(), vec![5; 1000]);
+    assert!(resize_raw(&full, 3 << 20, options, &AtomicBool::new(false)).is_err());
+    assert_eq!(memory.to_vec(), vec![5; 1000]);
 }
 
-/// A disk with room for a megabyte and a half.
-struct Full(MemoryStorage);
-
-impl ReadAt for Full {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read_at(offset, buf)
-    }
+#[test]
+fn a_raw_image_whose_preallocation_is_interrupted_keeps_its_length() {
+    let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
+    let storage = CancelAt::new(memory.clone(), 5);
+    let options = ResizeOptions { shrink: false, preallocation: Preallocation::Full };
+    let outcome = resize_raw(&storage, 30 << 20, options, &storage.flag);
+    assert_eq!(outcome.unwrap_err().to_string(), "interrupted");
+    assert_eq!(memory.to_vec(), vec![5; 1000]);
 }
 
-impl Storage for Full {
-    fn capacity(&self) -> Capacity {
-        Capacity::Growable
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        match offset + data.len() as u64 > 3 << 19 {
-            true => Err(std::io::Error::from_raw_os_error(libc::ENOSPC)),
-            false => self.0.write_at(offset, data),
-        }
-    }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync(&self) -> std::io::Result<()> {
-        self.0.sync()
-    }
-    fn discard(&self, offset: u64, length: u64) -> std::io::Result<()> {
-        self.0.discard(offset, length)
-    }
-    fn write_zeroes(&self, offset: u64, length: u64) -> std::io::Result<()> {
-        self.0.write_zeroes(offset, length)
-    }
+#[test]
+fn a_data_file_keeps_its_length_where_the_image_has_no_space_for_the_new_tables() {
+    let (folder, disk) = case("data_file_raw=on");
+    let (path, data) = (folder.path().join("image"), folder.path().join("data"));
+    let before = [&path, &data].map(|path| disk.files[path].to_vec());
+    let [image, data] = [&path, &data].map(|path| disk.files[path].clone());
+    let full = Arc::new(Full { inner: image.clone(), limit: before[0].len() as u64 });
+    let outcome = change(full, data.clone(), &path, 1 << 40, Preallocation::Off);
+    assert!(outcome.is_err());
+    assert_eq!([image.to_vec().len(), data.to_vec().len()], before.map(|bytes| bytes.len()));
 }

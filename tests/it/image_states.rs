@@ -1,6 +1,6 @@
 //! Snapshots and sizes: as qemu-img sees them, after every crash, and on failing disks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::image_tools::{Disk, assert_clean, assert_same, at, convert, options, 
 use crate::support::crash::{WriteLog, crash_images};
 use crate::support::fail::{Class, FailAfter};
 
-const SHRINK: ResizeOptions = ResizeOptions { shrink: true, preallocation: Preallocation::Off };
+pub const SHRINK: ResizeOptions = ResizeOptions { shrink: true, preallocation: Preallocation::Off };
 
-struct Case {
-    disk: Disk,
-    path: PathBuf,
+pub struct Case {
+    pub disk: Disk,
+    pub path: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 /// An image of `kilobytes` with data, a snapshot of it, and newer data.
-fn case(create: &str, kilobytes: u64) -> Case {
+pub fn case(create: &str, kilobytes: u64) -> Case {
     case_over(create, kilobytes, false)
 }
 
@@ -57,7 +57,30 @@ fn case_over(create: &str, kilobytes: u64, base: bool) -> Case {
 }
 
 impl Case {
-    fn open(&self, storage: Arc<dyn Storage>) -> Result<Image> {
+    /// The image that `make` makes at a path.
+    pub fn new(make: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.qcow2");
+        make(&path);
+        let mut disk = Disk::default();
+        disk.load(&path);
+        Self { disk, path, _folder: folder }
+    }
+
+    /// The image without any change.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.disk.files[&self.path].to_vec()
+    }
+
+    /// The names of the snapshots, in table order.
+    pub fn snapshots(&self, bytes: Vec<u8>) -> Vec<String> {
+        let storage: Arc<dyn ReadAt> = Arc::new(MemoryStorage::new(bytes));
+        let image = Image::open_read(storage, &options(&self.path), &self.disk).unwrap();
+        let snapshots = image.snapshots().unwrap();
+        snapshots.iter().map(|snapshot| snapshot.name_text()).collect()
+    }
+
+    pub fn open(&self, storage: Arc<dyn Storage>) -> Result<Image> {
         let options =
             OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&self.path) };
         match Image::open_write(storage, &options, &self.disk)? {
@@ -66,13 +89,13 @@ impl Case {
         }
     }
 
-    fn change(&self, storage: Arc<dyn Storage>, change: &Change) -> Result<()> {
+    pub fn change(&self, storage: Arc<dyn Storage>, change: &Change) -> Result<()> {
         let mut image = self.open(storage)?;
         change(&mut image)?;
         image.close()
     }
 
-    fn read(&self, bytes: Vec<u8>, snapshot: Option<usize>) -> Vec<u8> {
+    pub fn read(&self, bytes: Vec<u8>, snapshot: Option<usize>) -> Vec<u8> {
         let storage: Arc<dyn ReadAt> = Arc::new(MemoryStorage::new(bytes));
         let open = |snapshot| {
             let options = OpenOptions { snapshot, ..options(&self.path) };
@@ -94,9 +117,9 @@ impl Case {
     }
 }
 
-type Change = dyn Fn(&mut Image) -> Result<()>;
+pub type Change = dyn Fn(&mut Image) -> Result<()>;
 
-fn second(image: &mut Image) -> Result<()> {
+pub fn second(image: &mut Image) -> Result<()> {
     snapshot::create(image, "second", Duration::from_secs(1_700_000_000)).map(drop)
 }
 
