@@ -70,8 +70,17 @@ pub fn delete(image: &mut Image, id_or_name: &str) -> Result<()> {
 /// Deletes the first snapshot with this name, as `qemu-img snapshot -d` does: an id is not looked at.
 pub fn delete_named(image: &mut Image, name: &str) -> Result<()> {
     refuse_data_file(image)?;
-    let index = image.snapshots()?.iter().position(|entry| entry.name == name.as_bytes());
-    image.delete_snapshot(index.ok_or_else(|| missing(name))?)
+    let snapshots = image.snapshots()?;
+    let index = snapshots.iter().position(|entry| entry.name == name.as_bytes());
+    let has_id = snapshots.iter().find(|entry| entry.id == name.as_bytes());
+    image.delete_snapshot(index.ok_or_else(|| match has_id {
+        Some(entry) => Error::Refused(format!(
+            "snapshot not found: '{}' is not a name but the id of '{}'",
+            name.escape_debug(),
+            entry.name_text().escape_debug()
+        )),
+        None => missing(name),
+    })?)
 }
 
 /// The position of the snapshot with this id, or else of the first with this name.

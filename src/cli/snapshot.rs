@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use qcheck::check::{CheckOptions, check};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image};
 use qcheck::info::{SnapshotInfo, qcow2_info};
+use qcheck::progress::Silent;
 use qcheck::snapshot;
+use qcheck::storage::FileStorage;
 use serde_json::Value;
 
 use super::check::Output;
@@ -16,7 +19,7 @@ use super::exit::ExitCode;
 use super::file_name;
 use super::open::{self, BOTH, Purpose, QCOW2_ONLY, format_name, parse_format, quoted};
 use super::ui::Ui;
-use super::{info_json, info_text, json, writable};
+use super::{info_json, info_text, json, signals, writable};
 
 /// List the snapshots in an image, take one, go back to one, or delete one.
 #[derive(Debug, clap::Args)]
@@ -100,6 +103,9 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         let format = format_name(opened.format);
         bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));
     }
+    if !args.create.is_empty() {
+        warn_of_errors(&opened.storage, ui).with_context(|| quoted(path).to_string())?;
+    }
     let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
     let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
     let image = image.with_context(|| open::could_not_open(path))?;
@@ -107,7 +113,24 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
+/// Says that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired first.
+fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
+    if qcow2_info(storage)?.dirty {
+        return Ok(());
+    }
+    let tally = check(storage, &CheckOptions::default(), &Silent)?.tally;
+    let errors = tally.corruptions.saturating_add(tally.check_errors);
+    if errors > 0 {
+        let plural = if errors == 1 { "" } else { "s" };
+        ui.message(&format!(
+            "WARNING: the image has {errors} error{plural}, and so has the snapshot; 'check' reports them"
+        ))?;
+    }
+    Ok(())
+}
+
 fn change_qcow2(args: &Args, mut image: Image) -> Result<()> {
+    image.cancel_on(signals::interruption())?;
     // The beginnings are qemu-img's, which programs match.
     let could_not = |what, name: &str| format!("Could not {what} snapshot '{name}'");
     if let Some(name) = args.create.first() {

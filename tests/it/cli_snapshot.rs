@@ -162,3 +162,38 @@ fn an_empty_disk_has_snapshots_too() {
         assert_eq!(list(dir.path(), "a"), list(dir.path(), "b"), "{args:?}");
     }
 }
+
+#[test]
+fn a_snapshot_of_an_image_with_errors_is_taken_with_a_warning() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
+    io(dir.path(), "a", "write -q -P 1 0 128k");
+    let ran = qcheck(dir.path(), &["snapshot", "-c", "one", "a"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let mut bytes = fs::read(dir.path().join("a")).unwrap();
+    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    // COPIED for a cluster that the snapshot has too.
+    let table = (number(number(40) as usize) & 0x00ff_ffff_ffff_fe00) as usize;
+    bytes[table] |= 0x80;
+    fs::write(dir.path().join("a"), bytes).unwrap();
+    let ran = qcheck(dir.path(), &["snapshot", "-c", "two", "a"]);
+    assert_eq!(ran.code, 0);
+    assert!(ran.err.starts_with("qcheck: WARNING: the image has 1 error, "), "{}", ran.err);
+    let ran = qcheck(dir.path(), &["snapshot", "-d", "two", "a"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn an_id_that_is_no_name_is_reported_with_the_name_of_its_snapshot() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
+    qemu_ok(dir.path(), "qemu-img", &["snapshot", "-c", "before upgrade", "a"]);
+    let ran = qcheck(dir.path(), &["snapshot", "-d", "1", "a"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.contains("snapshot not found: '1' is not a name but the id of 'before upgrade'"),
+        "{}",
+        ran.err
+    );
+    assert!(!qcheck(dir.path(), &["snapshot", "-d", "2", "a"]).err.contains("id"));
+}
