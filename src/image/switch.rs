@@ -364,3 +364,85 @@ fn is_no_space(error: &Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{open, small};
+    use super::*;
+    use crate::storage::ReadAt;
+
+    fn run(first: u64, count: u64) -> ClusterRun {
+        ClusterRun::new(HostCluster::new(first), ClusterCount::new(count))
+    }
+
+    #[test]
+    #[should_panic(expected = "writes to its own clusters only")]
+    fn what_the_file_uses_is_not_written_while_a_change_is_built_aside() {
+        let mut image = open(small(4));
+        let _ = image.meta_mut().unwrap().change_at_once(|meta| {
+            let l1 = meta.ordering.root(Side::Mappings).offset();
+            meta.ordering.disk.write(Owner::L1, l1, &[1; 8], "the L1 table")
+        });
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_the_file_to_the_byte() {
+        let file = small(4);
+        let before = file.to_vec();
+        let mut image = open(file.clone());
+        let outcome = image.meta_mut().unwrap().change_at_once(|meta| {
+            meta.write_aside(Owner::L2, &[7; 512], "an L2 table")?.commit();
+            meta.raise(run(2, 1), 1)?;
+            Err(Error::Refused("enough".into()))
+        });
+        assert_eq!(outcome.unwrap_err().to_string(), "enough");
+        image.close().unwrap();
+        assert!(file.to_vec() == before);
+    }
+
+    #[test]
+    fn a_cluster_that_the_change_frees_is_used_only_after_it() {
+        let mut image = open(small(4));
+        let meta = image.meta_mut().unwrap();
+        let old = meta.allocate(ClusterCount::new(3)).unwrap().commit();
+        meta.change_at_once(|meta| {
+            meta.lower(old, 1)?;
+            let new = meta.allocate(ClusterCount::new(1))?.commit();
+            assert!(new.first >= old.end(), "{:?}", new.first);
+            meta.free_later(new);
+            Ok(())
+        })
+        .unwrap();
+        // The old refcount table and block, and what was freed.
+        assert_eq!(meta.allocate(ClusterCount::new(1)).unwrap().commit(), run(1, 1));
+    }
+
+    #[test]
+    fn moved_blocks_are_counted_where_that_makes_the_refcount_table_longer() {
+        // 64 refcounts in a block and 64 entries in the table: it ends at cluster 4096.
+        let file = small(6);
+        let mut image = open(file.clone());
+        let meta = image.meta_mut().unwrap();
+        meta.raise(run(4, 4096 - 64), 1).unwrap();
+        let blocks = |meta: &mut Meta| {
+            let blocks = 0..meta.ordering.root(Side::Refcounts).entries().len() as u64;
+            let at = |index| meta.refblock(ReftableIndex::new(index)).unwrap();
+            blocks.filter_map(at).collect::<Vec<_>>()
+        };
+        let old = blocks(meta);
+        meta.change_at_once(|meta| meta.raise(run(4, 4096 - 64), 1)).unwrap();
+        assert!(meta.header().reftable_clusters > 1);
+        let new = blocks(meta);
+        assert!(new.len() > old.len() && new.iter().all(|at| !old.contains(at)));
+        for at in new {
+            let cluster = meta.geometry.cluster_floor(at);
+            assert_eq!(meta.refcount(cluster).unwrap(), 1, "{cluster}");
+        }
+        assert_eq!(meta.refcounts(run(4, 2)).unwrap(), [2, 2]);
+        image.close().unwrap();
+        let mut again = open(file.clone());
+        assert_eq!(again.meta_mut().unwrap().refcounts(run(4, 2)).unwrap(), [2, 2]);
+        let head = crate::tables::HeaderArea::load(file.as_ref()).unwrap().header;
+        assert!(file.len().unwrap() >= head.reftable.get());
+    }
+}

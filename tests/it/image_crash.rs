@@ -10,9 +10,11 @@ use qcheck::image::{Image, OpenOptions, Opened};
 use qcheck::storage::{MemoryStorage, Storage};
 
 use crate::image_invariants::violation;
-use crate::image_tools::{Disk, assert_clean, assert_same, at, options, qemu, read_all};
+use crate::image_tools::{
+    Disk, assert_clean, assert_no_error, assert_same, at, options, qemu, read_all,
+};
 use crate::support::crash::{WriteLog, crash_images};
-use crate::support::fail::{Class, FailAfter};
+use crate::support::fail::{Class, FailAfter, Full};
 
 const SIZE: u64 = 160 * 1024;
 const SECTOR: usize = 512;
@@ -200,9 +202,15 @@ fn enumerate(case: &Case, create: &str) -> (usize, Vec<u8>) {
     let cluster =
         case.open(Arc::new(MemoryStorage::new(case.base()))).unwrap().geometry().cluster_bytes();
     let allowed = case.allowed(&lengths, cluster);
+    let mut states = 0;
     let count = crash_images(&log, |image| {
         if let Some(violation) = violation(&image.bytes) {
             panic!("{create}: {violation}; {}", image.story);
+        }
+        // A check takes as long as all the rest.
+        states += 1;
+        if states % 5 == 0 {
+            assert_no_error(&image.bytes, &format!("{create}: {}", image.story));
         }
         let durable: usize = image.story.split(' ').nth(2).unwrap().parse().unwrap();
         let since = allowed.iter().rev().find(|(place, _)| *place <= durable).unwrap();
@@ -277,8 +285,27 @@ fn survives_failures(create: &str, backing: bool, snapshot: bool) {
             if let Some(violation) = violation(&memory.to_vec()) {
                 panic!("{create}: {class:?} {n} failed: {violation}");
             }
+            assert_no_error(&memory.to_vec(), &format!("{create}: {class:?} {n} failed"));
         }
     }
+}
+
+fn survives_a_full_file_system(create: &str, backing: bool, snapshot: bool) {
+    let case = case(create, backing, snapshot);
+    let (length, mut failed) = (case.base().len() as u64, 0);
+    for limit in (0..).map(|n| length + n * 3072) {
+        let memory = Arc::new(MemoryStorage::new(case.base()));
+        let image = case.open(Arc::new(Full { inner: memory.clone(), limit })).unwrap();
+        let outcome = case.steps.iter().try_for_each(|step| step.apply(&image));
+        let outcome = outcome.and(image.close());
+        assert_eq!(violation(&memory.to_vec()), None, "{create}: {limit}");
+        assert_no_error(&memory.to_vec(), &format!("{create}: {limit}"));
+        if outcome.is_ok() {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 0, "{create}: nothing failed");
 }
 
 macro_rules! cases {
@@ -288,6 +315,11 @@ macro_rules! cases {
         }
         mod failing {
             $(#[test] fn $name() { super::survives_failures($create, $backing, $snapshot); })*
+        }
+        mod full {
+            $(#[test] fn $name() {
+                super::survives_a_full_file_system($create, $backing, $snapshot);
+            })*
         }
     };
 }

@@ -11,7 +11,9 @@ use qcheck::snapshot;
 use qcheck::storage::{MemoryStorage, ReadAt, Storage};
 
 use crate::image_invariants::violation;
-use crate::image_tools::{Disk, assert_clean, assert_same, at, convert, options, qemu, read_all};
+use crate::image_tools::{
+    Disk, assert_clean, assert_no_error, assert_same, at, convert, options, qemu, read_all,
+};
 use crate::support::crash::{WriteLog, crash_images};
 use crate::support::fail::{Class, FailAfter};
 
@@ -251,6 +253,7 @@ fn every_crash(case: &Case, what: &str, change: &Change) -> Vec<u8> {
         if let Some(violation) = violation(&image.bytes) {
             panic!("{what}: {violation}; {}", image.story);
         }
+        assert_no_error(&image.bytes, &format!("{what}: {}", image.story));
         let guest = case.read(image.bytes.clone(), None);
         assert!(guest == old || guest == new, "{what}: {}", image.story);
     });
@@ -291,6 +294,7 @@ fn a_failing_disk_leaves_the_old_state_or_the_new_one_and_an_error() {
                 assert!(outcome.is_err(), "{name}: {class:?} {n} failed without an error");
                 let violation = violation(&memory.to_vec());
                 assert_eq!(violation, None, "{name}: {class:?} {n} failed");
+                assert_no_error(&memory.to_vec(), &format!("{name}: {class:?} {n} failed"));
                 seen.push(case.read(memory.to_vec(), None));
             }
         }

@@ -13,7 +13,7 @@ use qcheck::storage::MemoryStorage;
 
 use crate::image_bitmaps::{Stored, stored};
 use crate::image_states::{Case, Change, SHRINK, case, second};
-use crate::image_tools::{check_code, qemu};
+use crate::image_tools::{assert_no_error, check_code, qemu};
 use crate::support::crash::{WriteLog, crash_images};
 use crate::support::fail::{CancelAt, Class, FailAfter, Full};
 
@@ -284,10 +284,7 @@ fn shrinking_is_as_before_or_as_after_and_leaks_at_worst() {
         let log = Arc::new(WriteLog::new(case.bytes()));
         case.change(log.clone(), change).unwrap();
         crash_images(&log, |image| {
-            let options = CheckOptions { threads: 1, ..CheckOptions::default() };
-            let storage = MemoryStorage::new(image.bytes.clone());
-            let tally = check(&storage, &options, &Silent).unwrap().tally;
-            assert_eq!((tally.corruptions, tally.check_errors), (0, 0), "{kind}: {}", image.story);
+            assert_no_error(&image.bytes, &format!("{kind}: {}", image.story));
             let now = contents(&case, &image.bytes);
             assert!(now == both.before || now == both.after, "{kind}: {}", image.story);
         });

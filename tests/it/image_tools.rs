@@ -106,6 +106,17 @@ pub fn assert_clean(path: &Path) {
     assert!(report.tally.is_clean(), "{:?}", report.findings);
 }
 
+/// Fails where a check finds errors. While the dirty bit is set, refcounts promise nothing.
+pub fn assert_no_error(bytes: &[u8], what: &str) {
+    if bytes[7] >= 3 && bytes[79] & 1 != 0 {
+        return;
+    }
+    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let report = check(&MemoryStorage::new(bytes.to_vec()), &options, &Silent).unwrap();
+    let found = (report.tally.corruptions, report.tally.check_errors);
+    assert_eq!(found, (0, 0), "{what}: {:?}", report.findings);
+}
+
 /// Fails at the first byte that differs.
 pub fn assert_same(left: &[u8], right: &[u8], what: &str) {
     assert_eq!(left.len(), right.len(), "{what}: lengths");
