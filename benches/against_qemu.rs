@@ -6,6 +6,7 @@
 mod convert;
 mod digest;
 mod images;
+#[expect(dead_code, reason = "tests look at the exit code")]
 mod measure;
 
 use std::fs::File;

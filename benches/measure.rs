@@ -13,6 +13,8 @@ pub struct Cost {
     pub time: Duration,
     /// The most memory it held, in KiB.
     pub peak_kib: u64,
+    /// Its exit code.
+    pub code: i32,
 }
 
 /// Runs a program to its end; its output is thrown away. Any exit code will do: checks tell their
@@ -31,8 +33,10 @@ pub fn run(program: &Path, args: &[&str]) -> Cost {
     let ended = child.wait().expect("it can be waited for");
     let time = start.elapsed();
     let peak_kib = watcher.join().expect("the watcher ends with the program");
-    assert!(ended.code().is_some(), "{} {args:?} was ended by a signal", program.display());
-    Cost { time, peak_kib }
+    let Some(code) = ended.code() else {
+        panic!("{} {args:?} was ended by a signal", program.display());
+    };
+    Cost { time, peak_kib, code }
 }
 
 /// The high-water mark of a process, until it is gone.

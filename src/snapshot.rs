@@ -37,6 +37,7 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
     image.take_snapshot(SnapshotEntry {
         header,
         extra: crate::format::encode_entries(&extra),
+        unloaded: 0,
         id: id.clone().into_bytes(),
         name: name.as_bytes().to_vec(),
     })?;

@@ -14,7 +14,8 @@ use crate::format::geometry::{GeometryError, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS}
 use crate::format::header::{Header, HeaderError, HeaderField, MAX_BACKING_NAME_BYTES, V2_BYTES};
 use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use crate::format::snapshot::{
-    MAX_EXTRA_BYTES, MAX_TABLE_BYTES, SNAPSHOT_HEADER_BYTES, SnapshotEntry, SnapshotHeader,
+    KNOWN_EXTRA_BYTES, MAX_EXTRA_BYTES, MAX_TABLE_BYTES, SNAPSHOT_HEADER_BYTES, SnapshotEntry,
+    SnapshotHeader,
 };
 use crate::format::{Geometry, HostOffset};
 use crate::storage::ReadAt;
@@ -215,14 +216,24 @@ impl SnapshotTable {
     /// Loads up to `count` entries at `at`. Extra data over QEMU's limit is cut to the limit; the
     /// entry's header still tells its length.
     pub fn load(source: &dyn ReadAt, at: HostOffset, count: u32) -> Self {
+        Self::load_with(source, at, count, MAX_EXTRA_BYTES)
+    }
+
+    /// Loads the same, but of the extra data only what has a meaning: the rest can take 64 MiB.
+    pub fn load_known(source: &dyn ReadAt, at: HostOffset, count: u32) -> Self {
+        Self::load_with(source, at, count, KNOWN_EXTRA_BYTES)
+    }
+
+    fn load_with(source: &dyn ReadAt, at: HostOffset, count: u32, most_extra: u32) -> Self {
         let mut table = Self::default();
         let mut kept_bytes = 0u64;
         for index in 0..count {
             let start = table.bytes.next_multiple_of(8);
-            match load_snapshot(source, at.saturating_add(start)) {
+            match load_snapshot(source, at.saturating_add(start), most_extra) {
                 Ok(Some(entry)) => {
                     let end = start + entry.header.entry_bytes();
-                    let dropped = u64::from(entry.header.extra_len) - entry.extra.len() as u64;
+                    let extra = entry.header.extra_len;
+                    let dropped = u64::from(extra.saturating_sub(MAX_EXTRA_BYTES));
                     kept_bytes = kept_bytes.next_multiple_of(8) + entry.header.entry_bytes();
                     kept_bytes -= dropped;
                     if kept_bytes > MAX_TABLE_BYTES || end > i32::MAX as u64 {
@@ -247,7 +258,11 @@ impl SnapshotTable {
 }
 
 /// Loads one entry; `None` where the file ends before it does.
-fn load_snapshot(source: &dyn ReadAt, at: HostOffset) -> io::Result<Option<SnapshotEntry>> {
+fn load_snapshot(
+    source: &dyn ReadAt,
+    at: HostOffset,
+    most_extra: u32,
+) -> io::Result<Option<SnapshotEntry>> {
     let file_end = source.len()?;
     let mut fixed = [0; SNAPSHOT_HEADER_BYTES];
     if at.saturating_add(SNAPSHOT_HEADER_BYTES as u64).get() > file_end {
@@ -258,13 +273,15 @@ fn load_snapshot(source: &dyn ReadAt, at: HostOffset) -> io::Result<Option<Snaps
     if at.saturating_add(header.entry_bytes()).get() > file_end {
         return Ok(None);
     }
-    let mut extra = vec![0; header.extra_len.min(MAX_EXTRA_BYTES) as usize];
+    let within_limit = header.extra_len.min(MAX_EXTRA_BYTES);
+    let mut extra = vec![0; within_limit.min(most_extra) as usize];
     let extra_at = at.get() + SNAPSHOT_HEADER_BYTES as u64;
     source.read_padded_at(extra_at, &mut extra)?;
     let mut strings = vec![0; usize::from(header.id_len) + usize::from(header.name_len)];
     source.read_padded_at(extra_at + u64::from(header.extra_len), &mut strings)?;
     let name = strings.split_off(usize::from(header.id_len));
-    Ok(Some(SnapshotEntry { header, extra, id: strings, name }))
+    let unloaded = within_limit.saturating_sub(most_extra);
+    Ok(Some(SnapshotEntry { header, extra, unloaded, id: strings, name }))
 }
 
 /// The bitmap directory, as far as it could be read.

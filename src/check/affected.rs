@@ -11,12 +11,12 @@ use crate::storage::ReadAt;
 
 /// Clusters of one finding whose owners are looked for.
 const MAX_CLUSTERS: u64 = 4096;
-/// Clusters in all whose owners are looked for.
+/// Clusters in all whose owners are looked for, each once for every finding about it.
 const MAX_WANTED: usize = 1 << 17;
 /// Owners that are named for one finding.
 const MAX_OWNERS: usize = 256;
 /// Owners that are named in all: a cluster can have any number of findings and of owners.
-const MAX_NAMED: usize = 1 << 20;
+const MAX_NAMED: usize = 1 << 18;
 
 /// Who uses a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,21 +47,10 @@ impl Affected {
         if !findings.iter().any(is_suspicious) {
             return Self { spots, ..Self::default() };
         }
-        let mut wanted: HashMap<HostCluster, Vec<usize>> = HashMap::new();
-        for (number, finding) in findings.iter().enumerate().filter(|(_, f)| is_suspicious(f)) {
-            if let Place::Clusters(first, count) = finding.place {
-                if wanted.len() > MAX_WANTED {
-                    break;
-                }
-                for n in (0..count.get().min(MAX_CLUSTERS)).map(ClusterCount::new) {
-                    wanted.entry(first + n).or_default().push(number);
-                }
-            }
-        }
         let mut affected = Self { spots, ..Self::default() };
         let mut room = MAX_NAMED;
         affected.metadata(survey, findings, &mut room);
-        affected.data(source, survey, wanted, &mut room);
+        affected.data(source, survey, wanted(findings), &mut room);
         for owners in affected.owners.values_mut() {
             owners.sort_unstable();
             owners.dedup();
@@ -96,7 +85,7 @@ impl Affected {
         let touched = |(number, finding): (usize, &Finding)| {
             let Place::Clusters(first, count) = finding.place else { return Vec::new() };
             let regions = survey.regions.touching(first..first + count).take(MAX_OWNERS);
-            regions.map(|region| (number, *region)).collect()
+            regions.map(|region| (number, region)).collect()
         };
         let touched: Vec<(usize, Region)> = suspicious.flat_map(touched).take(MAX_WANTED).collect();
         let tables = touched.iter().map(|(_, r)| survey.area.geometry.offset_of(r.first)).collect();
@@ -130,8 +119,7 @@ impl Affected {
         room: &mut usize,
     ) {
         let clusters: HashSet<HostCluster> = wanted.keys().copied().collect();
-        let mut owners = owners::find(source, survey, &clusters);
-        owners.truncate(MAX_WANTED);
+        let owners = owners::find_first(source, survey, &clusters, MAX_WANTED);
         let visits = visits(survey, &owners.iter().map(|owner| owner.table).collect());
         for owner in owners {
             let places = visits.get(&owner.table).map_or(&[][..], Vec::as_slice);
@@ -167,6 +155,23 @@ impl Affected {
         // Each disk may be as long as a number tells.
         ranges.into_values().map(length).fold(0, u64::saturating_add)
     }
+}
+
+/// The clusters that suspicious findings are about, with those findings.
+fn wanted(findings: &[Finding]) -> HashMap<HostCluster, Vec<usize>> {
+    let suspicious = findings.iter().enumerate().filter(|(_, f)| is_suspicious(f));
+    let clusters = suspicious.flat_map(|(number, finding)| {
+        let (first, count) = match finding.place {
+            Place::Clusters(first, count) => (first, count.get().min(MAX_CLUSTERS)),
+            _ => (HostCluster::new(0), 0),
+        };
+        (0..count).map(move |n| (first + ClusterCount::new(n), number))
+    });
+    let mut wanted: HashMap<HostCluster, Vec<usize>> = HashMap::new();
+    for (cluster, number) in clusters.take(MAX_WANTED) {
+        wanted.entry(cluster).or_default().push(number);
+    }
+    wanted
 }
 
 /// Whether a finding is about clusters that somebody may use.

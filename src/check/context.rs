@@ -40,7 +40,7 @@ pub struct Context<'a> {
     pub beyond: Beyond,
     /// All metadata.
     pub regions: RegionMap,
-    /// The snapshot table.
+    /// The snapshot table, of the extra data only what has a meaning.
     pub snapshots: SnapshotTable,
     /// How the active disk is mapped.
     pub allocation: Allocation,
@@ -135,7 +135,7 @@ impl<'a> Context<'a> {
     /// Remembers whose clusters these are; `told`: whether the pointer is told to be wrong already.
     pub fn add_region(&mut self, kind: RegionKind, extent: Extent, told: bool) {
         let Extent { first, count, .. } = extent;
-        self.regions.add(Region { first, count, kind, pointers: 1, told });
+        self.regions.add(&Region { first, count, kind, pointers: 1, told });
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) mod scan;
 mod slots;
 pub(crate) mod spots;
 mod stored;
+mod visits;
 mod walk;
 
 pub use affected::Affected;
@@ -39,7 +40,7 @@ pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source
 pub use pass_refcounts::{Block, Refcounts};
 pub use report::{Allocation, CheckReport, SnapshotName, Tally};
 pub use stored::Assume;
-pub use walk::Visit;
+pub use visits::{Visit, Visits};
 
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ pub struct Survey {
     pub report: CheckReport,
     /// The header and its extensions.
     pub area: HeaderArea,
-    /// The snapshot table.
+    /// The snapshot table, of the extra data only what has a meaning.
     pub snapshots: SnapshotTable,
     /// The in-memory refcount table.
     pub map: Arc<RefcountMap>,
@@ -98,14 +99,22 @@ pub struct Survey {
     pub missing_blocks: bool,
     /// A count is lower than the references ask for.
     pub too_low: bool,
-    /// Entries of the active L1 table whose COPIED flag is wrong, with their bits.
-    pub wrong_l1_flags: Vec<(L1Index, u64)>,
+    /// Entries of the active L1 table whose COPIED flag is wrong, by their positions in `visits`.
+    wrong_l1_flags: Vec<u32>,
     /// Active L2 tables with a COPIED flag that is wrong.
     pub wrong_l2_flags: Vec<HostOffset>,
     /// The L1 entries that point to a table.
-    pub visits: Vec<Visit>,
+    pub visits: Visits,
     /// The file's length in bytes.
     pub file_bytes: u64,
+}
+
+impl Survey {
+    /// Active L1 entries whose COPIED flag is wrong, with their bits.
+    pub fn wrong_l1_flags(&self) -> impl Iterator<Item = (L1Index, u64)> + '_ {
+        let visits = self.wrong_l1_flags.iter().map(|&at| self.visits.get(at as usize));
+        visits.map(|visit| (visit.index, visit.entry.0))
+    }
 }
 
 /// Checks an image. `Err` means that there is no verdict; what is wrong with the image is in the

@@ -1,6 +1,7 @@
 //! Which L2 entries point to given clusters: a second, targeted walk, for suspicious clusters only.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Survey;
 use super::parallel;
@@ -27,22 +28,35 @@ pub struct Owner {
 }
 
 /// The entries of all tables that point to one of these clusters, by table and entry.
-/// Tables that cannot be read or do not begin at a cluster have none.
+/// Tables that cannot be read, are past the end or do not begin at a cluster have none.
 pub fn find(source: &dyn ReadAt, survey: &Survey, wanted: &HashSet<HostCluster>) -> Vec<Owner> {
+    find_first(source, survey, wanted, usize::MAX)
+}
+
+/// The first of these, at most so many.
+pub fn find_first(
+    source: &dyn ReadAt,
+    survey: &Survey,
+    wanted: &HashSet<HostCluster>,
+    most: usize,
+) -> Vec<Owner> {
     if wanted.is_empty() {
         return Vec::new();
     }
     let geometry = &survey.area.geometry;
-    let mut tables: Vec<HostOffset> = survey.visits.iter().map(|v| v.entry.offset()).collect();
-    tables.retain(|&table| geometry.is_aligned(table));
+    let is_read =
+        |table: &HostOffset| geometry.is_aligned(*table) && table.get() < survey.file_bytes;
+    let tables = survey.visits.iter().map(|visit| visit.entry.offset());
+    let mut tables: Vec<HostOffset> = tables.filter(is_read).collect();
     tables.sort_unstable();
     let tables: Vec<(HostOffset, u64)> =
         tables.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u64)).collect();
     let bytes = geometry.cluster_bytes();
     let many = tables.len() as u64 * bytes > MANY_BYTES;
-    let found = parallel::map(parallel::threads(0), tables.len(), Vec::new, |buffer, number| {
+    let is_full = AtomicBool::new(false);
+    let look = |buffer: &mut Vec<u8>, number: usize| {
         let (table, times) = tables[number];
-        if many && source.is_hole(table.get(), bytes) {
+        if is_full.load(Ordering::Relaxed) || many && source.is_hole(table.get(), bytes) {
             return Vec::new();
         }
         buffer.resize(geometry.cluster_len(), 0);
@@ -50,8 +64,13 @@ pub fn find(source: &dyn ReadAt, survey: &Survey, wanted: &HashSet<HostCluster>)
             Ok(()) => in_table(survey, buffer, table, times, wanted),
             Err(_) => Vec::new(),
         }
+    };
+    let mut found = Vec::new();
+    parallel::for_each(parallel::threads(0), tables.len(), Vec::new, look, |owners| {
+        found.extend(owners.into_iter().take(most - found.len()));
+        is_full.store(found.len() == most, Ordering::Relaxed);
     });
-    found.into_iter().flatten().collect()
+    found
 }
 
 fn in_table(

@@ -1,5 +1,6 @@
 //! Work that several threads take from one queue.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -22,32 +23,53 @@ pub fn map<S, T: Send>(
     state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize) -> T + Sync,
 ) -> Vec<T> {
-    let threads = threads.min(items);
-    if threads <= 1 {
-        let mut state = state();
-        return (0..items).map(|item| work(&mut state, item)).collect();
+    let mut results = Vec::with_capacity(items);
+    for_each(threads, items, state, work, |result| results.push(result));
+    results
+}
+
+/// As [`map`], but passes each result to `sink`, in the order of the items, as soon as it and all before
+/// it are done: the results are not all in memory at once.
+pub fn for_each<S, T: Send>(
+    threads: usize,
+    items: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> T + Sync,
+    sink: impl FnMut(T) + Send,
+) {
+    struct Waiting<T, F> {
+        results: BTreeMap<usize, T>,
+        next: usize,
+        sink: F,
     }
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, T)>> = Mutex::new(Vec::with_capacity(items));
+    let waiting = Mutex::new(Waiting { results: BTreeMap::new(), next: 0, sink });
+    let run = || {
+        let mut state = state();
+        loop {
+            let item = next.fetch_add(1, Ordering::Relaxed);
+            if item >= items {
+                break;
+            }
+            let result = work(&mut state, item);
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.results.insert(item, result);
+            let Waiting { results, next, sink } = &mut *waiting;
+            while let Some(result) = results.remove(next) {
+                sink(result);
+                *next += 1;
+            }
+        }
+    };
+    let threads = threads.min(items);
+    if threads <= 1 {
+        return run();
+    }
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                let mut state = state();
-                let mut mine = Vec::new();
-                loop {
-                    let item = next.fetch_add(1, Ordering::Relaxed);
-                    if item >= items {
-                        break;
-                    }
-                    mine.push((item, work(&mut state, item)));
-                }
-                done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut mine);
-            });
+            scope.spawn(run);
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|&(item, _)| item);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]
@@ -67,5 +89,14 @@ mod tests {
         );
         assert!(squares.iter().enumerate().all(|(i, &s)| s == i * i));
         assert!(map(4, 0, || (), |(), item| item).is_empty());
+    }
+
+    #[test]
+    fn a_sink_gets_every_result_in_the_order_of_the_items() {
+        for threads in [1, 4] {
+            let mut taken = Vec::new();
+            for_each(threads, 1000, || (), |(), item| item, |item| taken.push(item));
+            assert!(taken.iter().copied().eq(0..1000), "{threads}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::finding::{Finding, Kind, Place};
 use super::parallel;
 use super::pass_refcounts::{Block, Refcounts};
 use crate::format::refcount::get_refcount;
-use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
+use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};
 
 /// Blocks that lie next to each other are read together up to this many bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -71,13 +71,13 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
     let end = ctx.compare_end();
     let blocks = comparable(ctx, refcounts, end);
     ctx.progress.stage("refcount blocks", blocks.len() as u64 * ctx.geometry.cluster_bytes());
-    let (equal, unread) = look_for_differences(ctx, &blocks);
-    for (offset, error, index) in unread {
+    let Batch { differing, unread } = look_for_differences(ctx, &blocks);
+    for (Block { offset, index, .. }, error) in unread {
         let kind = Kind::Unreadable { what: "refcount block", offset, error };
         ctx.find(kind, Place::Refblock(index));
     }
-    let differing: Vec<Block> =
-        blocks.iter().zip(&equal).filter(|(_, equal)| !**equal).map(|(b, _)| *b).collect();
+    let differing: Vec<Block> = differing.into_iter().map(|number| *blocks[number]).collect();
+    drop(blocks);
     let missing = missing(ctx, refcounts, end);
     overflows(ctx, &differing, &missing);
     let before = ctx.found.tally().corruptions;
@@ -89,19 +89,26 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
 }
 
 /// The blocks whose counts can be read and have something to say.
-fn comparable(ctx: &Context, refcounts: &Refcounts, end: HostCluster) -> Vec<Block> {
+fn comparable<'a>(ctx: &Context, refcounts: &'a Refcounts, end: HostCluster) -> Vec<&'a Block> {
     let readable = |b: &&Block| {
         b.offset.get() != 0
             && ctx.geometry.is_aligned(b.offset)
             && ctx.geometry.first_cluster_of_block(b.index) < end
     };
-    refcounts.blocks.iter().filter(readable).copied().collect()
+    refcounts.blocks.iter().filter(readable).collect()
 }
 
-type Unread = (HostOffset, String, ReftableIndex);
+/// What a batch of blocks is like.
+#[derive(Default)]
+struct Batch {
+    /// The numbers of those that are not as they should be.
+    differing: Vec<usize>,
+    /// Those that could not be read.
+    unread: Vec<(Block, String)>,
+}
 
-/// Which blocks are as they should be, and those that could not be read.
-fn look_for_differences(ctx: &Context, blocks: &[Block]) -> (Vec<bool>, Vec<Unread>) {
+/// The blocks that are not as they should be, and those that could not be read.
+fn look_for_differences(ctx: &Context, blocks: &[&Block]) -> Batch {
     let len = ctx.geometry.cluster_len();
     let mut batches: Vec<Range<usize>> = Vec::new();
     for (i, block) in blocks.iter().enumerate() {
@@ -116,37 +123,29 @@ fn look_for_differences(ctx: &Context, blocks: &[Block]) -> (Vec<bool>, Vec<Unre
         }
     }
     let work = |(read, expected): &mut (Vec<u8>, Vec<u8>), number: usize| {
-        let batch = &blocks[batches[number].clone()];
+        let batch = batches[number].clone();
         read.resize(batch.len() * len, 0);
         expected.resize(len, 0);
         ctx.progress.advance(read.len() as u64);
-        match ctx.source.read_padded_at(batch[0].offset.get(), read) {
-            Ok(()) => batch
-                .iter()
-                .zip(read.chunks_exact(len))
-                .map(|(block, stored)| {
-                    let fits = ctx.map.encode_block(block.index, &ctx.geometry, expected);
-                    Ok(fits && stored == expected)
-                })
-                .collect::<Vec<_>>(),
-            Err(error) => {
-                batch.iter().map(|b| Err((b.offset, error.to_string(), b.index))).collect()
+        let mut found = Batch::default();
+        if let Err(error) = ctx.source.read_padded_at(blocks[batch.start].offset.get(), read) {
+            found.unread = batch.map(|i| (*blocks[i], error.to_string())).collect();
+            return found;
+        }
+        for (i, stored) in batch.zip(read.chunks_exact(len)) {
+            let fits = ctx.map.encode_block(blocks[i].index, &ctx.geometry, expected);
+            if !fits || stored != expected {
+                found.differing.push(i);
             }
         }
+        found
     };
-    let results = parallel::map(ctx.threads, batches.len(), Default::default, work);
-    let mut unread = Vec::new();
-    let equal = results
-        .into_iter()
-        .flatten()
-        .map(|result| {
-            result.unwrap_or_else(|failure| {
-                unread.push(failure);
-                true
-            })
-        })
-        .collect();
-    (equal, unread)
+    let mut all = Batch::default();
+    parallel::for_each(ctx.threads, batches.len(), Default::default, work, |batch| {
+        all.differing.extend(batch.differing);
+        all.unread.extend(batch.unread);
+    });
+    all
 }
 
 /// The clusters that are referenced where no block is.

@@ -59,10 +59,10 @@ fn extents_in(
     found: &mut Vec<Finding>,
 ) -> Vec<u64> {
     let tables: Vec<&Table> = mapping.tables.iter().filter(|table| !table.unread).collect();
-    // Extents that cross a border count in both clusters; hostile ones may come in any number.
-    let room = AtomicUsize::new(2 * MAX_EXTENTS);
+    // Each has a use in the window; of one cluster, hostile ones may come in any number.
+    let room = AtomicUsize::new(MAX_EXTENTS);
     let entry_bytes = ctx.geometry.l2_entry_bytes();
-    let extents = parallel::map(ctx.threads, tables.len(), Vec::new, |buffer, number| {
+    let look = |buffer: &mut Vec<u8>, number: usize| {
         buffer.resize(ctx.geometry.cluster_len(), 0);
         let table = tables[number];
         if let Err(error) = ctx.source.read_padded_at(table.offset.get(), buffer) {
@@ -77,14 +77,12 @@ fn extents_in(
                 .then_some(entry.bits & !(COPIED | COMPRESSED))
         };
         Ok(buffer.chunks_exact(entry_bytes).filter_map(touching).collect::<Vec<_>>())
-    });
+    };
     let mut all = Vec::new();
-    for extents in extents {
-        match extents {
-            Ok(extents) => all.extend(extents),
-            Err(finding) => found.push(finding),
-        }
-    }
+    parallel::for_each(ctx.threads, tables.len(), Vec::new, look, |extents| match extents {
+        Ok(extents) => all.extend(extents),
+        Err(finding) => found.push(finding),
+    });
     all
 }
 

@@ -8,11 +8,12 @@ use super::context::Context;
 use super::finding::{Kind, Place, Source};
 use super::parallel;
 use super::pass_compare::Compared;
-use super::scan::take_one;
+use super::scan::{CopiedSummary, take_one};
 use super::stored::StoredCounts;
-use super::walk::{Mapping, Table, Visit};
+use super::visits::Visit;
+use super::walk::{Mapping, Table};
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{HostOffset, L1Index, L2Index};
+use crate::format::{HostOffset, L2Index};
 
 /// Entries whose flag is wrong, and how many more there are.
 #[derive(Default)]
@@ -36,8 +37,8 @@ impl Wrong {
 /// Where flags are wrong, for a repair.
 #[derive(Debug, Default)]
 pub struct WrongFlags {
-    /// Entries of the active L1 table, with their bits.
-    pub l1: Vec<(L1Index, u64)>,
+    /// Entries of the active L1 table, by their positions in [`Mapping::visits`].
+    pub l1: Vec<u32>,
     /// Active L2 tables.
     pub l2: Vec<HostOffset>,
 }
@@ -50,11 +51,12 @@ pub fn run(
     compared: &Compared,
 ) -> WrongFlags {
     let is_active = |visit: &Visit| visit.source == Source::Active;
-    let doubtful = |table: &&Table| {
+    let doubtful = |(table, copied): &(&Table, &CopiedSummary)| {
         mapping.visits_of(table).any(|(_, visit)| is_active(&visit))
-            && must_look(ctx, table, counts, compared)
+            && must_look(ctx, table, copied, counts, compared)
     };
-    let tables: Vec<&Table> = mapping.tables.iter().filter(doubtful).collect();
+    let summaries = mapping.tables.iter().zip(&mapping.copied);
+    let tables: Vec<&Table> = summaries.filter(doubtful).map(|(table, _)| table).collect();
     let room = AtomicUsize::new(ctx.found.room());
     ctx.progress.stage("COPIED flags", 0);
     let wrong = parallel::map(ctx.threads, tables.len(), Vec::new, |buffer, i| {
@@ -66,10 +68,10 @@ pub fn run(
     let with_wrong_data = found.iter().filter(|(_, w)| w.has_wrong_flags());
     places.l2 = with_wrong_data.map(|(table, _)| *table).collect();
     places.l2.sort_unstable();
-    let mut active: Vec<Visit> = mapping.visits.iter().copied().filter(is_active).collect();
-    active.sort_unstable_by_key(|visit| visit.index);
-    for visit in active {
-        table_flag(ctx, &visit, counts, &mut places);
+    for (position, visit) in (0u32..).zip(mapping.visits.of(Source::Active)) {
+        if table_flag(ctx, &visit, counts) {
+            places.l1.push(position);
+        }
         if let Some(wrong) = found.get(&visit.entry.offset()) {
             tell(ctx, &visit, wrong);
         }
@@ -81,15 +83,14 @@ pub fn run(
     places
 }
 
-/// The flag of the L1 entry itself.
-fn table_flag(ctx: &mut Context, visit: &Visit, counts: &StoredCounts, places: &mut WrongFlags) {
+/// The flag of the L1 entry itself; returns whether it is wrong.
+fn table_flag(ctx: &mut Context, visit: &Visit, counts: &StoredCounts) -> bool {
     let entry = visit.entry;
     let count = counts.get(ctx.geometry.cluster_floor(entry.offset()));
-    if let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) {
-        places.l1.push((visit.index, entry.0));
-        let kind = Kind::L2TableCopied { entry: entry.0, count };
-        ctx.find(kind, Place::L1(visit.source, visit.index));
-    }
+    let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { return false };
+    let kind = Kind::L2TableCopied { entry: entry.0, count };
+    ctx.find(kind, Place::L1(visit.source, visit.index));
+    true
 }
 
 /// The flags in the table that the L1 entry leads to, as far as findings are kept.
@@ -108,15 +109,20 @@ fn tell(ctx: &mut Context, visit: &Visit, wrong: &Wrong) {
 }
 
 /// Whether the table's summary leaves a doubt.
-fn must_look(ctx: &Context, table: &Table, counts: &StoredCounts, compared: &Compared) -> bool {
-    let copied = &table.copied;
-    if copied.look_again {
+fn must_look(
+    ctx: &Context,
+    table: &Table,
+    copied: &CopiedSummary,
+    counts: &StoredCounts,
+    compared: &Compared,
+) -> bool {
+    if copied.needs_look() {
         return true;
     }
     if ctx.area.header.has_data_file() {
         return copied.clear > 0;
     }
-    if copied.set + copied.clear == 0 {
+    if copied.set() + copied.clear == 0 {
         return false;
     }
     let as_referenced = compared.is_equal() || counts.assumes_references(compared.too_low);
@@ -124,7 +130,7 @@ fn must_look(ctx: &Context, table: &Table, counts: &StoredCounts, compared: &Com
         return true;
     }
     if table.times() > 1 {
-        return copied.set > 0;
+        return copied.set() > 0;
     }
     if copied.clear > 0 {
         return true;

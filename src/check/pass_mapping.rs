@@ -5,11 +5,14 @@
 use super::context::{Context, Extent};
 use super::finding::{Finding, Kind, Place, RegionKind, Source};
 use super::pass_snapshots;
-use super::walk::{self, Mapping, Visit};
+use super::visits::Visit;
+use super::walk::{self, Mapping};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
-use crate::format::{HostOffset, L1Index};
-use crate::tables::load_entries;
+use crate::format::{HostOffset, L1Index, decode_entries};
+
+/// Bytes of an L1 table that are decoded at once.
+const CHUNK_BYTES: usize = 1 << 16;
 
 /// Findings on their way, with the place in the order of visits where they belong.
 pub type Pending = Vec<(usize, Finding)>;
@@ -18,8 +21,8 @@ pub type Pending = Vec<(usize, Finding)>;
 pub fn run(ctx: &mut Context) -> Mapping {
     let mut mapping = Mapping::default();
     let mut pending = Pending::new();
-    // Sound L1 tables do not lie over each other, so all together are no longer than the file.
-    let mut budget = ctx.file_bytes.saturating_add(MAX_L1_BYTES);
+    // L1 tables do not overlap, so that what the file has of all of them is no longer than the file.
+    let mut budget = ctx.file_bytes;
     let header = &ctx.area.header;
     let active = (Source::Active, header.l1_table, u64::from(header.l1_entries));
     l1_table(ctx, active, &mut mapping, &mut pending, &mut budget);
@@ -70,16 +73,18 @@ fn l1_table(
     }
     ctx.count(&extent);
     ctx.add_region(RegionKind::L1Table(source), extent, extent.is_beyond());
-    if bytes > *budget {
+    let in_file = bytes.min(ctx.file_bytes.saturating_sub(offset.get()));
+    if in_file > *budget {
         pending.push((order, Finding::new(Kind::L1TablesOverlap, place)));
         return;
     }
-    *budget -= bytes;
+    *budget -= in_file;
     if ctx.is_hole(offset, bytes) {
         return;
     }
-    match load_entries(ctx.source, offset, entries) {
-        Ok(table) => {
+    let mut table = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+    match ctx.source.read_padded_at(offset.get(), &mut table) {
+        Ok(()) => {
             ctx.progress.advance(bytes);
             l1_entries(ctx, source, &table, mapping, pending);
         }
@@ -93,11 +98,13 @@ fn l1_table(
 fn l1_entries(
     ctx: &mut Context,
     source: Source,
-    table: &[u64],
+    table: &[u8],
     mapping: &mut Mapping,
     pending: &mut Pending,
 ) {
-    for (index, &bits) in (0u32..).zip(table) {
+    let entries = || table.chunks(CHUNK_BYTES).flat_map(decode_entries);
+    mapping.visits.reserve(entries().filter(|&bits| bits != 0).count());
+    for (index, bits) in (0u32..).zip(entries()) {
         if bits == 0 {
             continue;
         }
@@ -126,8 +133,6 @@ fn l1_entries(
             find(Kind::L2TableUnaligned(offset));
         }
         ctx.count(&extent);
-        let told = extent.is_beyond() || entry.is_unaligned(&ctx.geometry);
-        ctx.add_region(RegionKind::L2Table, extent, told);
         mapping.visits.push(Visit { source, index, entry });
     }
 }

@@ -97,16 +97,21 @@ fn in_snapshots(
 fn groups<'a>(ctx: &Context, mapping: &'a Mapping) -> Vec<Group<'a>> {
     let at_one_index =
         |table: &&Table| ctx.geometry.is_aligned(table.offset) && !mapping.is_at_two_places(table);
-    let mut groups: BTreeMap<L1Index, (bool, Group)> = BTreeMap::new();
-    for table in mapping.tables.iter().filter(at_one_index) {
-        let mut visits = mapping.visits_of(table).map(|(_, visit)| visit);
-        let Some(first) = visits.next() else { continue };
-        let active = first.source == Source::Active || visits.any(|v| v.source == Source::Active);
-        let (inactive, group) = groups.entry(first.index).or_default();
-        *inactive |= !active;
-        group.push(table);
+    let tables = || mapping.tables.iter().filter(at_one_index);
+    let index = |table: &Table| mapping.visits_of(table).next().map(|(_, visit)| visit.index);
+    let is_inactive =
+        |table: &&Table| mapping.visits_of(table).all(|(_, v)| v.source != Source::Active);
+    // The active disk alone can have millions of indices.
+    let mut groups: BTreeMap<L1Index, Group> = BTreeMap::new();
+    groups.extend(tables().filter(is_inactive).filter_map(index).map(|at| (at, Group::new())));
+    if !groups.is_empty() {
+        for table in tables() {
+            if let Some(group) = index(table).and_then(|index| groups.get_mut(&index)) {
+                group.push(table);
+            }
+        }
     }
-    groups.into_values().filter(|(inactive, _)| *inactive).map(|(_, group)| group).collect()
+    groups.into_values().collect()
 }
 
 /// Clusters of a group's tables that something outside the guest position references too. The tables

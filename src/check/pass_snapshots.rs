@@ -27,7 +27,7 @@ pub fn run(ctx: &mut Context) {
         return;
     }
     let count = count.min(MAX_SNAPSHOTS);
-    ctx.snapshots = SnapshotTable::load(ctx.source, at, count);
+    ctx.snapshots = SnapshotTable::load_known(ctx.source, at, count);
     problem(ctx, count);
     entries(ctx);
 }
@@ -57,7 +57,7 @@ fn problem(ctx: &mut Context, count: u32) {
 
 fn entries(ctx: &mut Context) {
     let version = ctx.area.header.version;
-    let mut ids: HashSet<Vec<u8>> = HashSet::new();
+    let mut ids: HashSet<&[u8]> = HashSet::new();
     let mut found = Vec::new();
     for (index, entry) in (0u32..).zip(&ctx.snapshots.entries) {
         let place = Place::Snapshot(index);
@@ -68,7 +68,7 @@ fn entries(ctx: &mut Context) {
         if version >= 3 && extra < V3_EXTRA_BYTES {
             found.push((Kind::SnapshotIncomplete, place));
         }
-        if !ids.insert(entry.id.clone()) {
+        if !ids.insert(&entry.id) {
             found.push((Kind::SnapshotIdTwice(entry.id_text()), place));
         }
     }

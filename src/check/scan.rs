@@ -71,39 +71,50 @@ pub struct Scan {
     next_offset: u64,
 }
 
-/// The COPIED flags of a table in short.
+/// The COPIED flags of a table in short: 16 bytes, since an image has millions of tables.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CopiedSummary {
-    /// Entries with the flag set.
-    pub set: u32,
+    /// Entries with the flag set, at most 2^18, with the two bits below.
+    set: u32,
     /// Entries with the flag clear.
     pub clear: u32,
     /// The first run of clusters with the flag set; it ends where the next begins.
-    pub first: HostCluster,
-    /// There is more than one run.
-    pub many_runs: bool,
-    /// Whether the entries have to be looked at one by one in any case.
-    pub look_again: bool,
+    first: HostCluster,
 }
 
 impl CopiedSummary {
+    /// There is more than one run.
+    const MANY_RUNS: u32 = 1 << 31;
+    /// The entries have to be looked at one by one in any case.
+    const LOOK_AGAIN: u32 = 1 << 30;
+
     fn add(&mut self, first: HostCluster, count: u32, copied: bool) {
         if !copied {
             self.clear += count;
             return;
         }
-        if self.set == 0 {
+        if self.set() == 0 {
             self.first = first;
-        } else {
-            let end = self.first + ClusterCount::new(u64::from(self.set));
-            self.many_runs |= end != first;
+        } else if self.first + ClusterCount::new(u64::from(self.set())) != first {
+            self.set |= Self::MANY_RUNS;
         }
         self.set += count;
     }
 
+    /// Entries with the flag set.
+    pub const fn set(&self) -> u32 {
+        self.set & !(Self::MANY_RUNS | Self::LOOK_AGAIN)
+    }
+
+    /// Whether the entries have to be looked at one by one in any case.
+    pub const fn needs_look(&self) -> bool {
+        self.set & Self::LOOK_AGAIN != 0
+    }
+
     /// The clusters with the flag set, where they are one run.
     pub fn run(&self) -> Option<(HostCluster, ClusterCount)> {
-        (!self.many_runs).then(|| (self.first, ClusterCount::new(u64::from(self.set))))
+        let is_one = self.set & Self::MANY_RUNS == 0;
+        is_one.then(|| (self.first, ClusterCount::new(u64::from(self.set()))))
     }
 }
 
@@ -297,7 +308,7 @@ impl Scanner<'_> {
         if reach.active > 0 {
             self.active.add(clusters.first, clusters.count, 1);
         }
-        scan.copied.look_again = true;
+        scan.copied.set |= CopiedSummary::LOOK_AGAIN;
     }
 
     /// Keeps a finding, or counts it where there are too many.

@@ -2,13 +2,15 @@
 //! that are free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::context::{Context, Extent};
 use super::finding::{Kind, Place, Source};
 use super::orphans::{Shape, Slot};
 use super::pass_snapshots;
 use super::stored::StoredCounts;
-use super::walk::{Mapping, Visit};
+use super::visits::Visit;
+use super::walk::Mapping;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{MAX_L1_BYTES, OFFSET_MASK};
 use crate::format::{HostOffset, L1Index, L2Index};
@@ -23,7 +25,8 @@ const MAX_DAMAGED: usize = 4096;
 struct Entries {
     source: Source,
     count: u64,
-    used: BTreeSet<L1Index>,
+    /// Its entries that point to a table, in [`Mapping::visits`].
+    used: Range<usize>,
 }
 
 /// An entry that leads nowhere, or where something else lives.
@@ -37,12 +40,15 @@ struct Damaged {
 }
 
 /// All slots of all L1 tables.
-#[derive(Debug, Default)]
-pub struct Slots {
+pub struct Slots<'a> {
+    mapping: &'a Mapping,
     damaged: Vec<Damaged>,
+    /// Entries with nothing but reserved bits.
+    reserved: BTreeSet<Slot>,
     /// Entries that lead to a table that maps nothing: as good as free ones, though a guest can read
     /// through them. A damaged entry may lead to a free cluster, which a repair then counts as in use.
-    blank: BTreeSet<Slot>,
+    /// In [`Mapping::visits`], in order.
+    blank: Vec<u32>,
     tables: Vec<Entries>,
     /// An L1 table could not be read in full: more slots may exist.
     blind: bool,
@@ -61,10 +67,17 @@ pub struct Candidates {
     pub readable: bool,
 }
 
-impl Slots {
+impl<'a> Slots<'a> {
     /// Goes through the entries of all L1 tables.
-    pub fn of(ctx: &Context, mapping: &Mapping, counts: &StoredCounts) -> Self {
-        let mut slots = Self::default();
+    pub fn of(ctx: &Context, mapping: &'a Mapping, counts: &StoredCounts) -> Self {
+        let mut slots = Self {
+            mapping,
+            damaged: Vec::new(),
+            reserved: BTreeSet::new(),
+            blank: Vec::new(),
+            tables: Vec::new(),
+            blind: false,
+        };
         let header = &ctx.area.header;
         let needed = ctx.geometry.l1_entries_for(ctx.geometry.virtual_size());
         slots.table(Source::Active, u64::from(header.l1_entries).min(needed));
@@ -85,7 +98,7 @@ impl Slots {
                 (&finding.kind, finding.place)
             {
                 if bits & OFFSET_MASK == 0 {
-                    slots.take(source, index);
+                    slots.reserved.insert((source, index));
                     slots.damage((source, index), 0, false);
                 }
             }
@@ -94,12 +107,11 @@ impl Slots {
         let garbage = garbage_tables(ctx, mapping);
         for visit in &mapping.visits {
             let (slot, offset) = ((visit.source, visit.index), visit.entry.offset());
-            slots.take(visit.source, visit.index);
             // A count of 0 alone says nothing of the table: counts can be wrong too.
             let free = || counts.stored(ctx.geometry.cluster_floor(offset)) == Some(0);
-            if leads_nowhere(ctx, visit) || (garbage.contains(&slot) && free()) {
+            if leads_nowhere(ctx, &visit) || (garbage.contains(&slot) && free()) {
                 slots.damage(slot, offset.get(), false);
-            } else if twice.contains(&offset) || is_disputed(ctx, visit) {
+            } else if twice.contains(&offset) || is_disputed(ctx, &visit) {
                 slots.damage(slot, offset.get(), !garbage.contains(&slot));
             } else if visit.entry.has_reserved_bits() {
                 // Whatever set those bits may have set others, and it leads to another's table.
@@ -107,20 +119,15 @@ impl Slots {
             }
         }
         let blank = mapping.tables.iter().filter(|table| table.blank);
-        let leading = blank.flat_map(|table| mapping.visits_of(table));
-        slots.blank = leading.map(|(_, visit)| (visit.source, visit.index)).collect();
+        slots.blank = blank.flat_map(|table| mapping.positions_of(table)).copied().collect();
+        slots.blank.sort_unstable();
         slots
     }
 
     fn table(&mut self, source: Source, count: u64) {
         let count = count.min(MAX_L1_BYTES / TABLE_ENTRY_BYTES);
-        self.tables.push(Entries { source, count, used: BTreeSet::new() });
-    }
-
-    fn take(&mut self, source: Source, index: L1Index) {
-        if let Some(table) = self.tables.iter_mut().find(|table| table.source == source) {
-            table.used.insert(index);
-        }
+        let used = self.mapping.visits.positions(source);
+        self.tables.push(Entries { source, count, used });
     }
 
     fn damage(&mut self, slot: Slot, offset: u64, readable: bool) {
@@ -134,7 +141,21 @@ impl Slots {
         self.damaged.is_empty()
             && self.blank.is_empty()
             && !self.blind
-            && self.tables.iter().all(Entries::is_full)
+            && self.tables.iter().all(|entries| self.is_full(entries))
+    }
+
+    fn is_full(&self, entries: &Entries) -> bool {
+        let of = |index| (entries.source, L1Index::new(index));
+        let reserved = self.reserved.range(of(0)..=of(u32::MAX)).count();
+        (entries.used.len() + reserved) as u64 >= entries.count
+    }
+
+    fn free(&self, entries: &Entries, fits: &dyn Fn(Slot) -> bool, found: &mut Candidates) {
+        let count = usize::try_from(entries.count).unwrap_or(0);
+        let slots = (0u32..).take(count).map(|index| (entries.source, L1Index::new(index)));
+        let is_used = |&(source, index): &Slot| self.mapping.visits.has(source, index);
+        let free = slots.filter(|slot| !is_used(slot) && !self.reserved.contains(slot));
+        free.filter(|&slot| fits(slot)).take(MAX_NAMED + 1).for_each(|slot| found.name(slot));
     }
 
     /// The slots that a table of this shape can have, without those that are `taken`.
@@ -169,13 +190,15 @@ impl Slots {
         found.readable = damaged().any(|damaged| damaged.readable);
         damaged().for_each(|damaged| found.name(damaged.slot));
         if found.named.is_empty() {
-            for entries in self.tables.iter().filter(|table| !table.is_full()) {
-                entries.free(&fits, &mut found);
+            for entries in self.tables.iter().filter(|entries| !self.is_full(entries)) {
+                self.free(entries, &fits, &mut found);
             }
         }
         if damaged().all(|damaged| damaged.readable) {
-            let blank = self.blank.iter().filter(|&&slot| fits(slot));
-            for &slot in blank.take(MAX_NAMED + 1) {
+            let visits =
+                self.blank.iter().map(|&position| self.mapping.visits.get(position as usize));
+            let blank = visits.map(|visit| (visit.source, visit.index)).filter(|&slot| fits(slot));
+            for slot in blank.take(MAX_NAMED + 1) {
                 found.name(slot);
                 found.readable = true;
             }
@@ -194,21 +217,6 @@ impl Candidates {
     }
 }
 
-impl Entries {
-    fn is_full(&self) -> bool {
-        self.used.len() as u64 >= self.count
-    }
-
-    fn free(&self, fits: &dyn Fn(Slot) -> bool, found: &mut Candidates) {
-        let mut indices = (0u32..).take(usize::try_from(self.count).unwrap_or(0)).map(L1Index::new);
-        let free = |index: &L1Index| !self.used.contains(index) && fits((self.source, *index));
-        let free = indices.by_ref().filter(free);
-        for index in free.take(MAX_NAMED + 1) {
-            found.name((self.source, index));
-        }
-    }
-}
-
 /// Tables that L1 entries of different indices lead to: at most one of them can be right.
 fn tables_twice(mapping: &Mapping) -> BTreeSet<HostOffset> {
     let twice = mapping.tables.iter().filter(|table| mapping.is_at_two_places(table));
@@ -222,7 +230,8 @@ fn garbage_tables(ctx: &Context, mapping: &Mapping) -> BTreeSet<Slot> {
         _ => None,
     });
     let mut garbage: BTreeSet<Slot> = below.collect();
-    for table in mapping.tables.iter().filter(|table| table.copied.set + table.copied.clear > 0) {
+    let summaries = mapping.tables.iter().zip(&mapping.copied);
+    for (table, _) in summaries.filter(|(_, copied)| copied.set() + copied.clear > 0) {
         for (_, visit) in mapping.visits_of(table) {
             garbage.remove(&(visit.source, visit.index));
         }

@@ -5,15 +5,16 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
-use super::context::Context;
-use super::finding::{Finding, Kind, Place, Source};
+use super::context::{Context, Extent};
+use super::finding::{Finding, Kind, Place, RegionKind, Source};
 use super::parallel;
 use super::pass_mapping::Pending;
 use super::refcount_map::RefcountMap;
+use super::regions::Region;
 use super::report::Allocation;
 use super::scan::{CopiedSummary, Reach, Scan, Scanner};
-use crate::format::l1::L1Entry;
-use crate::format::{HostOffset, L1Index, L2Index};
+use super::visits::{Visit, Visits};
+use crate::format::{HostOffset, L2Index};
 
 /// Tables in the middle of clusters can lie over each other in any number; so many are read.
 const MAX_UNALIGNED: usize = 1024;
@@ -27,17 +28,6 @@ pub const MAX_EXTENTS: usize = 1 << 22;
 /// Reads that a thread takes from the queue at once, at most.
 const MAX_READS: usize = 64;
 
-/// An L1 entry that points to an L2 table.
-#[derive(Debug, Clone, Copy)]
-pub struct Visit {
-    /// Whose L1 table.
-    pub source: Source,
-    /// Which entry.
-    pub index: L1Index,
-    /// Its bits.
-    pub entry: L1Entry,
-}
-
 /// An L2 table.
 #[derive(Debug)]
 pub struct Table {
@@ -45,12 +35,10 @@ pub struct Table {
     pub offset: HostOffset,
     /// Its visits in [`Mapping::order`].
     visits: Range<u32>,
-    /// Whether it is not read: it lies past the end, or is one of too many in the middle of clusters.
+    /// Whether it is not read: it is one of too many in the middle of clusters.
     pub unread: bool,
     /// Whether every entry is 0: it maps nothing.
     pub blank: bool,
-    /// Its COPIED flags.
-    pub copied: CopiedSummary,
 }
 
 impl Table {
@@ -64,9 +52,11 @@ impl Table {
 #[derive(Default)]
 pub struct Mapping {
     /// The L1 entries that point to a table, the active disk's first.
-    pub visits: Vec<Visit>,
-    /// The tables by offset.
+    pub visits: Visits,
+    /// The tables in the file, by offset.
     pub tables: Vec<Table>,
+    /// The COPIED flags of the tables, one summary each.
+    pub copied: Vec<CopiedSummary>,
     /// Positions in `visits`, table by table.
     order: Vec<u32>,
     /// References of the active disk to data clusters.
@@ -80,8 +70,12 @@ pub struct Mapping {
 impl Mapping {
     /// The L1 entries that point to a table, with their positions in `visits`.
     pub fn visits_of(&self, table: &Table) -> impl Iterator<Item = (usize, Visit)> + use<'_> {
-        let range = table.visits.start as usize..table.visits.end as usize;
-        self.order[range].iter().map(|&v| (v as usize, self.visits[v as usize]))
+        self.positions_of(table).iter().map(|&v| (v as usize, self.visits.get(v as usize)))
+    }
+
+    /// The positions in `visits` of the L1 entries that point to a table.
+    pub fn positions_of(&self, table: &Table) -> &[u32] {
+        &self.order[table.visits.start as usize..table.visits.end as usize]
     }
 
     /// Whether L1 entries of different indices lead to a table: at most one of them can be right.
@@ -102,23 +96,20 @@ impl Mapping {
         Finding::new(kind, Place::L1(visit.source, visit.index))
     }
 
-    /// Brings the tables into the order of the file.
-    fn group(&mut self) {
-        let visits = &self.visits;
-        let offset = |v: u32| visits[v as usize].entry.offset();
-        self.order = (0u32..).zip(visits).map(|(number, _)| number).collect();
+    /// Brings the tables into the order of the file; those past its end, at `file_bytes`, are left out.
+    fn group(&mut self, file_bytes: u64) {
+        let offset = |v: u32| self.visits.entry(v as usize).offset();
+        self.order = (0u32..).zip(0..self.visits.len()).map(|(number, _)| number).collect();
         self.order.sort_unstable_by_key(|&v| (offset(v), v));
+        let in_file = self.order.partition_point(|&v| offset(v).get() < file_bytes);
+        self.order.truncate(in_file);
+        let same = |&a: &u32, &b: &u32| offset(a) == offset(b);
+        self.tables.reserve_exact(self.order.chunk_by(same).count());
         let mut start = 0;
-        for same in self.order.chunk_by(|&a, &b| offset(a) == offset(b)) {
+        for same in self.order.chunk_by(same) {
             let end = start + u32::try_from(same.len()).unwrap_or(u32::MAX);
-            let (offset, copied) = (offset(same[0]), CopiedSummary::default());
-            self.tables.push(Table {
-                offset,
-                visits: start..end,
-                unread: false,
-                blank: false,
-                copied,
-            });
+            let offset = offset(same[0]);
+            self.tables.push(Table { offset, visits: start..end, unread: false, blank: false });
             start = end;
         }
     }
@@ -126,18 +117,25 @@ impl Mapping {
     fn reach(&self, table: &Table) -> Reach {
         let active = self.visits_of(table).filter(|(_, v)| v.source == Source::Active).count();
         let first = self.order[table.visits.start as usize];
-        let index = self.visits[first as usize].index;
+        let index = self.visits.get(first as usize).index;
         Reach { times: table.times(), active: active as u64, index }
     }
 }
 
-/// Marks the tables that need not be read, or of which there are too many.
-fn leave_unread(ctx: &Context, tables: &mut [Table]) {
+/// Remembers whose the tables' clusters are, and marks tables of which there are too many.
+fn claim(ctx: &mut Context, tables: &mut [Table]) {
     let mut unaligned = 0;
+    ctx.regions.reserve(tables.len());
     for table in tables {
-        unaligned += usize::from(!ctx.geometry.is_aligned(table.offset));
-        let one_too_many = !ctx.geometry.is_aligned(table.offset) && unaligned > MAX_UNALIGNED;
-        table.unread = one_too_many || table.offset.get() >= ctx.file_bytes;
+        let is_aligned = ctx.geometry.is_aligned(table.offset);
+        unaligned += usize::from(!is_aligned);
+        table.unread = !is_aligned && unaligned > MAX_UNALIGNED;
+        let bytes = ctx.geometry.cluster_bytes();
+        let extent = Extent::of(&ctx.geometry, ctx.file_bytes, table.offset, bytes);
+        let Extent { first, count, .. } = extent;
+        let (kind, pointers) = (RegionKind::L2Table, table.times());
+        let told = !is_aligned || extent.is_beyond();
+        ctx.regions.add(&Region { first, count, kind, pointers, told });
     }
 }
 
@@ -161,8 +159,8 @@ fn reads(tables: &[Table], cluster_bytes: u64) -> Vec<Range<u32>> {
 
 /// Goes through all tables.
 pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
-    mapping.group();
-    leave_unread(ctx, &mut mapping.tables);
+    mapping.group(ctx.file_bytes);
+    claim(ctx, &mut mapping.tables);
     let cluster_bytes = ctx.geometry.cluster_bytes();
     let table_bytes = mapping.tables.len() as u64 * cluster_bytes;
     let room = AtomicUsize::new(ctx.found.room());
@@ -179,7 +177,9 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     let at_once = (reads.len() / (ctx.threads * 16)).clamp(1, MAX_READS);
     let work: Vec<&[Range<u32>]> = reads.chunks(at_once).collect();
     let reader = || Reader { skip_holes, ..Reader::default() };
-    let results = parallel::map(ctx.threads, work.len(), reader, |reader, number| {
+    let mut all = Part::default();
+    all.copied.reserve_exact(mapping.tables.len());
+    let scan = |reader: &mut Reader, number: usize| {
         let mut part = Part::default();
         for read in work[number] {
             let tables = &mapping.tables[read.start as usize..read.end as usize];
@@ -187,22 +187,16 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
             ctx.progress.advance(tables.len() as u64 * cluster_bytes);
         }
         part
-    });
-    let mut number = 0;
-    for part in results {
-        let first = number;
-        for copied in part.copied {
-            mapping.tables[number].copied = copied;
-            number += 1;
-        }
-        part.blank.iter().for_each(|blank| mapping.tables[first + blank].blank = true);
-        ctx.allocation.allocated += part.allocation.allocated;
-        ctx.allocation.fragmented += part.allocation.fragmented;
-        ctx.allocation.compressed += part.allocation.compressed;
-        mapping.extents.extend_from_slice(&part.extents);
-        for (table, what) in part.found {
-            tell(ctx, mapping, &mapping.tables[first + table], what, pending);
-        }
+    };
+    parallel::for_each(ctx.threads, work.len(), reader, scan, |part| all.append(part));
+    mapping.copied = all.copied;
+    mapping.extents = all.extents;
+    all.blank.iter().for_each(|&number| mapping.tables[number].blank = true);
+    ctx.allocation.allocated += all.allocation.allocated;
+    ctx.allocation.fragmented += all.allocation.fragmented;
+    ctx.allocation.compressed += all.allocation.compressed;
+    for (table, what) in all.found {
+        tell(ctx, mapping, &mapping.tables[table], what, pending);
     }
 }
 
@@ -262,6 +256,18 @@ struct Part {
 }
 
 impl Part {
+    /// Takes what follows.
+    fn append(&mut self, part: Self) {
+        let first = self.copied.len();
+        self.copied.extend_from_slice(&part.copied);
+        self.blank.extend(part.blank.into_iter().map(|table| first + table));
+        self.allocation.allocated += part.allocation.allocated;
+        self.allocation.fragmented += part.allocation.fragmented;
+        self.allocation.compressed += part.allocation.compressed;
+        self.extents.extend_from_slice(&part.extents);
+        self.found.extend(part.found.into_iter().map(|(table, what)| (first + table, what)));
+    }
+
     fn take(&mut self, scan: Scan, reach: Reach) {
         let table = self.copied.len();
         self.copied.push(scan.copied);

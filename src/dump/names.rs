@@ -7,12 +7,9 @@ use super::write;
 use crate::error::{Error, Result};
 use crate::format::extension::{self, EXTENSION_HEADER_BYTES};
 use crate::format::header::{V2_BYTES, V3_BYTES_WITH_COMPRESSION};
-use crate::format::snapshot::{MAX_SNAPSHOTS, SNAPSHOT_HEADER_BYTES};
+use crate::format::snapshot::{KNOWN_EXTRA_BYTES, MAX_SNAPSHOTS, SNAPSHOT_HEADER_BYTES};
 use crate::storage::{ReadAt, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable};
-
-/// Bytes of a snapshot's extra data that have a meaning.
-const KNOWN_EXTRA_BYTES: usize = 24;
 
 /// Overwrites the names of the backing file, the data file, snapshots and bitmaps, and whatever else may hold
 /// a name: the rest of the header's cluster, and extensions and extra data of unknown meaning. Ids that are
@@ -83,8 +80,8 @@ fn snapshots(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Re
         at = at.next_multiple_of(8);
         let extra = table.get() + at + SNAPSHOT_HEADER_BYTES as u64;
         let id = extra + u64::from(entry.header.extra_len);
-        if let Some(unknown) = entry.extra.get(KNOWN_EXTRA_BYTES..) {
-            inside(extra + KNOWN_EXTRA_BYTES as u64, vec![0; unknown.len()])?;
+        if let Some(unknown) = entry.extra.get(KNOWN_EXTRA_BYTES as usize..) {
+            inside(extra + u64::from(KNOWN_EXTRA_BYTES), vec![0; unknown.len()])?;
         }
         // Equal ids are a finding, and stay equal.
         let next = known.len();

@@ -14,6 +14,8 @@ pub const MAX_EXTRA_BYTES: u32 = 1024;
 pub const MAX_TABLE_BYTES: u64 = 1024 * MAX_SNAPSHOTS as u64;
 /// Extra data that a version 3 image must have: VM state size and disk size.
 pub const V3_EXTRA_BYTES: u32 = 16;
+/// Extra data that has a meaning: the instruction count too.
+pub const KNOWN_EXTRA_BYTES: u32 = 24;
 /// An instruction count that is not known.
 const NO_ICOUNT: u64 = u64::MAX;
 
@@ -87,6 +89,9 @@ pub struct SnapshotEntry {
     pub header: SnapshotHeader,
     /// The extra data, at most [`MAX_EXTRA_BYTES`] of it; unknown parts are kept verbatim.
     pub extra: Vec<u8>,
+    /// Bytes of the extra data, within that limit, that follow in the file and were not loaded: such an
+    /// entry is not encoded.
+    pub unloaded: u32,
     /// The id; any bytes.
     pub id: Vec<u8>,
     /// The name; any bytes.
@@ -123,7 +128,12 @@ impl SnapshotEntry {
     }
 
     /// Encodes the entry with what it holds of each part, without padding.
+    ///
+    /// # Panics
+    ///
+    /// Where extra data was not loaded, since it would be lost.
     pub fn encode(&self) -> Vec<u8> {
+        assert!(self.unloaded == 0, "an entry is encoded with all of its extra data");
         #[expect(clippy::cast_possible_truncation, reason = "lengths come from fields this wide")]
         let header = SnapshotHeader {
             id_len: self.id.len() as u16,
@@ -181,7 +191,7 @@ mod tests {
             vm_state_bytes: 3,
             extra_len: 24,
         };
-        SnapshotEntry { header, extra, id: b"1".into(), name: b"first".into() }
+        SnapshotEntry { header, extra, unloaded: 0, id: b"1".into(), name: b"first".into() }
     }
 
     #[test]

@@ -81,15 +81,14 @@ impl<'a> GuestMap<'a> {
         }
         let mut left = self.survey.file_bytes.saturating_add(SLACK_BYTES);
         let mut bytes = vec![0; self.geometry.cluster_len()];
-        let active = self.survey.visits.iter().take_while(|v| v.source == Source::Active);
-        for table in active {
+        for table in self.survey.visits.of(Source::Active) {
             let start = self.geometry.guest_offset(table.index, L2Index::new(0)).get();
             let end = start.saturating_add(self.geometry.bytes_per_l2_table());
             if start >= size {
                 break;
             }
             runs.until(start, GuestState::Unallocated)?;
-            match self.load(table, &mut left, &mut bytes) {
+            match self.load(&table, &mut left, &mut bytes) {
                 Loaded::Hole => runs.until(end, GuestState::Unallocated)?,
                 Loaded::Not => runs.until(end, GuestState::Unknown)?,
                 Loaded::Table => self.table(&bytes, start, &mut runs)?,

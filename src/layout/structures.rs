@@ -102,15 +102,9 @@ impl<'a> Structures<'a> {
     }
 
     /// The entries of an L1 table that lead somewhere, in order.
-    pub fn visits(&self, source: Source) -> &'a [Visit] {
-        visits(self.survey, source)
+    pub fn visits(&self, source: Source) -> impl Iterator<Item = Visit> + 'a {
+        self.survey.visits.of(source)
     }
-}
-
-fn visits(survey: &Survey, source: Source) -> &[Visit] {
-    let start = survey.visits.partition_point(|visit| visit.source < source);
-    let end = survey.visits.partition_point(|visit| visit.source <= source);
-    &survey.visits[start..end]
 }
 
 fn l1_tables(survey: &Survey) -> Vec<(Source, Table)> {
@@ -119,7 +113,7 @@ fn l1_tables(survey: &Survey) -> Vec<(Source, Table)> {
     let entries = (0u32..).zip(&survey.snapshots.entries);
     let snapshots =
         entries.map(|(i, e)| (Source::Snapshot(i), e.header.l1_table, e.header.l1_entries));
-    let used = |source: Source| visits(survey, source).len() as u64;
+    let used = |source: Source| survey.visits.positions(source).len() as u64;
     let table = |(source, offset, entries): (Source, HostOffset, u32)| {
         let entries = u64::from(entries);
         let bytes = entries * TABLE_ENTRY_BYTES;

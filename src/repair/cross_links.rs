@@ -220,7 +220,7 @@ fn tables(survey: &Survey, mode: RepairMode) -> Vec<Move> {
             disputed.insert(table);
         }
         if geometry.is_aligned(table) && (twice.contains(&table) || uncounted.contains(&table)) {
-            places.entry(table).or_default().entry(visit.index).or_default().push(*visit);
+            places.entry(table).or_default().entry(visit.index).or_default().push(visit);
         }
     }
     places.retain(|table, _| !disputed.contains(table));

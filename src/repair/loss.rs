@@ -28,7 +28,7 @@ pub fn plan(plan: &mut RepairPlan, storage: &dyn Storage, survey: &Survey) -> Re
         plan.stage("encrypted clusters in metadata, dropped", encrypted(&storage, survey));
     }
     if plan.stages.is_empty() {
-        snapshot_table::plan(plan, survey, storage.capacity(), RepairMode::Lossy)?;
+        snapshot_table::plan(plan, &storage, survey, storage.capacity(), RepairMode::Lossy)?;
     }
     if plan.stages.is_empty() {
         bitmap_directory::plan(plan, storage, survey)?;

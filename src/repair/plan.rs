@@ -208,7 +208,7 @@ fn stages(
         cross_links::plan(plan, &storage, survey, crossed, capacity);
     }
     if plan.stages.is_empty() && all {
-        snapshot_table::plan(plan, survey, capacity, RepairMode::All)?;
+        snapshot_table::plan(plan, &storage, survey, capacity, RepairMode::All)?;
     }
     if plan.stages.is_empty() && mode == RepairMode::Lossy {
         loss::plan(plan, storage, survey)?;
@@ -308,7 +308,6 @@ pub(super) fn rebuild(
         .regions
         .iter()
         .filter(|r| matches!(r.kind, RegionKind::Reftable | RegionKind::Refblock))
-        .copied()
         .collect();
     for region in &old {
         plan.target_mut().take(region.first, region.count, region.pointers);
@@ -350,7 +349,7 @@ fn table_entries(geometry: &Geometry, placement: &Placement) -> Vec<u64> {
 fn copied_flags(plan: &RepairPlan, survey: &Survey, set: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
-    for &(index, bits) in &survey.wrong_l1_flags {
+    for (index, bits) in survey.wrong_l1_flags() {
         let entry = L1Entry(bits);
         if entry.copied() == set || plan.disputed.l1_table {
             continue;

@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use super::plan::{RepairPlan, Step, rebuild};
 use super::{RepairMode, room};
 use crate::check::{Kind, Place, RegionKind, Source, Survey};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::HostOffset;
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::snapshot::{SnapshotEntry, encode_table};
-use crate::storage::Capacity;
+use crate::storage::{Capacity, ReadAt};
+use crate::tables::{SnapshotTable, SnapshotTableProblem};
 
 /// Plans a new table where an entry has too much extra data, or too little for version 3, or another
 /// one's id; and where that was allowed, one without the snapshots that cannot be read.
 pub fn plan(
     plan: &mut RepairPlan,
+    source: &dyn ReadAt,
     survey: &Survey,
     capacity: Capacity,
     mode: RepairMode,
@@ -31,7 +33,7 @@ pub fn plan(
     if (broken && !lossy) || !(broken || incomplete || !lost.is_empty()) {
         return Ok(());
     }
-    let entries = entries(survey, &lost);
+    let entries = entries(source, survey, &lost)?;
     if entries.is_empty() {
         plan.stage("all snapshots, dropped", vec![switch(0, HostOffset::new(0))]);
         return Ok(());
@@ -103,14 +105,18 @@ fn unreadable(survey: &Survey) -> HashSet<u32> {
 
 /// The entries as they will be: extra data within the limit, complete, each with an id of its own, and
 /// without those that are lost.
-fn entries(survey: &Survey, lost: &HashSet<u32>) -> Vec<SnapshotEntry> {
+fn entries(
+    source: &dyn ReadAt,
+    survey: &Survey,
+    lost: &HashSet<u32>,
+) -> Result<Vec<SnapshotEntry>> {
     let size = survey.area.header.size;
     let v3 = survey.area.header.version >= 3;
-    let all = &survey.snapshots.entries;
+    let all = whole(source, survey)?;
     let number = |entry: &SnapshotEntry| entry.id_text().parse::<u64>().ok();
     let mut last_id = all.iter().filter_map(number).max().unwrap_or(0);
     let mut ids = HashSet::new();
-    let kept = (0u32..).zip(all).filter(|(index, _)| !lost.contains(index));
+    let kept = (0u32..).zip(&all).filter(|(index, _)| !lost.contains(index));
     let mended = kept.map(|(_, entry)| {
         let mut entry = if v3 { entry.clone().completed(size) } else { entry.clone() };
         if !ids.insert(entry.id.clone()) {
@@ -119,5 +125,21 @@ fn entries(survey: &Survey, lost: &HashSet<u32>) -> Vec<SnapshotEntry> {
         }
         entry
     });
-    mended.collect()
+    Ok(mended.collect())
+}
+
+/// The entries with all of their extra data, which the check does not load.
+fn whole(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<SnapshotEntry>> {
+    let at = survey.area.header.snapshot_table;
+    let found = survey.snapshots.entries.len();
+    let table = SnapshotTable::load(source, at, u32::try_from(found).unwrap_or(u32::MAX));
+    match table.problem {
+        Some(SnapshotTableProblem::Unreadable(_, e)) => {
+            Err(Error::io("read the snapshot table", at.get(), e))
+        }
+        _ if table.entries.len() < found => {
+            Err(Error::Refused("the snapshot table has changed since it was checked".into()))
+        }
+        _ => Ok(table.entries),
+    }
 }

@@ -41,8 +41,8 @@ impl<'a> Tables<'a> {
         let geometry = survey.area.geometry;
         let file_bytes = survey.file_bytes.next_multiple_of(512);
         let sound = |at: HostOffset| geometry.is_aligned(at) && at.get() < file_bytes;
-        let mut visits = survey.visits.clone();
-        visits.retain(|visit| sound(visit.entry.offset()));
+        let visits = survey.visits.iter().filter(|visit| sound(visit.entry.offset()));
+        let mut visits: Vec<Visit> = visits.collect();
         visits.sort_unstable_by_key(|v| (v.entry.offset(), v.source, v.index));
         let mut list = Vec::new();
         let mut start = 0;

@@ -10,6 +10,9 @@ pub mod fields;
 pub mod layout;
 pub mod luks;
 pub mod matrix;
+#[expect(dead_code, reason = "the benchmarks take more from it")]
+#[path = "../../../benches/measure.rs"]
+pub mod measure;
 pub mod oracle;
 pub mod reader;
 pub mod rng;
