@@ -8,6 +8,7 @@ mod digest;
 mod images;
 #[expect(dead_code, reason = "tests look at the exit code")]
 mod measure;
+mod sizes;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -153,6 +154,7 @@ fn main() {
     std::fs::create_dir_all(&folder).expect("the folder for images can be made");
     convert::rows(&folder, &wanted);
     digest::rows(&folder, &wanted);
+    sizes::rows(&folder, &wanted);
     let images = Images { folder };
     println!(
         "{:<50} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10}",

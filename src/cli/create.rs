@@ -19,7 +19,7 @@ use super::files::guard::{Allowed, Guard};
 use super::nearest;
 use super::new_file::{HowNew, NewFile};
 use super::open::{BOTH, could_not_open, parse_format, quoted};
-use super::options::{self, Asked, Options};
+use super::options::{self, Asked, Options, Table};
 use super::progress::Meter;
 use super::size::parse_size;
 use super::ui::Ui;
@@ -86,9 +86,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Raw => false,
         ImageFormat::Other(name) => bail!("cannot make images of the format {name}: {BOTH}"),
     };
-    let mut given = match options::parse(&args.options, qcow2)? {
+    let table = Table::of_create(qcow2);
+    let mut given = match options::parse(&args.options, table)? {
         Asked::Help => {
-            options::help(&mut ui.out, qcow2, args.image.is_some())?;
+            options::help(&mut ui.out, table, args.image.is_some())?;
             return Ok(ExitCode::Success);
         }
         Asked::Options(given) => given,

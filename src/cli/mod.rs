@@ -3,8 +3,6 @@
 mod check;
 mod color;
 mod convert;
-mod convert_source;
-mod convert_target;
 mod count;
 mod create;
 mod deep;

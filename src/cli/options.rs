@@ -80,12 +80,47 @@ pub enum Asked {
     Options(Options),
 }
 
-fn table(qcow2: bool) -> &'static [Known] {
-    if qcow2 { &QCOW2 } else { &RAW }
+/// What only `convert` has, and qemu-img has not.
+const OF_CONVERT: [Known; 1] = [known(
+    "compression_level",
+    Type::Number,
+    "how hard -c tries to make clusters smaller: zlib 1 to 9, zstd 1 to 22",
+)];
+
+/// Which options there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Those of a raw image.
+    Raw,
+    /// Those of a new qcow2 image.
+    Qcow2,
+    /// Those of a qcow2 image that is converted to.
+    ConvertedQcow2,
+}
+
+impl Table {
+    /// What `create` takes.
+    pub const fn of_create(qcow2: bool) -> Self {
+        if qcow2 { Self::Qcow2 } else { Self::Raw }
+    }
+
+    /// What `convert` takes.
+    pub const fn of_convert(qcow2: bool) -> Self {
+        if qcow2 { Self::ConvertedQcow2 } else { Self::Raw }
+    }
+
+    fn options(self) -> impl Iterator<Item = &'static Known> {
+        let (format, more): (&[Known], &[Known]) = match self {
+            Self::Raw => (&RAW, &[]),
+            Self::Qcow2 => (&QCOW2, &[]),
+            Self::ConvertedQcow2 => (&QCOW2, &OF_CONVERT),
+        };
+        format.iter().chain(more)
+    }
 }
 
 /// Parses every `-o` of a command line.
-pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
+pub fn parse(given: &[String], table: Table) -> Result<Asked> {
     let mut options = Options::default();
     let items: Vec<String> = given.iter().flat_map(|text| split(text)).collect();
     if items.iter().any(String::is_empty) {
@@ -99,7 +134,7 @@ pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
             Some((name, text)) => (name, Some(text)),
             None => (item.as_str(), None),
         };
-        let find = |name: &str| table(qcow2).iter().find(|k| k.name == name);
+        let find = |name: &str| table.options().find(|k| k.name == name);
         // QEMU's other way to switch something off.
         let switched_off = name.strip_prefix("no").filter(|_| text.is_none()).and_then(find);
         let (known, text) = match (find(name), switched_off) {
@@ -107,7 +142,7 @@ pub fn parse(given: &[String], qcow2: bool) -> Result<Asked> {
             (None, Some(known)) if known.kind == Type::Switch => (known, Some("off")),
             _ if name.starts_with("encrypt.") => bail!("{name}: {NO_ENCRYPTION}"),
             _ => {
-                let names: Vec<&str> = table(qcow2).iter().map(|known| known.name).collect();
+                let names: Vec<&str> = table.options().map(|known| known.name).collect();
                 bail!("unknown option '{name}'{}", nearest::hint(name, &names))
             }
         };
@@ -223,14 +258,14 @@ impl Options {
 }
 
 /// Prints what `-o` takes; with a file's name also what concerns the file rather than the image.
-pub fn help(out: &mut Output, qcow2: bool, with_file: bool) -> io::Result<()> {
-    out.line(match (with_file, qcow2) {
+pub fn help(out: &mut Output, table: Table, with_file: bool) -> io::Result<()> {
+    out.line(match (with_file, table) {
         (true, _) => "Supported options:",
-        (false, true) => "Supported qcow2 options:",
-        (false, false) => "Supported raw options:",
+        (false, Table::Raw) => "Supported raw options:",
+        (false, _) => "Supported qcow2 options:",
     })?;
     let of_file = |known: &&Known| ["extent_size_hint", "nocow"].contains(&known.name);
-    for known in table(qcow2).iter().filter(|known| with_file || !of_file(known)) {
+    for known in table.options().filter(|known| with_file || !of_file(known)) {
         let kind = match known.kind {
             Type::Text => "<str>",
             Type::Switch => "<bool (on/off)>",
@@ -248,7 +283,7 @@ mod tests {
     use super::*;
 
     fn options(text: &str) -> Options {
-        match parse(&[text.into()], true).unwrap() {
+        match parse(&[text.into()], Table::Qcow2).unwrap() {
             Asked::Options(options) => options,
             Asked::Help => panic!("no options"),
         }
@@ -282,11 +317,14 @@ mod tests {
             ("refcount_bits=x", "refcount_bits"),
             ("encrypt.format=luks", "encryption"),
         ] {
-            let error = parse(&[text.into()], true).unwrap_err().to_string();
+            let error = parse(&[text.into()], Table::Qcow2).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
-        assert!(parse(&["cluster_size=4k".into()], false).is_err());
-        assert!(parse(&["encryption=on".into()], true).is_err());
-        assert!(matches!(parse(&["size=x,help".into()], true), Ok(Asked::Help)));
+        assert!(parse(&["cluster_size=4k".into()], Table::Raw).is_err());
+        assert!(parse(&["encryption=on".into()], Table::Qcow2).is_err());
+        assert!(matches!(parse(&["size=x,help".into()], Table::Qcow2), Ok(Asked::Help)));
+        let level = ["compression_level=9".to_owned()];
+        assert!(parse(&level, Table::Qcow2).is_err() && parse(&level, Table::Raw).is_err());
+        assert!(parse(&level, Table::ConvertedQcow2).is_ok());
     }
 }

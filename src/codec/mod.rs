@@ -2,15 +2,25 @@
 //!
 //! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each thread has its own.
 
-mod deflate;
+use std::ops::RangeInclusive;
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
-use deflate::{Deflater, SLACK};
-
-/// What qemu-img uses: one below is a seventh faster, and over one percent larger.
-const ZSTD_LEVEL: i32 = 3;
+/// The level for zlib where nothing speaks for the other one: `cargo bench -- sizes` prints what both give.
+const ZLIB_QUICK: u8 = 7;
+/// The level that finds matches of three bytes. Machine code has many; elsewhere it is slow and no better.
+const ZLIB_THOROUGH: u8 = 9;
+/// Bytes out of the middle of a cluster that are compressed with both levels to choose one.
+const SAMPLE_BYTES: usize = 4096;
+/// The thorough level is chosen where it makes the sample smaller by this part of it.
+const WORTH: usize = 128;
+/// The default for zstd, which is qemu-img's: one below is a seventh faster, and over one percent larger.
+const ZSTD_LEVEL: u8 = 3;
+/// Bytes that a stream can have beside those of data that does not get smaller, which grow by less than a sixteenth.
+const SLACK: usize = 64;
+/// QEMU decompresses with a window of 4 KiB.
+const WINDOW_BITS: u8 = 12;
 
 /// How clusters are compressed: one method for the whole image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +31,16 @@ pub enum Method {
     Zstd,
 }
 
+impl Method {
+    /// How hard it can be tried to compress: the more, the smaller and slower.
+    pub const fn levels(self) -> RangeInclusive<u8> {
+        match self {
+            Self::Zlib => 1..=9,
+            Self::Zstd => 1..=22,
+        }
+    }
+}
+
 /// Compresses clusters.
 pub struct Packer {
     engine: Engine,
@@ -28,6 +48,8 @@ pub struct Packer {
 
 enum Engine {
     Zlib(Box<Deflater>),
+    /// The level is chosen for each cluster.
+    Chosen(Box<[Deflater; 2]>),
     Zstd(zstd::bulk::Compressor<'static>),
     /// The library could not get its memory: everything stays as it is.
     Missing,
@@ -42,10 +64,22 @@ impl std::fmt::Debug for Packer {
 impl Packer {
     /// A compressor.
     pub fn new(method: Method) -> Self {
-        let engine = match method {
-            Method::Zlib => Engine::Zlib(Box::new(Deflater::new())),
-            Method::Zstd => {
-                zstd::bulk::Compressor::new(ZSTD_LEVEL).map_or(Engine::Missing, Engine::Zstd)
+        Self::with_level(method, None)
+    }
+
+    /// A compressor that tries this hard: one of [`Method::levels`], or the nearest. `None`: zlib's level is chosen for
+    /// each cluster by a sample of it, zstd's is qemu-img's.
+    pub fn with_level(method: Method, level: Option<u8>) -> Self {
+        let levels = method.levels();
+        let level = level.map(|level| level.clamp(*levels.start(), *levels.end()));
+        let engine = match (method, level) {
+            (Method::Zlib, Some(level)) => Engine::Zlib(Box::new(Deflater::new(level))),
+            (Method::Zlib, None) => {
+                Engine::Chosen(Box::new([ZLIB_QUICK, ZLIB_THOROUGH].map(Deflater::new)))
+            }
+            (Method::Zstd, level) => {
+                zstd::bulk::Compressor::new(level.unwrap_or(ZSTD_LEVEL).into())
+                    .map_or(Engine::Missing, Engine::Zstd)
             }
         };
         Self { engine }
@@ -55,18 +89,60 @@ impl Packer {
     /// appended, where they are not fewer.
     pub fn pack(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let start = out.len();
-        out.resize(start + cluster.len().checked_sub(1)? + SLACK, 0);
-        let room = &mut out[start..];
+        out.resize(start + cluster.len() + cluster.len() / 16 + SLACK, 0);
+        let space = &mut out[start..];
         let length = match &mut self.engine {
-            Engine::Zlib(deflater) => deflater.compress(cluster, room),
-            Engine::Zstd(compressor) => {
-                let most = room.len() - SLACK;
-                compressor.compress_to_buffer(cluster, &mut room[..most]).ok()
-            }
+            Engine::Zlib(deflater) => deflater.compress(cluster, space),
+            Engine::Chosen(both) => choose(both, cluster, space).compress(cluster, space),
+            Engine::Zstd(compressor) => compressor.compress_to_buffer(cluster, space).ok(),
             Engine::Missing => None,
         };
+        let length = length.filter(|&length| length < cluster.len());
         out.truncate(start + length.unwrap_or(0));
         length
+    }
+}
+
+/// Makes deflate streams.
+struct Deflater {
+    level: Compression,
+    stream: Compress,
+}
+
+impl Deflater {
+    fn new(level: u8) -> Self {
+        let level = Compression::new(level.into());
+        Self { level, stream: Self::stream(level) }
+    }
+
+    fn stream(level: Compression) -> Compress {
+        Compress::new_with_window_bits(level, false, WINDOW_BITS)
+    }
+
+    /// A whole stream, if there is space for it.
+    fn compress(&mut self, cluster: &[u8], space: &mut [u8]) -> Option<usize> {
+        self.stream.reset();
+        let outcome = self.stream.compress(cluster, space, FlushCompress::Finish);
+        let length = usize::try_from(self.stream.total_out()).ok();
+        if matches!(outcome, Ok(Status::StreamEnd)) {
+            return length;
+        }
+        // zlib-rs 0.6.8 resets a stream that it could not end only in part: what it had left is in the way of the next.
+        self.stream = Self::stream(self.level);
+        None
+    }
+}
+
+/// The one of two, quick and thorough, that compresses a cluster. This depends on nothing but its bytes, so that an image
+/// is the same whatever the number of threads.
+fn choose<'a>(both: &'a mut [Deflater; 2], cluster: &[u8], space: &mut [u8]) -> &'a mut Deflater {
+    let [quick, thorough] = both;
+    let start = (cluster.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
+    let Some(sample) = cluster.get(start..start + SAMPLE_BYTES) else { return thorough };
+    let lengths = (quick.compress(sample, space), thorough.compress(sample, space));
+    match lengths {
+        (Some(long), Some(short)) if short < long - long / WORTH => thorough,
+        _ => quick,
     }
 }
 
@@ -203,6 +279,35 @@ mod tests {
             let mut half = vec![0; cluster.len() / 2];
             assert!(unpacker.unpack(method, &packed, &mut half), "{method:?}");
             assert!(half == cluster[..half.len()], "{method:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_packed_as_by_a_new_packer_whatever_came_before() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        for level in Method::Zlib.levels().map(Some).chain([None]) {
+            let mut used = Packer::with_level(Method::Zlib, level);
+            for n in 0..120_usize {
+                let length = [512, 4096, 65536][n % 3];
+                // Random bytes, then fewer and fewer of them.
+                let kept = 256 >> (n % 5 * 2);
+                let cluster: Vec<u8> =
+                    (0..length).map(|_| (usize::from(next()) % kept) as u8).collect();
+                let (mut out, mut alone) = (Vec::new(), Vec::new());
+                let packed = used.pack(&cluster, &mut out);
+                let again = Packer::with_level(Method::Zlib, level).pack(&cluster, &mut alone);
+                assert_eq!(packed, again, "level {level:?}, {n}");
+                assert!(out == alone && packed.is_none_or(|length| length < cluster.len()));
+                if packed.is_some() {
+                    let mut back = vec![0; length];
+                    assert!(Unpacker::default().unpack(Method::Zlib, &out, &mut back));
+                    assert!(back == cluster, "level {level:?}, {n}");
+                }
+            }
         }
     }
 

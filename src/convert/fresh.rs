@@ -9,7 +9,7 @@ use crate::codec::{Method, Packer};
 use crate::create::{NewImage, cut_off};
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
-use crate::format::{Geometry, HostOffset};
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::storage::{Capacity, Storage};
 
 use super::bitmaps::Bitmaps;
@@ -36,8 +36,10 @@ pub(super) struct Plan<'a> {
     pub(super) storage: &'a dyn Storage,
     /// What it is filled from, for those clusters that the system copies.
     pub(super) source: &'a Source,
-    /// How clusters are compressed, if they are.
-    pub(super) method: Option<Method>,
+    /// How clusters are compressed, and how hard it is tried, if they are.
+    pub(super) method: Option<(Method, Option<u8>)>,
+    /// The disk's size, where it is known and nothing but the disk goes into the image.
+    pub(super) size: Option<u64>,
     /// The least run of zeroes that is not stored; 0: all are.
     pub(super) sparse: u64,
     /// Its backing file: what is the same there is not stored.
@@ -72,6 +74,42 @@ struct Write {
     packed: bool,
 }
 
+/// What is to be written of an item: neighbours in memory and in the file are one.
+#[derive(Default)]
+struct Writes(Vec<Write>);
+
+impl Writes {
+    fn add(&mut self, write: Write) {
+        match self.0.iter_mut().rev().find(|last| last.packed == write.packed) {
+            Some(last)
+                if last.from.end == write.from.start
+                    && last.at.saturating_add(last.from.len() as u64) == write.at =>
+            {
+                last.from.end = write.from.end;
+            }
+            _ => self.0.push(write),
+        }
+    }
+
+    /// Adds those 32nds of a cluster that have data.
+    fn add_units(&mut self, at: HostOffset, cluster: Range<usize>, data: u64) {
+        if data == ALL {
+            return self.add(Write { at, from: cluster, packed: false });
+        }
+        let unit = cluster.len() / 32;
+        for n in (0..32).filter(|n| data >> n & 1 != 0) {
+            let start = cluster.start + n * unit;
+            let at = at.saturating_add((n * unit) as u64);
+            self.add(Write { at, from: start..start + unit, packed: false });
+        }
+    }
+}
+
+/// The clusters of a run, one by one.
+fn clusters_of(run: Range<HostCluster>) -> impl Iterator<Item = HostCluster> {
+    (0..(run.end - run.start).get()).map(move |n| run.start + ClusterCount::new(n))
+}
+
 /// An item that has its place.
 struct Placed {
     prepared: Prepared,
@@ -98,7 +136,10 @@ impl<'a> Fresh<'a> {
         };
         emptied.map_err(|e| Error::file("empty the file", e))?;
         sync(plan.storage)?;
-        let layout = Layout::new(geometry, limit, plan.method.is_some())?;
+        let layout = match plan.method {
+            Some(_) => Layout::packing(geometry, limit, plan.size)?,
+            None => Layout::new(geometry, limit)?,
+        };
         let order = InOrder::new(layout, threads as u64);
         let has_zero_flag = plan.new.is_version_3();
         Ok(Self { plan, geometry, has_zero_flag, order })
@@ -164,7 +205,7 @@ impl<'a> Fresh<'a> {
                 _ => units_of(&mut runs, range),
             };
             let mut state = self.state(cluster, data, below);
-            if let (State::Plain(_), Some(packer)) = (state, &mut tools.packer) {
+            if let (State::Plain { .. }, Some(packer)) = (state, &mut tools.packer) {
                 if let Some(length) = packer.pack(cluster, &mut packed) {
                     state = State::Packed(u32::try_from(length).unwrap_or(u32::MAX));
                 }
@@ -183,9 +224,9 @@ impl<'a> Fresh<'a> {
         match below {
             None if data == 0 => State::Unallocated,
             Some(_) if data == 0 && self.has_zero_flag => State::Zero,
-            _ if !extended => State::Plain(0),
-            None => State::Plain(data),
-            Some(_) => State::Plain(data | (!data & ALL) << 32),
+            _ if !extended => State::Plain { bitmap: 0, data: ALL },
+            None => State::Plain { bitmap: data, data },
+            Some(_) => State::Plain { bitmap: data | (!data & ALL) << 32, data },
         }
     }
 
@@ -197,52 +238,38 @@ impl<'a> Fresh<'a> {
         blocks: &mut Vec<Block>,
     ) -> Result<Placed> {
         let size = self.geometry.cluster_len();
-        let plain = prepared.states.iter().filter(|s| matches!(s, State::Plain(_))).count();
-        let mut runs = layout.place_plain(plain as u64)?.into_iter();
-        let mut run = runs.next();
-        let mut writes: Vec<Write> = Vec::new();
+        let plain = prepared.states.iter().filter(|s| matches!(s, State::Plain { .. })).count();
+        let is_stored = |state: &State| *state != State::Unallocated;
+        if let Some(first) = prepared.states.iter().position(is_stored) {
+            layout.enter(prepared.first + first as u64, blocks)?;
+        }
+        let mut places = layout.place_plain(plain as u64)?.into_iter().flat_map(clusters_of);
+        let mut writes = Writes::default();
         let mut packed_at = 0;
         for (n, state) in prepared.states.iter().enumerate() {
-            let (at, from, packed) = match *state {
+            let guest = prepared.first + n as u64;
+            let entry = match *state {
                 State::Unallocated => continue,
-                State::Zero => {
-                    let entry = layout.zero_entry();
-                    layout.map(prepared.first + n as u64, entry, blocks)?;
-                    continue;
-                }
-                State::Plain(bitmap) => {
-                    while run.as_ref().is_some_and(|run| run.start >= run.end) {
-                        run = runs.next();
-                    }
-                    let place = run.as_mut().expect("room for every plain cluster");
-                    let at = self.geometry.offset_of(place.start);
-                    place.start = place.start.next();
-                    let entry = layout.plain_entry(at, bitmap);
-                    layout.map(prepared.first + n as u64, entry, blocks)?;
-                    (at, n * size..(n + 1) * size, false)
+                State::Zero => layout.zero_entry(),
+                State::Plain { bitmap, data } => {
+                    let place = places.next().expect("space for every plain cluster");
+                    let at = self.geometry.offset_of(place);
+                    writes.add_units(at, n * size..(n + 1) * size, data);
+                    layout.plain_entry(at, bitmap)
                 }
                 State::Packed(bytes) => {
+                    layout.enter(guest, blocks)?;
                     let at = layout.place_packed(u64::from(bytes))?;
-                    let entry = layout.packed_entry(at, u64::from(bytes))?;
-                    layout.map(prepared.first + n as u64, entry, blocks)?;
                     let start = packed_at;
                     packed_at += bytes as usize;
-                    (at, start..packed_at, true)
+                    writes.add(Write { at, from: start..packed_at, packed: true });
+                    layout.packed_entry(at, u64::from(bytes))?
                 }
             };
-            let together = writes.iter_mut().rev().find(|write| write.packed == packed);
-            match together {
-                Some(last)
-                    if last.from.end == from.start
-                        && last.at.saturating_add(last.from.len() as u64) == at =>
-                {
-                    last.from.end = from.end;
-                }
-                _ => writes.push(Write { at, from, packed }),
-            }
+            layout.map(guest, entry, blocks)?;
         }
         layout.take_settled(blocks);
-        Ok(Placed { prepared, writes })
+        Ok(Placed { prepared, writes: writes.0 })
     }
 
     fn write(&self, placed: Placed) -> Result<()> {
@@ -337,7 +364,8 @@ impl Target for Fresh<'_> {
     type Tools = Tools;
 
     fn tools(&self) -> Tools {
-        Tools { packer: self.plan.method.map(Packer::new), compare: Buffer::default() }
+        let packer = self.plan.method.map(|(method, level)| Packer::with_level(method, level));
+        Tools { packer, compare: Buffer::default() }
     }
 
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {
@@ -364,7 +392,10 @@ impl Target for Fresh<'_> {
         let prepared = Prepared {
             first: item.start >> self.geometry.cluster_bits(),
             offload: Some(item.start..item.start + item.bytes),
-            states: vec![State::Plain(bitmap); usize::try_from(clusters).unwrap_or(usize::MAX)],
+            states: vec![
+                State::Plain { bitmap, data: ALL };
+                usize::try_from(clusters).unwrap_or(usize::MAX)
+            ],
             plain: Buffer::default(),
             packed: Vec::new(),
         };

@@ -2,7 +2,7 @@
 //!
 //! * [`source`]: what is read, `scan`: cut into items, `salvage`: what cannot be read
 //! * `pipeline`: the threads; a target is `fresh` (a new qcow2 image), `raw`, or an `existing` image
-//! * `layout` over `counts`: where things go in a new image; `in_order`: one item after the other
+//! * `layout` over `counts` and `gaps`: where things go in a new image; `in_order`: one item after the other
 //! * `stream`, `pipe`: bytes that come, or go, in their order and once; `verify`: both sides read again
 //! * `zeroes`, `buffer`, `rate`: what their names say
 
@@ -11,6 +11,7 @@ mod buffer;
 mod counts;
 mod existing;
 mod fresh;
+mod gaps;
 mod held;
 mod in_order;
 mod layout;
@@ -71,6 +72,8 @@ pub struct ConvertOptions {
     pub sparse: u64,
     /// Whether clusters are compressed.
     pub compress: bool,
+    /// How hard it is tried to compress them: 1 to 9 for zlib, 1 to 22 for zstd; `None` for the default.
+    pub level: Option<u8>,
     /// How many threads work; 0: as many as there are cores.
     pub threads: usize,
     /// Whether the system copies data that need not be looked at. Then zeroes are found by holes only.
@@ -92,6 +95,7 @@ impl Default for ConvertOptions {
         Self {
             sparse: DEFAULT_SPARSE,
             compress: false,
+            level: None,
             threads: 0,
             offload: false,
             only_different: false,
@@ -355,7 +359,9 @@ impl<'a> Run<'a, '_> {
             new,
             storage,
             source: self.source,
-            method: self.options.compress.then_some(method),
+            method: self.options.compress.then_some((method, self.options.level)),
+            // What bitmaps take is known when they are written.
+            size: (!self.is_stream && bitmaps.is_none()).then(|| new.geometry().virtual_size()),
             sparse: self.options.sparse,
             backing,
             pool: self.pool,

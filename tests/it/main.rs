@@ -22,6 +22,7 @@ mod convert_crash;
 mod convert_onto;
 mod convert_options;
 mod convert_round;
+mod convert_size;
 mod convert_stream;
 mod convert_strict;
 mod crash_repair;

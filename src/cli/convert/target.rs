@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::format::probe::ImageFormat;
@@ -12,15 +13,15 @@ use qcheck::image::backing::resolve;
 use qcheck::image::{BackingPolicy, Image, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
-use super::convert_source::Opening;
-use super::create;
-use super::files::guard::{Allowed, Guard};
-use super::new_file::{HowNew, NewFile};
-use super::open::{self, Cache, Purpose, parse_format};
-use super::options::Options;
-use super::spool;
-use super::ui::Ui;
-use super::writable;
+use super::source::Opening;
+use crate::cli::create;
+use crate::cli::files::guard::{Allowed, Guard};
+use crate::cli::new_file::{HowNew, NewFile};
+use crate::cli::open::{self, Cache, Purpose, parse_format};
+use crate::cli::options::Options;
+use crate::cli::spool;
+use crate::cli::ui::Ui;
+use crate::cli::writable;
 
 /// What is asked of a target.
 pub struct Asked {
@@ -36,6 +37,23 @@ impl Asked {
         let preallocated = self.given.text("preallocation").is_some_and(|mode| mode != "off");
         let special = self.given.text("data_file").is_some() || self.backing.is_some();
         !preallocated && !special && !compress
+    }
+
+    /// How hard it is tried to compress clusters, where that is asked for.
+    pub fn compression_level(&self, compress: bool) -> Result<Option<u8>> {
+        let Some(level) = self.given.number("compression_level") else { return Ok(None) };
+        if !compress {
+            bail!("compression_level needs -c");
+        }
+        let method = match self.given.text("compression_type") {
+            Some("zstd") => Method::Zstd,
+            _ => Method::Zlib,
+        };
+        let levels = method.levels();
+        let level = u8::try_from(level).ok().filter(|level| levels.contains(level));
+        let wrong =
+            || anyhow!("compression_level: valid are {} to {}", levels.start(), levels.end());
+        Ok(Some(level.ok_or_else(wrong)?))
     }
 
     /// Whether the disk's size has to be known before its data.

@@ -1,30 +1,30 @@
 //! `qcheck convert`: copy disks into a new image, or into one that is there.
 
-use std::path::{Path, PathBuf};
+mod job;
+mod source;
+mod target;
 
-use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{
-    Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE, Input, Outlet, Source,
-    convert_to_stream, verify,
-};
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::FileOpener;
 use serde_json::{Value, json};
 
-use super::check::Output;
-use super::convert_source::{Choice, Opening, Sources, parse_choice};
-use super::convert_target::{Asked, Target};
-use super::exit::ExitCode;
-use super::file_name;
-use super::files::guard::Guard;
-use super::open::{
-    BOTH, Cache, format_name, parse_backing_format, parse_cache, parse_format, quoted,
-};
-use super::options;
-use super::progress::Meter;
-use super::size::{parse_number, parse_size};
-use super::ui::Ui;
-use super::{json, signals, spool};
+use crate::cli::check::Output;
+use crate::cli::exit::ExitCode;
+use crate::cli::file_name;
+use crate::cli::files::guard::Guard;
+use crate::cli::open::{BOTH, Cache, format_name, parse_backing_format, parse_cache, parse_format};
+use crate::cli::options::{self, Table};
+use crate::cli::progress::Meter;
+use crate::cli::size::{parse_number, parse_size};
+use crate::cli::ui::Ui;
+use crate::cli::{json, signals, spool};
+
+use job::Job;
+use source::{Choice, Opening, parse_choice};
+use target::Asked;
 
 /// Most threads that can be asked for.
 const MAX_THREADS: u16 = 16;
@@ -180,9 +180,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             bail!("cannot write the format {}: {BOTH}", format_name(other))
         }
     };
-    let given = match options::parse(&args.target_options, qcow2)? {
+    let table = Table::of_convert(qcow2);
+    let given = match options::parse(&args.target_options, table)? {
         options::Asked::Help => {
-            options::help(&mut ui.out, qcow2, !args.files.is_empty())?;
+            options::help(&mut ui.out, table, !args.files.is_empty())?;
             return Ok(ExitCode::Success);
         }
         options::Asked::Options(given) => given,
@@ -203,11 +204,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let meter = args.meter(ui, spool::is_stream(target));
     let control = Control { cancel: &cancel, progress: &meter };
-    let report = if spool::is_stream(target) {
-        args.to_stream(sources_open, asked, target, &guard, control)
-            .with_context(|| quoted(target).to_string())
-    } else {
-        args.to_file(sources_open, asked, target, &guard, control, ui)
+    let options = args.options(asked.compression_level(args.compress)?);
+    let job = Job { args, options, guard: &guard, control };
+    let report = match spool::is_stream(target) {
+        true => job.to_stream(sources_open, asked, target),
+        false => job.to_file(sources_open, asked, target, ui),
     };
     meter.finish();
     args.tell(&report?, ui)?;
@@ -256,10 +257,11 @@ impl Args {
         }
     }
 
-    fn options(&self) -> ConvertOptions {
+    fn options(&self, level: Option<u8>) -> ConvertOptions {
         ConvertOptions {
             sparse: self.sparse_size.unwrap_or(DEFAULT_SPARSE),
             compress: self.compress,
+            level,
             threads: self.parallel.map_or(0, usize::from),
             offload: self.copy_range_offloading,
             only_different: self.no_create && self.backing.is_some(),
@@ -275,116 +277,6 @@ impl Args {
             return Meter::percent();
         }
         Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal())
-    }
-
-    fn to_file(
-        &self,
-        mut sources: Sources,
-        asked: Asked,
-        path: &Path,
-        guard: &Guard,
-        control: Control<'_>,
-        ui: &mut Ui,
-    ) -> Result<ConvertReport> {
-        let context = || quoted(path).to_string();
-        let format = asked.format();
-        if self.verify || (asked.needs_size() && !self.no_create) {
-            // A stream is gone once it is read.
-            sources = Sources::Disks(sources.into_disks()?);
-        }
-        let target = match self.no_create {
-            true => {
-                guard.writes("the target", path)?;
-                let opener = guard.opener(FileOpener {
-                    force_share: self.force_share,
-                    unflushed: self.target_cache == Cache::Unsafe,
-                });
-                Target::open(path, asked, self.target_is_zero, &opener, ui)
-            }
-            false => Target::create(path, asked, sources.bytes().unwrap_or(0), guard),
-        };
-        let target = target?;
-        let input = match &mut sources {
-            Sources::Disks(source) => Input::Disks(source),
-            Sources::Stream(stream) => Input::Stream(stream),
-        };
-        match target.convert(input, &self.options(), control) {
-            Ok(report) => {
-                target.close().with_context(context)?;
-                if let (true, Sources::Disks(source)) = (self.verify, &sources) {
-                    self.verify(source, path, format, control).with_context(context)?;
-                }
-                Ok(report)
-            }
-            Err(error) => {
-                let left = target.give_up();
-                Err(error.context(format!("{}{left}", context())))
-            }
-        }
-    }
-
-    /// Writes a stream while the sources are read where that is possible; otherwise the target is made in a file
-    /// without a name first.
-    fn to_stream(
-        &self,
-        sources: Sources,
-        mut asked: Asked,
-        path: &Path,
-        guard: &Guard,
-        control: Control<'_>,
-    ) -> Result<ConvertReport> {
-        if self.no_create || self.verify || self.output == Output::Json {
-            bail!("-n, --verify and --output json need a target that is a file");
-        }
-        let mut out = spool::output(path)?;
-        guard.writes_open(&out, path)?;
-        let options = self.options();
-        if asked.is_qcow2() && !asked.streams(self.compress || self.bitmaps) || asked.needs_size() {
-            let mut sources = sources;
-            if asked.needs_size() {
-                sources = Sources::Disks(sources.into_disks()?);
-            }
-            let size = sources.bytes().unwrap_or(0);
-            let target = Target::create(path, asked, size, guard)?;
-            let input = match &mut sources {
-                Sources::Disks(source) => Input::Disks(source),
-                Sources::Stream(stream) => Input::Stream(stream),
-            };
-            let report = target.convert(input, &options, control)?;
-            target.give_out(&mut out)?;
-            return Ok(report);
-        }
-        if !asked.is_qcow2() {
-            let mut sources = sources;
-            let input = match &mut sources {
-                Sources::Disks(source) => Input::Disks(source),
-                Sources::Stream(stream) => Input::Stream(stream),
-            };
-            return Ok(convert_to_stream(input, Outlet::Raw, &mut out, &options, control)?);
-        }
-        let source = sources.into_disks()?;
-        let new = asked.new_image(source.bytes())?;
-        let outlet = Outlet::Qcow2(&new);
-        Ok(convert_to_stream(Input::Disks(&source), outlet, &mut out, &options, control)?)
-    }
-
-    fn verify(
-        &self,
-        source: &Source,
-        path: &Path,
-        format: ImageFormat,
-        control: Control<'_>,
-    ) -> Result<()> {
-        let opening = Opening {
-            format: Some(format),
-            snapshot: None,
-            force_share: false,
-            backing_format: None,
-            cache: self.target_cache,
-            guard: &Guard::default(),
-        };
-        let made = Source::new(vec![opening.open(path)?])?;
-        Ok(verify(source, &made, &self.options(), control)?)
     }
 
     /// Tells what was lost.

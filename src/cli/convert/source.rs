@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{Disk, Source};
+use qcheck::convert::{Disk, Input, Source};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::format::snapshot::SnapshotEntry;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::storage::FileStorage;
 
-use super::files::guard::Guard;
-use super::open::{self, BOTH, Cache, Purpose};
-use super::spool;
+use crate::cli::files::guard::Guard;
+use crate::cli::open::{self, BOTH, Cache, Purpose};
+use crate::cli::spool;
 
 /// Which snapshot is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub fn parse_choice(text: &str) -> Result<Choice, String> {
         return Ok(Choice::IdOrName(text.to_owned()));
     }
     let (mut id, mut name) = (None, None);
-    for item in super::options::split(text) {
+    for item in crate::cli::options::split(text) {
         match item.split_once('=') {
             Some(("snapshot.id", value)) => id = Some(value.to_owned()),
             Some(("snapshot.name", value)) => name = Some(value.to_owned()),
@@ -108,6 +108,14 @@ impl Sources {
         match self {
             Self::Disks(source) => Some(source.bytes()),
             Self::Stream(_) => None,
+        }
+    }
+
+    /// What the library converts.
+    pub fn input(&mut self) -> Input<'_> {
+        match self {
+            Self::Disks(source) => Input::Disks(source),
+            Self::Stream(stream) => Input::Stream(stream),
         }
     }
 
