@@ -68,6 +68,26 @@ fn run(folder: &Path, script: &str) -> Ran {
 }
 
 #[test]
+fn the_lines_of_a_fleet_are_objects_with_the_host() {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ci.md");
+    let scripts = scripts(&fs::read_to_string(text).unwrap());
+    let (_, script) = scripts.iter().find(|(heading, _)| heading.contains("fleet")).unwrap();
+    let sed = script.lines().find(|line| line.starts_with("sed ")).unwrap();
+    let dir = repository();
+    let images = "images/one.qcow2 images/with\\ space.qcow2";
+    let check = format!("qcheck check --output ndjson {images} | sed 's/^/vm1\t/' > fleet.tsv");
+    let ran = run(dir.path(), &format!("{check}\n{sed}"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let lines = fs::read_to_string(dir.path().join("fleet.ndjson")).unwrap();
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(value["host"], "vm1");
+        assert!(value["filename"].is_string());
+    }
+}
+
+#[test]
 fn every_recipe_passes_sound_images_and_fails_with_a_damaged_one() {
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ci.md");
     let scripts = scripts(&fs::read_to_string(text).unwrap());
