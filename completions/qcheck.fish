@@ -52,7 +52,7 @@ sarif\t'SARIF: a result for each finding'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a file or pipe]' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input' -r -F
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time; 0: as many as there are processors' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time, 1 if not given; 0: as many as there are processors. The form of the output is that of several images' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from elsewhere should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from somewhere else'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l deny -d 'Deny what these words mean; exit code 4 for an image that has it' -r -f -a "backing\t''
 data-file\t''

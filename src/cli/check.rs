@@ -214,10 +214,12 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         bail!("a policy judges an image as it is; repair it in a run of its own");
     }
     match args.images.as_slice() {
-        [image] if !args.many.apply(1, args.output) => match &image.problem {
-            Some(problem) => bail!("{}: {problem}", quoted(&image.path)),
-            None => one(args, &image.path, &policy, ui),
-        },
+        [image] if !args.many.apply(1, args.output, args.repair.is_some()) => {
+            match &image.problem {
+                Some(problem) => bail!("{}: {problem}", quoted(&image.path)),
+                None => one(args, &image.path, &policy, ui),
+            }
+        }
         _ if args.repair.is_some() => bail!("a repair takes one image, and --output human or json"),
         images => {
             let settings = Settings {
@@ -297,7 +299,10 @@ fn not_checked(
 ) -> Result<ExitCode> {
     let meter = meter(args, ui);
     if image.format != ImageFormat::Raw || !deep.has_digest() {
-        return no_checker(path, image.format, ui);
+        let likeness = open::likeness_notice(path, &image, args.format);
+        let code = no_checker(path, image.format, ui)?;
+        likeness.map(|notice| ui.message(&notice)).transpose()?;
+        return Ok(code);
     }
     let digests = deep.raw(Arc::new(image.storage), 0, &meter);
     meter.finish();

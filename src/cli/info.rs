@@ -93,7 +93,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 /// Tells what qemu-img tells.
 fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let chain = chain(args)?;
+    let chain = chain(args, ui)?;
     match args.output {
         Output::Human => {
             for (number, image) in chain.iter().enumerate() {
@@ -150,7 +150,7 @@ fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// The image, and with `--backing-chain` those below it.
-fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
+fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
     let mut chain: Vec<ImageInfo> = Vec::new();
     let mut seen = Vec::new();
     let mut next = Some((args.image.clone(), args.format));
@@ -163,7 +163,7 @@ fn chain(args: &Args) -> Result<Vec<ImageInfo>> {
             bail!("{}: the backing chain is longer than {MAX_DEPTH} images", quoted(&path));
         }
         seen.push(identity);
-        let image = look(&path, format, args.force_share)?;
+        let image = look(&path, format, args.force_share, ui)?;
         next = match image.full_backing_name() {
             Some(name) if args.backing_chain => {
                 let below = file_name::parse(name.into()).map_err(anyhow::Error::msg)?;
@@ -189,8 +189,16 @@ fn backing_format(path: &Path, image: &ImageInfo) -> Result<Option<ImageFormat>>
     }
 }
 
-fn look(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<ImageInfo> {
+fn look(
+    path: &Path,
+    format: Option<ImageFormat>,
+    force_share: bool,
+    ui: &mut Ui,
+) -> Result<ImageInfo> {
     let image = open::open(path, format, Purpose::Describe, force_share)?;
+    if let Some(notice) = open::likeness_notice(path, &image, format) {
+        ui.message(&notice)?;
+    }
     let context = || quoted(path).to_string();
     let sectors = |bytes: u64| bytes.checked_next_multiple_of(512).unwrap_or(bytes);
     let file_bytes = sectors(image.storage.len().with_context(context)?);

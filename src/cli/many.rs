@@ -48,9 +48,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "policy")]
     pub backing_chain: bool,
 
-    /// Check this many images at a time; 0: as many as there are processors
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = parse_number::<usize>)]
-    pub jobs: usize,
+    /// Check this many images at a time, 1 if not given; 0: as many as there are processors. The form of the output is that
+    /// of several images
+    #[arg(short, long, value_name = "N", value_parser = parse_number::<usize>)]
+    pub jobs: Option<usize>,
 }
 
 /// How to print.
@@ -104,9 +105,10 @@ pub struct Settings {
 
 impl Args {
     /// Whether there may be other than one image, or the output can tell of several only.
-    pub fn apply(&self, images: usize, form: Form) -> bool {
+    pub fn apply(&self, images: usize, form: Form, repairs: bool) -> bool {
         let tells_of_one = matches!(form, Form::Human | Form::Json);
-        images != 1 || self.files_from.is_some() || self.backing_chain || !tells_of_one
+        let is_list = self.jobs.is_some() && !repairs;
+        images != 1 || is_list || self.files_from.is_some() || self.backing_chain || !tells_of_one
     }
 }
 
@@ -114,7 +116,10 @@ impl Args {
 pub fn run(args: &Args, settings: &Settings, ui: &mut Ui) -> Result<ExitCode> {
     let targets = find(args, settings)?;
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let jobs = if args.jobs == 0 { processors } else { args.jobs };
+    let jobs = match args.jobs {
+        Some(0) => processors,
+        jobs => jobs.unwrap_or(1),
+    };
     let threads = (processors / jobs.min(targets.len().max(1))).max(1);
     let name = ui.name().to_owned();
     let mut totals = Totals::default();

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use qcheck::error::Error;
-use qcheck::format::probe::ImageFormat;
+use qcheck::format::probe::{ImageFormat, LIKENESS_BYTES, likeness};
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use qcheck::tables::announced_format;
 
@@ -199,6 +199,18 @@ pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<(
         Locking::Unavailable => log::warn!("{}: no locks on this file system", path.display()),
     }
     Ok(())
+}
+
+/// What a file of which nobody says that it is a raw disk seems to be instead.
+pub fn likeness_notice(path: &Path, opened: &Opened, given: Option<ImageFormat>) -> Option<String> {
+    if given.is_some() || opened.format != ImageFormat::Raw {
+        return None;
+    }
+    let mut head = vec![0; LIKENESS_BYTES];
+    // Only a remark: whoever needs these bytes reports that they cannot be read.
+    let length = opened.storage.read_at(0, &mut head).ok()?;
+    let likeness = likeness(head.get(..length)?)?;
+    Some(format!("NOTICE: {} seems to be {likeness}", quoted(path)))
 }
 
 /// Makes an open file be read, or also written, past the page cache.

@@ -53,9 +53,69 @@ pub fn probe(bytes: &[u8]) -> ImageFormat {
         .map_or(ImageFormat::Raw, |(_, name)| ImageFormat::Other(name))
 }
 
+/// How many bytes of a file's start [`likeness`] wants to see: up to the volume descriptor of an ISO 9660 file system, and
+/// the headers that programs put before a disk.
+pub const LIKENESS_BYTES: usize = 1 << 16;
+
+/// Magic numbers of files that are no disks: the offset, the bytes, the name.
+const LIKENESSES: [(usize, &[u8], &str); 9] = [
+    (0, b"\x1F\x8B\x08", "a gzip file: decompress it first"),
+    (0, b"\xFD7zXZ\0", "an xz file: decompress it first"),
+    (0, b"\x28\xB5\x2F\xFD", "a zstd file: decompress it first"),
+    (0, b"BZh", "a bzip2 file: decompress it first"),
+    (0, b"PK\x03\x04", "a zip archive: extract the image first"),
+    (257, b"ustar", "a tar archive: extract the image first"),
+    (32769, b"CD001", "an ISO 9660 file system"),
+    (0, b"<!DOCTYPE html", "an HTML page"),
+    (0, b"<html", "an HTML page"),
+];
+
+/// Sectors in which a nested image can begin.
+const SECTOR: usize = 512;
+
+/// What a file that [`probe`] takes for a raw disk seems to be, by its first [`LIKENESS_BYTES`]; `None` for a disk.
+pub fn likeness(head: &[u8]) -> Option<String> {
+    let begins = |at: usize, magic: &[u8]| {
+        let there = head.get(at..at + magic.len());
+        there.is_some_and(|there| there.eq_ignore_ascii_case(magic))
+    };
+    if let Some((_, _, name)) = LIKENESSES.iter().find(|(at, magic, _)| begins(*at, magic)) {
+        return Some((*name).to_owned());
+    }
+    if begins(510, &[0x55, 0xAA]) {
+        return None;
+    }
+    let nested = head.chunks(SECTOR).position(|sector| probe(sector) == ImageFormat::Qcow2);
+    if let Some(sector) = nested {
+        return Some(format!("a qcow2 image that begins at offset {}", sector * SECTOR));
+    }
+    let start = head.get(..SECTOR.min(head.len())).unwrap_or_default();
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
+    let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
+    let is_text = !start.is_empty() && is_utf8 && start.iter().all(is_text);
+    is_text.then(|| "text".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_are_no_disks_are_known_by_what_they_begin_with() {
+        let at = |offset: usize, magic: &[u8]| {
+            let mut head = vec![0; LIKENESS_BYTES];
+            head[offset..offset + magic.len()].copy_from_slice(magic);
+            likeness(&head)
+        };
+        for (offset, magic, name) in LIKENESSES {
+            assert_eq!(at(offset, magic).as_deref(), Some(name));
+        }
+        let nested = at(1024, b"QFI\xFB\0\0\0\x03").unwrap();
+        assert!(nested.ends_with("offset 1024"), "{nested}");
+        assert_eq!(likeness("plain t\u{e9}xt\n".as_bytes()).as_deref(), Some("text"));
+        assert_eq!((likeness(b""), likeness(&[0; 4096])), (None, None));
+        assert_eq!(at(510, &[0x55, 0xAA]), None);
+    }
 
     #[test]
     fn the_version_tells_qcow_from_qcow2() {

@@ -106,7 +106,7 @@ fn a_file_that_is_no_qcow2_is_refused_where_qcow2_was_asked_for() {
 #[test]
 fn formats_without_a_checker_end_with_63_as_in_qemu_img() {
     let dir = folder();
-    fs::write(dir.path().join("raw"), b"some bytes").unwrap();
+    fs::write(dir.path().join("raw"), b"some bytes\0").unwrap();
     fs::write(dir.path().join("empty"), b"").unwrap();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
     for args in [
@@ -121,6 +121,28 @@ fn formats_without_a_checker_end_with_63_as_in_qemu_img() {
         assert_eq!((ran.code, ran.out.as_str()), (63, ""), "{args:?}: {}", ran.err);
         assert_eq!(qemu(dir.path(), "qemu-img", args).code, 63, "{args:?}");
         assert_eq!(ran.err.lines().count(), 1);
+    }
+}
+
+#[test]
+fn what_a_file_seems_to_be_is_a_notice_of_check_and_info() {
+    let dir = folder();
+    for (bytes, words) in [
+        (&b"\x1F\x8B\x08\0"[..], "seems to be a gzip file"),
+        (b"\x28\xB5\x2F\xFD\0", "seems to be a zstd file"),
+        (b"<!doctype HTML>\n", "seems to be an HTML page"),
+        (b"hello\n", "seems to be text"),
+    ] {
+        fs::write(dir.path().join("image"), bytes).unwrap();
+        for (args, code) in [(["check", "image"], 63), (["info", "image"], 0)] {
+            let ran = qcheck(dir.path(), &args);
+            assert_eq!(ran.code, code);
+            let notice = ran.err.lines().last().unwrap_or_default();
+            assert!(notice.starts_with("qcheck: NOTICE: 'image' ") && notice.contains(words));
+            assert_eq!(qemu(dir.path(), "qemu-img", &args).code, code);
+        }
+        let ran = qcheck(dir.path(), &["info", "-f", "raw", "image"]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "the format is given");
     }
 }
 

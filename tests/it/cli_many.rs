@@ -111,9 +111,24 @@ fn one_image_is_told_of_as_ever() {
     let dir = mixed();
     let plain = qcheck(dir.path(), &["check", "corrupt"]);
     assert!(plain.out.contains("\n2 errors were found on the image.\n"), "{}", plain.out);
-    for args in [&["check", "-j", "4", "corrupt"][..], &["check", "--deny", "dirty", "corrupt"]] {
-        assert_eq!(qcheck(dir.path(), args), plain);
+    assert_eq!(qcheck(dir.path(), &["check", "--deny", "dirty", "corrupt"]), plain);
+}
+
+#[test]
+fn with_a_number_of_jobs_one_image_has_the_form_of_several() {
+    let dir = mixed();
+    let several = qcheck(dir.path(), &["check", "-j", "4", "corrupt", "clean"]);
+    let one = qcheck(dir.path(), &["check", "-j", "4", "corrupt"]);
+    assert_eq!(one.code, several.code);
+    assert_eq!(one.out.lines().next(), several.out.lines().next());
+    for form in [&["-j", "1"][..], &["-j", "0"], &["-j", "8"]] {
+        let args = [&["check", "--output", "json"], form, &["clean"]].concat();
+        let ran = qcheck(dir.path(), &args);
+        let value: Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(value.as_array().map(Vec::len), Some(1), "{form:?}");
     }
+    let ran = qcheck(dir.path(), &["check", "-j", "4", "-r", "all", "corrupt"]);
+    assert_eq!(ran.code, 0, "a repair of one image: {}", ran.err);
 }
 
 #[test]
