@@ -10,7 +10,7 @@ use qcheck::create::{
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::resolve;
-use qcheck::storage::{Access, FileStorage, ReadAt, Storage};
+use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
 use super::exit::ExitCode;
@@ -28,8 +28,8 @@ use super::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The new image's format, qcow2 or raw
-    #[arg(short, long, value_name = "FMT", default_value = "raw", value_parser = parse_format)]
-    format: ImageFormat,
+    #[arg(short, long, value_name = "FMT", default_value = "raw")]
+    format: String,
 
     /// Options of the format, as name=value,...; "help" lists them
     #[arg(short, long, value_name = "OPTIONS", action = clap::ArgAction::Append)]
@@ -81,7 +81,9 @@ const TOLD: [&str; 15] = [
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let qcow2 = match args.format {
+    // Of several the last one counts, so that none is looked at before all are known.
+    let format = parse_format(&args.format).map_err(|error| anyhow!(error))?;
+    let qcow2 = match format {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
         ImageFormat::Other(name) => bail!("cannot make images of the format {name}: {BOTH}"),
@@ -133,7 +135,7 @@ fn settle(args: &Args, path: &Path, given: &mut Options, guard: &Guard) -> Resul
         given.set_text("backing_fmt", format);
     }
     let backing = given.text("backing_file").filter(|name| !name.is_empty()).map(str::to_owned);
-    if args.format == ImageFormat::Raw && backing.is_some() {
+    if parse_format(&args.format) == Ok(ImageFormat::Raw) && backing.is_some() {
         bail!("a raw image cannot have a backing file");
     }
     if let Some(name) = &backing {
@@ -178,6 +180,9 @@ fn backing_size(
 
 /// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can have it open.
 fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
+    if format == ImageFormat::Raw && is_null_device(file) {
+        return Ok(0);
+    }
     let storage = FileStorage::open_read(file).with_context(|| could_not_open(file))?;
     let context = || format!("Could not open backing file {}", quoted(file));
     match format {

@@ -62,11 +62,15 @@ pub fn parse(name: OsString) -> Result<PathBuf, String> {
             None => PathBuf::from(OsString::from_vec(rest.to_vec())),
         });
     }
-    match protocol(bytes).filter(|known| PROTOCOLS.iter().any(|other| other.as_bytes() == *known)) {
-        Some(_) => {
+    let Some(protocol) = protocol(bytes) else { return Ok(PathBuf::from(name)) };
+    match PROTOCOLS.iter().any(|known| known.as_bytes() == protocol) {
+        true => {
             Err("only local files are opened; qemu-storage-daemon can show others as one".into())
         }
-        None => Ok(PathBuf::from(name)),
+        false => {
+            let (protocol, name) = (String::from_utf8_lossy(protocol), name.to_string_lossy());
+            Err(format!("Unknown protocol '{protocol}': write './{name}' for a file of this name"))
+        }
     }
 }
 
@@ -88,11 +92,13 @@ mod tests {
             ("file:disk", "disk"),
             ("file:/a:b", "/a:b"),
             ("file:a:b", "./a:b"),
-            ("a:b", "a:b"),
+            ("./a:b", "./a:b"),
+            ("a/b:c", "a/b:c"),
             ("./nbd:b", "./nbd:b"),
         ] {
             assert_eq!(parsed(name).as_deref(), Ok(file));
         }
         assert!(parsed("nbd://host/x").is_err() && parsed("json:{}").is_err());
+        assert!(parsed("foo:bar").unwrap_err().contains("Unknown protocol 'foo'"));
     }
 }

@@ -100,6 +100,7 @@ enum Command {
 pub fn main() -> std::process::ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let program = args.first().map(PathBuf::from);
+    signals::answer_about_progress();
     let mut ui = Ui::new(program.as_deref(), When::given(&args));
     let style = if ui.err.is_colored() { WriteStyle::Always } else { WriteStyle::Never };
     // The error is that there is a logger already.

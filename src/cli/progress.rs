@@ -1,21 +1,35 @@
 //! How far a long operation has come: a bar on a terminal, or plain lines where `-p` asks for them.
 
+use std::fmt;
 use std::io::{self, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qcheck::progress::Progress;
 
-/// Shows the progress on standard error.
-pub enum Meter {
-    /// Nothing.
+use super::signals;
+
+/// How long an operation may take before its progress is drawn.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Shows the progress.
+pub struct Meter {
+    shown: Shown,
+    /// The current stage, for whoever asks by SIGUSR1.
+    stage: Mutex<Percent>,
+}
+
+/// How the progress is shown.
+enum Shown {
+    /// Not at all.
     Hidden,
     /// A bar with the time that is left, on a terminal.
-    Bar(ProgressBar),
-    /// A line for each stage and each tenth of it.
+    Bar(Bar),
+    /// A line for each stage and each tenth of it, on standard error.
     Lines(Mutex<Lines>),
     /// qemu-img's line of percents, on standard output.
-    Percent(Mutex<Percent>),
+    Percent,
 }
 
 /// Where the current stage is.
@@ -31,33 +45,34 @@ pub struct Lines {
 impl Meter {
     /// Chooses by what the user asked for and where standard error goes.
     pub fn new(name: &str, wanted: bool, quiet: bool, terminal: bool) -> Self {
-        if quiet {
-            Self::Hidden
-        } else if terminal {
-            let target = ProgressDrawTarget::stderr_with_hz(8);
-            Self::Bar(ProgressBar::with_draw_target(None, target))
-        } else if wanted {
-            Self::Lines(Mutex::new(Lines { name: name.into(), ..Lines::default() }))
-        } else {
-            Self::Hidden
-        }
+        let can_draw = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let shown = match (quiet, can_draw, wanted) {
+            (true, ..) | (false, false, false) => Shown::Hidden,
+            (false, true, _) => Shown::Bar(Bar::new()),
+            (false, false, true) => {
+                Shown::Lines(Mutex::new(Lines { name: name.into(), ..Lines::default() }))
+            }
+        };
+        Self { shown, stage: Mutex::default() }
     }
 
     /// Percents of everything in one line on standard output, as programs read them from qemu-img.
     pub fn percent() -> Self {
-        Self::Percent(Mutex::default())
+        Self { shown: Shown::Percent, stage: Mutex::default() }
     }
 
     /// Takes the bar away, so that other output has the terminal for itself.
     pub fn finish(&self) {
-        match self {
-            Self::Bar(bar) => bar.finish_and_clear(),
-            Self::Percent(percent) => {
-                percent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
-            }
-            Self::Hidden | Self::Lines(_) => {}
+        match &self.shown {
+            Shown::Bar(bar) => bar.drawn.finish_and_clear(),
+            Shown::Percent => locked(&self.stage).finish(),
+            Shown::Hidden | Shown::Lines(_) => {}
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Meter {
@@ -68,50 +83,73 @@ impl Drop for Meter {
 
 impl Progress for Meter {
     fn stage(&self, what: &str, total: u64) {
-        match self {
-            Self::Hidden => {}
-            Self::Bar(bar) => {
-                let template = if total > 0 {
-                    "{msg} [{bar:30}] {percent}% {bytes_per_sec} {eta} left"
-                } else {
-                    "{msg} {spinner} {elapsed}"
-                };
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    bar.set_style(style.progress_chars("=> "));
-                }
-                bar.reset();
-                bar.set_message(what.to_owned());
-                bar.set_length(total);
+        let mut stage = locked(&self.stage);
+        match &self.shown {
+            Shown::Percent => {
+                stage.total = total;
+                stage.tell();
+                return;
             }
-            Self::Lines(lines) => {
-                let mut lines = lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                *lines = Lines {
-                    name: std::mem::take(&mut lines.name),
-                    what: what.into(),
-                    total,
-                    ..Lines::default()
-                };
-                lines.tell("");
-            }
-            Self::Percent(percent) => {
-                let mut percent = percent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                percent.total = total;
-                percent.tell();
-            }
+            Shown::Hidden => {}
+            Shown::Bar(bar) => bar.stage(what, total),
+            Shown::Lines(lines) => locked(lines).stage(what, total),
         }
+        *stage = Percent { total, ..Percent::default() };
     }
 
     fn advance(&self, bytes: u64) {
-        match self {
-            Self::Hidden => {}
-            Self::Bar(bar) => bar.inc(bytes),
-            Self::Lines(lines) => {
-                lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).advance(bytes);
-            }
-            Self::Percent(percent) => {
-                percent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).advance(bytes);
-            }
+        let mut stage = locked(&self.stage);
+        let is_further = stage.advance(bytes);
+        match &self.shown {
+            Shown::Percent if is_further => stage.tell(),
+            Shown::Hidden | Shown::Percent => {}
+            Shown::Bar(bar) => bar.advance(bytes),
+            Shown::Lines(lines) => locked(lines).advance(bytes),
         }
+        if signals::is_progress_asked() {
+            // Nobody who reads it must not end the work.
+            let _ = writeln!(io::stderr(), "{stage}");
+        }
+    }
+}
+
+/// A bar that is drawn once the work has taken a while.
+struct Bar {
+    drawn: ProgressBar,
+    start: Instant,
+}
+
+impl Bar {
+    fn new() -> Self {
+        let drawn = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        Self { drawn, start: Instant::now() }
+    }
+
+    /// Draws from now on, if it is time.
+    fn show(&self) {
+        if self.drawn.is_hidden() && self.start.elapsed() >= PATIENCE {
+            self.drawn.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+        }
+    }
+
+    fn stage(&self, what: &str, total: u64) {
+        let template = if total > 0 {
+            "{msg} [{bar:30}] {percent}% {bytes_per_sec} {eta} left"
+        } else {
+            "{msg} {spinner} {elapsed}"
+        };
+        self.show();
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.drawn.set_style(style.progress_chars("=> "));
+        }
+        self.drawn.reset();
+        self.drawn.set_message(what.to_owned());
+        self.drawn.set_length(total);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.show();
+        self.drawn.inc(bytes);
     }
 }
 
@@ -130,20 +168,19 @@ impl Percent {
         u64::try_from(part.unwrap_or(10_000)).unwrap_or(10_000).min(10_000)
     }
 
-    fn advance(&mut self, bytes: u64) {
+    /// Counts bytes; returns whether that makes another percent.
+    fn advance(&mut self, bytes: u64) -> bool {
         self.done = self.done.saturating_add(bytes);
         let percent = self.hundredths() / 100;
-        if percent > self.told {
-            self.told = percent;
-            self.tell();
-        }
+        let is_further = percent > self.told;
+        self.told = self.told.max(percent);
+        is_further
     }
 
     fn tell(&self) {
-        let part = self.hundredths();
         let mut out = io::stdout();
         // Nobody who reads it must not end the work.
-        let _ = write!(out, "    ({}.{:02}/100%)\r", part / 100, part % 100);
+        let _ = write!(out, "{self}\r");
         let _ = out.flush();
     }
 
@@ -156,7 +193,21 @@ impl Percent {
     }
 }
 
+/// qemu-img's form of it.
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = self.hundredths();
+        write!(f, "    ({}.{:02}/100%)", part / 100, part % 100)
+    }
+}
+
 impl Lines {
+    fn stage(&mut self, what: &str, total: u64) {
+        let name = std::mem::take(&mut self.name);
+        *self = Self { name, what: what.into(), total, ..Self::default() };
+        self.tell("");
+    }
+
     fn advance(&mut self, bytes: u64) {
         self.done = self.done.saturating_add(bytes);
         let tenth = (u128::from(self.done) * 10).checked_div(self.total.into()).unwrap_or(0);

@@ -11,7 +11,7 @@ use crate::format::extension::BACKING_FORMAT;
 use crate::format::header::HeaderField;
 use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use crate::storage::{Access, lock};
-use crate::storage::{FileStorage, ReadAt, Storage};
+use crate::storage::{FileStorage, MemoryStorage, ReadAt, Storage, is_null_device};
 use crate::tables::HeaderArea;
 
 use super::Image;
@@ -47,6 +47,9 @@ pub struct FileOpener {
 
 impl Opener for FileOpener {
     fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        if is_null_device(path) {
+            return Ok(Arc::new(MemoryStorage::new(Vec::new())));
+        }
         let file = FileStorage::open_read(path).map_err(|e| open_error(path, e))?;
         let access = if self.force_share { Access::ReadShared } else { Access::Read };
         lock(&file, access)?;

@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate, seek};
@@ -18,6 +18,12 @@ const ZERO_BUFFER: usize = 1 << 20;
 
 /// What direct I/O asks of offsets, lengths and addresses, at most.
 const DIRECT_UNIT: usize = 4096;
+
+/// Who may do what with a new file, as with one of qemu-img's; the umask takes some of it.
+const MODE_OF_NEW: u32 = 0o644;
+
+/// The device number of `/dev/null`, Linux's documented one: major 1, minor 3.
+const NULL_DEVICE: u64 = 0x103;
 
 /// The last offset that the system can address; a file cannot reach past it.
 const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
@@ -72,7 +78,6 @@ impl FileStorage {
 
     /// Bytes that the file takes on its file system; 0 for a device.
     pub fn disk_usage(&self) -> io::Result<u64> {
-        use std::os::unix::fs::MetadataExt;
         Ok(self.file.metadata()?.blocks().saturating_mul(512))
     }
 
@@ -92,7 +97,8 @@ impl FileStorage {
             refuse_unusable(metadata.file_type())?;
         }
         // Should a FIFO come into its place now, opening it does not wait for a peer.
-        let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+        let file =
+            options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).mode(MODE_OF_NEW).open(path)?;
         let mut storage = Self::from_file(file)?;
         storage.path = Some(path.to_owned());
         Ok(storage)
@@ -175,13 +181,26 @@ impl FileStorage {
             let length = range.end - range.start;
             match retry(|| fallocate(&self.file, flags, range.start, length)) {
                 Ok(()) => return Ok(true),
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::NOTTY) => {}
-                // A range that is not made of whole blocks of the device.
-                Err(Errno::INVAL) if matches!(self.capacity, Capacity::Fixed(_)) => {}
+                // EINVAL: a range that is not made of whole blocks of the device, or a file system that does not know
+                // this way (GPFS, some on FUSE).
+                Err(
+                    Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::NOTTY | Errno::INVAL,
+                ) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
         Ok(false)
+    }
+
+    /// Writes zeroes where a range has no data.
+    fn fill_holes(&self, range: &Range<u64>) -> io::Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let data = self.next_data(at)?.unwrap_or(range.end..range.end);
+            self.write_zero_buffers(&(at..data.start.min(range.end)))?;
+            at = data.end;
+        }
+        Ok(())
     }
 
     fn write_zero_buffers(&self, range: &Range<u64>) -> io::Result<()> {
@@ -327,10 +346,9 @@ impl Storage for FileStorage {
             return Ok(());
         }
         match retry(|| fallocate(&self.file, FallocateFlags::empty(), range.start, length)) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < range.end => {
-                self.set_len(range.end)
-            }
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Ok(()) => Ok(()),
+            // A file system that cannot: zeroes take the space, as qemu-img writes them.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.fill_holes(&range),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -368,6 +386,13 @@ fn retry(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
             result => return result,
         }
     }
+}
+
+/// Whether a name means `/dev/null`, which QEMU takes for a disk of no bytes.
+pub fn is_null_device(path: &Path) -> bool {
+    cfg!(target_os = "linux")
+        && std::fs::metadata(path)
+            .is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == NULL_DEVICE)
 }
 
 fn refuse_unusable(file_type: FileType) -> io::Result<()> {

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-pub use file::{FileStorage, sync_directory_of};
+pub use file::{FileStorage, is_null_device, sync_directory_of};
 pub use identity::FileId;
 pub use latch::Latch;
 pub use lock::{Access, Locking, lock};

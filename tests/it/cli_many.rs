@@ -228,8 +228,8 @@ fn an_image_that_a_chain_reads_otherwise_is_checked_as_itself_too() {
 fn a_verdict_is_one_line_whatever_the_name() {
     let dir = mixed();
     fs::copy(dir.path().join("clean"), dir.path().join("a\nclean: no errors")).unwrap();
-    let ran = qcheck(dir.path(), &["check", "a\nclean: no errors", "corrupt"]);
-    assert!(ran.out.starts_with("a\\x0aclean: no errors: no errors\n"), "{}", ran.out);
+    let ran = qcheck(dir.path(), &["check", "./a\nclean: no errors", "corrupt"]);
+    assert!(ran.out.starts_with("./a\\x0aclean: no errors: no errors\n"), "{}", ran.out);
 }
 
 #[test]

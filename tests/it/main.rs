@@ -65,6 +65,7 @@ mod locks;
 mod lost_header;
 mod lost_tables;
 mod oracle;
+mod process;
 mod promises;
 mod repair_keeps;
 mod repair_mark;

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::support::run::{Ran, qemu_create, qemu_io, qemu_ok};
 
 /// A phrase of the document, and command lines whose output has it. `DEVICE` is a block device of 1 MiB.
-const CASES: [(&str, &[&str]); 31] = [
+const CASES: [(&str, &[&str]); 32] = [
     (
         "Failed to get \"write\" lock",
         &["resize busy.qcow2 4M", "check -r all busy.qcow2", "snapshot -c x busy.qcow2"],
@@ -92,6 +92,7 @@ const CASES: [(&str, &[&str]); 31] = [
     ),
     ("Image is corrupt; cannot be opened read/write", &["resize corrupt.qcow2 4M"]),
     ("Could not create 'absent/new'", &["create -f qcow2 absent/new 1M", "convert raw absent/new"]),
+    ("Unknown protocol 'foo'", &["info foo:bar", "check foo:bar", "create foo:bar 1M"]),
     ("This image format does not support checks", &["check -f raw raw"]),
     ("\nSupported image formats:", &["--help"]),
     ("qemu-img version 10.0.2", &["--version", "--help"]),
