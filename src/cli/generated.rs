@@ -42,9 +42,48 @@ fn manual_pages() -> Vec<(PathBuf, Vec<u8>)> {
             let mut text = Vec::new();
             // The date would make the page stale without a change.
             Man::new(command).date("").render(&mut text).unwrap();
-            (Path::new("docs/man").join(format!("{name}.1")), text)
+            let text = with_usual_sections(&name, &String::from_utf8(text).unwrap());
+            (Path::new("docs/man").join(format!("{name}.1")), text.into_bytes())
         })
         .collect()
+}
+
+/// Names the examples as manual pages do, and adds the sections that every page has.
+fn with_usual_sections(name: &str, page: &str) -> String {
+    let page = page.replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n.nf\n");
+    let is_raw = page.contains(".SH EXAMPLES\n");
+    let exit = match name {
+        "qcheck" | "qcheck-check" => {
+            "check ends with 0 where nothing is wrong, 1 without a verdict, 2 with errors in the image, 3 with leaked \
+             clusters only, 4 where the image has what the policy denies, 63 where the format has no checker. \
+             Every other command ends with 0, or with 1 where it failed."
+        }
+        _ => "0 where the command has done its work, 1 where it failed.",
+    };
+    let also = Cli::command();
+    let names = also.get_subcommands().map(|command| format!("qcheck-{}", command.get_name()));
+    let all = std::iter::once("qcheck".to_owned()).chain(names);
+    let all: Vec<String> =
+        all.filter(|other| other != name).map(|other| format!("\\fB{other}\\fR(1)")).collect();
+    let end_of_examples = if is_raw { "\n.fi" } else { "" };
+    format!(
+        "{}{end_of_examples}\n.SH \"EXIT STATUS\"\n{exit}\n.SH \"SEE ALSO\"\n{}, \\fBqemu\\-img\\fR(1)\n",
+        page.trim_end(),
+        all.join(", ").replace('-', "\\-")
+    )
+}
+
+#[test]
+fn every_manual_page_has_the_usual_sections() {
+    for (path, page) in manual_pages() {
+        let page = String::from_utf8(page).unwrap();
+        for section in ["\n.SH \"EXIT STATUS\"\n", "\n.SH \"SEE ALSO\"\n"] {
+            assert!(page.contains(section), "{}: {section}", path.display());
+        }
+        let has_examples = page.contains("\n.SH EXAMPLES\n");
+        assert!(has_examples || path.ends_with("qcheck.1"), "{}", path.display());
+        assert!(!page.contains(".SH EXTRA"), "{}", path.display());
+    }
 }
 
 fn compare_or_write(files: Vec<(PathBuf, Vec<u8>)>) {
