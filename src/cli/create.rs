@@ -21,6 +21,7 @@ use super::new_file::{HowNew, NewFile};
 use super::open::{BOTH, could_not_open, parse_format, quoted};
 use super::options::{self, Asked, Options, Table};
 use super::progress::Meter;
+use super::signals;
 use super::size::parse_size;
 use super::ui::Ui;
 
@@ -288,14 +289,17 @@ fn make_qcow2(
     meter: &Meter,
 ) -> Result<()> {
     let how = HowNew { nocow: given.switch("nocow"), ..HowNew::default() };
-    let image = NewFile::open(target, Access::Write, how)?;
-    let data = match data.map(|data| NewFile::open(data, Access::WriteData, how)).transpose() {
+    let interruption = signals::interruption();
+    let mut image = NewFile::open(target, Access::Write, how)?;
+    image.fail_on(&interruption);
+    let mut data = match data.map(|data| NewFile::open(data, Access::WriteData, how)).transpose() {
         Ok(data) => data,
         Err(error) => {
             image.give_up();
             return Err(error.context("data file"));
         }
     };
+    data.iter_mut().for_each(|data| data.fail_on(&interruption));
     let storage = data.as_ref().map(|data| data.storage.as_ref() as &dyn Storage);
     let written = new.write(image.storage.as_ref(), storage, meter);
     finish(target, written, [Some(image), data])
@@ -304,7 +308,8 @@ fn make_qcow2(
 fn make_raw(target: &Allowed<'_>, given: &Options, meter: &Meter) -> Result<()> {
     let preallocation = preallocation(given).with_context(|| quoted(target.path()).to_string())?;
     let how = HowNew { nocow: given.switch("nocow"), ..HowNew::default() };
-    let image = NewFile::open(target, Access::WriteData, how)?;
+    let mut image = NewFile::open(target, Access::WriteData, how)?;
+    image.fail_on(&signals::interruption());
     let size = given.number("size").unwrap_or(0);
     let written = create_raw(image.storage.as_ref(), size, preallocation, meter);
     finish(target, written, [Some(image), None])

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use qcheck::storage::{Access, FileStorage, Latch};
@@ -41,6 +42,13 @@ impl NewFile {
         }
         how.cache.apply(&mut file, path)?;
         Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
+    }
+
+    /// From now on every write fails once `interruption` is set, so that its maker gives it up.
+    pub fn fail_on(&mut self, interruption: &Arc<AtomicBool>) {
+        if let Some(storage) = Arc::get_mut(&mut self.storage) {
+            storage.fail_on(interruption.clone());
+        }
     }
 
     /// Makes and locks a file; one that is there is an error.

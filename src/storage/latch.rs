@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::{Capacity, ReadAt, Storage};
 
@@ -19,12 +19,23 @@ pub struct Latch<S> {
     inner: S,
     first_failure: OnceLock<String>,
     is_touched: AtomicBool,
+    interruption: Option<Arc<AtomicBool>>,
 }
 
 impl<S: Storage> Latch<S> {
     /// Guards `inner`.
     pub fn new(inner: S) -> Self {
-        Self { inner, first_failure: OnceLock::new(), is_touched: AtomicBool::new(false) }
+        Self {
+            inner,
+            first_failure: OnceLock::new(),
+            is_touched: AtomicBool::new(false),
+            interruption: None,
+        }
+    }
+
+    /// From now on everything but reading fails once `interruption` is set.
+    pub fn fail_on(&mut self, interruption: Arc<AtomicBool>) {
+        self.interruption = Some(interruption);
     }
 
     /// The error that closed the latch, as text; `None` while all is well.
@@ -52,7 +63,12 @@ impl<S: Storage> Latch<S> {
             return Err(io::Error::other(format!("refused after an earlier failure: {first}")));
         }
         self.is_touched.store(true, Ordering::Relaxed);
-        call(&self.inner).inspect_err(|error| {
+        let is_set = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
+        let outcome = match self.interruption.as_ref().is_some_and(is_set) {
+            true => Err(io::Error::other("interrupted")),
+            false => call(&self.inner),
+        };
+        outcome.inspect_err(|error| {
             // Of failures at the same time, one is the first.
             let _ = self.first_failure.set(error.to_string());
         })

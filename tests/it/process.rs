@@ -65,6 +65,26 @@ fn sigusr1_prints_the_progress_in_the_form_of_qemu_img() {
 }
 
 #[test]
+fn an_interrupted_create_leaves_no_file() {
+    for (format, name) in [("qcow2", "INT"), ("raw", "TERM")] {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("new");
+        let mut create = Command::new(QCHECK);
+        create.current_dir(dir.path()).stderr(Stdio::piped());
+        create.args(["create", "-q", "-f", format, "-o", "preallocation=full", "new", "16G"]);
+        let child = create.spawn().expect("qcheck starts");
+        // It writes: the handlers are there.
+        while fs::metadata(&new).map_or(0, |made| made.blocks()) < 8192 {
+            sleep(Duration::from_millis(1));
+        }
+        signal(&child, name);
+        let ran = Ran::from(child.wait_with_output().unwrap());
+        assert!(ran.code == 1 && ran.err.contains("interrupted"), "{format}: {}", ran.err);
+        assert!(!new.exists(), "{format}");
+    }
+}
+
+#[test]
 fn a_new_file_has_the_mode_of_one_of_qemu_img() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
