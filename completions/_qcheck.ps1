@@ -43,6 +43,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all')
             [CompletionResult]::new('--repair', '--repair', [CompletionResultType]::ParameterName, 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all')
             [CompletionResult]::new('--undo', '--undo', [CompletionResultType]::ParameterName, 'Record in this new file what a repair overwrites, before it does, so that ''undo'' can put it back')
+            [CompletionResult]::new('--reattach', '--reattach', [CompletionResultType]::ParameterName, 'With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries')
             [CompletionResult]::new('--hint-size', '--hint-size', [CompletionResultType]::ParameterName, 'The size of the guest''s disk, where the header that told it is damaged')
             [CompletionResult]::new('--hint-cluster-size', '--hint-cluster-size', [CompletionResultType]::ParameterName, 'The size of a cluster, where the header that told it is damaged')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result')

@@ -39,6 +39,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -r 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all'
             cand --repair 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all'
             cand --undo 'Record in this new file what a repair overwrites, before it does, so that ''undo'' can put it back'
+            cand --reattach 'With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries'
             cand --hint-size 'The size of the guest''s disk, where the header that told it is damaged'
             cand --hint-cluster-size 'The size of a cluster, where the header that told it is damaged'
             cand --output 'How to print the result'

@@ -42,6 +42,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d '
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all' -r -f -a "leaks\t''
 all\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record in this new file what a repair overwrites, before it does, so that \'undo\' can put it back' -r -F
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l reattach -d 'With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-size -d 'The size of the guest\'s disk, where the header that told it is damaged' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-cluster-size -d 'The size of a cluster, where the header that told it is damaged' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'

@@ -6,6 +6,7 @@ use super::beyond::Beyond;
 use super::collector::Collector;
 use super::finding::{Finding, Kind, Place, RegionKind};
 use super::parallel;
+use super::plausible::Plausible;
 use super::refcount_map::RefcountMap;
 use super::regions::{Region, RegionMap};
 use super::report::Allocation;
@@ -61,7 +62,7 @@ impl<'a> Context<'a> {
             source,
             progress,
             threads: parallel::threads(options.threads),
-            zeroes_mended: options.assume == Assume::AllMended,
+            zeroes_mended: options.assume == Assume::AllRepaired,
             geometry: area.geometry,
             beyond: Beyond::new(&area.geometry, file_bytes),
             area,
@@ -95,6 +96,12 @@ impl<'a> Context<'a> {
     pub fn compare_end(&self) -> HostCluster {
         let file_end = HostCluster::new(self.file_clusters().get());
         self.map.last().map_or(file_end, |last| last.next().max(file_end))
+    }
+
+    /// Which refcounts clusters can have.
+    pub fn plausible(&self) -> Plausible {
+        let snapshots = self.snapshots.entries.len() as u64;
+        Plausible::new(&self.geometry, snapshots, self.allocation.compressed > 0)
     }
 
     /// How many of a structure's last bytes the file does not have, where it goes past the end by less

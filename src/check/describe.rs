@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::finding::{Finding, Kind, Place, RegionKind, Severity, Source};
-use super::orphans::Orphan;
+use super::orphan::Orphan;
 use crate::format::HostOffset;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS};
 
@@ -230,6 +230,9 @@ fn own_words(kind: &Kind) -> String {
             write!(text, "the L2 table at {} is used at another guest position too", at(table))
         }
         Kind::SharedData => write!(text, "several guest positions use the same clusters"),
+        Kind::StillShared => {
+            write!(text, "several guest positions use the same clusters; one of them lost its own")
+        }
         Kind::CutOff { owner, bytes } => {
             let noun = if *bytes == 1 { "byte is" } else { "bytes are" };
             let owner = region_text(*owner);
@@ -237,6 +240,25 @@ fn own_words(kind: &Kind) -> String {
         }
         Kind::CountedBeyondEnd => write!(text, "counted as used past the end of the file"),
         Kind::OrphanTable(orphan) => write!(text, "{}", orphan_text(orphan)),
+        Kind::BlankTable { what, clusters } => {
+            let hold = if *clusters == 1 { "leaked cluster holds" } else { "leaked clusters hold" };
+            write!(
+                text,
+                "the {what} is blank, while {clusters} {hold} data: its entries may be lost"
+            )
+        }
+        Kind::SnapshotBlank => {
+            write!(text, "the entry's id is not text: the table was overwritten")
+        }
+        Kind::SnapshotsUncounted(count) => {
+            write!(
+                text,
+                "the header counts {count} snapshots, and another entry follows the last one"
+            )
+        }
+        Kind::Unaccounted { clusters, entries, more } => {
+            write!(text, "{}", unaccounted_text(*clusters, entries, *more))
+        }
         Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),
         Kind::BitmapTable { name, entries } => {
             let noun = if *entries == 1 { "entry" } else { "entries" };
@@ -277,6 +299,18 @@ fn words_of_reading(kind: &Kind) -> String {
     text
 }
 
+/// Which damaged places may have pointed to leaked clusters.
+fn unaccounted_text(clusters: u64, entries: &[Place], more: u64) -> String {
+    let mut places: Vec<String> = entries.iter().map(|&place| place_text(place)).collect();
+    places.dedup();
+    let noun = if clusters == 1 { "leaked cluster" } else { "leaked clusters" };
+    let rest = if more > 0 { format!(" or {more} more") } else { String::new() };
+    format!(
+        "{clusters} {noun} may be what a damaged pointer referred to: {}{rest}",
+        places.join(", ")
+    )
+}
+
 /// What an orphan holds and where it may belong.
 fn orphan_text(orphan: &Orphan) -> String {
     let slots: Vec<String> =
@@ -287,7 +321,7 @@ fn orphan_text(orphan: &Orphan) -> String {
         (named, more) => format!("{named} or {more} more"),
     };
     format!(
-        "an L2 table that no L1 entry leads to maps {} {} of possible data; it can belong to \
+        "an L2 table that no L1 entry points to maps {} {} of possible data; it can belong to \
          {owners}",
         orphan.entries,
         if orphan.entries == 1 { "cluster" } else { "clusters" }

@@ -1,7 +1,7 @@
 //! What a check found: data. Severity, code, text and tally are derived from it, in one place each
 //! (`severity` and `code` here, text in [`super::describe`]).
 
-use super::orphans::Orphan;
+use super::orphan::Orphan;
 use crate::format::header::HeaderField;
 use crate::format::{
     ClusterCount, GuestOffset, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
@@ -247,8 +247,30 @@ pub enum Kind {
     },
     /// Several guest positions, of the active disk or of a snapshot, use the same clusters.
     SharedData,
-    /// An L2 table that no L1 entry leads to: guest data that is lost but still there.
+    /// The same, where it is known that one of the positions lost its own clusters.
+    StillShared,
+    /// An L2 table that no L1 entry points to: guest data that is lost but still there.
     OrphanTable(Orphan),
+    /// A table without entries while leaked clusters hold data.
+    BlankTable {
+        /// What is blank.
+        what: &'static str,
+        /// How many leaked clusters hold data.
+        clusters: u64,
+    },
+    /// A snapshot table entry whose id is empty or not text: the table was overwritten.
+    SnapshotBlank,
+    /// An entry follows the last one that the header counts, and its L1 table is leaked.
+    SnapshotsUncounted(u32),
+    /// Leaked clusters beside damage: a damaged entry may have pointed to them.
+    Unaccounted {
+        /// How many clusters.
+        clusters: u64,
+        /// The damaged places, the first ones.
+        entries: Vec<Place>,
+        /// How many more there are.
+        more: u64,
+    },
     /// The bitmap directory is damaged; the text says how.
     BitmapDirectory(String),
     /// A bitmap's directory entry is damaged; the text says how.
@@ -357,6 +379,10 @@ impl Finding {
             | Kind::SharedData
             | Kind::CountedBeyondEnd
             | Kind::OrphanTable(_)
+            | Kind::BlankTable { .. }
+            | Kind::SnapshotBlank
+            | Kind::SnapshotsUncounted(_)
+            | Kind::Unaccounted { .. }
             | Kind::DataFileUnnamed
             | Kind::NotOpened(_) => Severity::Notice,
             Kind::Overlap { counted: true, .. }
@@ -380,44 +406,73 @@ impl Finding {
         }
     }
 
-    /// Whether a reference may hide behind it: clusters that seem leaked may be in use.
+    /// Whether clusters that seem leaked may be what a damaged or missing pointer refers to.
     pub fn may_hide_references(&self) -> bool {
         match &self.kind {
-            Kind::HeaderField(_) => !self.is_about_the_reftable(),
-            Kind::TooManySnapshots(_)
-            | Kind::SnapshotTableTooBig { .. }
-            | Kind::SnapshotTableBroken(_)
-            | Kind::SnapshotL1Unaligned { .. }
-            | Kind::SnapshotL1TooLarge { .. }
-            | Kind::SnapshotL1TooSmall { .. }
-            | Kind::L1TablesOverlap
-            | Kind::L1Reserved(_)
-            | Kind::L2TableUnaligned(_)
-            | Kind::L2Reserved(_)
-            | Kind::CompressedWithBitmap(_)
-            | Kind::CompressedOverlap { .. }
-            | Kind::SubclustersWithoutCluster
-            | Kind::DataUnaligned(_)
-            | Kind::BeyondEnd { .. }
-            | Kind::CutOff { .. }
-            | Kind::BitmapDirectory(_)
-            | Kind::BitmapEntry { .. }
-            | Kind::BitmapTable { .. }
-            | Kind::Unreadable { .. } => true,
-            // Pointers to refcount structures lead to no other references.
-            Kind::Overlap { owner, other, .. } => other.is_some_and(|other| {
+            Kind::HeaderField(_) => !self.is_about_no_mapping(),
+            // Wrong refcounts and flags, refcount structures, and entries that say where their data is.
+            Kind::Count { .. }
+            | Kind::DataCopied { .. }
+            | Kind::L2TableCopied { .. }
+            | Kind::Overflow { .. }
+            | Kind::ReftableReserved
+            | Kind::RefblockUnaligned
+            | Kind::RefblockOutside
+            | Kind::RefblockShared { .. }
+            | Kind::SnapshotExtraTooLarge(_)
+            | Kind::SnapshotIncomplete
+            | Kind::SnapshotIdTwice(_)
+            | Kind::SubclusterConflict(_)
+            | Kind::CountedBeyondEnd
+            | Kind::DataFileUnnamed
+            | Kind::Dirty
+            | Kind::MarkedCorrupt
+            // What is read after the check says nothing of pointers.
+            | Kind::CompressedData { .. }
+            | Kind::DataUnreadable { .. }
+            | Kind::DataBeyondEnd(_)
+            | Kind::DataFile { .. }
+            | Kind::BackingFile { .. }
+            | Kind::BitmapData { .. }
+            | Kind::NotOpened(_)
+            | Kind::NoDigest { .. } => false,
+            // Pointers to refcount structures refer to nothing else.
+            Kind::Overlap { owner, other, .. } => {
                 let counts = [RegionKind::Reftable, RegionKind::Refblock];
-                !(counts.contains(owner) && counts.contains(&other))
-            }),
-            Kind::L2TableTwice { .. } => true,
-            _ => false,
+                let of_counts = |kind: &RegionKind| counts.contains(kind);
+                !(of_counts(owner) && other.as_ref().is_some_and(of_counts))
+            }
+            _ => true,
         }
     }
+    /// Whether a repair that has no leave corrects this only where the right value is certain, so that nothing can be hidden
+    /// by it any more.
+    pub(crate) const fn is_settled_by_repair(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::HeaderField(_)
+                | Kind::L1Reserved(_)
+                | Kind::L2Reserved(_)
+                | Kind::L2ZeroReserved(_)
+                | Kind::CompressedCopied { .. }
+                | Kind::CompressedWithBitmap(_)
+                | Kind::DataUnaligned(_)
+                | Kind::PreallocatedUnaligned(_)
+        )
+    }
 
-    /// Whether a header field is wrong that says where the refcount table lies: no reference does.
-    fn is_about_the_reftable(&self) -> bool {
+    /// Whether a header field is wrong that no reference depends on: it says where the refcount table lies, or which parts
+    /// of the header are up to date.
+    fn is_about_no_mapping(&self) -> bool {
+        self.is_about_the_reftable()
+            || self.place == Place::Header(HeaderField::Autoclear.place().0)
+    }
+
+    /// Whether a header field is wrong that says where the refcount table lies.
+    pub(crate) fn is_about_the_reftable(&self) -> bool {
         let fields = [HeaderField::ReftableOffset, HeaderField::ReftableClusters];
-        fields.iter().any(|field| self.place == Place::Header(field.place().0))
+        let is_here = |field: &HeaderField| self.place == Place::Header(field.place().0);
+        matches!(self.kind, Kind::HeaderField(_)) && fields.iter().any(is_here)
     }
 
     /// The stable name of this kind of finding, for JSON and scripts.
@@ -464,9 +519,14 @@ impl Finding {
             Kind::Overlap { .. } => "overlap",
             Kind::L2TableTwice { .. } => "l2-table-twice",
             Kind::SharedData => "shared-data",
+            Kind::StillShared => "cross-linked-data",
             Kind::CutOff { .. } => "cut-off",
             Kind::CountedBeyondEnd => "counted-beyond-end",
             Kind::OrphanTable(_) => "orphan-l2-table",
+            Kind::BlankTable { .. } => "blank-table",
+            Kind::SnapshotBlank => "snapshot-blank",
+            Kind::SnapshotsUncounted(_) => "snapshots-uncounted",
+            Kind::Unaccounted { .. } => "unaccounted-clusters",
             Kind::BitmapDirectory(_) => "bitmap-directory",
             Kind::BitmapEntry { .. } => "bitmap-entry",
             Kind::BitmapTable { .. } => "bitmap-table",

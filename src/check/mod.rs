@@ -6,8 +6,8 @@ mod collector;
 mod context;
 mod describe;
 pub mod finding;
-mod lost;
-pub mod orphans;
+pub(crate) mod lost;
+pub mod orphan;
 pub mod owners;
 pub(crate) mod parallel;
 mod pass_bitmaps;
@@ -18,17 +18,15 @@ mod pass_crypto;
 mod pass_cut;
 mod pass_header;
 mod pass_mapping;
-mod pass_orphans;
 mod pass_overlaps;
 mod pass_refcounts;
 mod pass_shared;
 mod pass_snapshots;
+pub mod plausible;
 pub mod refcount_map;
-pub(crate) mod reftable;
-pub mod regions;
+pub(crate) mod regions;
 pub mod report;
 pub(crate) mod scan;
-mod slots;
 pub(crate) mod spots;
 mod stored;
 mod visits;
@@ -38,10 +36,13 @@ pub use affected::Affected;
 pub use describe::{Verb, place_text, region_text};
 pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
 pub use pass_refcounts::{Block, Refcounts};
+use plausible::Plausible;
 pub use report::{Allocation, CheckReport, SnapshotName, Tally};
-pub use stored::Assume;
+pub use stored::{Assume, Hold};
 pub use visits::{Visit, Visits};
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -61,13 +62,15 @@ pub struct CheckOptions {
     pub threads: usize,
     /// Runs of findings to keep one by one; further ones are counted only.
     pub keep: usize,
-    /// The counts by which COPIED flags are judged: those after a repair, when one follows.
+    /// The refcounts by which COPIED flags are judged: those after a repair, when one follows.
     pub assume: Assume,
+    /// Whether that repair keeps refcounts that are too high.
+    pub hold: Hold,
 }
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { threads: 0, keep: 100_000, assume: Assume::Stored }
+        Self { threads: 0, keep: 100_000, assume: Assume::Stored, hold: Hold::ByEvidence }
     }
 }
 
@@ -99,12 +102,22 @@ pub struct Survey {
     pub missing_blocks: bool,
     /// A count is lower than the references ask for.
     pub too_low: bool,
+    /// Clusters of the file without a refcount that can be believed, in order.
+    pub uncounted: Vec<Range<HostCluster>>,
+    /// Refcount blocks of which most is lost: they were overwritten, or the refcount table points to something else.
+    pub lost_blocks: Vec<ReftableIndex>,
+    /// Whether refcounts that are too high stay as they are.
+    pub held: bool,
+    /// L2 tables in which most entries are damaged: something else was written there.
+    pub garbage: HashSet<HostOffset>,
     /// Entries of the active L1 table whose COPIED flag is wrong, by their positions in `visits`.
     wrong_l1_flags: Vec<u32>,
     /// Active L2 tables with a COPIED flag that is wrong.
     pub wrong_l2_flags: Vec<HostOffset>,
     /// The L1 entries that point to a table.
     pub visits: Visits,
+    /// Which refcounts clusters can have.
+    pub(crate) plausible: Plausible,
     /// The file's length in bytes.
     pub file_bytes: u64,
 }
@@ -146,27 +159,42 @@ pub fn survey(
         ctx.geometry,
         Arc::clone(&ctx.map),
         &refcounts,
-        &compared.differing,
+        (&compared.differing, &compared.uncounted),
         options.assume,
     );
     ctx.regions.finish();
     pass_cut::run(&mut ctx);
     pass_compare::beyond(&mut ctx, &compared);
-    let orphans = pass_orphans::run(&ctx, &mapping, &counts, &refcounts, &compared);
-    let claims = Arc::new(orphans.claims);
+    let lost = lost::run(&ctx, &mapping, &counts, &refcounts, &compared);
+    let claims = if options.hold == Hold::Never { RefcountMap::default() } else { lost.claims };
+    let claims = Arc::new(claims);
     let beyond = ctx.beyond.references();
     let rebuilds = refcounts.is_broken() || compared.missing;
     counts.claim(Arc::clone(&claims), if rebuilds { Arc::clone(&beyond) } else { Arc::default() });
     let overlaps = pass_overlaps::run(&ctx, &mut mapping, &counts);
-    if ctx.found.hides_references() || overlaps.iter().any(Finding::may_hide_references) {
+    let mut found_last = overlaps;
+    found_last.extend(lost.findings);
+    found_last.extend(lost::unaccounted(&ctx, &mapping, &compared, &found_last));
+    let hides = ctx.found.hides_references() || found_last.iter().any(Finding::may_hide_references);
+    let leaks = ctx.found.tally().leaks > 0 || !compared.uncounted.is_empty();
+    let held = match options.hold {
+        Hold::ByEvidence => hides && leaks,
+        Hold::Always => true,
+        Hold::Never => false,
+    };
+    if held {
         counts.hold();
+    }
+    if options.hold != Hold::Never && !compared.beyond.is_empty() {
+        counts.keep_from(HostCluster::new(ctx.file_clusters().get()));
     }
     let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
     for (index, (offset, error)) in counts.into_unread() {
         let kind = Kind::Unreadable { what: "refcount block", offset, error };
         ctx.find(kind, Place::Refblock(index));
     }
-    overlaps.into_iter().chain(orphans.findings).for_each(|finding| ctx.found.push(finding));
+    found_last.into_iter().for_each(|finding| ctx.found.push(finding));
+    let plausible = ctx.plausible();
     let report = report(&mut ctx, last);
     Ok(Survey {
         report,
@@ -182,9 +210,14 @@ pub fn survey(
         differing: compared.differing,
         missing_blocks: compared.missing,
         too_low: compared.too_low,
+        uncounted: compared.uncounted,
+        lost_blocks: compared.lost_blocks,
+        held,
+        garbage: mapping.garbage,
         wrong_l1_flags: wrong.l1,
         wrong_l2_flags: wrong.l2,
         visits: mapping.visits,
+        plausible,
         file_bytes,
     })
 }

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::finding::{Finding, Kind, Place};
 use super::parallel;
 use super::pass_refcounts::{Block, Refcounts};
+use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};
 
@@ -25,9 +26,20 @@ pub struct Compared {
     pub too_low: bool,
     /// Clusters past the end of the file that are counted as used: from the first to the last of each block.
     pub beyond: Vec<Range<HostCluster>>,
+    /// Clusters of the file without a refcount that can be believed, in order: where it says 0, or nothing, they may
+    /// be in use all the same.
+    pub uncounted: Vec<Range<HostCluster>>,
+    /// Blocks of which most is lost: they were overwritten, or the refcount table points to something else.
+    pub lost_blocks: Vec<ReftableIndex>,
 }
 
 impl Compared {
+    /// Whether no refcount of a cluster can be believed.
+    pub fn is_uncounted(&self, cluster: HostCluster) -> bool {
+        let after = self.uncounted.partition_point(|range| range.end <= cluster);
+        self.uncounted.get(after).is_some_and(|range| range.start <= cluster)
+    }
+
     /// Whether every count is as it should be.
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && !self.missing
@@ -51,6 +63,10 @@ struct Differences {
     last: Option<HostCluster>,
     /// From the first to the last cluster that it counts past the end of the comparison.
     beyond: Option<Range<HostCluster>>,
+    /// Clusters whose refcounts are in a sector that was lost.
+    lost: Vec<Range<HostCluster>>,
+    /// Clusters whose refcounts are in sectors that describe something referenced.
+    used: u64,
 }
 
 /// Reports what is counted past the end of the file.
@@ -66,6 +82,7 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
     let mut compared = Compared::default();
     let mut last = ctx.map.last().unwrap_or_default();
     if refcounts.unreadable {
+        compared.uncounted.push(HostCluster::new(0)..HostCluster::new(ctx.file_clusters().get()));
         return (compared, last);
     }
     let end = ctx.compare_end();
@@ -81,7 +98,9 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
     let missing = missing(ctx, refcounts, end);
     overflows(ctx, &differing, &missing);
     let before = ctx.found.tally().corruptions;
-    compared.beyond = tell(ctx, &differing, &missing, end, &mut last);
+    compared.uncounted = without_block(ctx, refcounts, &missing);
+    tell(ctx, &differing, &missing, end, (&mut compared, &mut last));
+    in_file(ctx, &mut compared.uncounted);
     compared.too_low = ctx.found.tally().corruptions > before;
     compared.differing = differing.iter().map(|b| b.index).collect();
     compared.missing = !missing.is_empty();
@@ -201,21 +220,56 @@ fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluste
     }
 }
 
-/// Tells of every difference, in the order of clusters; returns what is counted past the end.
+/// The clusters that no usable block describes, where something is referenced.
+fn without_block(
+    ctx: &Context,
+    refcounts: &Refcounts,
+    missing: &[Range<HostCluster>],
+) -> Vec<Range<HostCluster>> {
+    let entries = ClusterCount::new(ctx.geometry.refblock_entries());
+    let described = |index| {
+        let first = ctx.geometry.first_cluster_of_block(index);
+        first..first + entries
+    };
+    let unsound = refcounts.blocks.iter().filter(|block| !block.sound);
+    let mut found: Vec<_> = unsound.map(|block| described(block.index)).collect();
+    for range in missing {
+        let (low, _) = ctx.geometry.refcount_place(range.start);
+        let (high, _) = ctx.geometry.refcount_place(HostCluster::new(range.end.get() - 1));
+        found.extend((low.get()..=high.get()).map(|index| described(ReftableIndex::new(index))));
+    }
+    found
+}
+
+/// Brings ranges into order, joins them, and cuts them off at the end of the file.
+fn in_file(ctx: &Context, ranges: &mut Vec<Range<HostCluster>>) {
+    let end = HostCluster::new(ctx.file_clusters().get());
+    ranges.iter_mut().for_each(|range| range.end = range.end.min(end));
+    ranges.retain(|range| range.start < range.end);
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, range| {
+        let joins = next.start <= range.end;
+        if joins {
+            range.end = range.end.max(next.end);
+        }
+        joins
+    });
+}
+
+/// Tells of every difference, in the order of clusters; takes what is counted past the end, and what is lost.
 fn tell(
     ctx: &mut Context,
     differing: &[Block],
     missing: &[Range<HostCluster>],
     end: HostCluster,
-    last: &mut HostCluster,
-) -> Vec<Range<HostCluster>> {
-    let mut counted_beyond = Vec::new();
+    (compared, last): (&mut Compared, &mut HostCluster),
+) {
     let mut gaps = missing.iter().peekable();
     for wave in differing.chunks(ctx.threads * 4) {
         let runs =
             parallel::map(ctx.threads, wave.len(), || (), |(), i| differences(ctx, wave[i], end));
         for (block, runs) in wave.iter().zip(runs) {
-            let Differences { runs, last: last_stored, beyond } = runs.unwrap_or_else(|error| {
+            let found = runs.unwrap_or_else(|error| {
                 let error = error.to_string();
                 let kind = Kind::Unreadable { what: "refcount block", offset: block.offset, error };
                 ctx.find(kind, Place::Refblock(block.index));
@@ -225,17 +279,22 @@ fn tell(
             while let Some(gap) = gaps.next_if(|gap| gap.start < first) {
                 tell_missing(ctx, gap.clone());
             }
-            for run in runs {
+            for run in found.runs {
                 tell_run(ctx, run);
             }
-            counted_beyond.extend(beyond);
-            *last = last_stored.map_or(*last, |stored| stored.max(*last));
+            compared.beyond.extend(found.beyond);
+            let lost: u64 =
+                found.lost.iter().map(|range| range.end.get() - range.start.get()).sum();
+            if 2 * lost > found.used {
+                compared.lost_blocks.push(block.index);
+            }
+            compared.uncounted.extend(found.lost);
+            *last = found.last.map_or(*last, |stored| stored.max(*last));
         }
     }
     for gap in gaps {
         tell_missing(ctx, gap.clone());
     }
-    counted_beyond
 }
 
 fn tell_missing(ctx: &mut Context, gap: Range<HostCluster>) {
@@ -287,7 +346,40 @@ fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Diff
         }
     }
     found.beyond = counted(&stored, geometry, first, entries);
+    (found.lost, found.used) = lost_sectors(ctx, (&stored, &expected), first, entries);
     Ok(found)
+}
+
+/// The clusters whose refcounts are in sectors of a block that were overwritten: most of what is referenced there has a
+/// refcount that is too low, or higher than any image has.
+fn lost_sectors(
+    ctx: &Context,
+    (stored, expected): (&[u8], &[u8]),
+    first: HostCluster,
+    entries: u64,
+) -> (Vec<Range<HostCluster>>, u64) {
+    let order = ctx.geometry.refcount_order();
+    let per_sector = (SECTOR_BYTES * 8) >> order;
+    let known = ctx.plausible();
+    let mut in_use = 0;
+    let mut is_lost = |start: &u64| {
+        let (mut used, mut low) = (0, 0);
+        for entry in *start..(start + per_sector).min(entries) {
+            let at = usize::try_from(entry).unwrap_or(usize::MAX);
+            let (is, should) = (get_refcount(stored, order, at), get_refcount(expected, order, at));
+            used += u64::from(should > 0 || known.excludes(is, should));
+            low += u64::from(known.is_lost(is, should));
+        }
+        in_use += if used > 0 { per_sector } else { 0 };
+        used > 0 && 2 * low > used
+    };
+    let starts = (0..entries).step_by(usize::try_from(per_sector).unwrap_or(1));
+    let lost: Vec<u64> = starts.filter(|start| is_lost(start)).collect();
+    let clusters = lost.into_iter().map(|start| {
+        let start = first + ClusterCount::new(start);
+        start..start + ClusterCount::new(per_sector)
+    });
+    (clusters.collect(), in_use)
 }
 
 /// From the first to the last cluster that a block counts, of those from its `entry` on.

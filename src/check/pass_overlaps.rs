@@ -26,6 +26,9 @@ pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts) -> Vec<F
 fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
     let mut budget = MAX_CLUSTERS;
     for (number, region) in ctx.regions.iter().enumerate() {
+        if is_wrong_block(&region) {
+            continue; // The refcount table's entry is reported.
+        }
         let Some(left) = budget.checked_sub(region.count.get()) else { return };
         budget = left;
         let mut over: Vec<(HostCluster, ClusterCount)> = Vec::new();
@@ -40,6 +43,11 @@ fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
         });
         for (first, count) in over {
             let other = ctx.regions.overlapping(first..first + count, number);
+            if other.as_ref().is_some_and(is_wrong_block)
+                && ctx.map.get(first) <= region.pointers + 1
+            {
+                continue;
+            }
             if other.is_some_and(|other| precedes(&other, &region)) {
                 continue; // Told where the other one's turn was.
             }
@@ -55,6 +63,11 @@ fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Whether an entry of the refcount table points there, to what is not a refcount block.
+fn is_wrong_block(region: &Region) -> bool {
+    region.kind == RegionKind::Refblock && region.told
 }
 
 fn precedes(a: &Region, b: &Region) -> bool {

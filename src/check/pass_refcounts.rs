@@ -1,11 +1,14 @@
 //! The refcount table and where its blocks lie. Comes after everything else is counted, as what it
 //! says of a block depends on who else uses the cluster.
 
-use super::context::Context;
+use std::collections::HashSet;
+use std::io;
+
+use super::context::{Context, Extent};
 use super::finding::{Kind, Place, RegionKind};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
-use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
-use crate::format::{HostCluster, HostOffset, ReftableIndex};
+use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
+use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::tables::load_entries;
 
 /// A refcount table entry that points to something.
@@ -67,16 +70,37 @@ pub fn run(ctx: &mut Context) -> Refcounts {
             refcounts.unreadable = true;
         }
     }
+    let mut owned = Owned { table: ctx.geometry.span(offset, bytes), blocks: HashSet::new() };
     for (index, &bits) in (0u64..).zip(&refcounts.entries) {
         if bits != 0 {
-            let block = block(ctx, ReftableIndex::new(index), ReftableEntry(bits));
+            let block = block(ctx, ReftableIndex::new(index), ReftableEntry(bits), &mut owned);
             refcounts.blocks.push(block);
         }
     }
     refcounts
 }
 
-fn block(ctx: &mut Context, index: ReftableIndex, entry: ReftableEntry) -> Block {
+/// Clusters of refcount structures.
+struct Owned {
+    table: (HostCluster, ClusterCount),
+    blocks: HashSet<HostCluster>,
+}
+
+impl Owned {
+    fn contains(&self, cluster: HostCluster) -> bool {
+        let (first, count) = self.table;
+        cluster.get() == 0
+            || (first..first + count).contains(&cluster)
+            || self.blocks.contains(&cluster)
+    }
+}
+
+fn block(
+    ctx: &mut Context,
+    index: ReftableIndex,
+    entry: ReftableEntry,
+    owned: &mut Owned,
+) -> Block {
     let offset = entry.offset();
     let place = Place::Refblock(index);
     let mut sound = offset.get() != 0;
@@ -92,9 +116,23 @@ fn block(ctx: &mut Context, index: ReftableIndex, entry: ReftableEntry) -> Block
         ctx.find(Kind::RefblockOutside, place);
         sound = false;
     } else if offset.get() != 0 {
-        ctx.claim(RegionKind::Refblock, offset, ctx.geometry.cluster_bytes(), place);
+        // Counted before the block itself, whose claim makes it one more.
+        let others = ctx.map.get(cluster);
+        let genuine = others == 0
+            || !owned.contains(cluster)
+                && is_genuine(ctx, index, offset).unwrap_or_else(|error| {
+                    let error = error.to_string();
+                    ctx.find(Kind::Unreadable { what: "refcount block", offset, error }, place);
+                    false
+                });
+        owned.blocks.insert(cluster);
+        if genuine {
+            ctx.claim(RegionKind::Refblock, offset, ctx.geometry.cluster_bytes(), place);
+        } else {
+            claim_wrongly(ctx, offset);
+        }
         let references = ctx.map.get(cluster);
-        sound &= references == 1;
+        sound &= genuine;
         // More than can be counted is told as such.
         let references = references.min(ctx.geometry.refcount_max());
         if references != 1 {
@@ -102,4 +140,32 @@ fn block(ctx: &mut Context, index: ReftableIndex, entry: ReftableEntry) -> Block
         }
     }
     Block { index, offset, sound }
+}
+
+/// Counts the reference of an entry that points to what is not a refcount block.
+fn claim_wrongly(ctx: &mut Context, offset: HostOffset) {
+    let bytes = ctx.geometry.cluster_bytes();
+    let extent = Extent::of(&ctx.geometry, ctx.file_bytes, offset, bytes);
+    ctx.count(&extent);
+    ctx.add_region(RegionKind::Refblock, extent, true);
+}
+
+/// Whether a cluster that a mapping refers to as well is this refcount block: most refcounts in it can be those of the
+/// references found. Then it is the other pointer that is wrong.
+fn is_genuine(ctx: &Context, index: ReftableIndex, offset: HostOffset) -> io::Result<bool> {
+    let mut stored = vec![0; ctx.geometry.cluster_len()];
+    let mut expected = stored.clone();
+    ctx.source.read_padded_at(offset.get(), &mut stored)?;
+    ctx.map.encode_block(index, &ctx.geometry, &mut expected);
+    let order = ctx.geometry.refcount_order();
+    let (mut right, mut wrong) = (0u64, 0u64);
+    let known = ctx.plausible();
+    for entry in 0..usize::try_from(ctx.geometry.refblock_entries()).unwrap_or(0) {
+        let (is, should) =
+            (get_refcount(&stored, order, entry), get_refcount(&expected, order, entry));
+        let plausible = is >= should && known.allows(is, should);
+        right += u64::from(should > 0 && plausible);
+        wrong += u64::from(!plausible);
+    }
+    Ok(right > wrong)
 }

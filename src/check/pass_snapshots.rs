@@ -68,6 +68,9 @@ fn entries(ctx: &mut Context) {
         if version >= 3 && extra < V3_EXTRA_BYTES {
             found.push((Kind::SnapshotIncomplete, place));
         }
+        if !is_text(&entry.id) {
+            found.push((Kind::SnapshotBlank, place));
+        }
         if !ids.insert(&entry.id) {
             found.push((Kind::SnapshotIdTwice(entry.id_text()), place));
         }
@@ -75,6 +78,11 @@ fn entries(ctx: &mut Context) {
     for (kind, place) in found {
         ctx.find(kind, place);
     }
+}
+
+/// Whether an id can be one: it is text without spaces.
+pub fn is_text(id: &[u8]) -> bool {
+    !id.is_empty() && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// The snapshots' L1 tables by position: where each begins and how many entries it has.

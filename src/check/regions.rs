@@ -156,6 +156,13 @@ impl RegionMap {
         here.filter(|r| !r.told()).map(|r| r.pointers()).sum()
     }
 
+    /// How many L1 entries, without those that are reported as wrong, point to a table in this cluster.
+    pub fn l2_pointers(&self, first: HostCluster) -> u64 {
+        let from = self.regions.partition_point(|r| r.first() < first);
+        let here = self.regions[from..].iter().take_while(|r| r.first() == first);
+        here.filter(|r| !r.told() && r.tag() == L2_TABLE).map(|r| r.pointers()).sum()
+    }
+
     /// How many pointers that are told to be wrong claim this cluster.
     pub fn wrong_claims(&self, cluster: HostCluster) -> u64 {
         let claims = self.touching(cluster..cluster.next());

@@ -2,7 +2,7 @@
 //! to.
 
 use super::finding::{Finding, GuestRange, Kind, Place, Severity};
-use super::orphans::{Orphan, Slot};
+use super::orphan::{Orphan, Slot};
 use crate::format::{ClusterCount, Geometry, HostOffset, L2Index};
 
 /// How much was found, by severity.

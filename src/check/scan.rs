@@ -331,6 +331,12 @@ impl Scanner<'_> {
 }
 
 impl Scan {
+    /// Whether most entries are damaged, and more than one.
+    pub fn is_garbage(&self) -> bool {
+        let damaged = self.found.chunk_by(|a, b| a.0 == b.0).count() as u64 + self.uncounted;
+        damaged > 1 && 2 * damaged > self.allocated
+    }
+
     /// A table that lies in a hole of the file.
     pub fn hole() -> Self {
         Self { blank: true, ..Self::default() }

@@ -1,6 +1,7 @@
 //! The counts as they are stored, or as they will be after a repair.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pass_refcounts::Refcounts;
@@ -18,10 +19,22 @@ pub enum Assume {
     /// Those in the file.
     #[default]
     Stored,
-    /// Those in the file once counts that are too high are mended.
-    LeaksMended,
+    /// Those in the file once refcounts that are too high are lowered.
+    LeaksRepaired,
     /// Those that the references ask for.
-    AllMended,
+    AllRepaired,
+}
+
+/// Whether refcounts that are higher than the references found stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// Where something may hide references.
+    #[default]
+    ByEvidence,
+    /// In any case: something did before.
+    Always,
+    /// Never, and lost tables are not counted: what may be lost was given up.
+    Never,
 }
 
 /// Looks counts up.
@@ -39,6 +52,10 @@ pub struct StoredCounts<'a> {
     beyond: Arc<RefcountMap>,
     /// Counts that are too high stay, since references may be hidden.
     held: bool,
+    /// From this cluster on stored refcounts stay: they lie past the end of the file.
+    kept_from: Option<HostCluster>,
+    /// Clusters whose refcounts are not to be believed, in order.
+    uncounted: &'a [Range<HostCluster>],
     cache: Mutex<HashMap<ReftableIndex, Arc<Vec<u8>>>>,
     unread: Mutex<BTreeMap<ReftableIndex, (HostOffset, String)>>,
 }
@@ -50,7 +67,7 @@ impl<'a> StoredCounts<'a> {
         geometry: Geometry,
         map: Arc<RefcountMap>,
         refcounts: &'a Refcounts,
-        differing: &'a [ReftableIndex],
+        (differing, uncounted): (&'a [ReftableIndex], &'a [Range<HostCluster>]),
         assume: Assume,
     ) -> Self {
         let (held, cache, unread) = (false, Mutex::default(), Mutex::default());
@@ -65,6 +82,8 @@ impl<'a> StoredCounts<'a> {
             claims,
             beyond,
             held,
+            kept_from: None,
+            uncounted,
             cache,
             unread,
         }
@@ -81,6 +100,11 @@ impl<'a> StoredCounts<'a> {
         self.held = true;
     }
 
+    /// From here on, the refcounts of clusters from this one on stay as they are under every assumption.
+    pub const fn keep_from(&mut self, first: HostCluster) {
+        self.kept_from = Some(first);
+    }
+
     /// The count of a cluster under the assumption; `None` where it cannot be read, or where a mended
     /// one would be more than can be counted.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
@@ -88,16 +112,17 @@ impl<'a> StoredCounts<'a> {
             let counts = [&self.map, &self.claims, &self.beyond].map(|map| map.get(cluster));
             counts.into_iter().fold(0, u64::saturating_add)
         };
-        match (self.assume, self.held) {
-            (Assume::AllMended, held) => {
+        let kept = self.kept_from.is_some_and(|first| cluster >= first);
+        match (self.assume, self.held || kept) {
+            (Assume::AllRepaired, held) => {
                 let mended = Some(references()).filter(|&n| n <= self.geometry.refcount_max())?;
                 let stored = if held { self.stored(cluster) } else { None };
                 Some(stored.map_or(mended, |stored| stored.max(mended)))
             }
-            (Assume::LeaksMended, false) => {
+            (Assume::LeaksRepaired, false) => {
                 self.stored(cluster).map(|count| count.min(references()))
             }
-            (Assume::LeaksMended, true) | (Assume::Stored, _) => self.stored(cluster),
+            (Assume::LeaksRepaired, true) | (Assume::Stored, _) => self.stored(cluster),
         }
     }
 
@@ -110,9 +135,9 @@ impl<'a> StoredCounts<'a> {
     /// one is lower than that.
     pub fn assumes_references(&self, too_low: bool) -> bool {
         match self.assume {
-            _ if self.held || self.claims.last().is_some() => false,
-            Assume::AllMended => true,
-            Assume::LeaksMended => !too_low,
+            _ if self.held || self.kept_from.is_some() || self.claims.last().is_some() => false,
+            Assume::AllRepaired => true,
+            Assume::LeaksRepaired => !too_low,
             Assume::Stored => false,
         }
     }
@@ -137,8 +162,12 @@ impl<'a> StoredCounts<'a> {
         Some(get_refcount(&bytes, self.geometry.refcount_order(), entry.get() as usize))
     }
 
-    /// The count of a cluster as a block in its right place has it; `None` where there is none.
+    /// The refcount of a cluster where it can be believed.
     pub fn evident(&self, cluster: HostCluster) -> Option<u64> {
+        let after = self.uncounted.partition_point(|range| range.end <= cluster);
+        if self.uncounted.get(after).is_some_and(|range| range.start <= cluster) {
+            return None;
+        }
         let (index, _) = self.geometry.refcount_place(cluster);
         self.refcounts.block(index).filter(|block| block.sound)?;
         self.stored(cluster)

@@ -1,6 +1,7 @@
 //! The walk through all L2 tables: each is read once, in file order, by several threads, and counts
 //! as often as L1 entries point to it.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
@@ -65,6 +66,8 @@ pub struct Mapping {
     pub compressed: RefcountMap,
     /// Compressed extents of all tables, as descriptors without flags, up to [`MAX_EXTENTS`].
     pub extents: Vec<u64>,
+    /// Tables in which most entries are damaged: something else was written there.
+    pub garbage: HashSet<HostOffset>,
 }
 
 impl Mapping {
@@ -192,6 +195,7 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     mapping.copied = all.copied;
     mapping.extents = all.extents;
     all.blank.iter().for_each(|&number| mapping.tables[number].blank = true);
+    mapping.garbage.extend(all.garbage.iter().map(|&number| mapping.tables[number].offset));
     ctx.allocation.allocated += all.allocation.allocated;
     ctx.allocation.fragmented += all.allocation.fragmented;
     ctx.allocation.compressed += all.allocation.compressed;
@@ -249,6 +253,8 @@ struct Part {
     copied: Vec<CopiedSummary>,
     /// The numbers of blank tables.
     blank: Vec<usize>,
+    /// The numbers of tables in which most entries are damaged.
+    garbage: Vec<usize>,
     allocation: Allocation,
     extents: Vec<u64>,
     /// By the number of the table in this part.
@@ -261,6 +267,7 @@ impl Part {
         let first = self.copied.len();
         self.copied.extend_from_slice(&part.copied);
         self.blank.extend(part.blank.into_iter().map(|table| first + table));
+        self.garbage.extend(part.garbage.into_iter().map(|table| first + table));
         self.allocation.allocated += part.allocation.allocated;
         self.allocation.fragmented += part.allocation.fragmented;
         self.allocation.compressed += part.allocation.compressed;
@@ -272,6 +279,7 @@ impl Part {
         let table = self.copied.len();
         self.copied.push(scan.copied);
         self.blank.extend(scan.blank.then_some(table));
+        self.garbage.extend(scan.is_garbage().then_some(table));
         self.allocation.allocated += scan.allocated * reach.active;
         self.allocation.fragmented += scan.fragmented * reach.active;
         self.allocation.compressed += scan.compressed * reach.active;

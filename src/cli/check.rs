@@ -10,7 +10,7 @@ use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Severity
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutcome};
-use qcheck::repair::{dry_run, repair_telling};
+use qcheck::repair::{Request, dry_run, repair_as_asked};
 use qcheck::storage::{Latch, Storage};
 
 use super::count::counted;
@@ -25,6 +25,8 @@ use super::many::{self, Form, Settings};
 use super::open::{self, Opened, Purpose, format_name, parse_cache, parse_format, quoted};
 use super::policy::{self, Gate};
 use super::progress::Meter;
+use super::qemu;
+use super::reattach;
 use super::size::{parse_number, parse_size};
 use super::ui::Ui;
 use super::undo::UndoFile;
@@ -59,6 +61,12 @@ pub struct Args {
     /// bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     allow_data_loss: bool,
+
+    /// With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this
+    /// cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries
+    #[arg(long, value_name = "CLUSTER=L1INDEX", requires = "repair", num_args = 0..=1,
+          require_equals = true, default_missing_value = "", value_parser = reattach::parse)]
+    reattach: Vec<reattach::Value>,
 
     /// The size of the guest's disk, where the header that told it is damaged
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "allow_data_loss")]
@@ -152,7 +160,7 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
         out.push(joined);
     }
     out.extend(rest);
-    out
+    reattach::expand(out)
 }
 
 /// What a run ended with: the verdict, and what was done before it.
@@ -331,6 +339,9 @@ fn work(args: &Args, deep: &Deep, path: &Path, image: Opened, ui: &Ui) -> Result
         Some(Mode::Leaks) if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
         }
+        Some(Mode::Leaks) if !args.reattach.is_empty() => {
+            bail!("--reattach needs a repair of all, not of leaks")
+        }
         Some(Mode::Leaks) => RepairMode::Leaks,
         Some(Mode::All) if args.allow_data_loss => RepairMode::Lossy,
         Some(Mode::All) => RepairMode::All,
@@ -339,13 +350,14 @@ fn work(args: &Args, deep: &Deep, path: &Path, image: Opened, ui: &Ui) -> Result
         header::readable(&image.storage)?;
     }
     let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size };
+    let request = Request { mode, hints, reattach: reattach::reattach(&args.reattach) };
     if args.dry_run {
         let capacity = image.storage.capacity();
-        let run = dry_run(&image.storage, capacity, mode, &hints, &options, &meter)?;
+        let run = dry_run(&image.storage, capacity, &request, &options, &meter)?;
         return Ok(Ended::Planned(Box::new(run)));
     }
     let mend =
-        |storage: &dyn Storage| repair_telling(storage, mode, &hints, &options, &meter, &mut ());
+        |storage: &dyn Storage| repair_as_asked(storage, &request, &options, &meter, &mut ());
     let outcome = match &args.undo {
         Some(path) => UndoFile::create(path)?.record(image.storage, mend)?,
         None => mend(&Latch::new(image.storage))?,
@@ -357,7 +369,16 @@ fn work(args: &Args, deep: &Deep, path: &Path, image: Opened, ui: &Ui) -> Result
 /// name.
 pub fn remarkable(path: &Path, max_findings: u64, report: &CheckReport, ui: &mut Ui) -> Result<()> {
     let told = |f: &&Finding| {
-        matches!(f.kind, Kind::OrphanTable(_) | Kind::NotOpened(_) | Kind::DataFileUnnamed)
+        matches!(
+            f.kind,
+            Kind::OrphanTable(_)
+                | Kind::BlankTable { .. }
+                | Kind::SnapshotsUncounted(_)
+                | Kind::SnapshotBlank
+                | Kind::Unaccounted { .. }
+                | Kind::NotOpened(_)
+                | Kind::DataFileUnnamed
+        )
     };
     let told = report.findings.iter().filter(told);
     let most = usize::try_from(max_findings).unwrap_or(usize::MAX);
@@ -378,7 +399,8 @@ fn tell_repair(
     if let Some(rebuilt) = &outcome.rebuilt_header {
         header::tell(ui, path, rebuilt)?;
     }
-    let steps = text::repair_steps(outcome);
+    let repaired = outcome.repaired();
+    let steps = text::repair_steps(outcome, &repaired);
     listing::print(&mut ui.err, &outcome.before, steps, budget)?;
     if outcome.held > 0 {
         ui.message(&format!(
@@ -443,7 +465,8 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
         }
         json::write(&mut ui.out, &value)?;
     } else {
-        text::summary(&mut ui.out, verdict)?;
+        let as_qemu_img = ui.name() == qemu::NAME;
+        text::summary(&mut ui.out, verdict, as_qemu_img)?;
         if args.explain {
             explain::print(&mut ui.out, verdict, result.affected())?;
         }

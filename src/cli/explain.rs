@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn a_meaning_ends_where_the_repair_begins() {
         let (meaning, remedy) = meaning("copied-data");
-        assert_eq!(meaning, "COPIED of an L2 entry disagrees with the count of its cluster.");
-        assert_eq!(remedy, "-r all mends it.");
+        assert_eq!(meaning, "COPIED of an L2 entry disagrees with the refcount of its cluster.");
+        assert_eq!(remedy, "-r all corrects it, -r leaks where no refcount is too low.");
         let (meaning, remedy) = super::meaning("unreadable");
         assert!(meaning.starts_with("The system could not read"), "{meaning}");
         assert!(remedy.starts_with("None, "), "{remedy}");

@@ -37,6 +37,7 @@ mod plan;
 mod policy;
 mod progress;
 mod qemu;
+mod reattach;
 mod resize;
 mod sarif;
 mod signals;

@@ -34,8 +34,8 @@ fn told(report: &CheckReport) -> impl Iterator<Item = &Finding> {
 /// What a repair found and mended, in the order in which qemu-img tells it: counts are told as
 /// found and again as they are mended, everything else once. COPIED flags are judged by the counts
 /// after the repair, so those that came right with the counts are not told.
-pub fn repair_steps(outcome: &RepairOutcome) -> Vec<Step<'_>> {
-    let mended: HashSet<Key> = outcome.mended.iter().map(key).collect();
+pub fn repair_steps<'a>(outcome: &'a RepairOutcome, repaired: &'a [Finding]) -> Vec<Step<'a>> {
+    let mended: HashSet<Key> = repaired.iter().map(key).collect();
     let left: Option<HashSet<Key>> =
         outcome.after.as_ref().map(|after| after.findings.iter().map(key).collect());
     let (flags, others): (Vec<_>, Vec<_>) = told(&outcome.before).partition(|f| is_copied(f));
@@ -53,7 +53,7 @@ pub fn repair_steps(outcome: &RepairOutcome) -> Vec<Step<'_>> {
     // A count is told again as it is mended, but for those that a rebuild put right.
     let told_once = |f: &Finding| outcome.rebuilt || !is_count(f);
     let told_above: HashSet<Key> = others.iter().filter(|f| told_once(f)).map(|f| key(f)).collect();
-    let later = outcome.mended.iter().filter(|f| !is_copied(f) && !told_above.contains(&key(f)));
+    let later = repaired.iter().filter(|f| !is_copied(f) && !told_above.contains(&key(f)));
     steps.extend(later.map(|f| Step::Finding(f, Verb::Repair)));
     steps.extend(flags.iter().filter_map(|f| {
         if mended.contains(&key(f)) {
@@ -84,8 +84,8 @@ pub fn fixed(out: &mut dyn Write, fixed: Fixed) -> io::Result<()> {
     )
 }
 
-/// The verdict and how the image is filled.
-pub fn summary(out: &mut dyn Write, report: &CheckReport) -> io::Result<()> {
+/// The verdict and how the image is filled. In qemu-img's place its words are printed, whatever leaked clusters may hold.
+pub fn summary(out: &mut dyn Write, report: &CheckReport, as_qemu_img: bool) -> io::Result<()> {
     let tally = report.tally;
     if tally.is_clean() {
         writeln!(out, "No errors were found on the image.")?;
@@ -99,12 +99,13 @@ pub fn summary(out: &mut dyn Write, report: &CheckReport) -> io::Result<()> {
         )?;
     }
     if tally.leaks > 0 {
-        write!(
-            out,
-            "\n{} leaked clusters were found on the image.\nThis means waste of disk space, but \
-             no harm to data.\n",
-            tally.leaks
-        )?;
+        let only_leaks = tally.corruptions == 0 && tally.check_errors == 0;
+        let meaning = if only_leaks && report.hides_references && !as_qemu_img {
+            "Some of them may hold data to which damaged structures refer."
+        } else {
+            "This means waste of disk space, but no harm to data."
+        };
+        writeln!(out, "\n{} leaked clusters were found on the image.\n{meaning}", tally.leaks)?;
     }
     if tally.check_errors > 0 {
         let errors = tally.check_errors;
@@ -179,7 +180,6 @@ mod tests {
         let outcome = RepairOutcome {
             rebuilt_header: None,
             before: report(vec![reserved.clone(), leak(17), flag.clone(), stale]),
-            mended: vec![leak(17), flag],
             rebuilt: false,
             held: 0,
             fixed: Fixed { leaks: 1, corruptions: 1 },
@@ -187,12 +187,13 @@ mod tests {
             affected: Affected::default(),
         };
         assert_eq!(
-            lines(&repair_steps(&outcome)),
+            lines(&repair_steps(&outcome, &outcome.repaired())),
             [
                 "ERROR found l2 entry with reserved bits set: 8000000000060002",
                 "Leaked cluster 17 refcount=1 reference=0",
                 "Repairing cluster 17 refcount=1 reference=0",
                 "Repairing OFLAG_COPIED data cluster: l2_entry=50000 refcount=1",
+                "Repairing OFLAG_COPIED data cluster: l2_entry=70000 refcount=2",
             ]
         );
     }
@@ -204,7 +205,6 @@ mod tests {
         let outcome = RepairOutcome {
             rebuilt_header: None,
             before: report(vec![low.clone()]),
-            mended: vec![low, leak(1)],
             rebuilt: true,
             held: 0,
             fixed: Fixed { leaks: 0, corruptions: 1 },
@@ -212,7 +212,7 @@ mod tests {
             affected: Affected::default(),
         };
         assert_eq!(
-            lines(&repair_steps(&outcome)),
+            lines(&repair_steps(&outcome, &[low.clone(), leak(1)])),
             [
                 "ERROR cluster 6 refcount=0 reference=1",
                 "Rebuilding",
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn the_summary_is_qemu_imgs() {
         let mut text = Vec::new();
-        summary(&mut text, &report(vec![leak(3)])).unwrap();
+        summary(&mut text, &report(vec![leak(3)]), true).unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "\n1 leaked clusters were found on the image.\nThis means waste of disk space, but no \

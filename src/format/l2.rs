@@ -69,6 +69,12 @@ impl L2Entry {
         bytes
     }
 
+    /// The same entry without its cluster.
+    #[must_use]
+    pub const fn without_cluster(self) -> Self {
+        Self { bits: self.bits & !(OFFSET_MASK | COPIED), ..self }
+    }
+
     /// An entry without a cluster that reads as zeroes; version 3 has it.
     pub const fn all_zero(geometry: &Geometry) -> Self {
         if geometry.extended_l2() {
@@ -130,6 +136,13 @@ impl L2Entry {
             offset: HostOffset::new(offset),
             bytes: (additional + 1) * SECTOR_BYTES - (offset & (SECTOR_BYTES - 1)),
         }
+    }
+
+    /// A compressed entry with another number of sectors after the first one.
+    pub const fn with_sectors(self, geometry: &Geometry, additional: u64) -> Self {
+        let x = 62 - (geometry.cluster_bits() - 8);
+        let mask = (COMPRESSED - 1) >> x << x;
+        Self { bits: self.bits & !mask | (additional << x) & mask, ..self }
     }
 
     /// The entry with another host offset: the same flags, and the same length where compressed.

@@ -1,197 +1,140 @@
-//! Mending what a check found: a plan first, then its stages, each on stable storage before the
+//! Repair of what a check found: a plan first, then its stages, each on stable storage before the
 //! next one relies on it, then a fresh check as the verdict.
 
-mod apply;
-mod begin;
-mod bitmap_directory;
-mod compression;
-mod cross_links;
-mod describe;
-mod dry_run;
-mod end;
-mod entries;
-mod extensions;
-mod header_fields;
-mod held;
-mod journal;
-mod loss;
-mod mark;
-mod mended;
-mod orphans;
-mod placement;
+mod fix;
+mod mode;
+mod outcome;
 mod plan;
-mod pointers;
-mod room;
+mod run;
 mod search;
-mod snapshot_table;
 
-pub use cross_links::Crossed;
-pub use dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_run};
-pub use journal::{Journal, Purpose, Risk, Round};
-pub use placement::Placement;
-pub use plan::{Aim, CountChange, RepairPlan, Stage, Step, plan};
+pub use fix::reattach::{Reattach, Reattachment};
+pub use mode::RepairMode;
+pub use outcome::{Fixed, RepairOutcome};
+pub use plan::placement::Placement;
+pub use plan::purpose::{Purpose, Risk};
+pub use plan::step::{CountChange, RepairPlan, Stage, StageKind, Step, Write};
+pub use run::dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_run};
+pub use run::journal::{Journal, Round};
 pub use search::{Hints, RebuiltHeader};
 
-use end::Left;
-
-use crate::check::{self, Affected, Assume, CheckOptions, CheckReport, Finding, Kind, Severity};
-use crate::error::Result;
+use crate::check::{
+    self, Affected, Assume, CheckOptions, CheckReport, Finding, Hold, Kind, Severity,
+};
+use crate::error::{Error, Result};
+use crate::format::crypto::CryptMethod;
 use crate::progress::Progress;
 use crate::storage::Storage;
+use fix::{cross_links, loss};
+use plan::pointers::Tables;
+use plan::quarantine::Quarantine;
+use run::end::{self, Left};
+use run::round::{self, Aim};
+use run::{apply, begin, mark};
 
-/// What may be mended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepairMode {
-    /// Only counts that are too high.
-    Leaks,
-    /// Everything that can be mended without losing data.
-    All,
-    /// That, and what cannot be mended is dropped: mappings that lead nowhere, snapshots and bitmaps
-    /// that cannot be read.
-    Lossy,
-}
-
-impl RepairMode {
-    /// The counts by which COPIED flags are judged: those that the repair leaves behind.
-    const fn assume(self) -> Assume {
-        match self {
-            Self::Leaks => Assume::LeaksMended,
-            Self::All | Self::Lossy => Assume::AllMended,
-        }
-    }
-
-    /// Whether more than leaks may be mended.
-    const fn is_all(self) -> bool {
-        matches!(self, Self::All | Self::Lossy)
-    }
-}
-
-/// How many findings were mended, by weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fixed {
-    /// Leaked clusters.
-    pub leaks: u64,
-    /// Errors.
-    pub corruptions: u64,
-}
-
-/// What a repair did.
-#[derive(Debug)]
-pub struct RepairOutcome {
-    /// The header that was written in place of a damaged one, before anything else.
-    pub rebuilt_header: Option<RebuiltHeader>,
-    /// What was found before the first write, or through the header that was written first.
-    pub before: CheckReport,
-    /// The findings that the repair set out to mend.
-    pub mended: Vec<Finding>,
-    /// Whether the refcount structures were built anew.
-    pub rebuilt: bool,
-    /// Leaked clusters that were not released, since references to them may be hidden.
-    pub held: u64,
-    /// Findings before minus findings after.
-    pub fixed: Fixed,
-    /// A fresh check's findings, where something was written.
-    pub after: Option<CheckReport>,
-    /// What the findings of the last check mean for guests.
-    pub affected: Affected,
-}
-
-impl RepairOutcome {
-    /// Nothing is done yet.
-    fn new(before: CheckReport) -> Self {
-        let (mended, fixed) = (Vec::new(), Fixed::default());
-        let affected = Affected::default();
-        let rebuilt_header = None;
-        Self {
-            rebuilt_header,
-            before,
-            mended,
-            rebuilt: false,
-            held: 0,
-            fixed,
-            after: None,
-            affected,
-        }
-    }
-
-    /// Takes the findings that a round mends: the first one all that it can, later ones those flags that
-    /// were `postponed`, since something else lay in their table.
-    fn take_mended(
-        &mut self,
-        plan: &RepairPlan,
-        report: &CheckReport,
-        postponed: &mut Vec<Finding>,
-    ) {
-        if self.mended.is_empty() {
-            *postponed = report.findings.clone();
-            postponed.retain(|finding| finding.severity() != Severity::Notice);
-        }
-        postponed.retain(|finding| {
-            let parts = plan.mended(finding);
-            let waits = parts.is_empty() && is_flag(finding);
-            self.mended.extend(parts);
-            waits
-        });
-    }
-}
-
-/// Rounds of planning and writing: mending a table can bring up what lay under it. More than this
+/// Rounds of planning and writing: repairing a table can bring up what was under it. More than this
 /// many are never needed, and a repair that does not converge must end.
-const MAX_ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 24;
 
-/// Checks an image, mends what the mode allows, and checks again.
+/// What is asked of a repair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What may be repaired.
+    pub mode: RepairMode,
+    /// What is known of an image whose header is damaged.
+    pub hints: Hints,
+    /// Which lost L2 tables are put back.
+    pub reattach: Reattach,
+}
+
+impl Request {
+    /// A repair of this kind, and nothing else.
+    pub fn new(mode: RepairMode) -> Self {
+        Self { mode, hints: Hints::default(), reattach: Reattach::default() }
+    }
+}
+
+/// Checks an image, repairs what the mode allows, and checks again.
 pub fn repair(
     storage: &dyn Storage,
     mode: RepairMode,
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<RepairOutcome> {
-    repair_telling(storage, mode, &Hints::default(), options, progress, &mut ())
+    repair_as_asked(storage, &Request::new(mode), options, progress, &mut ())
 }
 
-/// The same with what is known of an image whose header is damaged, telling a journal of every step
-/// before it is taken.
-pub fn repair_telling(
+/// The same with all that can be asked, reporting every step to a journal before it is taken.
+pub fn repair_as_asked(
     storage: &dyn Storage,
-    mode: RepairMode,
-    hints: &Hints,
+    request: &Request,
     options: &CheckOptions,
     progress: &dyn Progress,
     journal: &mut dyn Journal,
 ) -> Result<RepairOutcome> {
-    let look = |assume| check::survey(&storage, &CheckOptions { assume, ..*options }, progress);
-    let begun = begin::begin(storage, mode, hints, options, progress, journal)?;
+    let mode = request.mode;
+    // What is written must not depend on how many findings are printed.
+    let options = CheckOptions { keep: CheckOptions::default().keep, ..*options };
+    let look =
+        |assume, hold| check::survey(&storage, &CheckOptions { assume, hold, ..options }, progress);
+    let begun = begin::begin(storage, mode, &request.hints, &options, progress, journal)?;
     let (mut survey, mut outcome) = (begun.survey, begun.outcome);
     let was_marked = mark::is_set(&survey) && outcome.rebuilt_header.is_none();
-    let (mut released, mut postponed, mut number) = (Vec::new(), Vec::new(), 0);
-    let crossed = cross_links::crossed(&survey);
+    let (mut released, mut number) = (Vec::new(), 0);
+    let mut quarantine = Quarantine::of(storage, &survey)?;
+    quarantine.cross(cross_links::crossed(&storage, &survey)?);
+    if mode == RepairMode::Lossy {
+        quarantine.condemn(loss::condemned(&storage, &survey, &Tables::of(&survey))?);
+    }
     for _ in 0..MAX_ROUNDS {
-        outcome.held = if survey.report.hides_references { survey.report.tally.leaks } else { 0 };
-        let target = held::target(storage, &survey, mode)?;
-        let plan = plan(storage, &survey, Aim { mode, target, crossed: &crossed })?;
-        if plan.stages.is_empty() {
-            break;
+        let aim = Aim { mode, reattach: &request.reattach, quarantine: &quarantine };
+        let planned = round::plan(storage, &survey, &aim);
+        let may_give_up = mode == RepairMode::Lossy && !quarantine.is_given_up();
+        let is_stuck = match &planned {
+            Ok(plan) => plan.stages.is_empty(),
+            // What may be lost takes the space; what was written before stays and has its verdict.
+            Err(Error::NoRoom { .. }) => may_give_up || number > 0,
+            Err(_) => false,
+        };
+        if is_stuck {
+            if !may_give_up {
+                break;
+            }
+            quarantine.give_up();
+            if survey.report.tally.is_clean() {
+                break;
+            }
+            survey = look(mode.assume(), quarantine.hold())?;
+            continue;
         }
+        let plan = planned?;
         progress.stage("repair", 0);
         outcome.rebuilt |= plan.rebuilds;
-        outcome.take_mended(&plan, &survey.report, &mut postponed);
         number += 1;
-        let round = Round::new(number, &plan, &survey);
+        let round = Round { number, plan: &plan, survey: &survey };
         released.extend(apply::apply(storage, &round, journal)?);
         drop(plan);
         let found = std::mem::take(&mut survey.report.findings);
         drop(survey);
-        survey = look(mode.assume())?;
+        survey = look(mode.assume(), quarantine.hold())?;
+        quarantine.note(&survey);
         outcome.after = Some(survey.report.clone());
         if mark::is_all_else_equal(&survey.report.findings, &found) {
             break;
         }
     }
+    outcome.held = if quarantine.holds(&survey) { survey.report.tally.leaks } else { 0 };
     let keep_mark = was_marked || end::is_worse(&survey.report.tally, &outcome.before.tally);
-    // Flags were judged by the counts that a repair leaves behind; the verdict goes by those stored.
+    // Flags were judged by the refcounts that a repair leaves; the verdict goes by those stored.
     if outcome.after.is_some() && !survey.report.tally.is_clean() {
-        survey = look(Assume::Stored)?;
+        survey = look(Assume::Stored, Hold::ByEvidence)?;
         outcome.after = Some(survey.report.clone());
+    }
+    // Of encrypted clusters no copy can be made: with leave they may be shared, as nobody writes in place without COPIED.
+    let may_share =
+        quarantine.is_given_up() && survey.area.header.crypt_method == CryptMethod::Luks;
+    if let Some(after) = outcome.after.as_mut().filter(|_| !may_share) {
+        end::report_still_shared(after, quarantine.crossed());
     }
     journal.stage(number + 1, "what follows the verdict");
     end::finish(storage, &mut outcome, &survey, &Left { released, keep_mark }, journal)?;

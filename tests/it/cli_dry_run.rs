@@ -43,8 +43,8 @@ fn a_plan_is_printed_behind_the_verdict_and_nothing_is_written() {
             ran.out.strip_prefix(check.out.as_str()).expect("the check's output comes first");
         let lines: Vec<&str> = plan.lines().collect();
         assert_eq!(lines[1], "A repair would do this; nothing was written:");
-        assert_eq!(lines[3], "Round 1: the sign that a repair is under way");
-        let want = "  write   0x000000002000      1024 bytes  safe   counts that are wrong in the \
+        assert!(lines.contains(&"Round 1: the sign that a repair is under way"), "{plan}");
+        let want = "  write   0x000000002000      1024 bytes  safe   refcounts that are wrong in the \
                     refcount block of clusters 0 - 2047 [refcount-too-low, leak]";
         assert!(lines.contains(&want), "{plan}");
         assert!(plan.contains("Nothing would be wrong with the image after it."), "{plan}");
@@ -65,7 +65,7 @@ fn a_plan_as_json_stands_beside_the_keys_of_the_check() {
     assert_eq!(value, serde_json::from_str::<Value>(&check.out).unwrap());
     let stages = plan["stages"].as_array().unwrap();
     assert!(stages.len() > 2 && stages[0]["round"] == 1);
-    let counts = stages.iter().find(|stage| stage["what"] == "counts").expect("a stage");
+    let counts = stages.iter().find(|stage| stage["what"] == "refcounts").expect("a stage");
     let write = &counts["writes"][0];
     assert_eq!((&write["offset"], &write["length"]), (&Value::from(0x2000), &Value::from(1024)));
     assert_eq!(write["risk"], "safe");

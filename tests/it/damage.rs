@@ -55,6 +55,17 @@ const DIFFERENCES: &[(&str, &str)] = &[
 
 /// Where qemu-img's repair ends clean and qcheck's deliberately does not.
 const HELD: &[(&str, &str)] = &[
+    // A pointer to another structure: what it pointed to before is leaked, and stays as it is.
+    ("*L1[*]/at the refcount table", "references may hide"),
+    ("*L1[*]/at a refcount block", "references may hide"),
+    ("*L2 */at an L2 table", "references may hide"),
+    ("*L2 */at a refcount block", "references may hide"),
+    ("*L2 */at the L1 table", "references may hide"),
+    ("bitmaps/bitmap table */at *", "references may hide"),
+    // A snapshot that the header does not count, or that cannot be read: qemu-img releases what it has.
+    ("snapshots/header nb_snapshots/off by one", "references may hide"),
+    ("snapshots/snapshot[*] id_str_size/*", "references may hide"),
+    ("snapshots/snapshot[*] name_size/*", "references may hide"),
     // A pointer into nowhere: what it led to seems leaked.
     ("bitmaps/bitmap table entry/beyond the end of the file", "references may hide"),
     ("bitmaps/bitmap table offset/beyond the end of the file", "references may hide"),
@@ -64,13 +75,11 @@ const HELD: &[(&str, &str)] = &[
     ("*/whole the L1 table/zeroed", "possible data"),
     ("*/header l1_table_offset/at the end of the file", "possible data"),
     ("snapshots/snapshot[*] l1_table_offset/at the end of the file", "possible data"),
-    ("wide counts/L1[*]/at a refcount block", "possible data"),
-    ("wide counts/L1[*]/at the refcount table", "possible data"),
     // A snapshot table that can't be read: qemu-img drops the snapshots.
     ("*/header snapshots_offset/*", "references may hide"),
     ("snapshots/snapshot[*] extra_data_size/*", "references may hide"),
     // Encrypted data can be read at its place only, so that no copy of it can be made.
-    ("key/L2 data/at an L2 table", "Encrypted clusters stay"),
+    ("key/L2 unallocated/at a refcount block", "Encrypted clusters stay"),
 ];
 
 /// Whether the pattern, in which `*` stands for anything, matches the whole name.
@@ -112,6 +121,13 @@ fn for_all(names: &[&str], rule: impl Fn(&Base, &Damaged) -> Vec<String>) {
     let mut cases = 0;
     for base in bases().iter().filter(|base| names.contains(&base.name)) {
         for damaged in damages(base) {
+            if std::env::var("QCHECK_ONLY").is_ok_and(|only| !matches(&only, &damaged.name)) {
+                continue;
+            }
+            if let Ok(folder) = std::env::var("QCHECK_KEEP") {
+                fs::write(format!("{folder}/damaged.qcow2"), &damaged.bytes).unwrap();
+                fs::write(format!("{folder}/base.qcow2"), &base.bytes).unwrap();
+            }
             cases += 1;
             broken
                 .extend(rule(base, &damaged).iter().map(|why| format!("[{}] {why}", damaged.name)));
@@ -127,6 +143,13 @@ fn for_all(names: &[&str], rule: impl Fn(&Base, &Damaged) -> Vec<String>) {
 fn without_beyond(qemu: &Ran, own: &Ran) -> Ran {
     let beyond = |line: &&str| BEYOND.iter().any(|(text, _)| line.contains(text));
     let extra = own.stderr.lines().filter(beyond).count() as u64;
+    // Where leaked clusters may be data qcheck does not say that they are waste.
+    let data = "Some of them may hold data to which damaged structures refer.";
+    let waste = "This means waste of disk space, but no harm to data.";
+    if own.stdout.contains(data) && own.stderr.contains("NOTICE") {
+        let own = Ran { stdout: own.stdout.replace(data, waste), ..own.clone() };
+        return without_beyond(qemu, &own);
+    }
     if extra == 0 || !own.is_orderly() {
         return own.clone();
     }
@@ -251,7 +274,8 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         broken.extend(lost.iter().map(|why| format!("-r {mode} {why}")));
         if once != damaged.bytes {
             image.own_check(&["-r", mode]);
-            if image.bytes() != once {
+            // Without a sign of damage what was held is waste like any other.
+            if image.bytes() != once && !(held && own.code == Some(3)) {
                 broken.push(format!("a second -r {mode} changed the image again"));
             }
         }

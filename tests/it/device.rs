@@ -71,13 +71,18 @@ impl Drop for Device {
     }
 }
 
-/// An image with this many clusters that nothing uses, filled with what was there before.
-fn image(bits: u32, order: u32, spare: u64) -> Vec<u8> {
+/// An image with this many clusters that nothing uses, filled with this byte.
+fn filled(bits: u32, order: u32, spare: u64, byte: u8) -> Vec<u8> {
     let mut builder = Builder::new(200 << bits).cluster_bits(bits).refcount_order(order);
     builder.contents = (0..90_u64).map(|n| (n, Content::Data(n as u8 + 1))).collect();
     let mut bytes = builder.at(150, Content::Data(0xf1)).build().bytes;
-    bytes.resize((bytes.len() as u64 + spare * cluster_size(&bytes)) as usize, 0xee);
+    bytes.resize((bytes.len() as u64 + spare * cluster_size(&bytes)) as usize, byte);
     bytes
+}
+
+/// The same with what was there before in them.
+fn image(bits: u32, order: u32, spare: u64) -> Vec<u8> {
+    filled(bits, order, spare, 0xee)
 }
 
 fn without_reftable(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -89,7 +94,7 @@ fn without_reftable(mut bytes: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn a_zeroed_refcount_table_on_a_device_is_built_anew_in_place() {
-    let sound = image(12, 4, 6);
+    let sound = filled(12, 4, 6, 0);
     let Some(whole) = Device::new(&sound) else { return };
     let device = Device::new(&without_reftable(sound)).expect("a second device");
     let ran = device.repair();
@@ -97,6 +102,16 @@ fn a_zeroed_refcount_table_on_a_device_is_built_anew_in_place() {
     let judged = qemu(device.folder(), "qemu-img", &["check", "-f", "qcow2", device.name()]);
     assert_eq!(judged.code, 0, "{judged:?}");
     assert!(device.guest() == whole.guest(), "the guest's bytes have changed");
+}
+
+/// Without refcounts nothing says whether it is in use.
+#[test]
+fn nothing_is_placed_into_clusters_with_data_where_refcounts_are_lost() {
+    let broken = without_reftable(image(12, 4, 6));
+    let Some(device) = Device::new(&broken) else { return };
+    let ran = device.repair();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(device.bytes() == broken, "something was written");
 }
 
 #[test]
@@ -155,7 +170,7 @@ fn room_inside_an_image_that_cannot_grow_is_enough_from_some_number_of_clusters_
         let mut had_room = false;
         let blocks = ((150_u64 << order) / (8 << bits)).max(1) + 2;
         for spare in 0..blocks + 3 {
-            let sound = image(bits, order, spare);
+            let sound = filled(bits, order, spare, 0);
             let mut unaligned = sound.clone();
             let at = header(&sound, "refcount_table_offset");
             set_header(&mut unaligned, "refcount_table_offset", at + 4);

@@ -39,6 +39,14 @@ fn said(bytes: &[u8]) -> String {
     match check(&storage, &CheckOptions::default(), &Silent) {
         Ok(mut report) => {
             report.snapshots.clear();
+            // A dump has no data that a blank table may have pointed to.
+            let (found, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut report.findings).into_iter().partition(|f| {
+                    matches!(f.kind, Kind::BlankTable { .. } | Kind::Unaccounted { .. })
+                });
+            report.findings = kept;
+            report.tally.notices -= found.len() as u64;
+            report.hides_references = false;
             format!("{report:#?}")
         }
         Err(error) => error.to_string(),
@@ -91,8 +99,8 @@ fn without_names_it_still_checks_like_the_image() {
             }
         }
     }
-    // Every damage of a table that holds names is among them.
-    assert!(refused.len() * 15 < cases, "{} of {cases}: {refused:#?}", refused.len());
+    // Every damage of a table that holds names is among them, and of what may hide one.
+    assert!(refused.len() * 11 < cases, "{} of {cases}: {refused:#?}", refused.len());
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn every_repair_of_combined_damages_is_undone_to_the_byte() {
 fn an_image_that_has_changed_is_refused_and_force_overrides_that() {
     let (before, after, file) = example();
     let mut refused = 0;
-    for at in (0..after.len()).step_by(512) {
+    for at in (0..before.len()).step_by(512) {
         let mut changed = after.clone();
         changed[at + 77] ^= 0x40;
         let image = MemoryStorage::new(changed.clone());

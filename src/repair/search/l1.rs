@@ -5,7 +5,7 @@ use std::io;
 
 use super::scan::Sightings;
 use super::shape::{self, SECTOR_BYTES, SECTOR_WORDS, Shape};
-use crate::check::reftable::Reftable;
+use crate::check::lost::reftable::Reftable;
 use crate::format::geometry::MIN_EXTENDED_L2_CLUSTER_BITS;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::{Geometry, HostCluster, HostOffset, decode_entries};

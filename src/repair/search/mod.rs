@@ -13,15 +13,15 @@ mod variants;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::compression;
-use crate::check::reftable;
+use super::fix::compression;
+use crate::check::lost::reftable;
 use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey, survey};
 use crate::error::{Error, Result};
 use crate::format::L1Index;
 use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
-use crate::format::header::Header;
+use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
 use crate::storage::{Capacity, ReadAt, Storage};
 use candidate::Candidate;
@@ -130,6 +130,43 @@ pub fn for_doubtful(
         !same && worth.is_over(present)
     });
     better.map(|(worth, best)| what.rebuilt(worth, best, options)).transpose()
+}
+
+/// Refuses an image whose header has another cluster size or refcount width than the file: whatever is read through it is
+/// not what it seems.
+pub fn refuse_other_sizes(
+    storage: &dyn Storage,
+    survey: &Survey,
+    options: &CheckOptions,
+) -> Result<()> {
+    let (report, header) = (&survey.report, &survey.area.header);
+    let doubtful = report.tally.check_errors == 0 && !report.tally.is_clean();
+    if !doubtful || leads_somewhere(survey) || describes_itself(&storage, header)? {
+        return Ok(());
+    }
+    let mut remains = Remains::read(&storage)?;
+    remains.header = Some(header.clone());
+    let mut judge = Judge::new(&storage, &remains, options);
+    let (growable, hints) = (growable(storage), &Hints::default());
+    let what = Search { sizes_known: false, source: &storage, remains: &remains, hints, growable };
+    variants::of_kept(&what, &mut judge)?;
+    let Some((worth, best)) = judge.best() else { return Ok(()) };
+    let sizes = |header: &Header| (header.cluster_bits, header.refcount_order);
+    let better = worth.is_convincing() && worth.is_over(judge::worth(survey));
+    if !better || sizes(&best.header) == sizes(header) || !describes_itself(&storage, &best.header)?
+    {
+        return Ok(());
+    }
+    let (bits, order) = sizes(&best.header);
+    Err(Error::Header {
+        offset: HeaderField::ClusterBits.place().0,
+        message: format!(
+            "the file does not fit the cluster size and refcount width of the header, but clusters of {} bytes and \
+             refcounts of {} bits; nothing was written",
+            1u64 << bits,
+            1u64 << order
+        ),
+    })
 }
 
 fn growable(storage: &dyn Storage) -> bool {

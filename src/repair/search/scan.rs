@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 
 use super::shape::{self, SECTOR_BYTES, SECTOR_WORDS, Shape};
+use crate::check::lost::reftable::Reftable;
 use crate::check::parallel;
-use crate::check::reftable::Reftable;
 use crate::error::{Error, Result};
 use crate::format::geometry::{MAX_CLUSTER_BITS, MAX_REFCOUNT_ORDER, MIN_CLUSTER_BITS};
 use crate::format::l1::OFFSET_MASK;

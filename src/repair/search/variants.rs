@@ -7,7 +7,7 @@ use super::l1::{self, L1Table};
 use super::remains::{settle, with_version};
 use super::scan::{self, Sightings};
 use crate::check::CheckOptions;
-use crate::check::reftable::{self, Reftable};
+use crate::check::lost::reftable::{self, Reftable};
 use crate::error::{Error, Result};
 use crate::format::crypto::{CryptMethod, CryptoHeader};
 use crate::format::feature::{autoclear, incompatible};

@@ -1,6 +1,7 @@
 //! A repair of a damaged image: what it promises, whatever the damage.
 
 use qcheck::check::{Kind, Tally, check};
+use qcheck::error::Error;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Latch, MemoryStorage, Storage};
@@ -46,8 +47,15 @@ impl Damaged {
             assert!(end.check_errors <= before.check_errors, "{before:?} became {end:?}");
         }
         let again = self.storage(after.to_vec());
-        repair(&again, self.mode, &super::options(), &Silent).expect("the same repair again");
-        assert!(again.to_vec() == after, "a second repair writes");
+        match repair(&again, self.mode, &super::options(), &Silent) {
+            Ok(_) => {}
+            // What the first one could do without space it did.
+            Err(Error::NoRoom { .. } | Error::Refused(_)) => assert!(again.to_vec() == after),
+            Err(error) => panic!("the same repair again: {error}"),
+        }
+        // What was held is waste like any other once no sign of damage is left.
+        let only_leaks = end.corruptions == 0 && end.leaks > 0;
+        assert!(only_leaks || again.to_vec() == after, "a second repair writes");
         if let (Some(sound), true) = (self.sound, self.mode != RepairMode::Lossy) {
             if let Some(before) = Readable::of(&self.bytes, sound) {
                 let after = Readable::of(after, sound).expect("the header keeps what it says");

@@ -1,0 +1,81 @@
+//! What may be lost: L2 tables that no L1 entry points to, tables that are blank beside leaked data, snapshots that
+//! the header does not count. Where something of it is found, leaked clusters are not waste. Relies on the comparison
+//! and on the regions being in order.
+
+mod blank;
+mod place;
+pub(crate) mod reftable;
+mod search;
+mod shape;
+mod sift;
+mod slots;
+mod too_low;
+
+use super::context::Context;
+use super::finding::{Finding, Kind};
+use super::pass_compare::Compared;
+use super::pass_refcounts::Refcounts;
+use super::refcount_map::RefcountMap;
+use super::stored::StoredCounts;
+use super::walk::Mapping;
+use slots::Slots;
+
+/// What the search found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Lost tables, other signs of a loss, and what could not be read.
+    pub findings: Vec<Finding>,
+    /// References that the lost tables would have and make if an L1 entry pointed to them.
+    pub claims: RefcountMap,
+}
+
+/// Looks for what may be lost.
+pub fn run(
+    ctx: &Context,
+    mapping: &Mapping,
+    counts: &StoredCounts,
+    refcounts: &Refcounts,
+    compared: &Compared,
+) -> Found {
+    let mut found = Found::default();
+    let leaks = ctx.found.tally().leaks > 0 || !compared.uncounted.is_empty();
+    if !leaks && !ctx.found.hides_references() {
+        return found;
+    }
+    let mut sighted = search::run(ctx, mapping, counts, refcounts, compared);
+    found.findings.append(&mut sighted.findings);
+    sift::sift(ctx, counts, &mut sighted.tables);
+    if !sighted.tables.is_empty() {
+        let slots = Slots::of(ctx, mapping, counts);
+        place::run(ctx, counts, (refcounts, compared), &slots, sighted.tables, &mut found);
+    }
+    blank::run(ctx, mapping, counts, compared, &mut found.findings);
+    found
+}
+
+/// What leaked clusters may be, where something else is damaged: one of the damaged entries may have pointed to them.
+pub fn unaccounted(
+    ctx: &Context,
+    mapping: &Mapping,
+    compared: &Compared,
+    findings: &[Finding],
+) -> Option<Finding> {
+    const NAMED: usize = 8;
+    let all = || ctx.found.findings().iter().chain(findings);
+    let is_leak =
+        |f: &&Finding| matches!(f.kind, Kind::Count { stored, referenced } if stored > referenced);
+    let (first, clusters) = (all().find(is_leak)?.place, ctx.found.tally().leaks);
+    let hides =
+        all().filter(|f| f.may_hide_references() && !matches!(f.kind, Kind::OrphanTable(_)));
+    let hides = hides.map(|f| f.place).chain(too_low::doubtful(ctx, mapping, compared));
+    let (mut entries, mut more) = (Vec::new(), 0);
+    for place in hides {
+        if entries.len() < NAMED {
+            entries.push(place);
+        } else {
+            more += 1;
+        }
+    }
+    (!entries.is_empty())
+        .then(|| Finding::new(Kind::Unaccounted { clusters, entries, more }, first))
+}

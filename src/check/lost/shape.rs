@@ -1,0 +1,152 @@
+//! Whether a cluster can be an L2 table: every entry is well formed, and what it points to is counted or free as it
+//! would be for a table that lost its L1 entry.
+
+use crate::check::context::{Context, Extent};
+use crate::check::refcount_map::RefcountMap;
+use crate::check::stored::StoredCounts;
+use crate::format::l2::{L2Entry, Meaning};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
+
+/// What a cluster that is formed like an L2 table holds.
+#[derive(Debug, Default)]
+pub struct Shape {
+    /// Entries that point to something.
+    pub entries: u64,
+    /// The first and the last of them.
+    pub mapped: (L2Index, L2Index),
+    /// The clusters that they point to.
+    pub clusters: Vec<(HostCluster, ClusterCount)>,
+    /// Whether an entry has COPIED, as offsets in a refcount table have not.
+    pub copied: bool,
+    /// The L1 index that offsets in an external data file give: each is the guest's own.
+    pub index: Option<L1Index>,
+}
+
+/// What the refcounts say of what a lost table points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Every cluster has a refcount that this table explains, beside the references found.
+    Unreferenced,
+    /// Every cluster has a refcount: others were read out of the same table, at a wrong offset.
+    Counted,
+    /// There are no refcounts: nothing else refers to the clusters.
+    Uncounted,
+}
+
+impl Shape {
+    /// Whether the first bytes of a cluster can be those of a table.
+    pub fn begins_like(ctx: &Context, bytes: &[u8]) -> bool {
+        let mut shape = Self::default();
+        shape.take_all(ctx, bytes).is_some()
+    }
+
+    /// Reads a cluster as an L2 table; `None` where an entry cannot be one, where none points to
+    /// anything, or where the refcounts contradict it.
+    pub fn of(
+        ctx: &Context,
+        counts: &StoredCounts,
+        bytes: &[u8],
+        evidence: Evidence,
+    ) -> Option<Self> {
+        let mut shape = Self::default();
+        shape.take_all(ctx, bytes)?;
+        let header = &ctx.area.header;
+        let points =
+            !shape.clusters.is_empty() || header.has_data_file() || ctx.area.backing_name.is_some();
+        (shape.entries > 0 && points && shape.is_evident(ctx, counts, evidence)).then_some(shape)
+    }
+
+    /// Whether the refcounts allow for the table. What points to metadata is an L1 or refcount table of
+    /// former times.
+    fn is_evident(&self, ctx: &Context, counts: &StoredCounts, evidence: Evidence) -> bool {
+        let own = RefcountMap::default();
+        self.clusters.iter().for_each(|&(first, count)| own.add(first, count, 1));
+        let allowed = |cluster: HostCluster| {
+            let stored = counts.evident(cluster);
+            let explained = ctx.map.get(cluster) + own.get(cluster);
+            match evidence {
+                Evidence::Unreferenced => stored.unwrap_or(0) >= explained,
+                Evidence::Counted => stored.unwrap_or(0) > 0,
+                Evidence::Uncounted => {
+                    stored.map_or(ctx.map.get(cluster) == 0, |stored| stored >= explained)
+                }
+            }
+        };
+        self.clusters.iter().all(|&(first, count)| {
+            ctx.regions.touching(first..first + count).all(|region| region.told)
+                && (0..count.get()).all(|n| allowed(first + ClusterCount::new(n)))
+        })
+    }
+
+    fn take_all(&mut self, ctx: &Context, bytes: &[u8]) -> Option<()> {
+        for (index, entry) in (0u32..).zip(bytes.chunks_exact(ctx.geometry.l2_entry_bytes())) {
+            if entry.iter().any(|&byte| byte != 0) {
+                self.take(ctx, L2Index::new(index), L2Entry::decode(entry))?;
+            }
+        }
+        Some(())
+    }
+
+    fn take(&mut self, ctx: &Context, index: L2Index, entry: L2Entry) -> Option<()> {
+        let (geometry, data_file) = (&ctx.geometry, ctx.area.header.has_data_file());
+        let valid = !entry.has_reserved_bits(geometry)
+            && !entry.has_conflicting_subclusters()
+            && !(entry.is_compressed() && (entry.copied() || data_file || entry.bitmap != 0));
+        if !valid {
+            return None;
+        }
+        let bytes = geometry.cluster_bytes();
+        match entry.meaning(geometry, data_file) {
+            Meaning::Unallocated if entry.allocated() != 0 => return None,
+            // Over a backing file, what reads as zeroes is content.
+            Meaning::Zero if entry.bits & !1 == 0 && ctx.area.backing_name.is_some() => {}
+            Meaning::Unallocated | Meaning::Zero => {
+                return (entry.bits & !1 == 0).then_some(());
+            }
+            Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
+                self.in_data_file(ctx, index, at)?;
+            }
+            Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
+                let cluster = geometry.cluster_exact(at)?;
+                if Extent::of(geometry, ctx.file_bytes, at, bytes).is_beyond() {
+                    return None;
+                }
+                self.point(cluster, ClusterCount::new(1));
+                self.copied |= entry.copied();
+            }
+            Meaning::Compressed(extent) => {
+                let clusters = Extent::of(geometry, ctx.file_bytes, extent.offset, extent.bytes);
+                if clusters.is_beyond() || extent.offset.get() < bytes {
+                    return None;
+                }
+                self.point(clusters.first, clusters.count);
+            }
+        }
+        if self.entries == 0 {
+            self.mapped.0 = index;
+        }
+        self.mapped.1 = index;
+        self.entries += 1;
+        Some(())
+    }
+
+    fn point(&mut self, first: HostCluster, count: ClusterCount) {
+        match self.clusters.last_mut() {
+            Some((run, length)) if *run + *length == first => *length += count,
+            _ => self.clusters.push((first, count)),
+        }
+    }
+
+    /// In an external data file the offset is the guest's own: all entries must give the same L1 index.
+    fn in_data_file(&mut self, ctx: &Context, l2: L2Index, at: HostOffset) -> Option<()> {
+        let geometry = &ctx.geometry;
+        geometry.cluster_exact(at)?;
+        let inside = geometry.guest_offset(L1Index::new(0), l2).get();
+        let start = at.get().checked_sub(inside)?;
+        if start % geometry.bytes_per_l2_table() != 0 {
+            return None;
+        }
+        let index = L1Index::new(u32::try_from(start / geometry.bytes_per_l2_table()).ok()?);
+        (self.index.replace(index).is_none_or(|before| before == index)).then_some(())
+    }
+}

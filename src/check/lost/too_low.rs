@@ -1,0 +1,105 @@
+//! Clusters with more references than their refcount says: the refcount may be wrong, or a pointer that leads there.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::check::context::Context;
+use crate::check::finding::{Kind, Place, RegionKind};
+use crate::check::pass_compare::Compared;
+use crate::check::walk::{Mapping, Table};
+use crate::format::feature::incompatible;
+use crate::format::l2::{L2Entry, Meaning};
+use crate::format::{ClusterCount, HostCluster};
+
+/// L2 tables that are read to learn which entries point to such clusters, at most.
+const MAX_TABLES: usize = 1 << 12;
+
+/// Clusters that are looked for, at most.
+const MAX_CLUSTERS: usize = 1 << 16;
+
+/// The places of clusters whose refcount is too low because a pointer may be wrong. With lazy refcounts that is how an
+/// image looks until it is closed.
+pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Place> {
+    if ctx.area.header.has_incompatible(incompatible::DIRTY) {
+        return Vec::new();
+    }
+    let low =
+        ctx.found.findings().iter().filter_map(|finding| match (&finding.kind, finding.place) {
+            (Kind::Count { stored, referenced }, Place::Clusters(first, count)) => {
+                (stored < referenced && !compared.is_uncounted(first))
+                    .then_some(first..first + count)
+            }
+            _ => None,
+        });
+    let mut low: Vec<Range<HostCluster>> =
+        low.filter(|range| !describes_itself(ctx, range)).collect();
+    if low.is_empty() {
+        return Vec::new();
+    }
+    if let Some(in_sequence) = in_sequence(ctx, mapping, &low) {
+        low.retain(|range| {
+            let clusters =
+                (0..(range.end - range.start).get()).map(|n| range.start + ClusterCount::new(n));
+            !clusters.into_iter().all(|cluster| in_sequence.get(&cluster) == Some(&true))
+        });
+    }
+    low.into_iter().map(|range| Place::Clusters(range.start, range.end - range.start)).collect()
+}
+
+/// Whether the header or refcount structures lie here: were the pointer wrong, most refcounts were. And a pointer of the
+/// refcount table that is wrong referred to nothing else.
+fn describes_itself(ctx: &Context, range: &Range<HostCluster>) -> bool {
+    let kinds = [RegionKind::Header, RegionKind::Reftable, RegionKind::Refblock];
+    let owners = || ctx.regions.touching(range.clone());
+    owners().any(|region| region.kind == RegionKind::Refblock && region.told)
+        || owners().next().is_some() && owners().all(|region| kinds.contains(&region.kind))
+}
+
+/// The clusters of these ranges that L2 entries point to, and whether each such entry continues its neighbours: guests
+/// write in sequence, and a pointer that is damaged does not fit between those beside it. `None` where this takes too long.
+fn in_sequence(
+    ctx: &Context,
+    mapping: &Mapping,
+    low: &[Range<HostCluster>],
+) -> Option<BTreeMap<HostCluster, bool>> {
+    let usable =
+        |table: &&Table| !table.blank && !table.unread && ctx.geometry.is_aligned(table.offset);
+    let tables: Vec<&Table> = mapping.tables.iter().filter(usable).collect();
+    if tables.len() > MAX_TABLES {
+        return None;
+    }
+    let is_low = |cluster: HostCluster| {
+        let behind = low.partition_point(|range| range.start <= cluster);
+        behind.checked_sub(1).is_some_and(|n| cluster < low[n].end)
+    };
+    let mut found = BTreeMap::new();
+    let mut bytes = vec![0; ctx.geometry.cluster_len()];
+    for table in tables {
+        ctx.source.peek_at(table.offset.get(), &mut bytes).ok()?;
+        let hosts = hosts(ctx, &bytes);
+        for (n, host) in hosts.iter().enumerate() {
+            if let Some(host) = host.filter(|&host| is_low(host)) {
+                let before = n.checked_sub(1).and_then(|n| hosts[n]);
+                let after = hosts.get(n + 1).copied().flatten();
+                let continues = (before.is_some() || after.is_some())
+                    && before.is_none_or(|before| before.next() == host)
+                    && after.is_none_or(|after| host.next() == after);
+                if found.len() > MAX_CLUSTERS {
+                    return None;
+                }
+                *found.entry(host).or_insert(true) &= continues;
+            }
+        }
+    }
+    Some(found)
+}
+
+/// The clusters that the entries of an L2 table point to.
+fn hosts(ctx: &Context, table: &[u8]) -> Vec<Option<HostCluster>> {
+    let entries = table.chunks_exact(ctx.geometry.l2_entry_bytes());
+    let host = |entry: &[u8]| match L2Entry::decode(entry).meaning(&ctx.geometry, false) {
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) => ctx.geometry.cluster_exact(at),
+        _ => None,
+    };
+    entries.map(host).collect()
+}

@@ -1,0 +1,210 @@
+//! Damaged entries with one right value: what is wrong can be taken away, and what is left points to a
+//! cluster whose refcount knows this reference.
+
+use std::collections::HashSet;
+
+use crate::check::{Finding, Kind, Place, Source, Survey};
+use crate::error::Result;
+use crate::format::l1::{COPIED, L1Entry, OFFSET_MASK};
+use crate::format::l2::{L2Entry, Meaning, ZERO};
+use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
+use crate::repair::plan::pointers::{self, Tables};
+use crate::repair::plan::step::Step;
+use crate::repair::plan::target::stored_count;
+use crate::storage::Storage;
+
+/// Plans them.
+pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
+    let damaged = survey.report.findings.iter().filter(|finding| is_damage(&finding.kind));
+    let damaged: Vec<_> = damaged.collect();
+    if damaged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tables = Tables::of(survey);
+    let owned: HashSet<_> = survey.report.findings.iter().flat_map(slots).copied().collect();
+    let mut seen = HashSet::new();
+    let mut steps = Vec::new();
+    for finding in damaged {
+        let fixes = vec![finding.code()];
+        let step = match (&finding.kind, finding.place) {
+            (Kind::L1Reserved(bits), Place::L1(source, index)) => {
+                let Some(at) = pointers::l1_entry(survey, source, index) else { continue };
+                // Where a lost table may belong there is another value.
+                if owned.contains(&(source, index)) || !seen.insert(at) {
+                    continue;
+                }
+                l1_entry(storage, survey, &tables, (at, L1Entry(*bits)), fixes)?
+            }
+            (_, Place::L2(source, l1, l2)) => {
+                let Some(table) = tables.get(source, l1) else { continue };
+                let at = pointers::l2_entry(survey, table, l2);
+                if !pointers::is_l2_table(survey, table) || !seen.insert(at) {
+                    continue;
+                }
+                l2_entry(storage, survey, at, tables.times(table), fixes)?
+            }
+            _ => None,
+        };
+        steps.extend(step);
+    }
+    Ok(steps)
+}
+
+/// The L1 entries that may have pointed to a lost table.
+fn slots(finding: &Finding) -> &[(Source, L1Index)] {
+    match &finding.kind {
+        Kind::OrphanTable(orphan) => &orphan.slots,
+        _ => &[],
+    }
+}
+
+fn is_damage(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::L1Reserved(_)
+            | Kind::L2Reserved(_)
+            | Kind::L2ZeroReserved(_)
+            | Kind::CompressedCopied { .. }
+            | Kind::CompressedWithBitmap(_)
+            | Kind::DataUnaligned(_)
+            | Kind::PreallocatedUnaligned(_)
+    )
+}
+
+/// An L1 entry without its reserved bits, where nothing else refers to its table.
+fn l1_entry(
+    storage: &dyn Storage,
+    survey: &Survey,
+    tables: &Tables,
+    (at, entry): (HostOffset, L1Entry),
+    fixes: Vec<&'static str>,
+) -> Result<Option<Step>> {
+    let table = entry.offset();
+    let in_file = table.get() < survey.file_bytes;
+    let Some(cluster) = survey.area.geometry.cluster_exact(table).filter(|_| in_file) else {
+        return Ok(None);
+    };
+    let certain = if table.get() == 0 {
+        survey.report.tally.leaks == 0
+    } else {
+        survey.map.get(cluster) == tables.times(table)
+            && stored_count(storage, survey, cluster)? > 0
+    };
+    if !certain {
+        return Ok(None);
+    }
+    let flags = if table.get() == 0 { 0 } else { entry.0 & COPIED };
+    let bytes = (table.get() | flags).to_be_bytes().to_vec();
+    Ok(Some(Step::bytes(at, bytes, "an L1 entry without reserved bits", fixes)))
+}
+
+/// An L2 entry as it must have been, where that is certain. `times` L1 entries point to its table.
+fn l2_entry(
+    storage: &dyn Storage,
+    survey: &Survey,
+    at: HostOffset,
+    times: u64,
+    fixes: Vec<&'static str>,
+) -> Result<Option<Step>> {
+    let geometry = &survey.area.geometry;
+    let entry = pointers::read_l2_entry(&storage, survey, at)?;
+    let right = without_defects(survey, entry);
+    let right = if is_misplaced(survey, entry) && survey.report.tally.leaks == 0 {
+        right.without_cluster()
+    } else {
+        right
+    };
+    if right == entry || !is_certain(storage, survey, entry, right, times)? {
+        return Ok(None);
+    }
+    let bytes = right.encode(geometry);
+    Ok(Some(Step::bytes(at, bytes, "an L2 entry without what is wrong in it", fixes)))
+}
+
+/// Whether an entry reads as zeroes, and its cluster is said to begin in the middle of one. A repair's check does not count
+/// such a cluster.
+fn is_misplaced(survey: &Survey, entry: L2Entry) -> bool {
+    let geometry = &survey.area.geometry;
+    let is_zero =
+        if geometry.extended_l2() { entry.allocated() == 0 } else { entry.bits & ZERO != 0 };
+    let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
+    !entry.is_compressed() && is_zero && within != 0
+}
+
+/// The entry with reserved bits clear, an offset at the start of a cluster, and without what compressed
+/// clusters cannot have.
+fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
+    let geometry = &survey.area.geometry;
+    if entry.is_compressed() {
+        return L2Entry { bits: entry.bits & !COPIED, bitmap: 0 };
+    }
+    let zero = if geometry.extended_l2() { ZERO } else { 0 };
+    let within = geometry.cluster_bytes() - 1;
+    let allocated = entry.bits & OFFSET_MASK & !within != 0;
+    let offset = if allocated { within & OFFSET_MASK } else { 0 };
+    L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero | offset), ..entry }
+}
+
+/// Whether what is left says where its data is: in clusters whose refcounts know this reference.
+fn is_certain(
+    storage: &dyn Storage,
+    survey: &Survey,
+    entry: L2Entry,
+    right: L2Entry,
+    times: u64,
+) -> Result<bool> {
+    let geometry = &survey.area.geometry;
+    let data_file = survey.area.header.has_data_file();
+    let in_file = |offset: HostOffset| offset.get() < survey.file_bytes;
+    // Nothing can be read through an entry into the middle of a cluster: one wrong bit is proof, and several where no
+    // other cluster is missing its reference.
+    let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
+    let has_cluster = right.bits & OFFSET_MASK != 0;
+    let leaks = survey.report.tally.leaks > 0;
+    if !entry.is_compressed() && has_cluster && within.count_ones() > 1 && leaks {
+        return Ok(false);
+    }
+    match right.meaning(geometry, data_file) {
+        // Without an offset nothing tells whether there was one: then nothing may be missing.
+        Meaning::Unallocated => Ok(right.allocated() == 0 && survey.report.tally.leaks == 0),
+        Meaning::Zero => Ok(survey.report.tally.leaks == 0),
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
+            Ok(entry.offset() == at && geometry.is_aligned(at))
+        }
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
+            let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
+                return Ok(false);
+            };
+            // A repair raises refcounts of metadata too, and such a refcount knows nothing of this entry.
+            if survey.regions.touching(cluster..cluster.next()).next().is_some() {
+                return Ok(false);
+            }
+            // The refcount knows this entry's reference; or there is no other.
+            let references = survey.map.get(cluster);
+            let stored = stored_count(storage, survey, cluster)?;
+            let own = if is_misplaced(survey, entry) { times } else { 0 };
+            Ok(stored == references + own || (references == times && stored > times))
+        }
+        Meaning::Compressed(extent) => {
+            let end = extent.offset.saturating_add(extent.bytes.saturating_sub(1));
+            if data_file || !in_file(end) {
+                return Ok(false);
+            }
+            if entry.bitmap == 0 {
+                return Ok(true); // Counted as it is.
+            }
+            let (first, count) = geometry.span(extent.offset, extent.bytes);
+            let mut counted = true;
+            for cluster in (0..count.get()).map(|n: u64| first + ClusterCount::new(n)) {
+                counted &= knows(storage, survey, cluster, times)?;
+            }
+            Ok(counted)
+        }
+    }
+}
+
+/// Whether a cluster's refcount allows for so many more references.
+fn knows(storage: &dyn Storage, survey: &Survey, cluster: HostCluster, times: u64) -> Result<bool> {
+    let stored = stored_count(storage, survey, cluster)?;
+    Ok(stored >= survey.map.get(cluster) + times)
+}

@@ -1,0 +1,111 @@
+//! Refcount structures to which nothing points any more: they are rebuilt, so that nothing is lost with them.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::check::Survey;
+use crate::check::lost::reftable::Reftable;
+use crate::error::{Error, Result};
+use crate::format::refcount::get_refcount;
+use crate::format::{HostOffset, ReftableIndex};
+use crate::storage::Storage;
+
+/// Blocks that are compared refcount by refcount with what they should be, at most, beside the one that describes a cluster
+/// itself.
+const MAX_COMPARED: usize = 16;
+/// Bytes that are compared as a whole.
+const SECTOR: usize = 512;
+
+/// How refcount structures without a pointer are recognised.
+pub struct FormerStructures<'a> {
+    survey: &'a Survey,
+    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount can be believed: which
+    /// sector of the block, and its hash.
+    sectors: HashSet<(usize, u64)>,
+    /// Some of these blocks.
+    blocks: Vec<Vec<u8>>,
+}
+
+impl<'a> FormerStructures<'a> {
+    /// Those of an image.
+    pub fn of(survey: &'a Survey) -> Self {
+        let geometry = &survey.area.geometry;
+        let mut found = Self { survey, sectors: HashSet::new(), blocks: Vec::new() };
+        let mut next = 0;
+        for range in &survey.uncounted {
+            let (low, _) = geometry.refcount_place(range.start);
+            let (high, _) = geometry.refcount_place(range.end);
+            for index in low.get().max(next)..=high.get() {
+                let block = found.expected(ReftableIndex::new(index));
+                let sectors =
+                    block.chunks(SECTOR).enumerate().filter(|(_, sector)| !is_zero(sector));
+                found.sectors.extend(sectors.map(|(number, sector)| (number, hash(sector))));
+                if found.blocks.len() < MAX_COMPARED {
+                    found.blocks.push(block);
+                }
+                next = index + 1;
+            }
+        }
+        found
+    }
+
+    /// A block as it should be.
+    fn expected(&self, index: ReftableIndex) -> Vec<u8> {
+        let geometry = &self.survey.area.geometry;
+        let mut block = vec![0; geometry.cluster_len()];
+        self.survey.map.encode_block(index, geometry, &mut block);
+        block
+    }
+
+    /// Whether the cluster there is a refcount block or a refcount table.
+    pub fn contains(&self, source: &dyn Storage, at: HostOffset) -> Result<bool> {
+        let geometry = self.survey.area.geometry;
+        let mut bytes = vec![0; geometry.cluster_len()];
+        let failed = |e| Error::io("look for refcount structures", at.get(), e);
+        source.read_padded_at(at.get(), &mut bytes).map_err(failed)?;
+        let own = self.expected(geometry.refcount_place(geometry.cluster_floor(at)).0);
+        let block = self.has_sectors_of_a_block(&bytes)
+            || self.is_much_like(&own, &bytes)
+            || self.blocks.iter().any(|block| self.is_much_like(block, &bytes));
+        Ok(block || Reftable::at(&source, at, geometry).map_err(failed)?.is_some())
+    }
+
+    /// Whether most sectors are those of a block.
+    fn has_sectors_of_a_block(&self, bytes: &[u8]) -> bool {
+        let (mut used, mut alike) = (0, 0);
+        for (number, sector) in bytes.chunks(SECTOR).enumerate().filter(|(_, s)| !is_zero(s)) {
+            used += 1;
+            alike += usize::from(self.sectors.contains(&(number, hash(sector))));
+        }
+        2 * alike > used
+    }
+
+    /// Whether most refcounts in two blocks are alike, in the sectors that have any: a write may have arrived in part.
+    fn is_much_like(&self, block: &[u8], other: &[u8]) -> bool {
+        const FEWEST: u64 = 4;
+        let order = self.survey.area.geometry.refcount_order();
+        let per_sector = (SECTOR * 8) >> order;
+        let (mut used, mut alike) = (0u64, 0u64);
+        let sectors = block.chunks(SECTOR).zip(other.chunks(SECTOR));
+        for (block, other) in sectors.filter(|(_, other)| !is_zero(other)) {
+            for entry in 0..per_sector {
+                let (a, b) = (get_refcount(block, order, entry), get_refcount(other, order, entry));
+                // What nothing references may have been counted once, as it holds something.
+                let counted = a == 0 && b == 1;
+                used += u64::from((a != 0 || b != 0) && !counted);
+                alike += u64::from(a == b && a != 0);
+            }
+        }
+        2 * alike > used && alike >= FEWEST
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,145 @@
+//! The refcounts that a repair aims at: those that the references ask for, and where something may be lost, stored
+//! ones that are higher.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::quarantine::Quarantine;
+use crate::check::Survey;
+use crate::check::refcount_map::RefcountMap;
+use crate::error::{Error, Result};
+use crate::format::refcount::get_refcount;
+use crate::format::{ClusterCount, HostCluster, ReftableIndex};
+use crate::repair::RepairMode;
+use crate::storage::Storage;
+
+/// The refcounts that a round aims at.
+pub fn target(
+    storage: &dyn Storage,
+    survey: &Survey,
+    quarantine: &Quarantine,
+    mode: RepairMode,
+) -> Result<Arc<RefcountMap>> {
+    let rebuilds = mode.is_all() && quarantine.rebuilds(survey);
+    let claimed = survey.claims.last().is_some();
+    let uncounted = !survey.uncounted.is_empty() && !quarantine.is_given_up();
+    if !claimed && !rebuilds && !quarantine.holds(survey) && !uncounted {
+        return Ok(Arc::clone(&survey.map));
+    }
+    let target = RefcountMap::clone(&survey.map);
+    add_all(&target, &survey.claims);
+    if rebuilds {
+        // Whatever is placed there would be read as what is lost.
+        add_all(&target, &survey.beyond);
+    }
+    if quarantine.holds(survey) {
+        for range in differing(survey, rebuilds) {
+            hold_range(storage, survey, quarantine, &target, range)?;
+        }
+    }
+    if mode.is_all() {
+        raise_to_one(&target, quarantine.uncounted());
+    } else {
+        // What is garbage as a refcount says nothing of what is in use.
+        for range in &survey.uncounted {
+            hold_range(storage, survey, quarantine, &target, range.clone())?;
+        }
+    }
+    Ok(Arc::new(target))
+}
+
+fn add_all(target: &RefcountMap, more: &RefcountMap) {
+    for range in more.ranges() {
+        more.for_each_run(range, |first, count, references| target.add(first, count, references));
+    }
+}
+
+/// Counts each of these clusters at least once.
+fn raise_to_one(target: &RefcountMap, clusters: &RefcountMap) {
+    for range in clusters.ranges() {
+        clusters.for_each_run(range, |first, count, references| {
+            for cluster in (0..count.get()).map(|n| first + ClusterCount::new(n)) {
+                if references > 0 && target.get(cluster) == 0 {
+                    target.add(cluster, ClusterCount::new(1), 1);
+                }
+            }
+        });
+    }
+}
+
+/// What the blocks describe in which refcounts are wrong: all that is sound, where they are replaced.
+fn differing(survey: &Survey, rebuilds: bool) -> Vec<Range<HostCluster>> {
+    let geometry = &survey.area.geometry;
+    let entries = ClusterCount::new(geometry.refblock_entries());
+    let described = |index: ReftableIndex| {
+        let first = geometry.first_cluster_of_block(index);
+        first..first + entries
+    };
+    let differing = survey.differing.iter().copied();
+    let sound = differing.filter(|&index| {
+        let block = survey.refcounts.block(index);
+        !rebuilds || block.is_some_and(|block| block.sound)
+    });
+    sound.map(described).collect()
+}
+
+/// Raises the refcounts of a range to those that are stored.
+fn hold_range(
+    storage: &dyn Storage,
+    survey: &Survey,
+    quarantine: &Quarantine,
+    target: &RefcountMap,
+    range: Range<HostCluster>,
+) -> Result<()> {
+    let geometry = &survey.area.geometry;
+    let mut at = range.start;
+    while at < range.end {
+        let (index, _) = geometry.refcount_place(at);
+        let entries = ClusterCount::new(geometry.refblock_entries());
+        let stop = (geometry.first_cluster_of_block(index) + entries).min(range.end);
+        if let Some(block) = stored(storage, survey, index)? {
+            hold(survey, quarantine, target, at..stop, &block);
+        }
+        at = stop;
+    }
+    Ok(())
+}
+
+/// Raises the refcounts of a range of one block's clusters to the stored ones.
+fn hold(
+    survey: &Survey,
+    quarantine: &Quarantine,
+    target: &RefcountMap,
+    range: Range<HostCluster>,
+    stored: &[u8],
+) {
+    let geometry = &survey.area.geometry;
+    let mut at = range.start;
+    while at < range.end {
+        let (_, entry) = geometry.refcount_place(at);
+        let count = get_refcount(stored, geometry.refcount_order(), entry.get() as usize);
+        let referenced = target.get(at);
+        let is_refcount = !survey.plausible.excludes(count, referenced);
+        if count > referenced && is_refcount && !quarantine.is_vacated(at) {
+            target.add(at, ClusterCount::new(1), count - referenced);
+        }
+        at = at.next();
+    }
+}
+
+/// The stored refcount of a cluster; 0 where it has no sound block.
+pub fn stored_count(storage: &dyn Storage, survey: &Survey, cluster: HostCluster) -> Result<u64> {
+    let (index, entry) = survey.area.geometry.refcount_place(cluster);
+    let order = survey.area.geometry.refcount_order();
+    let block = stored(storage, survey, index)?;
+    Ok(block.map_or(0, |block| get_refcount(&block, order, entry.get() as usize)))
+}
+
+/// A sound block's content.
+fn stored(storage: &dyn Storage, survey: &Survey, index: ReftableIndex) -> Result<Option<Vec<u8>>> {
+    let Some(block) = survey.refcounts.block(index).filter(|b| b.sound) else { return Ok(None) };
+    let mut bytes = vec![0; survey.area.geometry.cluster_len()];
+    let failed = |e| Error::io("read a refcount block", block.offset.get(), e);
+    storage.read_padded_at(block.offset.get(), &mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}

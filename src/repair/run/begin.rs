@@ -1,0 +1,74 @@
+//! What comes before the first round of a repair: a check, and where the header leads nowhere and losses
+//! were allowed, another header.
+
+use super::journal::Journal;
+use crate::check::{self, CheckOptions, Survey};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::repair::mode::RepairMode;
+use crate::repair::outcome::RepairOutcome;
+use crate::repair::plan::purpose::{Purpose, Risk};
+use crate::repair::search::{self, Hints, RebuiltHeader};
+use crate::storage::Storage;
+
+/// What the rounds begin with.
+pub struct Begun {
+    /// The image as it is now.
+    pub survey: Survey,
+    /// What was found, and done so far.
+    pub outcome: RepairOutcome,
+}
+
+/// Checks an image, through another header if need be.
+pub fn begin(
+    storage: &dyn Storage,
+    mode: RepairMode,
+    hints: &Hints,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+    journal: &mut dyn Journal,
+) -> Result<Begun> {
+    let options = CheckOptions { assume: mode.assume(), ..*options };
+    let look = || check::survey(&storage, &options, progress);
+    let lossy = mode == RepairMode::Lossy;
+    let (before, rebuilt) = match look() {
+        Err(Error::Header { .. } | Error::NotQcow2) if lossy => {
+            (None, search::for_lost(storage, hints, &options, progress)?)
+        }
+        Err(error) => return Err(error),
+        Ok(survey) => {
+            let better = match lossy {
+                true => search::for_doubtful(storage, &survey, hints, &options, progress)?,
+                false => None,
+            };
+            match better {
+                Some(rebuilt) => (Some(survey.report), rebuilt),
+                None => {
+                    if !lossy {
+                        search::refuse_other_sizes(storage, &survey, &options)?;
+                    }
+                    let outcome = RepairOutcome::new(survey.report.clone());
+                    return Ok(Begun { survey, outcome });
+                }
+            }
+        }
+    };
+    write(storage, &rebuilt, journal)?;
+    let survey = look()?;
+    let after = survey.report.clone();
+    let mut outcome = RepairOutcome::new(before.unwrap_or_else(|| after.clone()));
+    outcome.rebuilt_header = Some(rebuilt);
+    outcome.after = Some(after);
+    Ok(Begun { survey, outcome })
+}
+
+fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader, journal: &mut dyn Journal) -> Result<()> {
+    journal.stage(1, "another header");
+    let what = "the header that fits what the file holds".to_owned();
+    journal.step(&|| Purpose {
+        what: what.clone(),
+        mends: vec!["header-field"],
+        risk: Risk::Lossy,
+    });
+    search::write(storage, rebuilt)
+}

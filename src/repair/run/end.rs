@@ -1,0 +1,146 @@
+//! What follows a repair's verdict: feature bits, and released clusters that the file system gets
+//! back.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::journal::Journal;
+use crate::check::{CheckReport, Finding, Kind, Place, Survey, Tally};
+use crate::error::{Error, Result};
+use crate::format::feature::incompatible::{CORRUPT, DIRTY};
+use crate::format::header::{HeaderField, encode_field};
+use crate::format::{ClusterCount, HostCluster, HostOffset};
+use crate::repair::fix::cross_links;
+use crate::repair::outcome::{Fixed, RepairOutcome};
+use crate::repair::plan::purpose::Purpose;
+use crate::storage::Storage;
+
+/// What the rounds left to be done.
+pub struct Left {
+    /// Clusters whose count became 0.
+    pub released: Vec<Range<HostCluster>>,
+    /// Whether an image that is not sound keeps the corrupt bit.
+    pub keep_mark: bool,
+}
+
+/// Whether a check found more errors than the one before it.
+pub const fn is_worse(now: &Tally, before: &Tally) -> bool {
+    now.corruptions > before.corruptions || now.check_errors > before.check_errors
+}
+
+/// Tells the verdict. Only after a good one the dirty and corrupt bits are cleared and released
+/// clusters given back; after another one the corrupt bit is as it was before the repair, unless the
+/// image is worse now.
+pub fn finish(
+    storage: &dyn Storage,
+    outcome: &mut RepairOutcome,
+    survey: &Survey,
+    left: &Left,
+    journal: &mut dyn Journal,
+) -> Result<()> {
+    let before = outcome.before.tally;
+    let verdict = outcome.after.as_ref().unwrap_or(&outcome.before).tally;
+    let sound = verdict.corruptions == 0 && verdict.check_errors == 0;
+    if let Some(after) = &outcome.after {
+        outcome.fixed = fixed(&before, &after.tally);
+    }
+    let cleared = match (sound, left.keep_mark) {
+        (true, _) => DIRTY | CORRUPT,
+        (false, false) => CORRUPT,
+        (false, true) => 0,
+    };
+    if clear_bits(storage, survey, cleared, &outcome.before.findings, journal)? {
+        outcome.after.iter_mut().for_each(|after| forget(after, cleared));
+    }
+    if sound && verdict.is_clean() && !cross_links::were_there(&outcome.before) {
+        give_back(storage, survey, &left.released, journal)?;
+    }
+    Ok(())
+}
+
+const fn fixed(before: &Tally, after: &Tally) -> Fixed {
+    Fixed {
+        leaks: before.leaks.saturating_sub(after.leaks),
+        corruptions: before.corruptions.saturating_sub(after.corruptions),
+    }
+}
+
+/// Takes remarks on bits out of a report that are clear by now.
+fn forget(report: &mut CheckReport, cleared: u64) {
+    let count = report.findings.len();
+    report.findings.retain(|finding| match finding.kind {
+        Kind::Dirty => cleared & DIRTY == 0,
+        Kind::MarkedCorrupt => cleared & CORRUPT == 0,
+        _ => true,
+    });
+    report.tally.notices -= (count - report.findings.len()) as u64;
+}
+
+/// Clears incompatible feature bits; whether one of them was set.
+fn clear_bits(
+    storage: &dyn Storage,
+    survey: &Survey,
+    bits: u64,
+    found_before: &[Finding],
+    journal: &mut dyn Journal,
+) -> Result<bool> {
+    let header = &survey.area.header;
+    let gone = header.incompatible & bits;
+    if header.version < 3 || gone == 0 {
+        return Ok(false);
+    }
+    journal.step(&|| {
+        let found = found_before.iter();
+        let bits = found.filter(|f| matches!(f.kind, Kind::Dirty | Kind::MarkedCorrupt));
+        let mends = bits.map(Finding::code).collect();
+        Purpose::safe("the dirty and corrupt bits in the header", mends)
+    });
+    let offset = HostOffset::new(HeaderField::Incompatible.place().0);
+    let failed = |e| Error::io("clear the dirty and corrupt bits", offset.get(), e);
+    let bytes = encode_field(HeaderField::Incompatible, header.incompatible & !bits);
+    storage.write_at(offset.get(), &bytes).and_then(|()| storage.sync()).map_err(failed)?;
+    Ok(true)
+}
+
+/// Reports clusters that guest positions shared by mistake and share still: refcounts and flags agree with that by now, so
+/// that a check by itself takes it for meant.
+pub fn report_still_shared(report: &mut CheckReport, crossed: &HashSet<HostCluster>) {
+    let mut found = Vec::new();
+    for finding in report.findings.iter().filter(|finding| finding.kind == Kind::SharedData) {
+        if let Place::Clusters(first, count) = finding.place {
+            let clusters = (0..count.get()).map(|n| first + ClusterCount::new(n));
+            if clusters.into_iter().any(|cluster| crossed.contains(&cluster)) {
+                found.push(Finding::new(Kind::StillShared, finding.place));
+            }
+        }
+    }
+    found.into_iter().for_each(|finding| report.add(finding, usize::MAX));
+}
+
+/// Punches out what was released and is unreferenced in the fresh check too.
+fn give_back(
+    storage: &dyn Storage,
+    survey: &Survey,
+    released: &[Range<HostCluster>],
+    journal: &mut dyn Journal,
+) -> Result<()> {
+    let geometry = &survey.area.geometry;
+    journal
+        .step(&|| Purpose::safe("clusters that were released and nothing refers to", Vec::new()));
+    for range in released {
+        let mut free = Vec::new();
+        survey.map.for_each_run(range.clone(), |first, count, references| {
+            if references == 0 {
+                free.push((geometry.offset_of(first).get(), geometry.bytes_of(count)));
+            }
+        });
+        for (offset, bytes) in free {
+            let bytes = bytes.min(survey.file_bytes.saturating_sub(offset));
+            if bytes > 0 {
+                let failed = |e| Error::io("punch out released clusters", offset, e);
+                storage.discard(offset, bytes).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
