@@ -242,7 +242,7 @@ fn keep(number: u64, mode: RepairMode, base: &Base, damaged: &[u8], after: &[u8]
 
 #[test]
 fn no_repair_destroys_what_it_cannot_account_for_or_guesses() {
-    let (cases, seed) = (number("QCHECK_CASES", 400), number("QCHECK_SEED", 0));
+    let (cases, seed) = (number("QCHECK_CASES", 300), number("QCHECK_SEED", 0));
     let seen = Mutex::new(Seen::default());
     let next = AtomicU64::new(seed / CASES_PER_BASE);
     let end = seed + cases;
