@@ -10,7 +10,7 @@ use super::plausible::Plausible;
 use super::refcount_map::RefcountMap;
 use super::regions::{Region, RegionMap};
 use super::report::Allocation;
-use super::{Assume, CheckOptions};
+use super::{Assume, CheckOptions, Hold};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub threads: usize,
     /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
     pub zeroes_mended: bool,
+    /// Whether a repair that follows keeps what may be lost.
+    pub hold: Hold,
     /// The header and its extensions.
     pub area: HeaderArea,
     /// The sizes that follow from the header.
@@ -63,6 +65,7 @@ impl<'a> Context<'a> {
             progress,
             threads: parallel::threads(options.threads),
             zeroes_mended: options.assume == Assume::AllRepaired,
+            hold: options.hold,
             geometry: area.geometry,
             beyond: Beyond::new(&area.geometry, file_bytes),
             area,

@@ -316,6 +316,7 @@ fn orphan_text(orphan: &Orphan) -> String {
     let slots: Vec<String> =
         orphan.slots.iter().map(|&(source, index)| place_text(Place::L1(source, index))).collect();
     let owners = match (slots.join(", "), orphan.more_slots) {
+        (named, 0) if named.is_empty() => "an L1 entry past the end of the virtual disk".to_owned(),
         (named, 0) => named,
         (named, more) if named.is_empty() => format!("any of {more} L1 entries"),
         (named, more) => format!("{named} or {more} more"),

@@ -445,13 +445,12 @@ impl Finding {
             _ => true,
         }
     }
-    /// Whether a repair that has no leave corrects this only where the right value is certain, so that nothing can be hidden
-    /// by it any more.
-    pub(crate) const fn is_settled_by_repair(&self) -> bool {
+
+    /// Whether an L1 or L2 entry is damaged in a way that may leave one right value.
+    pub(crate) const fn is_damaged_entry(&self) -> bool {
         matches!(
             self.kind,
-            Kind::HeaderField(_)
-                | Kind::L1Reserved(_)
+            Kind::L1Reserved(_)
                 | Kind::L2Reserved(_)
                 | Kind::L2ZeroReserved(_)
                 | Kind::CompressedCopied { .. }

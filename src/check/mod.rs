@@ -35,6 +35,7 @@ mod walk;
 pub use affected::Affected;
 pub use describe::{Verb, place_text, region_text};
 pub use finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
+use pass_compare::Compared;
 pub use pass_refcounts::{Block, Refcounts};
 use plausible::Plausible;
 pub use report::{Allocation, CheckReport, SnapshotName, Tally};
@@ -123,6 +124,16 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Whether a cluster is in the file.
+    pub fn has(&self, cluster: HostCluster) -> bool {
+        self.area.geometry.offset_of(cluster).get() < self.file_bytes
+    }
+
+    /// Whether no refcount of this cluster can be believed.
+    pub fn is_uncounted(&self, cluster: HostCluster) -> bool {
+        stored::is_within(&self.uncounted, cluster)
+    }
+
     /// Active L1 entries whose COPIED flag is wrong, with their bits.
     pub fn wrong_l1_flags(&self) -> impl Iterator<Item = (L1Index, u64)> + '_ {
         let visits = self.wrong_l1_flags.iter().map(|&at| self.visits.get(at as usize));
@@ -175,20 +186,17 @@ pub fn survey(
     let mut found_last = overlaps;
     found_last.extend(lost.findings);
     found_last.extend(lost::unaccounted(&ctx, &mapping, &compared, &found_last));
-    let hides = ctx.found.hides_references() || found_last.iter().any(Finding::may_hide_references);
-    let leaks = ctx.found.tally().leaks > 0 || !compared.uncounted.is_empty();
-    let held = match options.hold {
-        Hold::ByEvidence => hides && leaks,
-        Hold::Always => true,
-        Hold::Never => false,
-    };
-    if held {
-        counts.hold();
+    let mut held = keep_refcounts(&ctx, &mut counts, &compared, &found_last, options.hold);
+    let lost_data = if held { None } else { lost::first_lost(&ctx, &found_last) };
+    let mut flags = pass_copied::find(&ctx, &mapping, &counts, &compared, lost_data.is_some());
+    if let Some(first) = lost_data {
+        found_last.extend(lost::misdirected(&ctx, first, pass_copied::doubtful(&mapping, &flags)));
+        held = keep_refcounts(&ctx, &mut counts, &compared, &found_last, options.hold);
+        if held {
+            flags = pass_copied::find(&ctx, &mapping, &counts, &compared, false);
+        }
     }
-    if options.hold != Hold::Never && !compared.beyond.is_empty() {
-        counts.keep_from(HostCluster::new(ctx.file_clusters().get()));
-    }
-    let wrong = pass_copied::run(&mut ctx, &mapping, &counts, &compared);
+    let wrong = pass_copied::report(&mut ctx, &mapping, &counts, flags);
     for (index, (offset, error)) in counts.into_unread() {
         let kind = Kind::Unreadable { what: "refcount block", offset, error };
         ctx.find(kind, Place::Refblock(index));
@@ -220,6 +228,30 @@ pub fn survey(
         plausible,
         file_bytes,
     })
+}
+
+/// Decides which refcounts that are too high stay, and whether those of leaked clusters do.
+fn keep_refcounts(
+    ctx: &Context,
+    counts: &mut StoredCounts,
+    compared: &Compared,
+    found_last: &[Finding],
+    hold: Hold,
+) -> bool {
+    let hides = ctx.found.hides_references() || found_last.iter().any(Finding::may_hide_references);
+    let leaks = ctx.found.tally().leaks > 0 || !compared.uncounted.is_empty();
+    let held = match hold {
+        Hold::ByEvidence => hides && leaks,
+        Hold::Always => true,
+        Hold::Never => false,
+    };
+    if held {
+        counts.hold();
+    }
+    if hold != Hold::Never && !compared.beyond.is_empty() {
+        counts.keep_from(HostCluster::new(ctx.file_clusters().get()));
+    }
+    held
 }
 
 /// The report of a check that has come to its end; `last` is the last cluster in use.

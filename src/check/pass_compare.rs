@@ -8,6 +8,7 @@ use super::context::Context;
 use super::finding::{Finding, Kind, Place};
 use super::parallel;
 use super::pass_refcounts::{Block, Refcounts};
+use super::stored;
 use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};
@@ -36,8 +37,7 @@ pub struct Compared {
 impl Compared {
     /// Whether no refcount of a cluster can be believed.
     pub fn is_uncounted(&self, cluster: HostCluster) -> bool {
-        let after = self.uncounted.partition_point(|range| range.end <= cluster);
-        self.uncounted.get(after).is_some_and(|range| range.start <= cluster)
+        stored::is_within(&self.uncounted, cluster)
     }
 
     /// Whether every count is as it should be.

@@ -6,20 +6,27 @@ use std::sync::atomic::AtomicUsize;
 
 use super::context::Context;
 use super::finding::{Kind, Place, Source};
+use super::lost::too_low::continues;
 use super::parallel;
 use super::pass_compare::Compared;
 use super::scan::{CopiedSummary, take_one};
 use super::stored::StoredCounts;
 use super::visits::Visit;
 use super::walk::{Mapping, Table};
+use crate::format::feature::incompatible;
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{HostOffset, L2Index};
+
+/// Entries of a table whose pointer may be wrong that are kept, at most.
+const MAX_DOUBTFUL: usize = 16;
 
 /// Entries whose flag is wrong, and how many more there are.
 #[derive(Default)]
 struct Wrong {
     entries: Vec<(L2Index, u64, u64)>,
     uncounted: u64,
+    /// Entries whose pointer may be what is wrong, the first ones: no cluster goes with their flag.
+    doubtful: Vec<L2Index>,
     /// The table could not be read a second time.
     unread: Option<String>,
 }
@@ -30,7 +37,13 @@ impl Wrong {
     }
 
     fn is_nothing(&self) -> bool {
-        !self.has_wrong_flags() && self.unread.is_none()
+        !self.has_wrong_flags() && self.unread.is_none() && self.doubtful.is_empty()
+    }
+
+    fn doubt(&mut self, entry: L2Index) {
+        if self.doubtful.len() < MAX_DOUBTFUL {
+            self.doubtful.push(entry);
+        }
     }
 }
 
@@ -43,17 +56,23 @@ pub struct WrongFlags {
     pub l2: Vec<HostOffset>,
 }
 
-/// Checks every flag of the active disk.
-pub fn run(
-    ctx: &mut Context,
+/// Active L2 tables with wrong flags, by their host offset.
+pub struct Flags {
+    tables: HashMap<HostOffset, Wrong>,
+}
+
+/// Compares every flag of the active disk; with `all`, in tables too that can have no wrong one.
+pub fn find(
+    ctx: &Context,
     mapping: &Mapping,
     counts: &StoredCounts,
     compared: &Compared,
-) -> WrongFlags {
+    all: bool,
+) -> Flags {
     let is_active = |visit: &Visit| visit.source == Source::Active;
     let doubtful = |(table, copied): &(&Table, &CopiedSummary)| {
         mapping.visits_of(table).any(|(_, visit)| is_active(&visit))
-            && must_look(ctx, table, copied, counts, compared)
+            && (all && !table.blank || must_look(ctx, table, copied, counts, compared))
     };
     let summaries = mapping.tables.iter().zip(&mapping.copied);
     let tables: Vec<&Table> = summaries.filter(doubtful).map(|(table, _)| table).collect();
@@ -63,7 +82,29 @@ pub fn run(
         look(ctx, tables[i], counts, &room, buffer)
     });
     let found = tables.iter().map(|table| table.offset).zip(wrong);
-    let mut found: HashMap<HostOffset, Wrong> = found.filter(|(_, w)| !w.is_nothing()).collect();
+    Flags { tables: found.filter(|(_, wrong)| !wrong.is_nothing()).collect() }
+}
+
+/// The entries that have COPIED without a cluster, and those whose flag is wrong though the refcount of their cluster is
+/// right, and whose cluster does not continue those of the entries beside it: the pointer may be what is wrong.
+pub fn doubtful(mapping: &Mapping, flags: &Flags) -> Vec<Place> {
+    let active = mapping.visits.of(Source::Active);
+    let of_table = |visit: Visit| {
+        let wrong = flags.tables.get(&visit.entry.offset());
+        let entries = wrong.map_or(&[][..], |wrong| &wrong.doubtful);
+        entries.iter().map(move |&l2| Place::L2(visit.source, visit.index, l2))
+    };
+    active.flat_map(of_table).collect()
+}
+
+/// Reports the wrong flags.
+pub fn report(
+    ctx: &mut Context,
+    mapping: &Mapping,
+    counts: &StoredCounts,
+    flags: Flags,
+) -> WrongFlags {
+    let mut found = flags.tables;
     let mut places = WrongFlags::default();
     let with_wrong_data = found.iter().filter(|(_, w)| w.has_wrong_flags());
     places.l2 = with_wrong_data.map(|(table, _)| *table).collect();
@@ -156,15 +197,29 @@ fn look(
         return wrong;
     }
     let data_file = ctx.area.header.has_data_file();
-    for (index, entry) in (0u32..).zip(buffer.chunks_exact(ctx.geometry.l2_entry_bytes())) {
-        let entry = L2Entry::decode(entry);
-        let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) =
-            entry.meaning(&ctx.geometry, data_file)
-        else {
+    // While the dirty bit is set, refcounts prove nothing.
+    let is_dirty = ctx.area.header.has_incompatible(incompatible::DIRTY);
+    let entries: Vec<L2Entry> =
+        buffer.chunks_exact(ctx.geometry.l2_entry_bytes()).map(L2Entry::decode).collect();
+    for (index, &entry) in (0u32..).zip(&entries) {
+        let meaning = entry.meaning(&ctx.geometry, data_file);
+        let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) = meaning else {
+            let without_cluster = matches!(meaning, Meaning::Unallocated | Meaning::Zero);
+            if without_cluster && entry.copied() && !data_file {
+                wrong.doubt(L2Index::new(index));
+            }
             continue;
         };
         let count = if data_file { Some(1) } else { counts.get(ctx.geometry.cluster_floor(at)) };
         let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { continue };
+        let cluster = ctx.geometry.cluster_floor(at);
+        if !data_file
+            && !is_dirty
+            && counts.evident(cluster) == Some(ctx.map.get(cluster))
+            && !continues(ctx, &entries, index as usize)
+        {
+            wrong.doubt(L2Index::new(index));
+        }
         if take_one(room) {
             wrong.entries.push((L2Index::new(index), entry.bits, count));
         } else {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::Hold;
 use super::beyond::Beyond;
 use super::context::Extent;
 use super::finding::Kind;
@@ -330,11 +331,16 @@ impl Scanner<'_> {
     }
 }
 
+/// So many damaged entries of a table can show that something else was written there.
+const MANY_DAMAGED: u64 = 4;
+
 impl Scan {
-    /// Whether most entries are damaged, and more than one.
-    pub fn is_garbage(&self) -> bool {
+    /// Whether most entries are damaged, and more than one; where data is not to be given up, many are enough.
+    pub fn is_garbage(&self, hold: Hold) -> bool {
         let damaged = self.found.chunk_by(|a, b| a.0 == b.0).count() as u64 + self.uncounted;
-        damaged > 1 && 2 * damaged > self.allocated
+        let most = damaged > 1 && 2 * damaged > self.allocated;
+        let many = damaged >= MANY_DAMAGED && 8 * damaged > self.allocated;
+        most || many && hold != Hold::Never
     }
 
     /// A table that lies in a hole of the file.

@@ -164,8 +164,7 @@ impl<'a> StoredCounts<'a> {
 
     /// The refcount of a cluster where it can be believed.
     pub fn evident(&self, cluster: HostCluster) -> Option<u64> {
-        let after = self.uncounted.partition_point(|range| range.end <= cluster);
-        if self.uncounted.get(after).is_some_and(|range| range.start <= cluster) {
+        if is_within(self.uncounted, cluster) {
             return None;
         }
         let (index, _) = self.geometry.refcount_place(cluster);
@@ -196,4 +195,10 @@ impl<'a> StoredCounts<'a> {
         cache.insert(index, Arc::clone(&bytes));
         Some(bytes)
     }
+}
+
+/// Whether one of these ranges, which are in order, contains a cluster.
+pub fn is_within(ranges: &[Range<HostCluster>], cluster: HostCluster) -> bool {
+    let after = ranges.partition_point(|range| range.end <= cluster);
+    ranges.get(after).is_some_and(|range| range.start <= cluster)
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
+use super::Hold;
 use super::context::{Context, Extent};
 use super::finding::{Finding, Kind, Place, RegionKind, Source};
 use super::parallel;
@@ -183,7 +184,7 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     let mut all = Part::default();
     all.copied.reserve_exact(mapping.tables.len());
     let scan = |reader: &mut Reader, number: usize| {
-        let mut part = Part::default();
+        let mut part = Part { hold: ctx.hold, ..Part::default() };
         for read in work[number] {
             let tables = &mapping.tables[read.start as usize..read.end as usize];
             reader.scan(ctx, &scanner, mapping, tables, &mut part);
@@ -250,6 +251,7 @@ enum Told {
 /// What some reads found.
 #[derive(Default)]
 struct Part {
+    hold: Hold,
     copied: Vec<CopiedSummary>,
     /// The numbers of blank tables.
     blank: Vec<usize>,
@@ -279,7 +281,7 @@ impl Part {
         let table = self.copied.len();
         self.copied.push(scan.copied);
         self.blank.extend(scan.blank.then_some(table));
-        self.garbage.extend(scan.is_garbage().then_some(table));
+        self.garbage.extend(scan.is_garbage(self.hold).then_some(table));
         self.allocation.allocated += scan.allocated * reach.active;
         self.allocation.fragmented += scan.fragmented * reach.active;
         self.allocation.compressed += scan.compressed * reach.active;

@@ -262,7 +262,7 @@ fn repair_mode(finding: &Finding) -> &'static str {
         | Kind::Overflow { .. }
         | Kind::Dirty
         | Kind::MarkedCorrupt => "all",
-        Kind::OrphanTable(orphan) if orphan.owner().is_some() => "all",
+        Kind::OrphanTable(orphan) if orphan.proven_owner().is_some() => "all",
         Kind::L2TableUnaligned(_)
         | Kind::BeyondEnd { .. }
         | Kind::CutOff { .. }

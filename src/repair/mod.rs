@@ -18,10 +18,11 @@ pub use run::dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, 
 pub use run::journal::{Journal, Round};
 pub use search::{Hints, RebuiltHeader};
 
-use crate::check::{
-    self, Affected, Assume, CheckOptions, CheckReport, Finding, Hold, Kind, Severity,
-};
+use std::ops::Range;
+
+use crate::check::{self, Affected, Assume, CheckOptions, Hold, Survey};
 use crate::error::{Error, Result};
+use crate::format::HostCluster;
 use crate::format::crypto::CryptMethod;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -86,12 +87,14 @@ pub fn repair_as_asked(
     if mode == RepairMode::Lossy {
         quarantine.condemn(loss::condemned(&storage, &survey, &Tables::of(&survey))?);
     }
+    // Rounds after which a check found the same as before: what they did is not done again.
+    let mut idle: Vec<Vec<StageKind>> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let aim = Aim { mode, reattach: &request.reattach, quarantine: &quarantine };
         let planned = round::plan(storage, &survey, &aim);
         let may_give_up = mode == RepairMode::Lossy && !quarantine.is_given_up();
         let is_stuck = match &planned {
-            Ok(plan) => plan.stages.is_empty(),
+            Ok(plan) => plan.stages.is_empty() || idle.contains(&plan.kinds()),
             // What may be lost takes the space; what was written before stays and has its verdict.
             Err(Error::NoRoom { .. }) => may_give_up || number > 0,
             Err(_) => false,
@@ -101,6 +104,7 @@ pub fn repair_as_asked(
                 break;
             }
             quarantine.give_up();
+            idle.clear();
             if survey.report.tally.is_clean() {
                 break;
             }
@@ -113,6 +117,7 @@ pub fn repair_as_asked(
         number += 1;
         let round = Round { number, plan: &plan, survey: &survey };
         released.extend(apply::apply(storage, &round, journal)?);
+        let kinds = plan.kinds();
         drop(plan);
         let found = std::mem::take(&mut survey.report.findings);
         drop(survey);
@@ -120,9 +125,37 @@ pub fn repair_as_asked(
         quarantine.note(&survey);
         outcome.after = Some(survey.report.clone());
         if mark::is_all_else_equal(&survey.report.findings, &found) {
-            break;
+            idle.push(kinds);
+        } else {
+            idle.clear();
         }
     }
+    let left = Ended { survey, quarantine: &quarantine, released, was_marked, rounds: number };
+    verdict(storage, &look, left, &mut outcome, journal)?;
+    Ok(outcome)
+}
+
+/// A check under an assumption about refcounts.
+type Look<'a> = &'a dyn Fn(Assume, Hold) -> Result<Survey>;
+
+/// What the rounds of a repair end with.
+struct Ended<'a> {
+    survey: Survey,
+    quarantine: &'a Quarantine,
+    released: Vec<Range<HostCluster>>,
+    was_marked: bool,
+    rounds: usize,
+}
+
+/// The last check's verdict, and what follows it.
+fn verdict(
+    storage: &dyn Storage,
+    look: Look,
+    ended: Ended,
+    outcome: &mut RepairOutcome,
+    journal: &mut dyn Journal,
+) -> Result<()> {
+    let Ended { mut survey, quarantine, released, was_marked, rounds } = ended;
     outcome.held = if quarantine.holds(&survey) { survey.report.tally.leaks } else { 0 };
     let keep_mark = was_marked || end::is_worse(&survey.report.tally, &outcome.before.tally);
     // Flags were judged by the refcounts that a repair leaves; the verdict goes by those stored.
@@ -136,22 +169,11 @@ pub fn repair_as_asked(
     if let Some(after) = outcome.after.as_mut().filter(|_| !may_share) {
         end::report_still_shared(after, quarantine.crossed());
     }
-    journal.stage(number + 1, "what follows the verdict");
-    end::finish(storage, &mut outcome, &survey, &Left { released, keep_mark }, journal)?;
+    journal.stage(rounds + 1, "what follows the verdict");
+    end::finish(storage, outcome, &survey, &Left { released, keep_mark }, journal)?;
     if let Some(after) = &outcome.after {
         survey.report.findings.clone_from(&after.findings);
     }
     outcome.affected = Affected::find(&storage, &survey);
-    Ok(outcome)
-}
-
-/// Whether nothing but leaks and COPIED flags is wrong.
-fn only_leaks_and_flags(report: &CheckReport) -> bool {
-    let errors = report.findings.iter().filter(|f| f.severity() == Severity::Corruption);
-    report.tally.check_errors == 0 && report.unlisted == 0 && errors.clone().all(is_flag)
-}
-
-/// Whether a COPIED flag is wrong.
-const fn is_flag(finding: &Finding) -> bool {
-    matches!(finding.kind, Kind::DataCopied { .. } | Kind::L2TableCopied { .. })
+    Ok(())
 }

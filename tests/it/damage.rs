@@ -121,13 +121,6 @@ fn for_all(names: &[&str], rule: impl Fn(&Base, &Damaged) -> Vec<String>) {
     let mut cases = 0;
     for base in bases().iter().filter(|base| names.contains(&base.name)) {
         for damaged in damages(base) {
-            if std::env::var("QCHECK_ONLY").is_ok_and(|only| !matches(&only, &damaged.name)) {
-                continue;
-            }
-            if let Ok(folder) = std::env::var("QCHECK_KEEP") {
-                fs::write(format!("{folder}/damaged.qcow2"), &damaged.bytes).unwrap();
-                fs::write(format!("{folder}/base.qcow2"), &base.bytes).unwrap();
-            }
             cases += 1;
             broken
                 .extend(rule(base, &damaged).iter().map(|why| format!("[{}] {why}", damaged.name)));

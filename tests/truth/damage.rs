@@ -250,6 +250,9 @@ impl Hand<'_, '_> {
         let cluster = self.truth.head.cluster() as usize;
         let start = number as usize * cluster;
         let end = (start + cluster).min(self.bytes.len());
+        if start >= end {
+            return None; // The file was cut off.
+        }
         let sector = start + self.rng.below((cluster / 512) as u64) as usize * 512;
         let other = self.some_cluster() as usize * cluster;
         let role = format!("{:?}", self.truth.roles[number as usize].first());
@@ -306,7 +309,9 @@ impl Hand<'_, '_> {
             _ => self.rng.below(length / 2),
         };
         let left = length.saturating_sub(gone);
-        self.bytes.truncate(left as usize);
-        (left >= cluster).then(|| format!("cut to {left} bytes of {length}"))
+        (left >= cluster).then(|| {
+            self.bytes.truncate(left as usize);
+            format!("cut to {left} bytes of {length}")
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::roles::{Role, Truth, shared};
 use super::view::{Compared, Segment, Token, Unpacked, View, first_broken};
-use crate::support::bytes::{COPIED, OFFSET_MASK};
+use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
 /// A damaged image and what was made of it.
 pub struct Case<'a> {
@@ -58,7 +58,11 @@ impl<'a> Case<'a> {
                 // Its own cluster, though its content may be damaged.
                 let host = |segment: Option<&Segment>| segment.and_then(|segment| segment.host);
                 let own = host(at.after).is_some() && host(at.after) == host(at.truth);
-                !at.before_is_after && !at.truth_is_after && !own && !at.before.is_some_and(excused)
+                !at.before_is_after
+                    && !at.truth_is_after
+                    && !own
+                    && !at.before.is_some_and(excused)
+                    && !self.is_own_entry(number, at.sector, after)
             };
             let range = 0..self.truth.disks[number].entries * self.truth.head.span() / 512;
             if let Some(sector) = first_broken(all, self.is_backed(), range, wrong) {
@@ -66,6 +70,20 @@ impl<'a> Case<'a> {
             }
         }
         None
+    }
+
+    /// Whether what could not be read has its own L2 table again, and reads what the damage left there.
+    fn is_own_entry(&self, number: usize, sector: u64, after: &After) -> bool {
+        let (head, guest) = (&self.truth.head, sector * 512);
+        let disks = after.view.disks();
+        let Some(l1) = disks.get(number).map(|disk| disk.l1) else { return false };
+        let index = guest / head.span();
+        let table = |view: &View, l1: u64| view.number(l1 + 8 * index, 8) & OFFSET_MASK;
+        let own = table(&self.truth.view, self.truth.disks[number].l1);
+        let entry = own + guest % head.span() / head.cluster() * head.entry();
+        own != 0
+            && table(&after.view, l1) == own
+            && self.damaged.number(entry, 8) & !COPIED == after.view.number(entry, 8) & !COPIED
     }
 
     fn is_l2_table(&self, table: u64) -> bool {
@@ -112,23 +130,43 @@ impl<'a> Case<'a> {
         None
     }
 
-    /// Whether the damage cannot be told from what a crash leaves: single entries of L2 tables that are zero, and wrong
-    /// refcounts.
+    /// Whether the damage cannot be told from what a crash leaves: entries of L2 tables that are zero, but not a sector of
+    /// them; entries that point to what a crash had left; and wrong refcounts.
     fn is_like_a_crash(&self) -> bool {
         let (was, is) = (self.truth.view.bytes, self.damaged.bytes);
         let width = self.truth.head.entry() as usize;
-        let zeroes = |at: usize| is[at..(at + width).min(is.len())].iter().all(|&byte| byte == 0);
+        let zeroes = |at: usize| word(is, at) & !1 == 0 && (width == 8 || word(is, at + 8) == 0);
+        let was_leaked = |at: usize| {
+            let (entry, size) = (word(is, at), self.truth.head.cluster());
+            let nobodys = |host: u64| {
+                let roles = self.truth.roles.get((host / size) as usize);
+                roles.is_some_and(Vec::is_empty) && count(&self.damaged, host) == Some(1)
+            };
+            if entry & COMPRESSED == 0 {
+                let host = entry & OFFSET_MASK;
+                return host % size == 0 && nobodys(host) && entry & COPIED != 0;
+            }
+            let shift = 62 - (self.truth.head.cluster_bits - 8);
+            let host = entry & ((1 << shift) - 1);
+            let end = (host / 512 + ((entry & !COMPRESSED) >> shift)) * 512;
+            (host / size..=end / size).all(|number| nobodys(number * size))
+        };
         let cluster = self.truth.head.cluster() as usize;
-        let short = was.len() - is.len().min(was.len()) < cluster;
+        // What nobody needs can be cut off.
+        let short = (is.len().div_ceil(cluster)..self.truth.roles.len())
+            .all(|number| self.truth.roles[number].is_empty());
         let blank = |at: usize| {
-            let table = number(was, at) & OFFSET_MASK;
-            let table = slice(is, table / cluster as u64, cluster as u64);
+            let table = (word(was, at) & OFFSET_MASK) / cluster as u64;
+            let [before, table] = [was, is].map(|bytes| slice(bytes, table, cluster as u64));
             // Without a backing file, what is said to be zero reads as if there were no table.
             let zero = |word: &[u8]| word[..7].iter().all(|&byte| byte == 0) && word[7] < 2;
-            number(is, at) == 0
-                && !self.is_backed()
-                && !self.truth.head.extended()
-                && table.chunks_exact(8).all(zero)
+            let blank =
+                !self.is_backed() && !self.truth.head.extended() && table.chunks_exact(8).all(zero);
+            // What has little of a table left in it is none to anybody.
+            let pairs = before.chunks_exact(8).zip(table.chunks_exact(8));
+            let same = pairs.filter(|(a, b)| a == b && !zero(a));
+            let entries = before.chunks_exact(8).filter(|word| !zero(word)).count();
+            word(is, at) == 0 && (blank || same.count() * 3 < entries * 2)
         };
         short
             && (0..was.len().min(is.len())).step_by(512).all(|sector| {
@@ -139,18 +177,41 @@ impl<'a> Case<'a> {
                 }
                 let roles = &self.truth.roles[sector / self.truth.head.cluster() as usize];
                 match roles.first() {
-                    Some(Role::RefcountTable | Role::RefcountBlock | Role::Data(..)) | None => true,
+                    Some(
+                        Role::Header
+                        | Role::RefcountTable
+                        | Role::RefcountBlock
+                        | Role::Bitmap
+                        | Role::Data(..),
+                    )
+                    | None => true,
                     Some(Role::L1(_)) => {
-                        let mut changed = (sector..end)
-                            .step_by(8)
-                            .filter(|&at| number(was, at) != number(is, at));
+                        let mut changed =
+                            (sector..end).step_by(8).filter(|&at| word(was, at) != word(is, at));
                         changed.all(blank)
+                    }
+                    // No table any more, and nothing points to it.
+                    Some(&Role::L2(disk, index))
+                        if blank((self.truth.disks[disk].l1 + 8 * index) as usize) =>
+                    {
+                        true
                     }
                     Some(Role::L2(..)) => {
                         let all = (sector..end).step_by(width);
-                        let mut changed =
-                            all.filter(|&at| was[at..at + width] != is[at..at + width]);
-                        new.iter().any(|&byte| byte != 0) && changed.all(zeroes)
+                        let changed: Vec<usize> =
+                            all.filter(|&at| was[at..at + width] != is[at..at + width]).collect();
+                        // Entries that changed places.
+                        let words = |bytes: &[u8]| {
+                            let all = changed.iter().map(|&at| word(bytes, at));
+                            let mut all: Vec<u64> = all.filter(|&entry| entry & !1 != 0).collect();
+                            all.sort_unstable();
+                            all
+                        };
+                        let kept = words(was);
+                        let moved = words(is).iter().all(|entry| kept.contains(entry))
+                            && words(is).windows(2).all(|pair| pair[0] != pair[1]);
+                        changed.len() < 512 / width
+                            && (moved || changed.iter().all(|&at| zeroes(at) || was_leaked(at)))
                     }
                     _ => false,
                 }
@@ -175,14 +236,23 @@ impl<'a> Case<'a> {
         }
         let table = roles.iter().all(|role| matches!(role, Role::L1(_) | Role::L2(..)));
         let bit = (COPIED >> 56) as u8;
+        // A pointer to a copy of what it pointed to.
+        let cluster = self.truth.head.cluster();
+        let is_copy = |was: u64, is: u64| {
+            let at = |entry: u64| (entry & OFFSET_MASK) / cluster;
+            let standard = (was | is) & COMPRESSED == 0 && (was ^ is) & !OFFSET_MASK & !COPIED == 0;
+            let old = slice(self.damaged.bytes, at(was), cluster);
+            standard && !old.is_empty() && old == slice(after.view.bytes, at(is), cluster)
+        };
         let step = if matches!(roles[0], Role::L2(..)) { self.truth.head.entry() } else { 8 };
         table
             && was.len() == is.len()
-            && was
-                .iter()
-                .zip(is)
-                .enumerate()
-                .all(|(at, (a, b))| a == b || (at as u64 % step == 0 && a | bit == b | bit))
+            && was.iter().zip(is).enumerate().all(|(at, (a, b))| {
+                let start = at / 8 * 8;
+                a == b
+                    || (at as u64 % step == 0 && a | bit == b | bit)
+                    || is_copy(word(was, start), word(is, start))
+            })
     }
 
     /// Whether a cluster that was counted, or of which no count was left, is free now.
@@ -269,7 +339,7 @@ impl<'a> Case<'a> {
     }
 }
 
-fn number(bytes: &[u8], at: usize) -> u64 {
+fn word(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).map_or(0, |word| word.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))
 }
 

@@ -17,9 +17,10 @@ mod writes;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use qcheck::check::{CheckOptions, Tally, Verb, check};
 use qcheck::error::Error;
@@ -37,6 +38,8 @@ use view::Unpacked;
 
 /// Cases that are made of each base.
 const CASES_PER_BASE: u64 = 50;
+/// Images over so many bytes are large.
+const LARGE_BYTES: usize = 16 << 20;
 /// Bytes that an image may grow to.
 const MOST_BYTES: usize = 1 << 30;
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
@@ -132,14 +135,22 @@ fn judge_mode(
     if repaired.tally.is_some() {
         let image = storage(repaired.bytes.clone(), fixed);
         match repair(&image, mode, &options(), &Silent) {
-            Ok(_) if image.to_vec() == repaired.bytes => {}
+            Ok(_) if all_but_marks(&image.to_vec()) == all_but_marks(&repaired.bytes) => {}
             // What was held for what is repaired now is a plain leak to the next repair.
             Ok(_) if end == "leaks" => {}
             Ok(_) => wrong.push("a second repair writes".into()),
+            // What the first round cannot place is refused.
+            Err(Error::NoRoom { .. }) if fixed => {}
             Err(error) => wrong.push(format!("the same repair again: {error}")),
         }
     }
     (wrong, repaired.bytes, end)
+}
+
+/// An image without its incompatible bits: positions that share a cluster by mistake are an error to the repair that saw
+/// it, and keep the dirty bit.
+fn all_but_marks(bytes: &[u8]) -> (&[u8], &[u8]) {
+    (&bytes[..72.min(bytes.len())], bytes.get(80..).unwrap_or_default())
 }
 
 /// Where real qemu-img finds something in what a repair calls clean.
@@ -179,8 +190,14 @@ fn cases_of(base_seed: u64, first: u64, count: u64, seen: &Mutex<Seen>) {
     let Some(base) = bases::base(base_seed) else { return };
     let unpacked = Unpacked::default();
     let truth = Truth::of(&base.bytes, &unpacked);
-    for number in first..first + count {
-        one_case(&base, &truth, number, &unpacked, seen);
+    // Of large images, which take a hundred times as long, few are tried.
+    let step = if base.bytes.len() > LARGE_BYTES { 25 } else { 1 };
+    for number in (first..first + count).filter(|number| number % step == 0 || count == 1) {
+        let case = || one_case(&base, &truth, number, &unpacked, seen);
+        if catch_unwind(AssertUnwindSafe(case)).is_err() {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.violations.push(format!("case {number}: panicked"));
+        }
     }
 }
 

@@ -301,13 +301,14 @@ impl<'a> View<'a> {
         let (at, length) = Self::extent(head, bits);
         let start = usize::try_from(at).unwrap_or(usize::MAX).min(self.bytes.len());
         let end = (start + length as usize).min(self.bytes.len());
-        let mut input = self.bytes[start..end].to_vec();
-        input.resize(length as usize, 0);
-        let key =
-            (bits & !COPIED, input.chunks(512).fold(1, |so_far, sector| mix(so_far, hash(sector))));
+        // All sectors that the extent touches.
+        let sectors = self.hashes.get(start / 512..end.div_ceil(512)).unwrap_or_default();
+        let key = (bits & !COPIED, sectors.iter().fold(1, |so_far, &sector| mix(so_far, sector)));
         if let Some(known) = self.unpacked.borrow().get(&key) {
             return known.clone();
         }
+        let mut input = self.bytes[start..end].to_vec();
+        input.resize(length as usize, 0);
         let output = inflate(&input, head.cluster() as usize, head.zstd);
         let sectors = output.map(|bytes| bytes.chunks(512).map(hash).collect::<Rc<[u64]>>());
         self.unpacked.borrow_mut().insert(key, sectors.clone());
@@ -392,6 +393,7 @@ fn hashes(bytes: &[u8], like: Option<&View>) -> Vec<u64> {
 
 /// What three images read as at a sector, pairwise compared.
 pub struct Compared<'a> {
+    pub sector: u64,
     pub before: Option<&'a Segment>,
     pub truth: Option<&'a Segment>,
     pub after: Option<&'a Segment>,
@@ -401,7 +403,7 @@ pub struct Compared<'a> {
 }
 
 /// The first sector, of those that some segment tells of, for which the rule is broken. `reads`: what is read before a
-/// repair, in truth, and after the repair.
+/// repair, in truth, and after the repair. No rule is broken where the truth is read after it.
 pub fn first_broken(
     reads: [&[Segment]; 3],
     backed: bool,
@@ -418,6 +420,9 @@ pub fn first_broken(
         let (start, end) = (edge[0], edge[1]);
         let [before, truth, after] = &mut cursors;
         let (b, t, a) = (before.at(start), truth.at(start), after.at(start));
+        if data_at(t, start..end).is_some_and(|truth| data_at(a, start..end) == Some(truth)) {
+            continue;
+        }
         let uniform =
             [b, t, a].iter().all(|s| s.is_none_or(|s| !matches!(s.token, Token::Data(_))));
         let last = if uniform { start + 1 } else { end };
@@ -425,6 +430,7 @@ pub fn first_broken(
             let value = |segment: Option<&Segment>| value(segment, sector, backed);
             let (vb, vt, va) = (value(b), value(t), value(a));
             let compared = Compared {
+                sector,
                 before: b,
                 truth: t,
                 after: a,
@@ -452,6 +458,16 @@ impl<'a> Cursor<'a> {
             self.at += 1;
         }
         self.segments.get(self.at).filter(|s| s.start <= sector)
+    }
+}
+
+/// The hashes of sectors of data.
+fn data_at(segment: Option<&Segment>, sectors: Range<u64>) -> Option<&[u64]> {
+    let segment = segment?;
+    let at = |sector: u64| (sector - segment.start) as usize;
+    match &segment.token {
+        Token::Data(hashes) => hashes.get(at(sectors.start)..at(sectors.end)),
+        Token::Unreadable | Token::Zero => None,
     }
 }
 

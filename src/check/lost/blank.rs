@@ -1,6 +1,6 @@
 //! Blank metadata beside leaked clusters that hold data: the entries that pointed to the data may have been lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::check::context::Context;
@@ -29,11 +29,11 @@ pub fn run(
     found: &mut Vec<Finding>,
 ) {
     uncounted_snapshots(ctx, counts, found);
-    let leaked = leaked_data(ctx, compared);
-    if leaked.is_empty() {
+    let leaked = leaked(ctx, compared);
+    let clusters = leaked.values().filter(|&&has_data| has_data).count() as u64;
+    if clusters == 0 {
         return;
     }
-    let clusters = leaked.len() as u64;
     let blank = |what, place| Finding::new(Kind::BlankTable { what, clusters }, place);
     for table in mapping.tables.iter().filter(|table| table.blank) {
         if let Some(visit) = visit_in_disk(ctx, mapping, table) {
@@ -51,8 +51,8 @@ pub fn run(
     }
 }
 
-/// The clusters that nothing references, that are counted or of which no refcount is left, and that hold data.
-fn leaked_data(ctx: &Context, compared: &Compared) -> BTreeSet<HostCluster> {
+/// The clusters that nothing references, that are counted or of which no refcount is left, and whether they hold data.
+fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
     let mut ranges = compared.uncounted.clone();
     for finding in ctx.found.findings() {
         if let (Kind::Count { referenced: 0, .. }, Place::Clusters(first, count)) =
@@ -61,7 +61,7 @@ fn leaked_data(ctx: &Context, compared: &Compared) -> BTreeSet<HostCluster> {
             ranges.push(first..first + count);
         }
     }
-    let (mut found, mut left) = (BTreeSet::new(), MAX_LOOKED_AT);
+    let (mut found, mut left) = (BTreeMap::new(), MAX_LOOKED_AT);
     for range in ranges {
         ctx.map.for_each_run(range, |first, count, references| {
             for n in (0..count.get()).map(ClusterCount::new) {
@@ -71,7 +71,7 @@ fn leaked_data(ctx: &Context, compared: &Compared) -> BTreeSet<HostCluster> {
                 let at = ctx.geometry.offset_of(first + n);
                 if !ctx.is_hole(at, ctx.geometry.cluster_bytes()) {
                     left -= 1;
-                    found.extend(has_data(ctx, at).then_some(first + n));
+                    found.insert(first + n, has_data(ctx, at));
                 }
             }
         });
@@ -149,7 +149,11 @@ const fn per_sector(ctx: &Context) -> u64 {
 }
 
 /// A table with a sector that is blank where the leaked clusters fill the gap: a lost write of a sector does this.
-fn blank_sector(ctx: &Context, mapping: &Mapping, leaked: &BTreeSet<HostCluster>) -> Option<Visit> {
+fn blank_sector(
+    ctx: &Context,
+    mapping: &Mapping,
+    leaked: &BTreeMap<HostCluster, bool>,
+) -> Option<Visit> {
     if (leaked.len() as u64) < per_sector(ctx) || ctx.area.header.has_data_file() {
         return None;
     }
@@ -166,7 +170,7 @@ fn blank_sector(ctx: &Context, mapping: &Mapping, leaked: &BTreeSet<HostCluster>
     None
 }
 
-fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &BTreeSet<HostCluster>) -> bool {
+fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &BTreeMap<HostCluster, bool>) -> bool {
     let sectors: Vec<&[u8]> = table.chunks_exact(512).collect();
     let is_blank = |n: usize| sectors.get(n).is_some_and(|s| s.iter().all(|&byte| byte == 0));
     let width = ctx.geometry.l2_entry_bytes();
@@ -176,7 +180,7 @@ fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &BTreeSet<HostCluster>)
     };
     let count = ClusterCount::new(per_sector(ctx));
     let all_leaked = |first: HostCluster| {
-        (0..count.get()).all(|n| leaked.contains(&(first + ClusterCount::new(n))))
+        (0..count.get()).all(|n| leaked.contains_key(&(first + ClusterCount::new(n))))
     };
     // As many clusters as a sector has entries.
     let whole = leaked.len() as u64 % count.get() == 0;

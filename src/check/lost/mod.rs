@@ -9,10 +9,10 @@ mod search;
 mod shape;
 mod sift;
 mod slots;
-mod too_low;
+pub(super) mod too_low;
 
 use super::context::Context;
-use super::finding::{Finding, Kind};
+use super::finding::{Finding, Kind, Place};
 use super::pass_compare::Compared;
 use super::pass_refcounts::Refcounts;
 use super::refcount_map::RefcountMap;
@@ -60,22 +60,48 @@ pub fn unaccounted(
     compared: &Compared,
     findings: &[Finding],
 ) -> Option<Finding> {
-    const NAMED: usize = 8;
     let all = || ctx.found.findings().iter().chain(findings);
-    let is_leak =
-        |f: &&Finding| matches!(f.kind, Kind::Count { stored, referenced } if stored > referenced);
-    let (first, clusters) = (all().find(is_leak)?.place, ctx.found.tally().leaks);
+    let is_leak = |stored, referenced| stored > referenced;
+    let first = first_leak(ctx, findings, is_leak)?;
     let hides =
         all().filter(|f| f.may_hide_references() && !matches!(f.kind, Kind::OrphanTable(_)));
     let hides = hides.map(|f| f.place).chain(too_low::doubtful(ctx, mapping, compared));
+    named(ctx, first, hides)
+}
+
+/// The first clusters that are counted though nothing refers to them.
+pub fn first_lost(ctx: &Context, findings: &[Finding]) -> Option<Place> {
+    first_leak(ctx, findings, |stored, referenced| stored > 0 && referenced == 0)
+}
+
+/// What such clusters may be, where nothing shows that a pointer is wrong but its COPIED flag.
+pub fn misdirected(ctx: &Context, first: Place, doubtful: Vec<Place>) -> Option<Finding> {
+    named(ctx, first, doubtful.into_iter())
+}
+
+/// The first clusters with such a stored and such a right refcount.
+fn first_leak(
+    ctx: &Context,
+    findings: &[Finding],
+    is_leak: impl Fn(u64, u64) -> bool,
+) -> Option<Place> {
+    let mut all = ctx.found.findings().iter().chain(findings);
+    let leaks = |f: &&Finding| matches!(f.kind, Kind::Count { stored, referenced } if is_leak(stored, referenced));
+    all.find(leaks).map(|finding| finding.place)
+}
+
+/// All leaked clusters, and the entries that may have pointed to them; `None` without any entry.
+fn named(ctx: &Context, first: Place, places: impl Iterator<Item = Place>) -> Option<Finding> {
+    const NAMED: usize = 8;
     let (mut entries, mut more) = (Vec::new(), 0);
-    for place in hides {
+    for place in places {
         if entries.len() < NAMED {
             entries.push(place);
         } else {
             more += 1;
         }
     }
+    let clusters = ctx.found.tally().leaks;
     (!entries.is_empty())
         .then(|| Finding::new(Kind::Unaccounted { clusters, entries, more }, first))
 }

@@ -15,7 +15,8 @@ use crate::check::refcount_map::RefcountMap;
 use crate::check::stored::StoredCounts;
 use crate::format::{ClusterCount, HostOffset};
 
-/// Finds each table's slots; a table that no L1 entry can have pointed to is a leak like others.
+/// Finds each table's slots. A table that no L1 entry can have pointed to is a leak like others, unless the size of the
+/// virtual disk may be what is wrong.
 pub fn run(
     ctx: &Context,
     counts: &StoredCounts,
@@ -25,6 +26,7 @@ pub fn run(
     found: &mut Found,
 ) {
     let taken = proven(ctx, slots, &tables);
+    let was_larger = has_entries_past_end(ctx);
     let mut claimed: HashMap<Slot, u64> = HashMap::new();
     let mut orphans = Vec::new();
     let mut again = vec![0; ctx.geometry.cluster_len()];
@@ -35,7 +37,7 @@ pub fn run(
             // Only peeked at so far, and it matters, if only for the others; its content is known.
             let _ = ctx.source.read_padded_at(lost.table.get(), &mut again);
         }
-        if has_slot {
+        if has_slot || was_larger {
             candidates.named.iter().for_each(|&slot| *claimed.entry(slot).or_default() += 1);
             orphans.push((lost, candidates));
         }
@@ -55,7 +57,8 @@ pub fn run(
             entries: lost.shape.entries,
             mapped: lost.shape.mapped,
             alone: counts.stored(cluster) == Some(1),
-            proven: candidates.proven || explained,
+            // A table with damaged entries would show wrong data where nothing could be read.
+            proven: (candidates.proven || explained) && lost.shape.damaged == 0,
             slots: candidates.named,
             more_slots: candidates.more,
             rivals,
@@ -67,10 +70,16 @@ pub fn run(
     }
 }
 
+/// Whether the active L1 table has entries past the end of the virtual disk: the size may be damaged.
+fn has_entries_past_end(ctx: &Context) -> bool {
+    let needed = ctx.geometry.l1_entries_for(ctx.geometry.virtual_size());
+    u64::from(ctx.area.header.l1_entries) > needed
+}
+
 /// The slots whose damaged entry itself proves to which table it pointed.
 fn proven(ctx: &Context, slots: &Slots, tables: &[Lost]) -> BTreeMap<Slot, HostOffset> {
     let mut taken = BTreeMap::new();
-    for lost in tables.iter().filter(|lost| !lost.contradicted) {
+    for lost in tables.iter().filter(|lost| !lost.contradicted && lost.shape.damaged == 0) {
         let found = slots.for_table(ctx, lost.table, &lost.shape, lost.index, &taken);
         if let (true, [slot]) = (found.proven, &found.named[..]) {
             taken.insert(*slot, lost.table);

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
 
 use super::reftable::Reftable;
 use super::shape::{Evidence, Shape};
@@ -109,7 +108,7 @@ fn leaked(
     let sound = |&index| refcounts.block(index).filter(|block| block.sound);
     let differing: Vec<Block> = compared.differing.iter().filter_map(sound).collect();
     let blocks = parallel::map(ctx.threads, differing.len(), Vec::new, |bytes, number| {
-        suspects_of(ctx, &differing[number], &shared, bytes)
+        suspects_of(ctx, &differing[number], compared, &shared, bytes)
     });
     let mut suspects = Vec::new();
     for (block, result) in differing.iter().zip(blocks) {
@@ -140,6 +139,7 @@ fn shared_tables(ctx: &Context, mapping: &Mapping) -> HashMap<HostCluster, L1Ind
 fn suspects_of(
     ctx: &Context,
     block: &Block,
+    compared: &Compared,
     shared: &HashMap<HostCluster, L1Index>,
     bytes: &mut Vec<u8>,
 ) -> io::Result<Vec<Suspects>> {
@@ -154,10 +154,10 @@ fn suspects_of(
     for entry in 0..geometry.refblock_entries().min(end) {
         let at = usize::try_from(entry).unwrap_or(usize::MAX);
         let (is, should) = (get_refcount(bytes, order, at), get_refcount(&expected, order, at));
-        if is <= should {
+        let first = start + ClusterCount::new(entry);
+        if is <= should || compared.is_uncounted(first) {
             continue;
         }
-        let first = start + ClusterCount::new(entry);
         if should == 0 {
             add(&mut found, first, Evidence::Unreferenced);
         } else if let Some(&index) = shared.get(&first) {
@@ -187,13 +187,7 @@ fn uncounted(ctx: &Context, compared: &Compared) -> Vec<Suspects> {
     let mut found = Vec::new();
     let mut left = MAX_UNCOUNTED;
     for range in &compared.uncounted {
-        let mut runs: Vec<Range<HostCluster>> = Vec::new();
-        ctx.map.for_each_run(range.clone(), |first, count, references| {
-            if references == 0 {
-                runs.push(first..first + count);
-            }
-        });
-        for run in runs {
+        for run in ctx.map.unreferenced(range.clone()) {
             let mut at = run.start;
             while at < run.end && left > 0 {
                 let Ok(Some(data)) = ctx.source.next_data(ctx.geometry.offset_of(at).get()) else {

@@ -1,5 +1,5 @@
-//! Whether a cluster can be an L2 table: every entry is well formed, and what it points to is counted or free as it
-//! would be for a table that lost its L1 entry.
+//! Whether a cluster can be an L2 table: its entries are well formed, and what they point to is counted or free as it
+//! would be for a table that lost its L1 entry. Some entries may be damaged: a table can be lost and damaged.
 
 use crate::check::context::{Context, Extent};
 use crate::check::refcount_map::RefcountMap;
@@ -12,7 +12,11 @@ use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 pub struct Shape {
     /// Entries that point to something.
     pub entries: u64,
-    /// The first and the last of them.
+    /// Entries that are not well formed, and clusters that the refcounts do not allow for.
+    pub damaged: u64,
+    /// Those of them that point past the end of the file.
+    pub missing: u64,
+    /// The first and the last of all.
     pub mapped: (L2Index, L2Index),
     /// The clusters that they point to.
     pub clusters: Vec<(HostCluster, ClusterCount)>,
@@ -40,8 +44,8 @@ impl Shape {
         shape.take_all(ctx, bytes).is_some()
     }
 
-    /// Reads a cluster as an L2 table; `None` where an entry cannot be one, where none points to
-    /// anything, or where the refcounts contradict it.
+    /// Reads a cluster as an L2 table; `None` where none of its entries points to anything, where over a third of them
+    /// cannot be entries or contradict the refcounts, or where over two thirds point to free clusters or past the end of the file.
     pub fn of(
         ctx: &Context,
         counts: &StoredCounts,
@@ -53,13 +57,24 @@ impl Shape {
         let header = &ctx.area.header;
         let points =
             !shape.clusters.is_empty() || header.has_data_file() || ctx.area.backing_name.is_some();
-        (shape.entries > 0 && points && shape.is_evident(ctx, counts, evidence)).then_some(shape)
+        let (denied, free) = shape.leave_out_denied(ctx, counts, evidence);
+        let free = free + shape.missing;
+        shape.damaged += denied;
+        let valid = shape.entries.saturating_sub(denied + free);
+        let is_table = valid > 0 && shape.damaged <= valid / 2 && free <= 2 * valid;
+        shape.damaged += free;
+        (points && is_table).then_some(shape)
     }
 
-    /// Whether the refcounts allow for the table. What points to metadata is an L1 or refcount table of
-    /// former times.
-    fn is_evident(&self, ctx: &Context, counts: &StoredCounts, evidence: Evidence) -> bool {
-        let own = RefcountMap::default();
+    /// Leaves out clusters for which the refcounts do not allow, and returns how many these are: those that somebody else
+    /// has, and those that are free. What points to metadata is an L1 or refcount table of former times.
+    fn leave_out_denied(
+        &mut self,
+        ctx: &Context,
+        counts: &StoredCounts,
+        evidence: Evidence,
+    ) -> (u64, u64) {
+        let (own, mut denied, mut free) = (RefcountMap::default(), 0, 0);
         self.clusters.iter().for_each(|&(first, count)| own.add(first, count, 1));
         let allowed = |cluster: HostCluster| {
             let stored = counts.evident(cluster);
@@ -72,16 +87,33 @@ impl Shape {
                 }
             }
         };
-        self.clusters.iter().all(|&(first, count)| {
-            ctx.regions.touching(first..first + count).all(|region| region.told)
-                && (0..count.get()).all(|n| allowed(first + ClusterCount::new(n)))
-        })
+        let is_free = |first, count| ctx.regions.touching(first..first + count).all(|r| r.told);
+        let runs = std::mem::take(&mut self.clusters);
+        for (first, count) in runs {
+            let all_free = is_free(first, count);
+            for cluster in (0..count.get()).map(|n| first + ClusterCount::new(n)) {
+                let one = ClusterCount::new(1);
+                if (all_free || is_free(cluster, one)) && allowed(cluster) {
+                    self.point(cluster, one);
+                } else if ctx.map.get(cluster) == 0 && counts.evident(cluster) == Some(0) {
+                    free += 1;
+                } else {
+                    denied += 1;
+                }
+            }
+        }
+        (denied, free)
     }
 
     fn take_all(&mut self, ctx: &Context, bytes: &[u8]) -> Option<()> {
         for (index, entry) in (0u32..).zip(bytes.chunks_exact(ctx.geometry.l2_entry_bytes())) {
             if entry.iter().any(|&byte| byte != 0) {
-                self.take(ctx, L2Index::new(index), L2Entry::decode(entry))?;
+                if self.take(ctx, L2Index::new(index), L2Entry::decode(entry)).is_none() {
+                    self.damaged += 1;
+                }
+                if self.damaged > 1 + self.entries / 2 {
+                    return None;
+                }
             }
         }
         Some(())
@@ -109,10 +141,11 @@ impl Shape {
             Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
                 let cluster = geometry.cluster_exact(at)?;
                 if Extent::of(geometry, ctx.file_bytes, at, bytes).is_beyond() {
-                    return None;
+                    self.missing += 1;
+                } else {
+                    self.point(cluster, ClusterCount::new(1));
+                    self.copied |= entry.copied();
                 }
-                self.point(cluster, ClusterCount::new(1));
-                self.copied |= entry.copied();
             }
             Meaning::Compressed(extent) => {
                 let clusters = Extent::of(geometry, ctx.file_bytes, extent.offset, extent.bytes);
@@ -147,6 +180,6 @@ impl Shape {
             return None;
         }
         let index = L1Index::new(u32::try_from(start / geometry.bytes_per_l2_table()).ok()?);
-        (self.index.replace(index).is_none_or(|before| before == index)).then_some(())
+        (*self.index.get_or_insert(index) == index).then_some(())
     }
 }

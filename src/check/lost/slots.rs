@@ -14,7 +14,7 @@ use crate::check::visits::Visit;
 use crate::check::walk::Mapping;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES, OFFSET_MASK};
-use crate::format::{HostOffset, L1Index, L2Index};
+use crate::format::{HostCluster, HostOffset, L1Index, L2Index};
 use crate::tables::load_entries;
 
 /// So many slots are named for one table.
@@ -35,10 +35,12 @@ struct Entries {
 #[derive(Debug, Clone, Copy)]
 struct Damaged {
     slot: Slot,
-    /// The offset in the entry.
-    offset: u64,
+    /// The entry as it is.
+    entry: L1Entry,
     /// Whether a guest reads something through it all the same.
     readable: bool,
+    /// Whether it points past the end of the file to what is counted: the file is what is damaged.
+    missing: bool,
 }
 
 /// All slots of all L1 tables.
@@ -133,7 +135,7 @@ impl<'a> Slots<'a> {
                 (&finding.kind, finding.place)
             {
                 if bits & OFFSET_MASK == 0 {
-                    self.damage((source, index), 0, false);
+                    self.damage((source, index), L1Entry(*bits), false, false);
                 }
             }
         }
@@ -145,19 +147,22 @@ impl<'a> Slots<'a> {
             let free = || counts.stored(ctx.geometry.cluster_floor(offset)) == Some(0);
             let disputed = || twice.contains(&offset) || is_disputed(ctx, &visit);
             if points_nowhere(ctx, &visit) {
-                self.damage(slot, offset.get(), false);
+                let end = HostCluster::new(ctx.file_clusters().get());
+                let cluster = ctx.geometry.cluster_floor(offset);
+                let counted = || counts.stored(cluster).is_some_and(|count| count > 0);
+                self.damage(slot, visit.entry, false, cluster >= end && counted());
             } else if garbage.contains(&slot) && free()
                 || disputed()
                 || visit.entry.has_reserved_bits()
             {
-                self.damage(slot, offset.get(), true);
+                self.damage(slot, visit.entry, true, false);
             }
         }
     }
 
-    fn damage(&mut self, slot: Slot, offset: u64, readable: bool) {
+    fn damage(&mut self, slot: Slot, entry: L1Entry, readable: bool, missing: bool) {
         if self.damaged.len() < MAX_DAMAGED {
-            self.damaged.push(Damaged { slot, offset, readable });
+            self.damaged.push(Damaged { slot, entry, readable, missing });
         }
     }
 
@@ -176,14 +181,18 @@ impl<'a> Slots<'a> {
             by_index && free && in_disk(ctx, source, slot, shape.mapped.1)
         };
         let damaged = || self.damaged.iter().filter(|damaged| fits(damaged.slot));
-        let near = |d: &&Damaged| !d.readable && (d.offset ^ table.get()).count_ones() <= 1;
+        let is_one_bit_off = |entry: L1Entry| {
+            let right = [true, false].map(|copied| L1Entry::new(table, copied));
+            right.iter().any(|right| (right.0 ^ entry.0).count_ones() <= 1)
+        };
+        let near = |d: &&Damaged| !d.readable && !d.missing && is_one_bit_off(d.entry);
         let mut proven = damaged().filter(near);
         if let (Some(damaged), None) = (proven.next(), proven.next()) {
             let named = vec![damaged.slot];
             return Candidates { named, more: 0, proven: true, unreadable: true };
         }
         let mut found = Candidates { more: u64::from(self.blind), ..Candidates::default() };
-        found.unreadable = damaged().all(|damaged| !damaged.readable);
+        found.unreadable = damaged().all(|damaged| !damaged.readable && !damaged.missing);
         damaged().for_each(|damaged| found.name(damaged.slot));
         if let Some(&slot) = self.cut_off.get(&table) {
             found.name(slot);

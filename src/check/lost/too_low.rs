@@ -25,17 +25,20 @@ pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Pl
     }
     let low =
         ctx.found.findings().iter().filter_map(|finding| match (&finding.kind, finding.place) {
-            (Kind::Count { stored, referenced }, Place::Clusters(first, count)) => {
+            (&Kind::Count { stored, referenced }, Place::Clusters(first, count)) => {
                 (stored < referenced && !compared.is_uncounted(first))
-                    .then_some(first..first + count)
+                    .then_some((stored, first..first + count))
+            }
+            (Kind::Overflow { .. }, Place::Clusters(first, count)) => {
+                Some((1, first..first + count))
             }
             _ => None,
         });
-    let mut low: Vec<Range<HostCluster>> =
-        low.filter(|range| !describes_itself(ctx, range)).collect();
-    if low.is_empty() {
-        return Vec::new();
-    }
+    // A crash leaves references that are not counted, but none to what is another's.
+    let (others, uncounted): (Vec<_>, Vec<_>) =
+        low.filter(|(_, range)| !describes_itself(ctx, range)).partition(|&(stored, _)| stored > 0);
+    let others = others.into_iter().map(|(_, range)| range);
+    let mut low: Vec<Range<HostCluster>> = uncounted.into_iter().map(|(_, range)| range).collect();
     if let Some(in_sequence) = in_sequence(ctx, mapping, &low) {
         low.retain(|range| {
             let clusters =
@@ -43,6 +46,7 @@ pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Pl
             !clusters.into_iter().all(|cluster| in_sequence.get(&cluster) == Some(&true))
         });
     }
+    low.extend(others);
     low.into_iter().map(|range| Place::Clusters(range.start, range.end - range.start)).collect()
 }
 
@@ -62,6 +66,9 @@ fn in_sequence(
     mapping: &Mapping,
     low: &[Range<HostCluster>],
 ) -> Option<BTreeMap<HostCluster, bool>> {
+    if low.is_empty() {
+        return None;
+    }
     let usable =
         |table: &&Table| !table.blank && !table.unread && ctx.geometry.is_aligned(table.offset);
     let tables: Vec<&Table> = mapping.tables.iter().filter(usable).collect();
@@ -76,30 +83,35 @@ fn in_sequence(
     let mut bytes = vec![0; ctx.geometry.cluster_len()];
     for table in tables {
         ctx.source.peek_at(table.offset.get(), &mut bytes).ok()?;
-        let hosts = hosts(ctx, &bytes);
-        for (n, host) in hosts.iter().enumerate() {
-            if let Some(host) = host.filter(|&host| is_low(host)) {
-                let before = n.checked_sub(1).and_then(|n| hosts[n]);
-                let after = hosts.get(n + 1).copied().flatten();
-                let continues = (before.is_some() || after.is_some())
-                    && before.is_none_or(|before| before.next() == host)
-                    && after.is_none_or(|after| host.next() == after);
+        let entries: Vec<L2Entry> =
+            bytes.chunks_exact(ctx.geometry.l2_entry_bytes()).map(L2Entry::decode).collect();
+        for (n, &entry) in entries.iter().enumerate() {
+            if let Some(host) = host(ctx, entry).filter(|&host| is_low(host)) {
                 if found.len() > MAX_CLUSTERS {
                     return None;
                 }
-                *found.entry(host).or_insert(true) &= continues;
+                *found.entry(host).or_insert(true) &= continues(ctx, &entries, n);
             }
         }
     }
     Some(found)
 }
 
-/// The clusters that the entries of an L2 table point to.
-fn hosts(ctx: &Context, table: &[u8]) -> Vec<Option<HostCluster>> {
-    let entries = table.chunks_exact(ctx.geometry.l2_entry_bytes());
-    let host = |entry: &[u8]| match L2Entry::decode(entry).meaning(&ctx.geometry, false) {
+/// Whether what an entry of an L2 table points to continues what those beside it point to.
+pub fn continues(ctx: &Context, entries: &[L2Entry], index: usize) -> bool {
+    let host_at = |n: usize| entries.get(n).and_then(|&entry| host(ctx, entry));
+    let Some(own) = host_at(index) else { return false };
+    let before = index.checked_sub(1).and_then(host_at);
+    let after = host_at(index + 1);
+    (before.is_some() || after.is_some())
+        && before.is_none_or(|before| before.next() == own)
+        && after.is_none_or(|after| own.next() == after)
+}
+
+/// The cluster that an entry points to.
+fn host(ctx: &Context, entry: L2Entry) -> Option<HostCluster> {
+    match entry.meaning(&ctx.geometry, false) {
         Meaning::Data(at) | Meaning::ZeroAllocated(at) => ctx.geometry.cluster_exact(at),
         _ => None,
-    };
-    entries.map(host).collect()
+    }
 }

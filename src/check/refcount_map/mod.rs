@@ -147,6 +147,17 @@ impl RefcountMap {
         }
     }
 
+    /// The parts of a range of clusters that nothing references, in order.
+    pub fn unreferenced(&self, range: Range<HostCluster>) -> Vec<Range<HostCluster>> {
+        let mut runs = Vec::new();
+        self.for_each_run(range, |first, count, references| {
+            if references == 0 {
+                runs.push(first..first + count);
+            }
+        });
+        runs
+    }
+
     /// Whether nothing is referenced in a range of clusters.
     pub fn is_unreferenced(&self, first: HostCluster, count: ClusterCount) -> bool {
         let mut free = true;

@@ -72,6 +72,30 @@ impl Base {
         }
     }
 
+    /// The first position that is not 0.
+    fn first(&self) -> Option<usize> {
+        match self {
+            Self::Zero => None,
+            Self::Bits(words) => {
+                let word = words.iter().position(|&word| word != 0)?;
+                Some(word * 64 + words[word].trailing_zeros() as usize)
+            }
+            base => (0..PAGE_CLUSTERS).find(|&index| base.get(index) != 0),
+        }
+    }
+
+    /// The last position that is not 0.
+    fn last(&self) -> Option<usize> {
+        match self {
+            Self::Zero => None,
+            Self::Bits(words) => {
+                let word = words.iter().rposition(|&word| word != 0)?;
+                Some(word * 64 + 63 - words[word].leading_zeros() as usize)
+            }
+            base => (0..PAGE_CLUSTERS).rev().find(|&index| base.get(index) != 0),
+        }
+    }
+
     /// The narrowest base that holds `count`, all 0.
     fn for_max(count: u64) -> Self {
         // Memory that is read before it is written costs a second page fault, with all threads
@@ -232,11 +256,17 @@ impl Page {
     }
 
     fn is_all(&self, range: Range<usize>, count: u64) -> bool {
-        if let (Base::Bits(words), true) = (&self.base, self.aside_within(&range).is_empty()) {
-            return word_masks(range)
-                .all(|(word, mask)| words[word] & mask == if count == 1 { mask } else { 0 });
+        let mut index = range.start;
+        loop {
+            index = self.skip(index..range.end, count);
+            if index >= range.end {
+                return true;
+            }
+            if self.get(index) != count {
+                return false;
+            }
+            index += 1;
         }
-        range.into_iter().all(|index| self.get(index) == count)
     }
 
     fn aside_within(&self, range: &Range<usize>) -> &[(u16, u64)] {
@@ -248,6 +278,15 @@ impl Page {
     /// The first position from `from` on that is 0.
     pub fn next_zero(&self, from: usize) -> Option<usize> {
         let mut index = from;
+        if matches!(self.base, Base::Zero) {
+            for &(taken, _) in self.aside_within(&(from..PAGE_CLUSTERS)) {
+                if usize::from(taken) != index {
+                    break;
+                }
+                index += 1;
+            }
+            return (index < PAGE_CLUSTERS).then_some(index);
+        }
         while index < PAGE_CLUSTERS {
             if let Base::Bits(words) = &self.base {
                 if index % 64 == 0 && words[index / 64] == u64::MAX {
@@ -265,12 +304,14 @@ impl Page {
 
     /// The first position that is not 0.
     pub fn first(&self) -> Option<usize> {
-        (0..PAGE_CLUSTERS).find(|&index| self.get(index) != 0)
+        let aside = self.aside.first().map(|&(index, _)| usize::from(index));
+        self.base.first().into_iter().chain(aside).min()
     }
 
     /// The last position that is not 0.
     pub fn last(&self) -> Option<usize> {
-        (0..PAGE_CLUSTERS).rev().find(|&index| self.get(index) != 0)
+        let aside = self.aside.last().map(|&(index, _)| usize::from(index));
+        self.base.last().into_iter().chain(aside).max()
     }
 
     /// Calls `visit(positions, count)` for each run of equal counts.

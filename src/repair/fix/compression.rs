@@ -1,6 +1,5 @@
 //! The compression type, where header and feature bit disagree: compressed clusters tell what they are.
 
-use super::header_fields::{compression_bit, set};
 use crate::check::Survey;
 use crate::error::{Error, Result};
 use crate::format::decode_entries;
@@ -20,7 +19,7 @@ pub fn plan(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<Step>> {
     let has_type = header.header_length as usize > V3_BYTES;
     let mut steps = Vec::new();
     if has_type && header.compression_type != u8::from(zstd) {
-        steps.push(set(HeaderField::CompressionType, u64::from(zstd)));
+        steps.push(Step::field(HeaderField::CompressionType, u64::from(zstd)));
     }
     if header.has_incompatible(incompatible::COMPRESSION) != zstd && (has_type || !zstd) {
         steps.push(compression_bit(survey, zstd));
@@ -50,4 +49,11 @@ pub fn is_zstd(source: &dyn ReadAt, survey: &Survey) -> Result<Option<bool>> {
         }
     }
     Ok(None)
+}
+
+/// The incompatible bits with the compression bit as it should be.
+fn compression_bit(survey: &Survey, zstd: bool) -> Step {
+    let bits = survey.area.header.incompatible;
+    let bit = incompatible::COMPRESSION;
+    Step::field(HeaderField::Incompatible, if zstd { bits | bit } else { bits & !bit })
 }

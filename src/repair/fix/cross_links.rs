@@ -73,6 +73,10 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     let mut moves = guest_clusters(&space.storage, survey, space.quarantine);
     moves.extend(tables(survey));
     moves.retain(|step| step.times <= survey.area.geometry.refcount_max());
+    let clusters = ClusterCount::new(moves.iter().map(|step| step.count.get()).sum());
+    if !space.quarantine.may_copy(plan.geometry.bytes_of(clusters)) {
+        return Ok(()); // What refers to clusters so often is not a table.
+    }
     moves.truncate(MAX_COPIES);
     let (mut counts, mut copies, mut pointers) = (Vec::new(), Vec::new(), Vec::new());
     let mut reserved = reserve(plan, space, &moves)?;
@@ -86,10 +90,6 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
             }
             None => {
                 let Some(to) = space.covered_run(&plan.target, step.count)? else { break };
-                let end = plan.geometry.offset_of(to + step.count);
-                if end.get() > survey.file_bytes && !space.quarantine.may_grow_to(end.get()) {
-                    break;
-                }
                 plan.target_mut().add(to, step.count, step.times);
                 counts.extend(space.raise(to, step.count, &fixes));
                 to
@@ -130,10 +130,6 @@ fn reserve(plan: &mut RepairPlan, space: &Space, moves: &[Move]) -> Result<Optio
     let before = Arc::clone(&plan.target);
     let clusters = ClusterCount::new(moves.iter().map(|step| step.count.get()).sum());
     let (storage, survey, quarantine) = (space.storage, space.survey, space.quarantine);
-    let length = survey.file_bytes.saturating_add(plan.geometry.bytes_of(clusters));
-    if !quarantine.may_grow_to(length) {
-        return Ok(None);
-    }
     match rebuild::plan(plan, storage, survey, quarantine, space.capacity, clusters) {
         Err(Error::NoRoom { .. }) => {
             plan.target = before;

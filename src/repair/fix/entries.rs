@@ -15,13 +15,15 @@ use crate::storage::Storage;
 
 /// Plans them.
 pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
-    let damaged = survey.report.findings.iter().filter(|finding| is_damage(&finding.kind));
+    let damaged = survey.report.findings.iter().filter(|finding| finding.is_damaged_entry());
     let damaged: Vec<_> = damaged.collect();
     if damaged.is_empty() {
         return Ok(Vec::new());
     }
     let tables = Tables::of(survey);
     let owned: HashSet<_> = survey.report.findings.iter().flat_map(slots).copied().collect();
+    let twice: HashSet<HostOffset> =
+        survey.report.findings.iter().filter_map(table_twice).collect();
     let mut seen = HashSet::new();
     let mut steps = Vec::new();
     for finding in damaged {
@@ -38,7 +40,9 @@ pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
             (_, Place::L2(source, l1, l2)) => {
                 let Some(table) = tables.get(source, l1) else { continue };
                 let at = pointers::l2_entry(survey, table, l2);
-                if !pointers::is_l2_table(survey, table) || !seen.insert(at) {
+                // Below a pointer that may be wrong nothing is.
+                let usable = pointers::is_l2_table(survey, table) && !twice.contains(&table);
+                if !usable || !seen.insert(at) {
                     continue;
                 }
                 l2_entry(storage, survey, at, tables.times(table), fixes)?
@@ -50,25 +54,20 @@ pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// The L2 table that a finding reports at several guest positions.
+const fn table_twice(finding: &Finding) -> Option<HostOffset> {
+    match finding.kind {
+        Kind::L2TableTwice { table, .. } => Some(table),
+        _ => None,
+    }
+}
+
 /// The L1 entries that may have pointed to a lost table.
 fn slots(finding: &Finding) -> &[(Source, L1Index)] {
     match &finding.kind {
         Kind::OrphanTable(orphan) => &orphan.slots,
         _ => &[],
     }
-}
-
-fn is_damage(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::L1Reserved(_)
-            | Kind::L2Reserved(_)
-            | Kind::L2ZeroReserved(_)
-            | Kind::CompressedCopied { .. }
-            | Kind::CompressedWithBitmap(_)
-            | Kind::DataUnaligned(_)
-            | Kind::PreallocatedUnaligned(_)
-    )
 }
 
 /// An L1 entry without its reserved bits, where nothing else refers to its table.
@@ -165,6 +164,10 @@ fn is_certain(
         return Ok(false);
     }
     match right.meaning(geometry, data_file) {
+        // In an external data file nothing is leaked.
+        Meaning::Unallocated | Meaning::Zero if data_file => {
+            Ok((entry.bits ^ right.bits).count_ones() == 1)
+        }
         // Without an offset nothing tells whether there was one: then nothing may be missing.
         Meaning::Unallocated => Ok(right.allocated() == 0 && survey.report.tally.leaks == 0),
         Meaning::Zero => Ok(survey.report.tally.leaks == 0),
@@ -177,6 +180,11 @@ fn is_certain(
             };
             // A repair raises refcounts of metadata too, and such a refcount knows nothing of this entry.
             if survey.regions.touching(cluster..cluster.next()).next().is_some() {
+                return Ok(false);
+            }
+            // What another position of the disk refers to is not this one's, whatever refcount a repair gave it.
+            let others = u64::from(!is_misplaced(survey, entry));
+            if survey.active.get(cluster) > others {
                 return Ok(false);
             }
             // The refcount knows this entry's reference; or there is no other.

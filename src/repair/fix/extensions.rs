@@ -1,6 +1,5 @@
 //! Header extensions that do not fit: their place and length, and the pointer to an encryption header.
 
-use super::header_fields::set;
 use crate::check::{Kind, Place, RegionKind, Survey};
 use crate::error::{Error, Result};
 use crate::format::bitmap::{BITMAPS_EXTENSION_BYTES, BitmapsExtension};
@@ -67,8 +66,8 @@ pub fn length(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
         let known = list.first().is_some_and(|e| KNOWN.contains(&e.magic));
         known && defect.is_none()
     });
-    if let Some(length) = known {
-        return Ok(vec![set(HeaderField::HeaderLength, length as u64)]);
+    if let Some(known) = known {
+        return Ok(length_field(survey, known));
     }
     let zstd = header.has_incompatible(incompatible::COMPRESSION);
     let empty = lengths.into_iter().find(|&length| {
@@ -77,12 +76,18 @@ pub fn length(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
     });
     let length = if zstd { V3_BYTES_WITH_COMPRESSION } else { V3_BYTES };
     Ok(match empty {
-        Some(length) => vec![set(HeaderField::HeaderLength, length as u64)],
+        Some(length) => length_field(survey, length),
         None if lossy => {
-            vec![set(HeaderField::HeaderLength, length as u64), end_mark(length as u64)]
+            vec![Step::field(HeaderField::HeaderLength, length as u64), end_mark(length as u64)]
         }
         None => Vec::new(),
     })
+}
+
+fn length_field(survey: &Survey, length: usize) -> Vec<Step> {
+    let is = survey.area.header.header_length as usize;
+    let step = || Step::field(HeaderField::HeaderLength, length as u64);
+    if is == length { Vec::new() } else { vec![step()] }
 }
 
 fn end_mark(at: u64) -> Step {

@@ -6,7 +6,7 @@ use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
-use crate::format::feature::{autoclear, incompatible};
+use crate::format::feature::autoclear;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::header::{HeaderField, MAX_BACKING_NAME_BYTES, encode_field};
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
@@ -15,7 +15,7 @@ use crate::repair::plan::step::Step;
 use crate::storage::ReadAt;
 use crate::tables::load_entries;
 
-/// Plans the fields. Other findings may come from them, so they are mended first and alone.
+/// Plans the fields. Other findings may come from them, so they are repaired first and alone.
 pub fn plan(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut places: Vec<_> = survey.report.findings.iter().filter_map(place).collect();
@@ -55,14 +55,8 @@ fn place(finding: &Finding) -> Option<u64> {
     }
 }
 
-/// A step that sets one field.
-pub fn set(field: HeaderField, value: u64) -> Step {
-    let offset = HostOffset::new(field.place().0);
-    Step::bytes(offset, encode_field(field, value), "a header field", vec!["header-field"])
-}
-
 fn raw_bit(survey: &Survey) -> Step {
-    set(HeaderField::Autoclear, survey.area.header.autoclear & !autoclear::DATA_FILE_RAW)
+    Step::field(HeaderField::Autoclear, survey.area.header.autoclear & !autoclear::DATA_FILE_RAW)
 }
 
 /// The name is put right where it can be read, and dropped where not: without a length there was none.
@@ -90,7 +84,7 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
     };
     let short = length <= MAX_BACKING_NAME_BYTES as usize;
     if let (Some(at), true) = (starts.filter(|&at| name(at, length).is_some()), short) {
-        return Ok(vec![set(HeaderField::BackingNameOffset, at as u64)]);
+        return Ok(vec![Step::field(HeaderField::BackingNameOffset, at as u64)]);
     }
     if !lossy {
         return Ok(Vec::new());
@@ -98,7 +92,7 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
     let at = usize::try_from(header.backing_name_offset).unwrap_or(usize::MAX);
     let run = first.get(at..).map_or(0, |rest| rest.iter().take_while(|&&byte| byte != 0).count());
     if run <= MAX_BACKING_NAME_BYTES as usize && name(at, run).is_some() {
-        return Ok(vec![set(HeaderField::BackingNameLength, run as u64)]);
+        return Ok(vec![Step::field(HeaderField::BackingNameLength, run as u64)]);
     }
     Ok(none())
 }
@@ -131,14 +125,14 @@ fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
             bits == 0 || !entry.has_reserved_bits() && !entry.is_unaligned(geometry) && inside
         };
         if words.iter().all(is_entry) {
-            return Ok(vec![set(HeaderField::L1Entries, grown)]);
+            return Ok(vec![Step::field(HeaderField::L1Entries, grown)]);
         }
     }
     if too_long {
         return Ok(Vec::new());
     }
     let mapped = entries * geometry.bytes_per_l2_table();
-    Ok(vec![set(HeaderField::Size, mapped)])
+    Ok(vec![Step::field(HeaderField::Size, mapped)])
 }
 
 /// An active L1 table that reaches past the end of the file though the part that the disk asks for does not: what
@@ -151,7 +145,7 @@ fn l1_beyond(survey: &Survey) -> Option<Step> {
     let needed = geometry.l1_entries_for(header.size).max(1);
     let end = header.l1_table.saturating_add(needed * TABLE_ENTRY_BYTES);
     let fits = needed < u64::from(header.l1_entries) && end.get() <= survey.file_bytes;
-    fits.then(|| set(HeaderField::L1Entries, needed))
+    fits.then(|| Step::field(HeaderField::L1Entries, needed))
 }
 
 /// A method with a number that there is not: LUKS has a header, the older method none.
@@ -160,8 +154,8 @@ fn crypt_method(survey: &Survey, lossy: bool) -> Option<Step> {
     let header = survey.area.whole_extension(extension::CRYPTO).is_some();
     match (method, header) {
         (CryptMethod::Luks, _) => None,
-        (_, true) => Some(set(HeaderField::CryptMethod, 2)),
-        (CryptMethod::Unknown(_), false) if lossy => Some(set(HeaderField::CryptMethod, 0)),
+        (_, true) => Some(Step::field(HeaderField::CryptMethod, 2)),
+        (CryptMethod::Unknown(_), false) if lossy => Some(Step::field(HeaderField::CryptMethod, 0)),
         _ => None,
     }
 }
@@ -182,15 +176,9 @@ fn reftable_clusters(survey: &Survey) -> Option<Step> {
     let (index, _) = geometry.refcount_place(last);
     let needed = geometry.clusters_for((index.get() + 1) * TABLE_ENTRY_BYTES);
     let needed = needed.max(ClusterCount::new(1));
-    // Behind what is needed lies what is somebody else's, and no more of the table.
+    // After what is needed comes what is somebody else's, and no more of the table.
     let entries = usize::try_from(geometry.bytes_of(needed) / TABLE_ENTRY_BYTES).ok()?;
     let ours = survey.refcounts.entries.get(..entries)?.iter().any(|&entry| entry != 0);
-    (needed.get() <= inside && ours).then(|| set(HeaderField::ReftableClusters, needed.get()))
-}
-
-/// The incompatible bits with the compression bit as it should be.
-pub fn compression_bit(survey: &Survey, zstd: bool) -> Step {
-    let bits = survey.area.header.incompatible;
-    let bit = incompatible::COMPRESSION;
-    set(HeaderField::Incompatible, if zstd { bits | bit } else { bits & !bit })
+    (needed.get() <= inside && ours)
+        .then(|| Step::field(HeaderField::ReftableClusters, needed.get()))
 }

@@ -8,7 +8,6 @@ use crate::format::header::HeaderField;
 use crate::format::l1::MAX_L1_BYTES;
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{Geometry, HostOffset};
-use crate::repair::fix::header_fields::set;
 use crate::repair::plan::step::Step;
 use crate::storage::ReadAt;
 use crate::tables::BitmapDirectory;
@@ -44,7 +43,7 @@ fn active(survey: &Survey) -> Option<Step> {
     let kind = RegionKind::L1Table(Source::Active);
     let wrong = reaches_over(survey, kind, Place::L1Table(Source::Active));
     let fits = u64::from(header.l1_entries) > needed && is_in_file(survey, header.l1_table, needed);
-    (wrong && fits).then(|| set(HeaderField::L1Entries, needed))
+    (wrong && fits).then(|| Step::field(HeaderField::L1Entries, needed))
 }
 
 fn is_in_file(survey: &Survey, table: HostOffset, entries: u64) -> bool {

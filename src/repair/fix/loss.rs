@@ -1,5 +1,5 @@
-//! What cannot be mended is dropped, where that was allowed: entries that lead nowhere. What they led
-//! to reads as zeroes, or as the backing file has it.
+//! With leave, what cannot be repaired is dropped: entries that point nowhere. The positions they mapped read as zeroes, or
+//! as the backing file has them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;

@@ -157,7 +157,7 @@ fn entries(
     let mut last_id = all.iter().filter_map(number).max().unwrap_or(0);
     let mut ids = HashSet::new();
     let kept = (0u32..).zip(&all).filter(|(index, _)| !lost.contains(index));
-    let mended = kept.map(|(_, entry)| {
+    let right = kept.map(|(_, entry)| {
         let mut entry = if v3 { entry.clone().completed(size) } else { entry.clone() };
         if !ids.insert(entry.id.clone()) {
             last_id = last_id.saturating_add(1);
@@ -165,7 +165,7 @@ fn entries(
         }
         entry
     });
-    Ok(mended.collect())
+    Ok(right.collect())
 }
 
 /// The entries with all of their extra data, which the check does not load.

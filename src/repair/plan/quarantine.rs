@@ -3,13 +3,12 @@
 //! released, and into which clusters something may be placed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 
 use super::former::FormerStructures;
 use super::pointers;
 use crate::check::orphan::Slot;
 use crate::check::refcount_map::RefcountMap;
-use crate::check::{Block, Finding, Hold, Kind, Place, Survey};
+use crate::check::{Block, Finding, Hold, Kind, Survey};
 use crate::error::{Error, Result};
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::{Capacity, ReadAt, Storage};
@@ -17,7 +16,7 @@ use crate::storage::{Capacity, ReadAt, Storage};
 /// Bytes that are read together to find out whether a cluster is empty.
 const PIECE: usize = 64 << 10;
 
-/// Bytes by which copies may make any file longer.
+/// Bytes that copies may take in any file.
 const SPARE_BYTES: u64 = 1 << 20;
 
 /// What a repair knows of clusters that seem free.
@@ -27,8 +26,8 @@ pub struct Quarantine {
     holds: bool,
     /// Whether the file cannot grow, or must not: pointers refer to what lies past its end.
     is_limited: bool,
-    /// The length in bytes that copies may give the file.
-    most_bytes: u64,
+    /// The bytes that copies may take.
+    most_copied: u64,
     /// Whether what may be lost was given up.
     given_up: bool,
     /// Whether a refcount of 0 can be believed.
@@ -37,11 +36,9 @@ pub struct Quarantine {
     uncounted: RefcountMap,
     /// Refcount blocks of which most is lost and which hold something: where other damage is too, that may be data.
     foreign: Vec<ReftableIndex>,
-    /// Refcount structures to which nothing points.
+    /// Refcount structures to which nothing points: where there are some, the refcount table points to something else in
+    /// their place.
     former: HashSet<HostCluster>,
-    /// Whether a refcount block was found to which nothing points: then the refcount table points to something else in
-    /// its place.
-    misdirected: bool,
     /// Clusters that the repair itself emptied: nothing is lost with them.
     vacated: RefcountMap,
     /// Clusters that several guest positions share by mistake.
@@ -56,14 +53,13 @@ impl Quarantine {
         let (uncounted, former) = uncounted(storage, survey)?;
         let trusted = survey.uncounted.is_empty() && !survey.too_low;
         Ok(Self {
-            holds: uncounted.last().is_some() || holds_for_good(survey),
-            is_limited: is_limited(storage, survey),
-            most_bytes: survey.file_bytes.saturating_mul(2).saturating_add(SPARE_BYTES),
+            holds: uncounted.last().is_some() || holds(survey),
+            is_limited: growth(survey, storage.capacity()) != Capacity::Growable,
+            most_copied: survey.file_bytes.saturating_add(SPARE_BYTES),
             given_up: false,
             trusted,
             uncounted,
             foreign: foreign(storage, survey)?,
-            misdirected: !former.is_empty(),
             former,
             vacated: RefcountMap::default(),
             crossed: HashSet::new(),
@@ -73,7 +69,7 @@ impl Quarantine {
 
     /// Takes what a later check says: what is suspicious stays so.
     pub fn note(&mut self, survey: &Survey) {
-        self.holds |= holds_for_good(survey);
+        self.holds |= holds(survey);
         self.trusted &= survey.uncounted.is_empty();
     }
 
@@ -90,7 +86,7 @@ impl Quarantine {
 
     /// Whether leaked clusters stay as they are, by what this check says.
     pub const fn holds(&self, survey: &Survey) -> bool {
-        self.holds || survey.held && survey.report.tally.leaks > 0
+        self.holds || holds(survey)
     }
 
     /// How the next check is to judge refcounts that are too high.
@@ -119,7 +115,7 @@ impl Quarantine {
     /// Whether the refcount table points to something else in place of this block, of which most is lost.
     fn is_misplaced(&self, survey: &Survey, index: ReftableIndex) -> bool {
         let block = survey.refcounts.block(index);
-        self.misdirected
+        !self.former.is_empty()
             || self.foreign.contains(&index)
             || block.is_some_and(|block| pointers::is_shared(survey, block.offset))
     }
@@ -141,10 +137,10 @@ impl Quarantine {
         self.vacated.get(cluster) > 0
     }
 
-    /// Whether copies may make the file so long: each cluster has one right owner, so that all others' copies are no more than
+    /// Whether copies may take so many bytes: each cluster has one right owner, so that all others' copies are no more than
     /// the file had.
-    pub const fn may_grow_to(&self, bytes: u64) -> bool {
-        bytes <= self.most_bytes
+    pub const fn may_copy(&self, bytes: u64) -> bool {
+        bytes <= self.most_copied
     }
 
     /// Remembers that guest positions share these clusters by mistake.
@@ -196,19 +192,9 @@ impl Quarantine {
     }
 }
 
-/// Whether leaked clusters are held over all rounds: something is damaged that a repair can make disappear without knowing
-/// what it referred to.
-fn holds_for_good(survey: &Survey) -> bool {
-    let settled = |finding: &Finding| match &finding.kind {
-        // Refcounts that are too low are raised.
-        Kind::Unaccounted { entries, more, .. } => {
-            *more == 0 && !entries.iter().any(|place| matches!(place, Place::Clusters(..)))
-        }
-        _ => finding.is_settled_by_repair(),
-    };
-    let findings = &survey.report.findings;
-    let hides = findings.iter().any(|f| f.may_hide_references() && !settled(f));
-    survey.held && survey.report.tally.leaks > 0 && (hides || survey.report.unlisted > 0)
+/// Whether a check found leaked clusters, and something that one of them may be lost with.
+const fn holds(survey: &Survey) -> bool {
+    survey.held && survey.report.tally.leaks > 0
 }
 
 /// The blocks of which most is lost and which are not empty, where something else is damaged.
@@ -224,13 +210,26 @@ fn foreign(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<ReftableIndex>> {
     Ok(foreign)
 }
 
-/// Whether a file cannot grow, or must not.
-fn is_limited(storage: &dyn Storage, survey: &Survey) -> bool {
+/// How far the file may grow: were it longer, what is missing past its end would read as zeroes, and nothing would
+/// show the loss.
+pub fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
+    let geometry = &survey.area.geometry;
+    let bytes = geometry.cluster_bytes();
+    let whole = survey.file_bytes / bytes * bytes;
     let is_cut = |f: &Finding| matches!(f.kind, Kind::CutOff { .. });
-    storage.capacity() != Capacity::Growable
-        || survey.beyond.first().is_some()
-        || survey.snapshots.problem.is_some()
-        || survey.report.findings.iter().any(is_cut)
+    // Of a snapshot table that cannot be read nothing but its beginning is known.
+    let unread = survey.snapshots.problem.is_some();
+    let snapshots = unread.then(|| geometry.cluster_floor(survey.area.header.snapshot_table));
+    match survey.beyond.first().into_iter().chain(snapshots).min() {
+        _ if capacity != Capacity::Growable => capacity,
+        _ if survey.report.findings.iter().any(is_cut) => Capacity::Fixed(whole),
+        Some(missing) => {
+            // With less than a cluster missing, no pointer is reported to point past the end.
+            let most = geometry.offset_of(missing).get().saturating_sub(bytes);
+            Capacity::Fixed(most.max(whole))
+        }
+        None => capacity,
+    }
 }
 
 /// Whether a cluster reads as zeroes.
@@ -258,13 +257,7 @@ fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<(RefcountMap, Hash
     let found = RefcountMap::default();
     let former = FormerStructures::of(survey);
     for range in &survey.uncounted {
-        let mut runs: Vec<Range<HostCluster>> = Vec::new();
-        survey.map.for_each_run(range.clone(), |first, count, references| {
-            if references == 0 {
-                runs.push(first..first + count);
-            }
-        });
-        for run in runs {
+        for run in survey.map.unreferenced(range.clone()) {
             let mut at = run.start;
             while at < run.end {
                 let offset = geometry.offset_of(at);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::purpose::Risk;
 use crate::check::refcount_map::RefcountMap;
-use crate::check::{CheckReport, Finding, Survey};
+use crate::check::{CheckReport, Finding, Kind, Severity, Survey};
+use crate::format::header::{HeaderField, encode_field};
 use crate::format::{Geometry, HostOffset, ReftableIndex};
 use crate::repair::RepairMode;
 
@@ -90,6 +91,12 @@ impl Step {
         fixes: Vec<&'static str>,
     ) -> Self {
         Self::new(Write::Bytes { offset, bytes, what }, fixes)
+    }
+
+    /// A step that sets one header field.
+    pub fn field(field: HeaderField, value: u64) -> Self {
+        let offset = HostOffset::new(field.place().0);
+        Self::bytes(offset, encode_field(field, value), "a header field", vec!["header-field"])
     }
 
     /// The same step, by which something is lost.
@@ -222,6 +229,11 @@ pub struct RepairPlan {
 }
 
 impl RepairPlan {
+    /// What its stages are for.
+    pub fn kinds(&self) -> Vec<StageKind> {
+        self.stages.iter().map(|stage| stage.kind).collect()
+    }
+
     /// Nothing to do yet.
     pub(crate) fn new(
         survey: &Survey,
@@ -238,7 +250,7 @@ impl RepairPlan {
             mode,
             file_bytes: survey.file_bytes,
             held: survey.held,
-            flags: mode.is_all() || crate::repair::only_leaks_and_flags(&survey.report),
+            flags: mode.is_all() || only_leaks_and_flags(&survey.report),
             given_up,
         }
     }
@@ -268,4 +280,15 @@ pub fn codes(report: &CheckReport, is: impl Fn(&Finding) -> bool) -> Vec<&'stati
         }
     }
     found
+}
+
+/// Whether nothing but leaks and COPIED flags is wrong.
+fn only_leaks_and_flags(report: &CheckReport) -> bool {
+    let mut errors = report.findings.iter().filter(|f| f.severity() == Severity::Corruption);
+    report.tally.check_errors == 0 && report.unlisted == 0 && errors.all(is_flag)
+}
+
+/// Whether a COPIED flag is wrong.
+const fn is_flag(finding: &Finding) -> bool {
+    matches!(finding.kind, Kind::DataCopied { .. } | Kind::L2TableCopied { .. })
 }

@@ -34,15 +34,15 @@ pub fn target(
     }
     if quarantine.holds(survey) {
         for range in differing(survey, rebuilds) {
-            hold_range(storage, survey, quarantine, &target, range)?;
+            hold_range(storage, survey, quarantine, &target, range, false)?;
         }
     }
     if mode.is_all() {
         raise_to_one(&target, quarantine.uncounted());
     } else {
-        // What is garbage as a refcount says nothing of what is in use.
+        // What is garbage as a refcount says nothing of what is in use, and stays for the repair that rebuilds it.
         for range in &survey.uncounted {
-            hold_range(storage, survey, quarantine, &target, range.clone())?;
+            hold_range(storage, survey, quarantine, &target, range.clone(), true)?;
         }
     }
     Ok(Arc::new(target))
@@ -83,13 +83,14 @@ fn differing(survey: &Survey, rebuilds: bool) -> Vec<Range<HostCluster>> {
     sound.map(described).collect()
 }
 
-/// Raises the refcounts of a range to those that are stored.
+/// Raises the refcounts of a range to those that are stored; with `all`, to what cannot be a refcount too.
 fn hold_range(
     storage: &dyn Storage,
     survey: &Survey,
     quarantine: &Quarantine,
     target: &RefcountMap,
     range: Range<HostCluster>,
+    all: bool,
 ) -> Result<()> {
     let geometry = &survey.area.geometry;
     let mut at = range.start;
@@ -98,7 +99,7 @@ fn hold_range(
         let entries = ClusterCount::new(geometry.refblock_entries());
         let stop = (geometry.first_cluster_of_block(index) + entries).min(range.end);
         if let Some(block) = stored(storage, survey, index)? {
-            hold(survey, quarantine, target, at..stop, &block);
+            hold(survey, quarantine, target, (at..stop, &block), all);
         }
         at = stop;
     }
@@ -110,8 +111,8 @@ fn hold(
     survey: &Survey,
     quarantine: &Quarantine,
     target: &RefcountMap,
-    range: Range<HostCluster>,
-    stored: &[u8],
+    (range, stored): (Range<HostCluster>, &[u8]),
+    all: bool,
 ) {
     let geometry = &survey.area.geometry;
     let mut at = range.start;
@@ -119,8 +120,13 @@ fn hold(
         let (_, entry) = geometry.refcount_place(at);
         let count = get_refcount(stored, geometry.refcount_order(), entry.get() as usize);
         let referenced = target.get(at);
-        let is_refcount = !survey.plausible.excludes(count, referenced);
-        if count > referenced && is_refcount && !quarantine.is_vacated(at) {
+        // A value that cannot be a refcount, among others that are, does not say that the cluster is free.
+        let count = match survey.plausible.excludes(count, referenced) && !all {
+            true if survey.is_uncounted(at) || !survey.has(at) => referenced,
+            true => referenced.max(1),
+            false => count,
+        };
+        if count > referenced && !quarantine.is_vacated(at) {
             target.add(at, ClusterCount::new(1), count - referenced);
         }
         at = at.next();

@@ -1,6 +1,6 @@
 //! One round: what changes references comes first and alone, and the next round's check counts again.
 
-use crate::check::{Finding, Kind, Survey};
+use crate::check::Survey;
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::header::{HeaderField, encode_field};
@@ -10,12 +10,12 @@ use crate::repair::fix::{
     cross_links, entries, flags, header_fields, limits, loss, snapshot_table,
 };
 use crate::repair::mode::RepairMode;
-use crate::repair::plan::quarantine::Quarantine;
+use crate::repair::plan::quarantine::{Quarantine, growth};
 use crate::repair::plan::room::Space;
 use crate::repair::plan::step::{RepairPlan, StageKind, Step};
 use crate::repair::plan::target::target;
 use crate::repair::plan::{counts, rebuild};
-use crate::storage::{Capacity, Storage};
+use crate::storage::Storage;
 
 /// What a round may do.
 pub struct Aim<'a> {
@@ -44,10 +44,7 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: &Aim) -> Result<RepairP
     match stages(&mut plan, &space, aim) {
         Err(Error::NoRoom { needed, purpose }) if capacity != storage.capacity() => {
             plan = begin()?;
-            if given_up {
-                loss::plan(&mut plan, &Space { capacity: storage.capacity(), ..space })?;
-            }
-            if plan.stages.is_empty() && aim.mode != RepairMode::Lossy {
+            if aim.mode != RepairMode::Lossy {
                 return Err(Error::Refused(format!(
                     "no free space for {needed} bytes of {purpose}: the file cannot grow over what pointers refer to \
                      past its end; --allow-data-loss gives that up"
@@ -61,28 +58,6 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: &Aim) -> Result<RepairP
         plan.stages[0].steps.splice(0..0, unknown);
     }
     Ok(plan)
-}
-
-/// How far the file may grow: were it longer, what is missing past its end would read as zeroes, and nothing would
-/// show the loss.
-fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
-    let geometry = &survey.area.geometry;
-    let bytes = geometry.cluster_bytes();
-    let whole = survey.file_bytes / bytes * bytes;
-    let is_cut = |f: &Finding| matches!(f.kind, Kind::CutOff { .. });
-    // Of a snapshot table that cannot be read nothing but its beginning is known.
-    let unread = survey.snapshots.problem.is_some();
-    let snapshots = unread.then(|| geometry.cluster_floor(survey.area.header.snapshot_table));
-    match survey.beyond.first().into_iter().chain(snapshots).min() {
-        _ if capacity != Capacity::Growable => capacity,
-        _ if survey.report.findings.iter().any(is_cut) => Capacity::Fixed(whole),
-        Some(missing) => {
-            // With less than a cluster missing, no pointer is reported to point past the end.
-            let most = geometry.offset_of(missing).get().saturating_sub(bytes);
-            Capacity::Fixed(most.max(whole))
-        }
-        None => capacity,
-    }
 }
 
 fn stages(plan: &mut RepairPlan, space: &Space, aim: &Aim) -> Result<()> {

@@ -49,6 +49,11 @@ impl Worth {
         self.value() > other.value()
     }
 
+    /// Whether this explains at least half as much of the file as another.
+    pub const fn explains_half_of(self, other: Self) -> bool {
+        2 * self.used >= other.used
+    }
+
     /// Whether nothing is wrong.
     pub const fn is_flawless(self) -> bool {
         self.wrong == 0

@@ -109,7 +109,7 @@ pub fn for_doubtful(
     remains.header = Some(survey.area.header.clone());
     let mut judge = Judge::new(&storage, &remains, options);
     let growable = growable(storage);
-    let sizes_known = describes_itself(&storage, &survey.area.header)?;
+    let sizes_known = has_right_sizes(&storage, survey)?;
     let what = Search { sizes_known, source: &storage, remains: &remains, hints, growable };
     let present = judge::worth(survey);
     variants::of_kept(&what, &mut judge)?;
@@ -141,7 +141,16 @@ pub fn refuse_other_sizes(
 ) -> Result<()> {
     let (report, header) = (&survey.report, &survey.area.header);
     let doubtful = report.tally.check_errors == 0 && !report.tally.is_clean();
-    if !doubtful || leads_somewhere(survey) || describes_itself(&storage, header)? {
+    let is_aligned = |at| survey.area.geometry.is_aligned(at);
+    if doubtful && !is_aligned(header.l1_table) && !is_aligned(header.reftable) {
+        let message = "neither the L1 table nor the refcount table begins at a multiple of the cluster size; nothing was \
+                       written";
+        let offset = HeaderField::ClusterBits.place().0;
+        return Err(Error::Header { offset, message: message.into() });
+    }
+    let present = judge::worth(survey);
+    let leads_somewhere = leads_somewhere(survey) || describes_itself(&storage, header)?;
+    if !doubtful || leads_somewhere && present.is_convincing() {
         return Ok(());
     }
     let mut remains = Remains::read(&storage)?;
@@ -152,9 +161,13 @@ pub fn refuse_other_sizes(
     variants::of_kept(&what, &mut judge)?;
     let Some((worth, best)) = judge.best() else { return Ok(()) };
     let sizes = |header: &Header| (header.cluster_bits, header.refcount_order);
-    let better = worth.is_convincing() && worth.is_over(judge::worth(survey));
-    if !better || sizes(&best.header) == sizes(header) || !describes_itself(&storage, &best.header)?
-    {
+    // Refcounts of another width are rebuilt; nothing else depends on it.
+    let other = match leads_somewhere {
+        true => best.header.cluster_bits != header.cluster_bits && worth.explains_half_of(present),
+        false => sizes(&best.header) != sizes(header),
+    };
+    let better = worth.is_convincing() && worth.is_over(present);
+    if !better || !other || !describes_itself(&storage, &best.header)? {
         return Ok(());
     }
     let (bits, order) = sizes(&best.header);
@@ -257,8 +270,13 @@ fn doubt(source: &dyn ReadAt, survey: &Survey) -> Result<Option<Doubt>> {
     if (!judge::is_usable(survey) || leads_astray(survey)) && !leads_somewhere(survey) {
         return Ok(Some(Doubt::Tables));
     }
-    let sound = describes_itself(source, &survey.area.header)?;
-    Ok((!sound).then_some(Doubt::Sizes))
+    Ok((!has_right_sizes(source, survey)?).then_some(Doubt::Sizes))
+}
+
+/// Whether the sizes in the header are right: its refcount table describes itself, and little is wrong beside what is right.
+/// Narrow refcounts read much the same with half the cluster size.
+fn has_right_sizes(source: &dyn ReadAt, survey: &Survey) -> Result<bool> {
+    Ok(judge::worth(survey).is_convincing() && describes_itself(source, &survey.area.header)?)
 }
 
 /// Whether the refcount table that a header names describes itself with the sizes in the header.
