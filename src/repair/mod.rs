@@ -23,11 +23,9 @@ use std::ops::Range;
 use crate::check::{self, Affected, Assume, CheckOptions, Hold, Survey};
 use crate::error::{Error, Result};
 use crate::format::HostCluster;
-use crate::format::crypto::CryptMethod;
 use crate::progress::Progress;
 use crate::storage::Storage;
 use fix::{cross_links, loss};
-use plan::pointers::Tables;
 use plan::quarantine::Quarantine;
 use run::end::{self, Left};
 use run::round::{self, Aim};
@@ -85,7 +83,7 @@ pub fn repair_as_asked(
     let mut quarantine = Quarantine::of(storage, &survey)?;
     quarantine.cross(cross_links::crossed(&storage, &survey)?);
     if mode == RepairMode::Lossy {
-        quarantine.condemn(loss::condemned(&storage, &survey, &Tables::of(&survey))?);
+        quarantine.condemn(loss::mistaken(&storage, &survey)?);
     }
     // Rounds after which a check found the same as before: what they did is not done again.
     let mut idle: Vec<Vec<StageKind>> = Vec::new();
@@ -163,10 +161,8 @@ fn verdict(
         survey = look(Assume::Stored, Hold::ByEvidence)?;
         outcome.after = Some(survey.report.clone());
     }
-    // Of encrypted clusters no copy can be made: with leave they may be shared, as nobody writes in place without COPIED.
-    let may_share =
-        quarantine.is_given_up() && survey.area.header.crypt_method == CryptMethod::Luks;
-    if let Some(after) = outcome.after.as_mut().filter(|_| !may_share) {
+    // Where no copy can be made, with leave clusters may be shared: nobody writes in place without COPIED.
+    if let Some(after) = outcome.after.as_mut().filter(|_| !quarantine.is_given_up()) {
         end::report_still_shared(after, quarantine.crossed());
     }
     journal.stage(rounds + 1, "what follows the verdict");

@@ -40,6 +40,7 @@ mod fail_repair;
 mod fuzz_seeds;
 mod fuzzing;
 mod golden;
+mod held;
 mod hostile;
 mod hostile_data;
 mod hostile_tables;

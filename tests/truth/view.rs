@@ -140,7 +140,10 @@ impl<'a> View<'a> {
         let mut disks = vec![Disk { name, l1, entries, size: head.size }];
         let mut at = self.number(64, 8);
         for _ in 0..self.number(60, 4).min(MOST_SNAPSHOTS) {
-            at = at.next_multiple_of(8);
+            at = match at.checked_next_multiple_of(8) {
+                Some(at) if at < self.bytes.len() as u64 => at,
+                _ => break,
+            };
             let extra = self.number(at + 36, 4);
             let (id, name) = (self.number(at + 12, 2), self.number(at + 14, 2));
             let Some(names) = at.checked_add(40 + extra) else { break };
@@ -164,7 +167,10 @@ impl<'a> View<'a> {
     pub fn snapshot_table_end(&self) -> u64 {
         let mut at = self.number(64, 8);
         for _ in 0..self.number(60, 4).min(MOST_SNAPSHOTS) {
-            at = at.next_multiple_of(8);
+            at = match at.checked_next_multiple_of(8) {
+                Some(at) if at < self.bytes.len() as u64 => at,
+                _ => break,
+            };
             at += 40 + self.number(at + 36, 4) + self.number(at + 12, 2) + self.number(at + 14, 2);
         }
         at

@@ -66,7 +66,10 @@ impl Move {
 /// Plans the copies and the pointers to them.
 pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     let survey = space.survey;
-    if (space.quarantine.holds(survey) && has_lost(survey)) || !is_clear(survey) {
+    if (space.quarantine.holds(survey) && has_lost(survey)) || !is_counted(survey) {
+        return Ok(());
+    }
+    if !space.quarantine.is_given_up() && !is_clear(survey) {
         return Ok(());
     }
     let fixes = codes(&survey.report, |finding| is_cross_link(&finding.kind));
@@ -150,17 +153,18 @@ const fn is_cross_link(kind: &Kind) -> bool {
     )
 }
 
-/// Whether everybody's role is clear: refcounts are right, and no pointer that is damaged otherwise
-/// could have brought the cross-link about.
+/// Whether no pointer that is damaged otherwise could have brought the cross-link about.
 fn is_clear(survey: &Survey) -> bool {
     let report = &survey.report;
     let other = |f: &Finding| f.may_hide_references() && !is_cross_link(&f.kind);
-    let structure = survey.refcounts.is_broken() || survey.missing_blocks;
-    !structure && report.unlisted == 0 && !report.findings.iter().any(other) && is_counted(survey)
+    report.unlisted == 0 && !report.findings.iter().any(other)
 }
 
 /// Whether no refcount is too low, but in blocks that are not written as long as somebody else's pointer reads them.
 fn is_counted(survey: &Survey) -> bool {
+    if survey.refcounts.is_broken() || survey.missing_blocks {
+        return false;
+    }
     let geometry = &survey.area.geometry;
     let is_shared = |cluster| {
         let block = survey.refcounts.block(geometry.refcount_place(cluster).0);
@@ -183,13 +187,14 @@ fn guest_clusters(source: &dyn ReadAt, survey: &Survey, quarantine: &Quarantine)
     }
     let geometry = &survey.area.geometry;
     let (mut metadata, mut shared, mut extents) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut uncounted: HashSet<HostCluster> = HashSet::new();
     for finding in &survey.report.findings {
         let Place::Clusters(first, count) = finding.place else { continue };
         let clusters = (0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n));
         match finding.kind {
             Kind::Overlap { other: None, .. } => metadata.extend(clusters),
             Kind::SharedData => shared.extend(clusters.filter(|&c| quarantine.is_crossed(c))),
-            Kind::Overflow { .. } => shared.extend(clusters.filter(|&c| is_data(survey, c))),
+            Kind::Overflow { .. } => uncounted.extend(clusters.filter(|&c| is_data(survey, c))),
             Kind::CompressedOverlap { offset, .. } => {
                 extents.insert(offset);
                 shared.extend(clusters);
@@ -197,6 +202,7 @@ fn guest_clusters(source: &dyn ReadAt, survey: &Survey, quarantine: &Quarantine)
             _ => {}
         }
     }
+    shared.extend(uncounted.iter().copied());
     let wanted = metadata.union(&shared).copied().collect();
     let owners = owners::find(source, survey, &wanted);
     // One position keeps shared data: compressed data, which others are beside, before plain data.
@@ -205,9 +211,16 @@ fn guest_clusters(source: &dyn ReadAt, survey: &Survey, quarantine: &Quarantine)
     for owner in owners.iter().filter(|owner| owner.entry.is_compressed()) {
         kept.extend((0..owner.count.get()).map(|n| owner.first + ClusterCount::new(n)));
     }
+    let mut first: HashSet<HostCluster> = HashSet::new();
     let moves = owners.iter().filter(|owner| {
-        let under = |n| metadata.contains(&(owner.first + ClusterCount::new(n)));
-        (0..owner.count.get()).any(under)
+        let clusters = || (0..owner.count.get()).map(|n| owner.first + ClusterCount::new(n));
+        // Of what is more often referred to than can be counted, the first one keeps it.
+        let over = owner.entry.is_compressed()
+            && clusters()
+                .filter(|cluster| uncounted.contains(cluster))
+                .any(|cluster| !first.insert(cluster));
+        clusters().any(|cluster| metadata.contains(&cluster))
+            || over
             || (owner.entry.is_compressed() && extents.contains(&extent(owner)))
             || (!owner.entry.is_compressed() && !kept.insert(owner.first))
     });

@@ -7,9 +7,8 @@ use std::ops::Range;
 use super::{bitmap_directory, lengths, snapshot_table};
 use crate::check::orphan::Slot;
 use crate::check::owners::{self, Owner};
-use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey};
+use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey, Visit};
 use crate::error::{Error, Result};
-use crate::format::crypto::CryptMethod;
 use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::{L2Entry, Meaning, SECTOR_BYTES, ZERO};
@@ -32,15 +31,14 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
         plan.stage(StageKind::CutOff, cut_off(survey));
     }
     if plan.stages.is_empty() {
-        let mut dropped = condemned(&storage, survey, &tables)?;
+        let mut dropped = mistaken(&storage, survey)?;
+        dropped.extend(pointing_nowhere(survey, &tables));
         let before = space.quarantine.condemned().iter().filter(|(_, (table, _))| table.get() > 0);
         dropped.extend(before.map(|(slot, why)| (*slot, *why)));
         plan.stage(StageKind::DroppedL1, l1_entries(survey, &tables, &dropped));
     }
     if plan.stages.is_empty() {
-        let mut steps = l2_entries(storage, survey, &tables)?;
-        steps.extend(encrypted(&storage, survey));
-        plan.stage(StageKind::DroppedL2, steps);
+        plan.stage(StageKind::DroppedL2, l2_entries(storage, survey, &tables)?);
     }
     if plan.stages.is_empty() {
         bitmap_directory::plan(plan, space)?;
@@ -64,10 +62,9 @@ fn cut_off(survey: &Survey) -> Vec<Step> {
     missing.map(write).into_iter().collect()
 }
 
-/// The L1 entries that point nowhere, or to what is another structure for sure.
-pub fn condemned(source: &dyn ReadAt, survey: &Survey, tables: &Tables) -> Result<Condemned> {
+/// The L1 entries that point nowhere, and those to a table in which most is damaged.
+fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
     let mut dropped = Condemned::new();
-    let mut over: HashSet<HostOffset> = HashSet::new();
     for finding in &survey.report.findings {
         match (&finding.kind, finding.place) {
             (
@@ -76,9 +73,6 @@ pub fn condemned(source: &dyn ReadAt, survey: &Survey, tables: &Tables) -> Resul
             ) => {
                 let table = tables.get(source, index).unwrap_or_default();
                 dropped.insert((source, index), (table, finding.code()));
-            }
-            (Kind::Overlap { .. }, Place::Clusters(first, count)) => {
-                over.extend(mistaken_tables(source, survey, first..first + count)?);
             }
             // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
             (_, Place::L2(source, l1, _)) if is_lost_entry(&finding.kind) => {
@@ -90,10 +84,22 @@ pub fn condemned(source: &dyn ReadAt, survey: &Survey, tables: &Tables) -> Resul
             _ => {}
         }
     }
-    for visit in survey.visits.iter().filter(|visit| over.contains(&visit.entry.offset())) {
-        dropped.insert((visit.source, visit.index), (visit.entry.offset(), "overlap"));
+    dropped
+}
+
+/// The L1 entries that point to what is another structure for sure.
+pub fn mistaken(source: &dyn ReadAt, survey: &Survey) -> Result<Condemned> {
+    let mut over: HashSet<HostOffset> = HashSet::new();
+    for finding in &survey.report.findings {
+        if let (Kind::Overlap { .. }, Place::Clusters(first, count)) =
+            (&finding.kind, finding.place)
+        {
+            over.extend(mistaken_tables(source, survey, first..first + count)?);
+        }
     }
-    Ok(dropped)
+    let visits = survey.visits.iter().filter(|visit| over.contains(&visit.entry.offset()));
+    let entry = |visit: Visit| ((visit.source, visit.index), (visit.entry.offset(), "overlap"));
+    Ok(visits.map(entry).collect())
 }
 
 /// What L1 entries take for L2 tables in these clusters, though it is another structure.
@@ -209,29 +215,33 @@ fn l2_entries(storage: &dyn Storage, survey: &Survey, tables: &Tables) -> Result
     Ok(steps)
 }
 
-/// Entries of encrypted guest clusters that are metadata: their data can be read at its place only, so
-/// that no copy can be made of it.
-fn encrypted(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
-    if survey.area.header.crypt_method != CryptMethod::Luks {
-        return Vec::new();
-    }
-    let mut wanted = HashSet::new();
+/// Entries that need a copy of their cluster where none can be made, as there is no free space or the data is encrypted:
+/// those of clusters that are metadata, and all but the first of clusters with more references than can be counted.
+pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
+    let (mut metadata, mut uncounted) = (HashSet::new(), HashSet::new());
     for finding in &survey.report.findings {
-        if let (Kind::Overlap { other: None, .. }, Place::Clusters(first, count)) =
-            (&finding.kind, finding.place)
-        {
-            wanted.extend((0..count.get().min(1 << 16)).map(|n| first + ClusterCount::new(n)));
+        let Place::Clusters(first, count) = finding.place else { continue };
+        let clusters = (0..count.get().min(1 << 16)).map(|n| first + ClusterCount::new(n));
+        match finding.kind {
+            Kind::Overlap { other: None, .. } => metadata.extend(clusters),
+            Kind::Overflow { .. } => uncounted.extend(clusters),
+            _ => {}
         }
     }
-    let owners = owners::find(source, survey, &wanted);
-    let written = owners.iter().filter(|owner| pointers::is_l2_table(survey, owner.table));
+    let owners = owners::find(source, survey, &metadata.union(&uncounted).copied().collect());
+    let mut kept: HashSet<HostCluster> = HashSet::new();
     let bytes = nothing(survey).encode(&survey.area.geometry);
-    let write = |owner: &Owner| {
+    let drop = |owner: &Owner| {
+        let mut clusters = (0..owner.count.get()).map(|n| owner.first + ClusterCount::new(n));
+        let goes = clusters
+            .any(|at| metadata.contains(&at) || uncounted.contains(&at) && !kept.insert(at));
+        let writable = pointers::is_l2_table_under_data(survey, owner.table);
         let offset = pointers::l2_entry(survey, owner.table, owner.index);
-        let what = "an L2 entry of an encrypted cluster";
-        Step::bytes(offset, bytes.clone(), what, vec!["overlap"]).lossy()
+        let what = "an L2 entry of a cluster that cannot be copied";
+        (goes && writable)
+            .then(|| Step::bytes(offset, bytes.clone(), what, vec!["overlap"]).lossy())
     };
-    written.map(write).collect()
+    owners.iter().filter_map(drop).collect()
 }
 
 /// The entry with as much of its mapping as makes sense: what can be read through it stays.

@@ -87,6 +87,9 @@ fn stages(plan: &mut RepairPlan, space: &Space, aim: &Aim) -> Result<()> {
     if plan.stages.is_empty() {
         snapshot_table::plan(plan, space, false)?;
     }
+    if plan.stages.is_empty() && lossy {
+        plan.stage(StageKind::DroppedL2, loss::without_copies(&storage, survey));
+    }
     Ok(())
 }
 
