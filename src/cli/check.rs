@@ -209,8 +209,8 @@ impl Args {
     }
 
     /// A reader of a terminal sees the end only; a program that reads them wants them all.
-    fn most_lines(&self, ui: &Ui) -> u64 {
-        let most = if ui.err.is_terminal() { 1000 } else { 100_000 };
+    fn most_lines(&self, to_terminal: bool) -> u64 {
+        let most = if to_terminal { 1000 } else { 100_000 };
         self.max_findings.unwrap_or(most)
     }
 }
@@ -423,7 +423,7 @@ fn tell_repair(
 
 /// Prints the findings to standard error and the result to standard output.
 fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui) -> Result<()> {
-    let mut budget = Budget::new(args.most_lines(ui));
+    let mut budget = Budget::new(args.most_lines(ui.err.is_terminal()));
     let verdict = result.verdict();
     verdict.findings.iter().filter(|f| f.severity() == Severity::Notice).for_each(remark);
     let json = args.output == Form::Json;
@@ -461,7 +461,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             deep::add_to(&mut value, digests);
         }
         if let Some(run) = planned {
-            value["plan"] = plan::value(run, args.most_findings());
+            value["plan"] = plan::value(run, args.most_lines(ui.out.is_terminal()));
         }
         json::write(&mut ui.out, &value)?;
     } else {
@@ -474,7 +474,8 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             deep::text(&mut ui.out, "", digests)?;
         }
         if let Some(run) = planned {
-            plan::text(&mut ui.out, run, args.most_findings())?;
+            let most = args.most_lines(ui.out.is_terminal());
+            plan::text(&mut ui.out, run, most)?;
         }
     }
     ui.out.flush().context("could not write the result")

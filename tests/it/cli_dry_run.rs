@@ -7,6 +7,8 @@ use std::path::Path;
 use qcheck::storage::{Access, FileStorage, lock};
 use serde_json::Value;
 
+use crate::support::builder::Builder;
+use crate::support::bytes::{be64, l2_entry_at, poke};
 use crate::support::run::{qcheck, qemu_create, qemu_io};
 
 fn folder() -> tempfile::TempDir {
@@ -95,6 +97,27 @@ fn no_more_writes_are_listed_than_asked_for() {
     let ran = qcheck(dir.path(), &args);
     assert_eq!(ran.out.lines().filter(|line| line.starts_with("  write")).count(), 1);
     assert!(ran.out.contains(" more writes are not listed."), "{}", ran.out);
+}
+
+#[test]
+fn a_program_gets_a_hundred_thousand_writes() {
+    let dir = folder();
+    let entries = 1200_u64;
+    let mut image = Builder::new(entries << 9).cluster_bits(9).data(0..entries, 1).build().bytes;
+    for cluster in 0..entries {
+        let at = l2_entry_at(&image, cluster << 9);
+        let reserved = be64(&image, at) | 1 << 57;
+        poke(&mut image, at, 8, reserved);
+    }
+    fs::write(dir.path().join("a"), image).unwrap();
+    let ran = qcheck(dir.path(), &["check", "-r", "all", "--dry-run", "--output", "json", "a"]);
+    let value: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let stages = value["plan"]["stages"].as_array().expect("stages").iter();
+    let steps = stages.flat_map(|stage| stage["steps"].as_array().expect("steps"));
+    let writes: usize = steps.map(|step| step["writes"].as_array().expect("writes").len()).sum();
+    assert!(writes > entries as usize, "{writes}");
+    let ran = qcheck(dir.path(), &["check", "-r", "all", "--dry-run", "a"]);
+    assert!(ran.out.lines().count() > entries as usize);
 }
 
 #[test]

@@ -72,17 +72,20 @@ impl<'a> Case<'a> {
         None
     }
 
-    /// Whether what could not be read has its own L2 table again, and reads what the damage left there.
+    /// Whether what could not be read has its own L2 table again, or the one that its entry names without the bits that
+    /// none can have, and reads what the damage left there.
     fn is_own_entry(&self, number: usize, sector: u64, after: &After) -> bool {
         let (head, guest) = (&self.truth.head, sector * 512);
         let disks = after.view.disks();
         let Some(l1) = disks.get(number).map(|disk| disk.l1) else { return false };
         let index = guest / head.span();
         let table = |view: &View, l1: u64| view.number(l1 + 8 * index, 8) & OFFSET_MASK;
-        let own = table(&self.truth.view, self.truth.disks[number].l1);
+        let (is, named) = (table(&after.view, l1), table(&self.damaged, l1));
+        let plain = named ^ is != 0 && (named ^ is) & !(head.cluster() - 1) == 0;
+        let own = if plain { is } else { table(&self.truth.view, self.truth.disks[number].l1) };
         let entry = own + guest % head.span() / head.cluster() * head.entry();
         own != 0
-            && table(&after.view, l1) == own
+            && is == own
             && self.damaged.number(entry, 8) & !COPIED == after.view.number(entry, 8) & !COPIED
     }
 
@@ -166,7 +169,8 @@ impl<'a> Case<'a> {
             let pairs = before.chunks_exact(8).zip(table.chunks_exact(8));
             let same = pairs.filter(|(a, b)| a == b && !zero(a));
             let entries = before.chunks_exact(8).filter(|word| !zero(word)).count();
-            word(is, at) == 0 && (blank || same.count() * 3 < entries * 2)
+            let gone = word(is, at) == 0 && (blank || same.count() * 3 < entries * 2);
+            gone || self.is_like_a_table(word(is, at) & OFFSET_MASK)
         };
         short
             && (0..was.len().min(is.len())).step_by(512).all(|sector| {
@@ -215,6 +219,21 @@ impl<'a> Case<'a> {
                     }
                     _ => false,
                 }
+            })
+    }
+
+    /// Whether guest data at this offset has all signs of an L2 table: what points to it is not known to be wrong.
+    fn is_like_a_table(&self, at: u64) -> bool {
+        let cluster = self.truth.head.cluster();
+        let roles = self.truth.roles.get((at / cluster) as usize);
+        let is_data =
+            roles.is_some_and(|roles| roles.iter().all(|role| matches!(role, Role::Data(..))));
+        let length = self.damaged.bytes.len() as u64;
+        let mut words = slice(self.damaged.bytes, at / cluster, cluster).chunks_exact(8);
+        is_data
+            && words.all(|entry| {
+                let host = word(entry, 0) & !COPIED;
+                host & OFFSET_MASK == host && host % cluster == 0 && host < length
             })
     }
 

@@ -44,8 +44,8 @@ impl Shape {
         shape.take_all(ctx, bytes).is_some()
     }
 
-    /// Reads a cluster as an L2 table; `None` where none of its entries points to anything, where over a third of them
-    /// cannot be entries or contradict the refcounts, or where over two thirds point to free clusters or past the end of the file.
+    /// Reads a cluster as an L2 table; `None` where none of its entries points to anything, or where over a third of those
+    /// that do not point to free clusters or past the end of the file cannot be entries or contradict the refcounts.
     pub fn of(
         ctx: &Context,
         counts: &StoredCounts,
@@ -61,7 +61,7 @@ impl Shape {
         let free = free + shape.missing;
         shape.damaged += denied;
         let valid = shape.entries.saturating_sub(denied + free);
-        let is_table = valid > 0 && shape.damaged <= valid / 2 && free <= 2 * valid;
+        let is_table = valid > 0 && shape.damaged <= valid / 2;
         shape.damaged += free;
         (points && is_table).then_some(shape)
     }

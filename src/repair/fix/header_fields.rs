@@ -160,25 +160,40 @@ fn crypt_method(survey: &Survey, lossy: bool) -> Option<Step> {
     }
 }
 
-/// A refcount table that reaches past the end of the file though the blocks in use are in its beginning.
+/// A refcount table that reaches past the end of the file, or over what is not one, though the blocks in use are in its
+/// beginning.
 fn reftable_clusters(survey: &Survey) -> Option<Step> {
-    let beyond = survey.report.findings.iter().any(|finding| {
-        matches!(finding.kind, Kind::BeyondEnd { .. }) && finding.place == Place::Reftable
-    });
-    if !beyond {
-        return None;
-    }
     let geometry = &survey.area.geometry;
-    let file = geometry.clusters_for(survey.file_bytes);
-    let first = geometry.cluster_floor(survey.area.header.reftable);
-    let inside = file.get().checked_sub(first.get()).filter(|&count| count > 0)?;
     let last = survey.map.last().unwrap_or_else(|| HostCluster::new(0));
     let (index, _) = geometry.refcount_place(last);
     let needed = geometry.clusters_for((index.get() + 1) * TABLE_ENTRY_BYTES);
     let needed = needed.max(ClusterCount::new(1));
+    let file = geometry.clusters_for(survey.file_bytes);
+    let first = geometry.cluster_floor(survey.area.header.reftable);
+    let inside = file.get().checked_sub(first.get()).filter(|&count| count > 0)?;
     // After what is needed comes what is somebody else's, and no more of the table.
     let entries = usize::try_from(geometry.bytes_of(needed) / TABLE_ENTRY_BYTES).ok()?;
     let ours = survey.refcounts.entries.get(..entries)?.iter().any(|&entry| entry != 0);
-    (needed.get() <= inside && ours)
+    let too_long = is_beyond(survey) || is_damaged_from(survey, entries as u64);
+    (too_long && needed.get() <= inside && ours)
         .then(|| Step::field(HeaderField::ReftableClusters, needed.get()))
+}
+
+/// Whether the refcount table reaches past the end of the file.
+fn is_beyond(survey: &Survey) -> bool {
+    survey.report.findings.iter().any(|finding| {
+        matches!(finding.kind, Kind::BeyondEnd { .. }) && finding.place == Place::Reftable
+    })
+}
+
+/// Whether entries of the refcount table are damaged from this one on, and none before it.
+fn is_damaged_from(survey: &Survey, first: u64) -> bool {
+    let damaged = survey.report.findings.iter().filter_map(|f| match (&f.kind, f.place) {
+        (
+            Kind::ReftableReserved | Kind::RefblockUnaligned | Kind::RefblockOutside,
+            Place::Refblock(index),
+        ) => Some(index.get()),
+        _ => None,
+    });
+    damaged.min().is_some_and(|index| index >= first)
 }

@@ -7,7 +7,7 @@ use crate::check::Survey;
 use crate::check::lost::reftable::Reftable;
 use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
-use crate::format::{HostOffset, ReftableIndex};
+use crate::format::{ClusterCount, HostOffset, ReftableIndex};
 use crate::storage::Storage;
 
 /// Blocks that are compared refcount by refcount with what they should be, at most, beside the one that describes a cluster
@@ -23,7 +23,7 @@ pub struct FormerStructures<'a> {
     /// sector of the block, and its hash.
     sectors: HashSet<(usize, u64)>,
     /// Some of these blocks.
-    blocks: Vec<Vec<u8>>,
+    blocks: Vec<(ReftableIndex, Vec<u8>)>,
 }
 
 impl<'a> FormerStructures<'a> {
@@ -36,12 +36,13 @@ impl<'a> FormerStructures<'a> {
             let (low, _) = geometry.refcount_place(range.start);
             let (high, _) = geometry.refcount_place(range.end);
             for index in low.get().max(next)..=high.get() {
-                let block = found.expected(ReftableIndex::new(index));
+                let at = ReftableIndex::new(index);
+                let block = found.expected(at);
                 let sectors =
                     block.chunks(SECTOR).enumerate().filter(|(_, sector)| !is_zero(sector));
                 found.sectors.extend(sectors.map(|(number, sector)| (number, hash(sector))));
                 if found.blocks.len() < MAX_COMPARED {
-                    found.blocks.push(block);
+                    found.blocks.push((at, block));
                 }
                 next = index + 1;
             }
@@ -63,10 +64,11 @@ impl<'a> FormerStructures<'a> {
         let mut bytes = vec![0; geometry.cluster_len()];
         let failed = |e| Error::io("look for refcount structures", at.get(), e);
         source.read_padded_at(at.get(), &mut bytes).map_err(failed)?;
-        let own = self.expected(geometry.refcount_place(geometry.cluster_floor(at)).0);
+        let (index, _) = geometry.refcount_place(geometry.cluster_floor(at));
+        let own = (index, self.expected(index));
+        let mut blocks = std::iter::once(&own).chain(&self.blocks);
         let block = self.has_sectors_of_a_block(&bytes)
-            || self.is_much_like(&own, &bytes)
-            || self.blocks.iter().any(|block| self.is_much_like(block, &bytes));
+            || blocks.any(|(index, block)| self.is_much_like(*index, block, &bytes));
         Ok(block || Reftable::at(&source, at, geometry).map_err(failed)?.is_some())
     }
 
@@ -81,17 +83,20 @@ impl<'a> FormerStructures<'a> {
     }
 
     /// Whether most refcounts in two blocks are alike, in the sectors that have any: a write may have arrived in part.
-    fn is_much_like(&self, block: &[u8], other: &[u8]) -> bool {
+    fn is_much_like(&self, index: ReftableIndex, block: &[u8], other: &[u8]) -> bool {
         const FEWEST: u64 = 4;
-        let order = self.survey.area.geometry.refcount_order();
+        let geometry = &self.survey.area.geometry;
+        let order = geometry.refcount_order();
         let per_sector = (SECTOR * 8) >> order;
+        let first = geometry.first_cluster_of_block(index);
         let (mut used, mut alike) = (0u64, 0u64);
-        let sectors = block.chunks(SECTOR).zip(other.chunks(SECTOR));
-        for (block, other) in sectors.filter(|(_, other)| !is_zero(other)) {
+        let sectors = block.chunks(SECTOR).zip(other.chunks(SECTOR)).enumerate();
+        for (number, (block, other)) in sectors.filter(|(_, (_, other))| !is_zero(other)) {
             for entry in 0..per_sector {
                 let (a, b) = (get_refcount(block, order, entry), get_refcount(other, order, entry));
+                let cluster = first + ClusterCount::new((number * per_sector + entry) as u64);
                 // What nothing references may have been counted once, as it holds something.
-                let counted = a == 0 && b == 1;
+                let counted = a == 0 && b == 1 && self.survey.has(cluster);
                 used += u64::from((a != 0 || b != 0) && !counted);
                 alike += u64::from(a == b && a != 0);
             }
