@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Hold;
 use super::beyond::Beyond;
-use super::context::Extent;
+use super::context::{Context, Extent};
 use super::finding::Kind;
 use super::refcount_map::RefcountMap;
 use crate::format::l1::{COPIED, OFFSET_MASK};
@@ -331,16 +331,26 @@ impl Scanner<'_> {
     }
 }
 
+/// A file that was cut off was no more than so many times as long.
+const FAR: u64 = 64;
 /// So many damaged entries of a table can show that something else was written there.
 const MANY_DAMAGED: u64 = 4;
 
 impl Scan {
-    /// Whether most entries are damaged, and more than one; where data is not to be given up, many are enough.
-    pub fn is_garbage(&self, hold: Hold) -> bool {
-        let damaged = self.found.chunk_by(|a, b| a.0 == b.0).count() as u64 + self.uncounted;
-        let most = damaged > 1 && 2 * damaged > self.allocated;
-        let many = damaged >= MANY_DAMAGED && 8 * damaged > self.allocated;
-        most || many && hold != Hold::Never
+    /// Whether many entries are damaged, or most of few; where data is given up, whether most are, apart from those that
+    /// point to what was cut off.
+    pub fn is_garbage(&self, ctx: &Context) -> bool {
+        let entries = || self.found.chunk_by(|a, b| a.0 == b.0);
+        let is_damaged = |entry: &&[(L2Index, Kind)]| match entry {
+            [(_, kind)] => !is_cut_off(ctx, kind),
+            _ => true,
+        };
+        let most = |damaged: u64| damaged > 1 && 2 * damaged > self.allocated;
+        if ctx.hold == Hold::Never {
+            return most(entries().filter(is_damaged).count() as u64 + self.uncounted);
+        }
+        let damaged = entries().count() as u64 + self.uncounted;
+        most(damaged) || damaged >= MANY_DAMAGED && 8 * damaged > self.allocated
     }
 
     /// A table that lies in a hole of the file.
@@ -362,6 +372,13 @@ impl Scan {
         }
         self.next_offset = offset + count * cluster_bytes;
     }
+}
+
+/// Whether an entry points to a whole cluster not far past the end of the file, as where that was cut off.
+fn is_cut_off(ctx: &Context, kind: &Kind) -> bool {
+    let Kind::BeyondEnd { offset, bytes } = *kind else { return false };
+    let near = ctx.file_bytes.saturating_mul(FAR);
+    bytes == ctx.geometry.cluster_bytes() && ctx.geometry.is_aligned(offset) && offset.get() < near
 }
 
 /// Takes one from what is left; returns whether there was one.

@@ -6,7 +6,6 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
-use super::Hold;
 use super::context::{Context, Extent};
 use super::finding::{Finding, Kind, Place, RegionKind, Source};
 use super::parallel;
@@ -184,7 +183,7 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     let mut all = Part::default();
     all.copied.reserve_exact(mapping.tables.len());
     let scan = |reader: &mut Reader, number: usize| {
-        let mut part = Part { hold: ctx.hold, ..Part::default() };
+        let mut part = Part::default();
         for read in work[number] {
             let tables = &mapping.tables[read.start as usize..read.end as usize];
             reader.scan(ctx, &scanner, mapping, tables, &mut part);
@@ -251,7 +250,6 @@ enum Told {
 /// What some reads found.
 #[derive(Default)]
 struct Part {
-    hold: Hold,
     copied: Vec<CopiedSummary>,
     /// The numbers of blank tables.
     blank: Vec<usize>,
@@ -277,11 +275,11 @@ impl Part {
         self.found.extend(part.found.into_iter().map(|(table, what)| (first + table, what)));
     }
 
-    fn take(&mut self, scan: Scan, reach: Reach) {
+    fn take(&mut self, ctx: &Context, scan: Scan, reach: Reach) {
         let table = self.copied.len();
         self.copied.push(scan.copied);
         self.blank.extend(scan.blank.then_some(table));
-        self.garbage.extend(scan.is_garbage(self.hold).then_some(table));
+        self.garbage.extend(scan.is_garbage(ctx).then_some(table));
         self.allocation.allocated += scan.allocated * reach.active;
         self.allocation.fragmented += scan.fragmented * reach.active;
         self.allocation.compressed += scan.compressed * reach.active;
@@ -318,6 +316,7 @@ impl Reader {
         if first.unread || self.skip_holes && self.is_hole(ctx, first.offset, bytes as u64) {
             for _ in tables {
                 part.take(
+                    ctx,
                     if first.unread { Scan::default() } else { Scan::hole() },
                     Reach::default(),
                 );
@@ -328,7 +327,7 @@ impl Reader {
         if ctx.source.read_padded_at(first.offset.get(), &mut self.buffer).is_ok() {
             for (table, bytes) in tables.iter().zip(self.buffer.chunks_exact(table_len)) {
                 let reach = mapping.reach(table);
-                part.take(scanner.table(bytes, reach), reach);
+                part.take(ctx, scanner.table(bytes, reach), reach);
             }
             return;
         }
@@ -340,7 +339,7 @@ impl Reader {
                 Ok(()) => scanner.table(one, reach),
                 Err(error) => Scan::unreadable(table.offset, &error),
             };
-            part.take(scan, reach);
+            part.take(ctx, scan, reach);
         }
     }
 

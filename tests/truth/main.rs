@@ -113,6 +113,9 @@ fn judge_mode(
         if let (false, Some(tally)) = (clean, repaired.tally) {
             wrong.push(format!("dead end: {tally:?}"));
         }
+        if let Some(error) = &repaired.refused {
+            wrong.push(format!("refused: {error}"));
+        }
     } else {
         wrong.extend(case.destroyed(&after).map(|why| format!("I3: {why}")));
         wrong.extend(case.guessed(&after).map(|why| format!("I4: {why}")));

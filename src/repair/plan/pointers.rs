@@ -66,7 +66,7 @@ pub fn l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostO
     (survey.map.get(cluster) == 1).then_some(offset)
 }
 
-/// Where an L1 entry is, whatever else claims its cluster: the header and the snapshot table say that
+/// Where an L1 entry is, whatever else but the header claims its cluster: the header and the snapshot table say that
 /// it is an L1 table's.
 pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostOffset> {
     let table = match source {
@@ -75,8 +75,9 @@ pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Opt
     };
     let offset = table.saturating_add(u64::from(index.get()) * TABLE_ENTRY_BYTES);
     let cluster = survey.area.geometry.cluster_floor(offset);
-    let mut here = survey.regions.touching(cluster..cluster.next());
-    here.any(|region| region.kind == RegionKind::L1Table(source)).then_some(offset)
+    let here =
+        |kind| survey.regions.touching(cluster..cluster.next()).any(|region| region.kind == kind);
+    (here(RegionKind::L1Table(source)) && !here(RegionKind::Header)).then_some(offset)
 }
 
 /// The L2 tables by the L1 entries that point to them, and how many point to each.

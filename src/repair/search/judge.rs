@@ -111,9 +111,15 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What an image's header is worth. Where there are no counts, none of them can be wrong.
-pub fn worth(survey: &Survey) -> Worth {
-    let mut used = 0u64;
+/// Whether errors are few beside what is used. Leaks say nothing: what a damaged entry pointed to is leaked.
+pub fn has_few_errors(survey: &Survey) -> bool {
+    let tally = survey.report.tally;
+    (tally.corruptions + tally.check_errors).saturating_mul(4) <= used(survey)
+}
+
+/// The clusters of a file that something refers to.
+fn used(survey: &Survey) -> u64 {
+    let mut used = 0;
     if let Some(last) = survey.map.last() {
         survey.map.for_each_run(HostCluster::new(0)..last.next(), |_, count, references| {
             if references > 0 {
@@ -121,6 +127,12 @@ pub fn worth(survey: &Survey) -> Worth {
             }
         });
     }
+    used
+}
+
+/// What an image's header is worth. Where there are no counts, none of them can be wrong.
+pub fn worth(survey: &Survey) -> Worth {
+    let used = used(survey);
     let tally = survey.report.tally;
     let uncounted = if survey.refcounts.blocks.is_empty() { used } else { 0 };
     let wrong = tally.corruptions.saturating_sub(uncounted) + tally.leaks + tally.check_errors;

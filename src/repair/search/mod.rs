@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::fix::compression;
+use super::plan::pointers;
 use crate::check::lost::reftable;
 use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey, survey};
 use crate::error::{Error, Result};
@@ -23,11 +24,16 @@ use crate::format::feature::incompatible;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
-use crate::storage::{Capacity, ReadAt, Storage};
+use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
 use candidate::Candidate;
 use judge::{Judge, Worth};
 use overlay::Overlay;
 use remains::Remains;
+
+/// Damaged L1 entries that may be left out of account, at most.
+const MOST_DAMAGED: usize = 16;
+/// Bytes that may be changed for that in memory.
+const MOST_CHANGED: usize = 1 << 20;
 
 /// What is known of an image from elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +111,9 @@ pub fn for_doubtful(
     progress: &dyn Progress,
 ) -> Result<Option<RebuiltHeader>> {
     let Some(doubt) = doubt(&storage, survey)? else { return Ok(None) };
+    if explains_without_damaged(storage, survey, options)? {
+        return Ok(None);
+    }
     let mut remains = Remains::read(&storage)?;
     remains.header = Some(survey.area.header.clone());
     let mut judge = Judge::new(&storage, &remains, options);
@@ -279,6 +288,45 @@ fn has_right_sizes(source: &dyn ReadAt, survey: &Survey) -> Result<bool> {
     Ok(judge::worth(survey).is_convincing() && describes_itself(source, &survey.area.header)?)
 }
 
+/// Whether the header explains the file once the damaged entries of its L1 table are empty: what is read through one of
+/// them can be anything.
+fn explains_without_damaged(
+    storage: &dyn Storage,
+    survey: &Survey,
+    options: &CheckOptions,
+) -> Result<bool> {
+    let damaged = damaged_entries(survey);
+    if damaged.is_empty() || damaged.len() > MOST_DAMAGED {
+        return Ok(false);
+    }
+    let failed = |e| Error::io("read the image", 0, e);
+    let overlay = Writable::new(&storage, storage.capacity(), MOST_CHANGED).map_err(failed)?;
+    for index in damaged {
+        let Some(at) = pointers::disputed_l1_entry(survey, Source::Active, index) else {
+            return Ok(false);
+        };
+        overlay.write_at(at.get(), &[0; 8]).map_err(failed)?;
+    }
+    let Ok(without) = crate::check::survey(&overlay, options, &Silent) else { return Ok(false) };
+    let explained = judge::is_usable(&without) && judge::has_few_errors(&without);
+    Ok(explained && leads_somewhere(&without) && describes_itself(&overlay, &without.area.header)?)
+}
+
+/// The entries of the active L1 table that point nowhere.
+fn damaged_entries(survey: &Survey) -> HashSet<L1Index> {
+    let damaged = survey.report.findings.iter().filter_map(|finding| match finding.place {
+        Place::L1(Source::Active, index) => {
+            let nowhere = matches!(
+                finding.kind,
+                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. }
+            );
+            nowhere.then_some(index)
+        }
+        _ => None,
+    });
+    damaged.collect()
+}
+
 /// Whether the refcount table that a header names describes itself with the sizes in the header.
 fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     let failed = |e| Error::io("read the refcounts", header.reftable.get(), e);
@@ -308,7 +356,6 @@ fn leads_somewhere(survey: &Survey) -> bool {
 /// Whether the active L1 table is none, by what was found of it.
 fn leads_astray(survey: &Survey) -> bool {
     let active = |kind: &RegionKind| *kind == RegionKind::L1Table(Source::Active);
-    let mut lost = 0;
     for finding in &survey.report.findings {
         match (&finding.kind, finding.place) {
             // A wrong pointer to an encryption header is mended by itself.
@@ -320,13 +367,10 @@ fn leads_astray(survey: &Survey) -> bool {
                 return true;
             }
             (_, Place::L1Table(Source::Active)) => return true,
-            (
-                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. },
-                Place::L1(Source::Active, _),
-            ) => lost += 1,
             _ => {}
         }
     }
+    let lost = damaged_entries(survey).len();
     let visits = survey.visits.iter().filter(|visit| visit.source == Source::Active).count();
     // Leaks can be those of an encryption header, whose place is mended by itself.
     let mapped_nothing = visits == 0
