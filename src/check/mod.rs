@@ -186,16 +186,7 @@ pub fn survey(
     let mut found_last = overlaps;
     found_last.extend(lost.findings);
     found_last.extend(lost::unaccounted(&ctx, &mapping, &compared, &found_last));
-    let mut held = keep_refcounts(&ctx, &mut counts, &compared, &found_last, options.hold);
-    let lost_data = if held { None } else { lost::first_lost(&ctx, &found_last) };
-    let mut flags = pass_copied::find(&ctx, &mapping, &counts, &compared, lost_data.is_some());
-    if let Some(first) = lost_data {
-        found_last.extend(lost::misdirected(&ctx, first, pass_copied::doubtful(&mapping, &flags)));
-        held = keep_refcounts(&ctx, &mut counts, &compared, &found_last, options.hold);
-        if held {
-            flags = pass_copied::find(&ctx, &mapping, &counts, &compared, false);
-        }
-    }
+    let (held, flags) = hold(&ctx, &mapping, &mut counts, &compared, &mut found_last);
     let wrong = pass_copied::report(&mut ctx, &mapping, &counts, flags);
     for (index, (offset, error)) in counts.into_unread() {
         let kind = Kind::Unreadable { what: "refcount block", offset, error };
@@ -230,17 +221,37 @@ pub fn survey(
     })
 }
 
+/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag may be all that shows where one of them
+/// belongs.
+fn hold(
+    ctx: &Context,
+    mapping: &walk::Mapping,
+    counts: &mut StoredCounts,
+    compared: &Compared,
+    found_last: &mut Vec<Finding>,
+) -> (bool, pass_copied::Flags) {
+    let held = keep_refcounts(ctx, counts, compared, found_last);
+    let lost_data = if held { None } else { lost::first_lost(ctx, found_last) };
+    let flags = pass_copied::find(ctx, mapping, counts, compared, lost_data.is_some());
+    let Some(first) = lost_data else { return (held, flags) };
+    found_last.extend(lost::misdirected(ctx, first, pass_copied::doubtful(mapping, &flags)));
+    match keep_refcounts(ctx, counts, compared, found_last) {
+        // Flags are judged by the refcounts that stay.
+        true => (true, pass_copied::find(ctx, mapping, counts, compared, false)),
+        false => (false, flags),
+    }
+}
+
 /// Decides which refcounts that are too high stay, and whether those of leaked clusters do.
 fn keep_refcounts(
     ctx: &Context,
     counts: &mut StoredCounts,
     compared: &Compared,
     found_last: &[Finding],
-    hold: Hold,
 ) -> bool {
     let hides = ctx.found.hides_references() || found_last.iter().any(Finding::may_hide_references);
     let leaks = ctx.found.tally().leaks > 0 || !compared.uncounted.is_empty();
-    let held = match hold {
+    let held = match ctx.hold {
         Hold::ByEvidence => hides && leaks,
         Hold::Always => true,
         Hold::Never => false,
@@ -248,7 +259,7 @@ fn keep_refcounts(
     if held {
         counts.hold();
     }
-    if hold != Hold::Never && !compared.beyond.is_empty() {
+    if ctx.hold != Hold::Never && !compared.beyond.is_empty() {
         counts.keep_from(HostCluster::new(ctx.file_clusters().get()));
     }
     held

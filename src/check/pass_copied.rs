@@ -14,8 +14,9 @@ use super::stored::StoredCounts;
 use super::visits::Visit;
 use super::walk::{Mapping, Table};
 use crate::format::feature::incompatible;
+use crate::format::l1::{COPIED, OFFSET_MASK};
 use crate::format::l2::{L2Entry, Meaning};
-use crate::format::{HostOffset, L2Index};
+use crate::format::{ClusterCount, HostOffset, L2Index};
 
 /// Entries of a table whose pointer may be wrong that are kept, at most.
 const MAX_DOUBTFUL: usize = 16;
@@ -182,6 +183,25 @@ fn must_look(
     copied.run().is_none_or(|(first, count)| !ctx.map.is_one(first, count))
 }
 
+/// How many entries from the first one on have COPIED and point to consecutive clusters, at least 1; and whether all flags
+/// are known to be right: each cluster has one reference, and refcounts are those of the references.
+fn consecutive(ctx: &Context, counts: &StoredCounts, entries: &[L2Entry]) -> (u32, bool) {
+    const FEW: u32 = 16;
+    let (bytes, bits) = (ctx.geometry.cluster_bytes(), entries[0].bits);
+    let first = ctx.geometry.cluster_exact(entries[0].offset()).filter(|first| first.get() > 0);
+    let is_plain = entries[0].copied() && bits & !(COPIED | OFFSET_MASK) == 0;
+    let Some(first) = first.filter(|_| is_plain && !ctx.geometry.extended_l2()) else {
+        return (1, false);
+    };
+    let follows = |(n, entry): &(u32, &L2Entry)| entry.bits == bits + u64::from(*n) * bytes;
+    let length = (0u32..).zip(entries).take_while(follows).count();
+    let length = u32::try_from(length).unwrap_or(u32::MAX).max(1);
+    let count = ClusterCount::new(length.into());
+    let is_right =
+        length >= FEW && counts.is_as_referenced(first, count) && ctx.map.is_one(first, count);
+    (length, is_right)
+}
+
 /// Reads a table again and compares flag by flag.
 fn look(
     ctx: &Context,
@@ -201,7 +221,16 @@ fn look(
     let is_dirty = ctx.area.header.has_incompatible(incompatible::DIRTY);
     let entries: Vec<L2Entry> =
         buffer.chunks_exact(ctx.geometry.l2_entry_bytes()).map(L2Entry::decode).collect();
+    // The end of the run that an entry is in, and whether all of it is right.
+    let mut run = (0, false);
     for (index, &entry) in (0u32..).zip(&entries) {
+        if index >= run.0 {
+            let (length, is_right) = consecutive(ctx, counts, &entries[index as usize..]);
+            run = (index + length, is_right);
+        }
+        if run.1 {
+            continue;
+        }
         let meaning = entry.meaning(&ctx.geometry, data_file);
         let (Meaning::Data(at) | Meaning::ZeroAllocated(at)) = meaning else {
             let without_cluster = matches!(meaning, Meaning::Unallocated | Meaning::Zero);

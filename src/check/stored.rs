@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::pass_refcounts::Refcounts;
 use super::refcount_map::RefcountMap;
 use crate::format::refcount::get_refcount;
-use crate::format::{Geometry, HostCluster, HostOffset, ReftableIndex};
+use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
 
 /// Blocks kept in memory at most, in bytes.
@@ -140,6 +140,26 @@ impl<'a> StoredCounts<'a> {
             Assume::LeaksRepaired => !too_low,
             Assume::Stored => false,
         }
+    }
+
+    /// Whether each of these clusters has as many references as [`Self::get`] returns, known without reading.
+    pub fn is_as_referenced(&self, first: HostCluster, count: ClusterCount) -> bool {
+        let adds = self.claims.last().is_some() || self.beyond.last().is_some();
+        if count.get() == 0
+            || self.refcounts.unreadable
+            || adds && self.assume == Assume::AllRepaired
+        {
+            return false;
+        }
+        let (low, _) = self.geometry.refcount_place(first);
+        let (high, _) = self.geometry.refcount_place(first + ClusterCount::new(count.get() - 1));
+        (low.get()..=high.get()).map(ReftableIndex::new).all(|index| {
+            let block = self.refcounts.block(index);
+            let is_there = block.is_some_and(|block| {
+                block.offset.get() != 0 && self.geometry.is_aligned(block.offset)
+            });
+            is_there && self.differing.binary_search(&index).is_err()
+        })
     }
 
     /// The count of a cluster as it stands in the file; `None` where it cannot be read.

@@ -80,24 +80,15 @@ pub fn repair_as_asked(
     let (mut survey, mut outcome) = (begun.survey, begun.outcome);
     let was_marked = mark::is_set(&survey) && outcome.rebuilt_header.is_none();
     let (mut released, mut number) = (Vec::new(), 0);
-    let mut quarantine = Quarantine::of(storage, &survey)?;
-    quarantine.cross(cross_links::crossed(&storage, &survey)?);
-    if mode == RepairMode::Lossy {
-        quarantine.condemn(loss::mistaken(&storage, &survey)?);
-    }
+    let mut quarantine = quarantine_of(storage, &survey, mode)?;
     // Rounds after which a check found the same as before: what they did is not done again.
     let mut idle: Vec<Vec<StageKind>> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let aim = Aim { mode, reattach: &request.reattach, quarantine: &quarantine };
         let planned = round::plan(storage, &survey, &aim);
         let may_give_up = mode == RepairMode::Lossy && !quarantine.is_given_up();
-        let is_stuck = match &planned {
-            Ok(plan) => plan.stages.is_empty() || idle.contains(&plan.kinds()),
-            // What may be lost takes the space; what was written before stays and has its verdict.
-            Err(Error::NoRoom { .. }) => may_give_up || number > 0,
-            Err(_) => false,
-        };
-        if is_stuck {
+        let is_repeated = |plan: &RepairPlan| idle.contains(&plan.kinds());
+        if is_stuck(&planned, is_repeated, may_give_up || number > 0) {
             if !may_give_up {
                 break;
             }
@@ -131,6 +122,30 @@ pub fn repair_as_asked(
     let left = Ended { survey, quarantine: &quarantine, released, was_marked, rounds: number };
     verdict(storage, &look, left, &mut outcome, journal)?;
     Ok(outcome)
+}
+
+/// Whether a round has nothing to do, or no free space where it need not have any: what may be lost takes the space, or
+/// what was written before stays and has its verdict.
+fn is_stuck(
+    planned: &Result<RepairPlan>,
+    is_repeated: impl Fn(&RepairPlan) -> bool,
+    may_lack_space: bool,
+) -> bool {
+    match planned {
+        Ok(plan) => plan.stages.is_empty() || is_repeated(plan),
+        Err(Error::NoRoom { .. }) => may_lack_space,
+        Err(_) => false,
+    }
+}
+
+/// What the first check says of clusters that seem free, are shared by mistake, or are taken for tables.
+fn quarantine_of(storage: &dyn Storage, survey: &Survey, mode: RepairMode) -> Result<Quarantine> {
+    let mut quarantine = Quarantine::of(storage, survey)?;
+    quarantine.cross(cross_links::crossed(&storage, survey)?);
+    if mode == RepairMode::Lossy {
+        quarantine.condemn(loss::mistaken(&storage, survey)?);
+    }
+    Ok(quarantine)
 }
 
 /// A check under an assumption about refcounts.

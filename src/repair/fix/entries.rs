@@ -2,12 +2,13 @@
 //! cluster whose refcount knows this reference.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::l1::{COPIED, L1Entry, OFFSET_MASK};
 use crate::format::l2::{L2Entry, Meaning, ZERO};
-use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
+use crate::format::{HostCluster, HostOffset, L1Index};
 use crate::repair::plan::pointers::{self, Tables};
 use crate::repair::plan::step::Step;
 use crate::repair::plan::target::stored_count;
@@ -194,25 +195,31 @@ fn is_certain(
             Ok(stored == references + own || (references == times && stored > times))
         }
         Meaning::Compressed(extent) => {
-            let end = extent.offset.saturating_add(extent.bytes.saturating_sub(1));
-            if data_file || !in_file(end) {
+            if data_file || !in_file(extent.offset.saturating_add(extent.bytes.saturating_sub(1))) {
                 return Ok(false);
             }
             if entry.bitmap == 0 {
                 return Ok(true); // Counted as it is.
             }
             let (first, count) = geometry.span(extent.offset, extent.bytes);
-            let mut counted = true;
-            for cluster in (0..count.get()).map(|n: u64| first + ClusterCount::new(n)) {
-                counted &= knows(storage, survey, cluster, times)?;
-            }
-            Ok(counted)
+            know(storage, survey, first..first + count, times)
         }
     }
 }
 
-/// Whether a cluster's refcount allows for so many more references.
-fn knows(storage: &dyn Storage, survey: &Survey, cluster: HostCluster, times: u64) -> Result<bool> {
-    let stored = stored_count(storage, survey, cluster)?;
-    Ok(stored >= survey.map.get(cluster) + times)
+/// Whether the refcounts of these clusters allow for so many more references.
+fn know(
+    storage: &dyn Storage,
+    survey: &Survey,
+    clusters: Range<HostCluster>,
+    times: u64,
+) -> Result<bool> {
+    let mut at = clusters.start;
+    while at < clusters.end {
+        if stored_count(storage, survey, at)? < survey.map.get(at) + times {
+            return Ok(false);
+        }
+        at = at.next();
+    }
+    Ok(true)
 }
