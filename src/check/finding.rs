@@ -1,7 +1,7 @@
 //! What a check found: data. Severity, code, text and tally are derived from it, in one place each
 //! (`severity` and `code` here, text in [`super::describe`]).
 
-use super::orphan::Orphan;
+use super::orphan::{Orphan, Slot};
 use crate::format::header::HeaderField;
 use crate::format::{
     ClusterCount, GuestOffset, HostCluster, HostOffset, L1Index, L2Index, ReftableIndex,
@@ -458,6 +458,17 @@ impl Finding {
                 | Kind::DataUnaligned(_)
                 | Kind::PreallocatedUnaligned(_)
         )
+    }
+
+    /// The L1 entry that points nowhere by this finding.
+    pub(crate) const fn entry_to_nowhere(&self) -> Option<Slot> {
+        match (&self.kind, self.place) {
+            (
+                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. },
+                Place::L1(source, index),
+            ) => Some((source, index)),
+            _ => None,
+        }
     }
 
     /// Whether a header field is wrong that no reference depends on: it says where the refcount table lies, or which parts

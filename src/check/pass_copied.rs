@@ -239,9 +239,9 @@ fn look(
             }
             continue;
         };
-        let count = if data_file { Some(1) } else { counts.get(ctx.geometry.cluster_floor(at)) };
-        let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { continue };
         let cluster = ctx.geometry.cluster_floor(at);
+        let count = if data_file { Some(1) } else { counts.get(cluster) };
+        let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { continue };
         if !data_file
             && !is_dirty
             && counts.evident(cluster) == Some(ctx.map.get(cluster))

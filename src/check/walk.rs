@@ -15,7 +15,7 @@ use super::regions::Region;
 use super::report::Allocation;
 use super::scan::{CopiedSummary, Reach, Scan, Scanner};
 use super::visits::{Visit, Visits};
-use crate::format::{HostOffset, L2Index};
+use crate::format::{Geometry, HostOffset, L2Index};
 
 /// Tables in the middle of clusters can lie over each other in any number; so many are read.
 const MAX_UNALIGNED: usize = 1024;
@@ -71,6 +71,13 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// The tables that map something, and that begin at a cluster, so that they can be read once more.
+    pub fn usable_tables(&self, geometry: &Geometry) -> impl Iterator<Item = &Table> {
+        let usable =
+            |table: &&Table| !table.blank && !table.unread && geometry.is_aligned(table.offset);
+        self.tables.iter().filter(usable)
+    }
+
     /// The L1 entries that point to a table, with their positions in `visits`.
     pub fn visits_of(&self, table: &Table) -> impl Iterator<Item = (usize, Visit)> + use<'_> {
         self.positions_of(table).iter().map(|&v| (v as usize, self.visits.get(v as usize)))

@@ -2,7 +2,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::addr::{GuestOffset, HostOffset};
+use super::addr::{GuestOffset, HostCluster, HostOffset};
 use super::geometry::{Geometry, SUBCLUSTERS};
 use super::header::Header;
 use super::l1::{COPIED, OFFSET_MASK};
@@ -97,6 +97,15 @@ impl L2Entry {
     /// Whether the COPIED flag is set.
     pub const fn copied(self) -> bool {
         self.bits & COPIED != 0
+    }
+
+    /// The host cluster that an entry of an image without an external data file points to, data or space kept for later;
+    /// `None` without one, where it is compressed, and where the offset is inside a cluster.
+    pub fn host_cluster(self, geometry: &Geometry) -> Option<HostCluster> {
+        match self.meaning(geometry, false) {
+            Meaning::Data(at) | Meaning::ZeroAllocated(at) => geometry.cluster_exact(at),
+            Meaning::Unallocated | Meaning::Zero | Meaning::Compressed(_) => None,
+        }
     }
 
     /// Host offset of a standard entry; 0 means none unless a data file is used.

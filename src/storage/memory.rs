@@ -165,6 +165,7 @@ fn to_usize(range: Range<u64>) -> Option<Range<usize>> {
     Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+/// Whether there is nothing but zeroes.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }

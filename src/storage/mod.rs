@@ -20,6 +20,7 @@ pub use identity::FileId;
 pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
+pub(crate) use memory::is_zero;
 pub use overlay::Overlay;
 pub(crate) use peeked::Peeked;
 pub(crate) use ranges::RangeSet;

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::layout::{MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State, is_zero, short};
+use super::layout::{MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State, short};
 use super::reader::{Placed, Record};
 use super::segments::{Segment, segments};
 use crate::error::{Error, Result};
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, is_zero};
 
 /// What a sector held at some time.
 #[derive(Debug, Clone, Copy)]

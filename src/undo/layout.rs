@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use crate::storage::is_zero;
+
 /// What is compared, recorded and put back together, in bytes.
 pub const SECTOR: u64 = SECTOR_LEN as u64;
 /// The same as a length in memory.
@@ -37,11 +39,6 @@ pub fn short(bytes: &[u8]) -> [u8; SHORT] {
     let mut digest = [0; SHORT];
     digest.copy_from_slice(&sha256(bytes)[..SHORT]);
     digest
-}
-
-/// Whether there is nothing but zeroes.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The range in whole sectors, cut off at `end`.

@@ -4,10 +4,10 @@ use std::io;
 use std::ops::Range;
 
 use super::layout::{
-    Commit, ENTRIES, Entry, Header, MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State, Tells, is_zero,
-    sha256, short,
+    Commit, ENTRIES, Entry, Header, MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State, Tells, sha256,
+    short,
 };
-use crate::storage::{ReadAt, Storage};
+use crate::storage::{ReadAt, Storage, is_zero};
 
 /// Zeroes from this length on are told by an entry of their own.
 const ZERO_RUN: usize = 16 * SECTOR_LEN;

@@ -10,7 +10,7 @@ use crate::check::pass_snapshots;
 use crate::check::stored::StoredCounts;
 use crate::check::visits::Visit;
 use crate::check::walk::{Mapping, Table};
-use crate::format::l2::{L2Entry, Meaning, SECTOR_BYTES};
+use crate::format::l2::{L2Entry, SECTOR_BYTES};
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, HostCluster, HostOffset};
 use crate::tables::SnapshotTable;
@@ -62,19 +62,16 @@ fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
         }
     }
     let (mut found, mut left) = (BTreeMap::new(), MAX_LOOKED_AT);
-    for range in ranges {
-        ctx.map.for_each_run(range, |first, count, references| {
-            for n in (0..count.get()).map(ClusterCount::new) {
-                if references > 0 || left == 0 {
-                    return;
-                }
-                let at = ctx.geometry.offset_of(first + n);
-                if !ctx.is_hole(at, ctx.geometry.cluster_bytes()) {
-                    left -= 1;
-                    found.insert(first + n, has_data(ctx, at));
-                }
+    for run in ranges.into_iter().flat_map(|range| ctx.map.unreferenced(range)) {
+        let mut cluster = run.start;
+        while cluster < run.end && left > 0 {
+            let at = ctx.geometry.offset_of(cluster);
+            if !ctx.is_hole(at, ctx.geometry.cluster_bytes()) {
+                left -= 1;
+                found.insert(cluster, has_data(ctx, at));
             }
-        });
+            cluster = cluster.next();
+        }
     }
     found
 }
@@ -91,7 +88,7 @@ fn has_data(ctx: &Context, at: HostOffset) -> bool {
 }
 
 /// L1 entries that a disk needs, without those of VM state.
-fn needed(ctx: &Context, source: Source) -> u64 {
+pub fn needed(ctx: &Context, source: Source) -> u64 {
     let size = ctx.geometry.virtual_size();
     let size = match source {
         Source::Active => size,
@@ -157,10 +154,8 @@ fn blank_sector(
     if (leaked.len() as u64) < per_sector(ctx) || ctx.area.header.has_data_file() {
         return None;
     }
-    let usable =
-        |table: &&Table| !table.blank && !table.unread && ctx.geometry.is_aligned(table.offset);
     let mut bytes = vec![0; ctx.geometry.cluster_len()];
-    for table in mapping.tables.iter().filter(usable).take(MAX_TABLES) {
+    for table in mapping.usable_tables(&ctx.geometry).take(MAX_TABLES) {
         if ctx.source.peek_at(table.offset.get(), &mut bytes).is_ok()
             && has_blank_sector(ctx, &bytes, leaked)
         {
@@ -174,10 +169,7 @@ fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &BTreeMap<HostCluster, 
     let sectors: Vec<&[u8]> = table.chunks_exact(512).collect();
     let is_blank = |n: usize| sectors.get(n).is_some_and(|s| s.iter().all(|&byte| byte == 0));
     let width = ctx.geometry.l2_entry_bytes();
-    let host = |entry: &[u8]| match L2Entry::decode(entry).meaning(&ctx.geometry, false) {
-        Meaning::Data(at) | Meaning::ZeroAllocated(at) => ctx.geometry.cluster_exact(at),
-        _ => None,
-    };
+    let host = |entry: &[u8]| L2Entry::decode(entry).host_cluster(&ctx.geometry);
     let count = ClusterCount::new(per_sector(ctx));
     let all_leaked = |first: HostCluster| {
         (0..count.get()).all(|n| leaked.contains_key(&(first + ClusterCount::new(n))))

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Found;
+use super::blank::needed;
 use super::search::one;
 use super::sift::Lost;
 use super::slots::{Candidates, Slots};
 use crate::check::context::Context;
-use crate::check::finding::{Finding, Kind};
+use crate::check::finding::{Finding, Kind, Source};
 use crate::check::orphan::{Orphan, Slot};
 use crate::check::pass_compare::Compared;
 use crate::check::pass_refcounts::Refcounts;
@@ -72,8 +73,7 @@ pub fn run(
 
 /// Whether the active L1 table has entries past the end of the virtual disk: the size may be damaged.
 fn has_entries_past_end(ctx: &Context) -> bool {
-    let needed = ctx.geometry.l1_entries_for(ctx.geometry.virtual_size());
-    u64::from(ctx.area.header.l1_entries) > needed
+    u64::from(ctx.area.header.l1_entries) > needed(ctx, Source::Active)
 }
 
 /// The slots whose damaged entry itself proves to which table it pointed.

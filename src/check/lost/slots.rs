@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::blank::needed;
 use super::shape::Shape;
 use crate::check::context::{Context, Extent};
 use crate::check::finding::{Kind, Place, Source};
@@ -91,7 +92,7 @@ impl<'a> Slots<'a> {
 
     fn add_tables(&mut self, ctx: &Context) {
         let header = &ctx.area.header;
-        let needed = ctx.geometry.l1_entries_for(ctx.geometry.virtual_size());
+        let needed = needed(ctx, Source::Active);
         let entries = u64::from(header.l1_entries);
         self.table(Source::Active, entries.min(needed));
         self.add_cut_off(ctx, Source::Active, header.l1_table, entries);

@@ -8,7 +8,7 @@ use crate::check::finding::{Kind, Place, RegionKind};
 use crate::check::pass_compare::Compared;
 use crate::check::walk::{Mapping, Table};
 use crate::format::feature::incompatible;
-use crate::format::l2::{L2Entry, Meaning};
+use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, HostCluster};
 
 /// L2 tables that are read to learn which entries point to such clusters, at most.
@@ -69,9 +69,7 @@ fn in_sequence(
     if low.is_empty() {
         return None;
     }
-    let usable =
-        |table: &&Table| !table.blank && !table.unread && ctx.geometry.is_aligned(table.offset);
-    let tables: Vec<&Table> = mapping.tables.iter().filter(usable).collect();
+    let tables: Vec<&Table> = mapping.usable_tables(&ctx.geometry).collect();
     if tables.len() > MAX_TABLES {
         return None;
     }
@@ -86,7 +84,8 @@ fn in_sequence(
         let entries: Vec<L2Entry> =
             bytes.chunks_exact(ctx.geometry.l2_entry_bytes()).map(L2Entry::decode).collect();
         for (n, &entry) in entries.iter().enumerate() {
-            if let Some(host) = host(ctx, entry).filter(|&host| is_low(host)) {
+            let host = entry.host_cluster(&ctx.geometry);
+            if let Some(host) = host.filter(|&host| is_low(host)) {
                 if found.len() > MAX_CLUSTERS {
                     return None;
                 }
@@ -99,19 +98,11 @@ fn in_sequence(
 
 /// Whether what an entry of an L2 table points to continues what those beside it point to.
 pub fn continues(ctx: &Context, entries: &[L2Entry], index: usize) -> bool {
-    let host_at = |n: usize| entries.get(n).and_then(|&entry| host(ctx, entry));
+    let host_at = |n: usize| entries.get(n).and_then(|entry| entry.host_cluster(&ctx.geometry));
     let Some(own) = host_at(index) else { return false };
     let before = index.checked_sub(1).and_then(host_at);
     let after = host_at(index + 1);
     (before.is_some() || after.is_some())
         && before.is_none_or(|before| before.next() == own)
         && after.is_none_or(|after| own.next() == after)
-}
-
-/// The cluster that an entry points to.
-fn host(ctx: &Context, entry: L2Entry) -> Option<HostCluster> {
-    match entry.meaning(&ctx.geometry, false) {
-        Meaning::Data(at) | Meaning::ZeroAllocated(at) => ctx.geometry.cluster_exact(at),
-        _ => None,
-    }
 }

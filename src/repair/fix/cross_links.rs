@@ -14,7 +14,7 @@ use crate::check::{CheckReport, Finding, Kind, Place, Source, Survey, Visit};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::l1::{COPIED, L1Entry};
-use crate::format::l2::{L2Entry, Meaning};
+use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, L1Index};
 use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::room::Space;
@@ -291,10 +291,7 @@ fn data_of(source: &dyn ReadAt, survey: &Survey, table: HostOffset) -> Result<Ve
     let failed = |e| Error::io("read an L2 table", table.get(), e);
     source.read_padded_at(table.get(), &mut bytes).map_err(failed)?;
     let entries = bytes.chunks_exact(geometry.l2_entry_bytes());
-    let data = entries.filter_map(|entry| match L2Entry::decode(entry).meaning(geometry, false) {
-        Meaning::Data(at) | Meaning::ZeroAllocated(at) => geometry.cluster_exact(at),
-        _ => None,
-    });
+    let data = entries.filter_map(|entry| L2Entry::decode(entry).host_cluster(geometry));
     Ok(data.collect())
 }
 

@@ -66,22 +66,15 @@ fn cut_off(survey: &Survey) -> Vec<Step> {
 fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
     let mut dropped = Condemned::new();
     for finding in &survey.report.findings {
-        match (&finding.kind, finding.place) {
-            (
-                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. },
-                Place::L1(source, index),
-            ) => {
-                let table = tables.get(source, index).unwrap_or_default();
-                dropped.insert((source, index), (table, finding.code()));
-            }
-            // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
-            (_, Place::L2(source, l1, _)) if is_lost_entry(&finding.kind) => {
-                let table = tables.get(source, l1);
-                if let Some(table) = table.filter(|&table| !pointers::is_l2_table(survey, table)) {
-                    dropped.insert((source, l1), (table, finding.code()));
-                }
-            }
-            _ => {}
+        if let Some((source, index)) = finding.entry_to_nowhere() {
+            let table = tables.get(source, index).unwrap_or_default();
+            dropped.insert((source, index), (table, finding.code()));
+        }
+        // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
+        let Place::L2(source, l1, _) = finding.place else { continue };
+        let table = tables.get(source, l1).filter(|_| is_lost_entry(&finding.kind));
+        if let Some(table) = table.filter(|&table| !pointers::is_l2_table(survey, table)) {
+            dropped.insert((source, l1), (table, finding.code()));
         }
     }
     dropped

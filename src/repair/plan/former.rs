@@ -8,7 +8,7 @@ use crate::check::lost::reftable::Reftable;
 use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, HostOffset, ReftableIndex};
-use crate::storage::Storage;
+use crate::storage::{Storage, is_zero};
 
 /// Blocks that are compared refcount by refcount with what they should be, at most, beside the one that describes a cluster
 /// itself.
@@ -103,10 +103,6 @@ impl<'a> FormerStructures<'a> {
         }
         2 * alike > used && alike >= FEWEST
     }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
 }
 
 fn hash(bytes: &[u8]) -> u64 {

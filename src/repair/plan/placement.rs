@@ -74,8 +74,39 @@ impl Free<'_> {
         }
     }
 
+    /// The first run of this length that is neither counted nor overlaps, and may be overwritten; `None` where `is_past` says
+    /// that the search has come to its end. `overlap` returns where to go on; `tries` counts what may not be overwritten.
+    pub fn first_run(
+        &self,
+        (geometry, counts): (&Geometry, &RefcountMap),
+        (from, count): (HostCluster, ClusterCount),
+        tries: &mut usize,
+        is_past: impl Fn(&Range<HostCluster>) -> bool,
+        overlap: impl Fn(&Range<HostCluster>) -> Option<HostCluster>,
+    ) -> Result<Option<HostCluster>> {
+        let mut at = from;
+        loop {
+            at = counts.next_free(at);
+            let run = at..at + count;
+            if is_past(&run) {
+                return Ok(None);
+            }
+            let used = || counts.last_used_in(run.clone()).map(HostCluster::next);
+            at = match overlap(&run).or_else(used) {
+                Some(after) => after,
+                None => match self.taken_in(run)? {
+                    None => return Ok(Some(at)),
+                    Some(taken) => {
+                        *tries += 1;
+                        self.after(geometry, taken, *tries)
+                    }
+                },
+            };
+        }
+    }
+
     /// The first cluster of a run that may not be overwritten.
-    pub fn taken_in(&self, run: Range<HostCluster>) -> Result<Option<HostCluster>> {
+    fn taken_in(&self, run: Range<HostCluster>) -> Result<Option<HostCluster>> {
         let mut at = run.start;
         while at < run.end {
             if !(self.is_free)(at)? {
@@ -87,7 +118,7 @@ impl Free<'_> {
     }
 
     /// Where to go on after so many clusters that may not be overwritten: in a file that can grow, at its end.
-    pub fn after(&self, geometry: &Geometry, taken: HostCluster, tries: usize) -> HostCluster {
+    fn after(&self, geometry: &Geometry, taken: HostCluster, tries: usize) -> HostCluster {
         let end = HostCluster::new(geometry.clusters_for(self.file_bytes).get());
         match self.capacity {
             Capacity::Growable if tries > MAX_TRIES => taken.next().max(end),
@@ -117,26 +148,19 @@ impl FreeRoom<'_> {
     /// Takes the first run of this length.
     fn take(&mut self, count: ClusterCount, purpose: &str) -> Result<HostCluster> {
         let single = count.get() == 1;
-        let mut at = if single { self.from } else { HostCluster::new(0) };
-        loop {
-            at = self.counts.next_free(at);
-            let range = at..at + count;
-            if range.end > self.free.end(self.geometry) {
-                let needed = self.geometry.bytes_of(count);
-                return Err(Error::NoRoom { needed, purpose: purpose.to_owned() });
-            }
-            let used = || self.counts.last_used_in(range.clone()).map(HostCluster::next);
-            match self.busy.end_of_overlap(&range).or_else(used) {
-                Some(behind) => at = behind,
-                None => match self.free.taken_in(range)? {
-                    None => break,
-                    Some(taken) => {
-                        self.tries += 1;
-                        at = self.free.after(self.geometry, taken, self.tries);
-                    }
-                },
-            }
-        }
+        let from = if single { self.from } else { HostCluster::new(0) };
+        let end = self.free.end(self.geometry);
+        let found = self.free.first_run(
+            (self.geometry, self.counts),
+            (from, count),
+            &mut self.tries,
+            |run| run.end > end,
+            |run| self.busy.end_of_overlap(run),
+        )?;
+        let at = found.ok_or_else(|| {
+            let needed = self.geometry.bytes_of(count);
+            Error::NoRoom { needed, purpose: purpose.to_owned() }
+        })?;
         if single {
             self.from = at.next();
         }

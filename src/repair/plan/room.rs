@@ -1,5 +1,7 @@
 //! Free clusters whose refcounts are in existing blocks.
 
+use std::ops::Range;
+
 use super::placement::Free;
 use super::quarantine::Quarantine;
 use super::step::{CountChange, Step, Write};
@@ -39,25 +41,12 @@ impl Space<'_> {
             let block = survey.refcounts.block(geometry.refcount_place(cluster).0);
             block.is_some_and(|b| b.sound)
         };
-        let (mut at, mut tries) = (HostCluster::new(0), 0);
-        loop {
-            at = counts.next_free(at);
-            let after = at + clusters;
-            let last = HostCluster::new(after.get() - 1);
-            if after > end || !covered(at) || !covered(last) {
-                return Ok(None);
-            }
-            at = match counts.last_used_in(at..after) {
-                Some(used) => used.next(),
-                None => match free.taken_in(at..after)? {
-                    None => return Ok(Some(at)),
-                    Some(taken) => {
-                        tries += 1;
-                        free.after(geometry, taken, tries)
-                    }
-                },
-            };
-        }
+        let is_past = |run: &Range<HostCluster>| {
+            let last = HostCluster::new(run.end.get() - 1);
+            run.end > end || !covered(run.start) || !covered(last)
+        };
+        let from = (HostCluster::new(0), clusters);
+        free.first_run((geometry, counts), from, &mut 0, is_past, |_| None)
     }
 
     /// The steps that bring the refcounts of a run to the plan's.

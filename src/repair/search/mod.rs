@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::fix::compression;
 use super::plan::pointers;
 use crate::check::lost::reftable;
-use crate::check::{CheckOptions, Kind, Place, RegionKind, Source, Survey, survey};
+use crate::check::{CheckOptions, Finding, Kind, Place, RegionKind, Source, Survey, survey};
 use crate::error::{Error, Result};
 use crate::format::L1Index;
 use crate::format::crypto::CryptMethod;
@@ -314,17 +314,8 @@ fn explains_without_damaged(
 
 /// The entries of the active L1 table that point nowhere.
 fn damaged_entries(survey: &Survey) -> HashSet<L1Index> {
-    let damaged = survey.report.findings.iter().filter_map(|finding| match finding.place {
-        Place::L1(Source::Active, index) => {
-            let nowhere = matches!(
-                finding.kind,
-                Kind::L1Reserved(_) | Kind::L2TableUnaligned(_) | Kind::BeyondEnd { .. }
-            );
-            nowhere.then_some(index)
-        }
-        _ => None,
-    });
-    damaged.collect()
+    let slots = survey.report.findings.iter().filter_map(Finding::entry_to_nowhere);
+    slots.filter_map(|(source, index)| (source == Source::Active).then_some(index)).collect()
 }
 
 /// Whether the refcount table that a header names describes itself with the sizes in the header.
