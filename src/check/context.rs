@@ -24,8 +24,8 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// Threads that read and count.
     pub threads: usize,
-    /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
-    pub zeroes_mended: bool,
+    /// Whether entries that point into the middle of a cluster count for nothing: a repair corrects or holds them.
+    pub skips_unaligned: bool,
     /// Whether a repair that follows keeps what may be lost.
     pub hold: Hold,
     /// The header and its extensions.
@@ -64,7 +64,7 @@ impl<'a> Context<'a> {
             source,
             progress,
             threads: parallel::threads(options.threads),
-            zeroes_mended: options.assume == Assume::AllRepaired,
+            skips_unaligned: options.assume == Assume::AllRepaired,
             hold: options.hold,
             geometry: area.geometry,
             beyond: Beyond::new(&area.geometry, file_bytes),

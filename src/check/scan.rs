@@ -31,8 +31,8 @@ pub struct Scanner<'a> {
     pub active: &'a RefcountMap,
     /// Counts references of compressed extents.
     pub compressed: &'a RefcountMap,
-    /// Whether preallocated zero clusters out of place are taken to be zero without a cluster.
-    pub zeroes_mended: bool,
+    /// Whether entries that point into the middle of a cluster count for nothing: a repair corrects or holds them.
+    pub skips_unaligned: bool,
     /// How many more findings may be kept one by one.
     pub room: &'a AtomicUsize,
     /// How many more compressed extents may be kept.
@@ -283,9 +283,8 @@ impl Scanner<'_> {
             } else {
                 Kind::PreallocatedUnaligned(at)
             };
-            let mended = self.zeroes_mended && !self.has_data(entry);
             self.find(scan, l2, kind);
-            if mended {
+            if self.skips_unaligned && !(self.data_file && self.has_data(entry)) {
                 return;
             }
         }

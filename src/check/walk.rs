@@ -226,7 +226,7 @@ fn scanner<'a>(
         beyond: &ctx.beyond,
         active: &mapping.active,
         compressed: &mapping.compressed,
-        zeroes_mended: ctx.zeroes_mended,
+        skips_unaligned: ctx.skips_unaligned,
         room,
         extent_room,
     }

@@ -1,5 +1,7 @@
 //! What a repair must never do, judged by the truth: the image before it was damaged.
 
+use std::collections::BTreeMap;
+
 use super::roles::{Role, Truth, shared};
 use super::view::{Compared, Segment, Token, Unpacked, View, first_broken};
 use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
@@ -84,9 +86,28 @@ impl<'a> Case<'a> {
         let plain = named ^ is != 0 && (named ^ is) & !(head.cluster() - 1) == 0;
         let own = if plain { is } else { table(&self.truth.view, self.truth.disks[number].l1) };
         let entry = own + guest % head.span() / head.cluster() * head.entry();
+        let offset = |view: &View| view.number(entry, 8) & !COPIED;
+        let bitmap = |view: &View| view.number(entry + 8, 8);
+        // Its own cluster again, with the bitmap that the damage left.
+        let is_own_offset = head.extended()
+            && offset(&after.view) == offset(&self.truth.view)
+            && bitmap(&after.view) == bitmap(&self.damaged);
+        // Of a table with other content nothing is left that tells.
+        let words = |view: &View| -> Vec<u64> {
+            (0..head.cluster())
+                .step_by(head.entry() as usize)
+                .map(|n| view.number(own + n, 8))
+                .collect()
+        };
+        let (was, left) = (words(&self.truth.view), words(&self.damaged));
+        let same = was.iter().zip(&left).filter(|(a, b)| **a != 0 && a == b).count();
+        let replaced = 2 * same < was.iter().filter(|word| **word != 0).count();
+        let is_plain = offset(&self.damaged) & !(head.cluster() - 1) == offset(&after.view);
         own != 0
             && is == own
-            && self.damaged.number(entry, 8) & !COPIED == after.view.number(entry, 8) & !COPIED
+            && (replaced && is_plain
+                || offset(&self.damaged) == offset(&after.view)
+                || is_own_offset)
     }
 
     fn is_l2_table(&self, table: u64) -> bool {
@@ -115,7 +136,7 @@ impl<'a> Case<'a> {
             let stale = self.damaged.head.as_ref().is_some_and(|head| head.autoclear & 1 == 0);
             let data = kept.iter().all(|role| matches!(role, Role::Data(..)));
             let bitmap = kept.iter().all(|role| **role == Role::Bitmap);
-            if like_a_crash && data || bitmap && stale {
+            if like_a_crash && (data || bitmap) || bitmap && stale {
                 continue;
             }
             let why = if !self.is_unchanged(number as u64, &kept, after) {
@@ -155,6 +176,19 @@ impl<'a> Case<'a> {
             (host / size..=end / size).all(|number| nobodys(number * size))
         };
         let cluster = self.truth.head.cluster() as usize;
+        // Entries that changed places.
+        let entries = |bytes: &[u8]| {
+            let is_table = |roles: &[Role]| roles.iter().any(|role| matches!(role, Role::L2(..)));
+            let tables = self.truth.roles.iter().enumerate().filter(|(_, roles)| is_table(roles));
+            let mut found = BTreeMap::new();
+            for (table, _) in tables {
+                for entry in slice(bytes, table as u64, cluster as u64).chunks_exact(width) {
+                    *found.entry(word(entry, 0) & !COPIED).or_insert(0) += 1u64;
+                }
+            }
+            found
+        };
+        let (before, after) = (entries(was), entries(is));
         // What nobody needs can be cut off.
         let short = (is.len().div_ceil(cluster)..self.truth.roles.len())
             .all(|number| self.truth.roles[number].is_empty());
@@ -166,9 +200,9 @@ impl<'a> Case<'a> {
             let blank =
                 !self.is_backed() && !self.truth.head.extended() && table.chunks_exact(8).all(zero);
             // What has little of a table left in it is none to anybody.
-            let pairs = before.chunks_exact(8).zip(table.chunks_exact(8));
+            let pairs = before.chunks_exact(width).zip(table.chunks_exact(width));
             let same = pairs.filter(|(a, b)| a == b && !zero(a));
-            let entries = before.chunks_exact(8).filter(|word| !zero(word)).count();
+            let entries = before.chunks_exact(width).filter(|word| !zero(word)).count();
             let gone = word(is, at) == 0 && (blank || same.count() * 3 < entries * 2);
             gone || self.is_like_a_table(word(is, at) & OFFSET_MASK)
         };
@@ -190,9 +224,18 @@ impl<'a> Case<'a> {
                     )
                     | None => true,
                     Some(Role::L1(_)) => {
-                        let mut changed =
-                            (sector..end).step_by(8).filter(|&at| word(was, at) != word(is, at));
-                        changed.all(blank)
+                        let changed: Vec<usize> = (sector..end)
+                            .step_by(8)
+                            .filter(|&at| word(was, at) != word(is, at))
+                            .collect();
+                        let sorted = |bytes: &[u8]| {
+                            let mut all: Vec<u64> =
+                                changed.iter().map(|&at| word(bytes, at)).collect();
+                            all.sort_unstable();
+                            all
+                        };
+                        // Entries that changed places are right in themselves.
+                        sorted(was) == sorted(is) || changed.iter().copied().all(blank)
                     }
                     // No table any more, and nothing points to it.
                     Some(&Role::L2(disk, index))
@@ -204,18 +247,17 @@ impl<'a> Case<'a> {
                         let all = (sector..end).step_by(width);
                         let changed: Vec<usize> =
                             all.filter(|&at| was[at..at + width] != is[at..at + width]).collect();
-                        // Entries that changed places.
-                        let words = |bytes: &[u8]| {
-                            let all = changed.iter().map(|&at| word(bytes, at));
-                            let mut all: Vec<u64> = all.filter(|&entry| entry & !1 != 0).collect();
-                            all.sort_unstable();
-                            all
+                        let flags = |at: usize| (word(was, at) ^ word(is, at)) & !COPIED == 0;
+                        let changed: Vec<usize> =
+                            changed.into_iter().filter(|&at| !flags(at)).collect();
+                        let moved = |at: usize| {
+                            let times = |entries: &BTreeMap<u64, u64>| {
+                                entries.get(&(word(is, at) & !COPIED)).copied().unwrap_or(0)
+                            };
+                            times(&before) > 0 && times(&before) >= times(&after)
                         };
-                        let kept = words(was);
-                        let moved = words(is).iter().all(|entry| kept.contains(entry))
-                            && words(is).windows(2).all(|pair| pair[0] != pair[1]);
                         changed.len() < 512 / width
-                            && (moved || changed.iter().all(|&at| zeroes(at) || was_leaked(at)))
+                            && changed.iter().all(|&at| zeroes(at) || was_leaked(at) || moved(at))
                     }
                     _ => false,
                 }

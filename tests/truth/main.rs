@@ -146,6 +146,8 @@ fn judge_mode(
         match repair(&image, mode, &options(), &Silent) {
             Ok(_) if all_but_marks(&image.to_vec()) == all_but_marks(&repaired.bytes) => {}
             Ok(_) if holds && mode != RepairMode::Lossy => {}
+            // Once they are raised, refcounts can be believed, and where the device is free is known.
+            Ok(_) if fixed && end == "errors" => {}
             Ok(_) => wrong.push("a second repair writes".into()),
             // What the first round cannot place is refused.
             Err(Error::NoRoom { .. }) if fixed => {}
@@ -165,6 +167,10 @@ fn all_but_marks(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn disagreement(case: &Case, bytes: &[u8]) -> Option<String> {
     let scratch = Scratch::in_memory(bytes);
     if case.truth.head.data_file() {
+        // Under another name there is no such file.
+        if !bytes.windows(8).any(|name| name == b"data.raw") {
+            return None;
+        }
         scratch.write("data.raw", &[]);
     }
     if let Some(backing) = &case.truth.head.backing {

@@ -204,7 +204,7 @@ fn uncounted_snapshots(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Fin
     }
     let is_leaked =
         |at: HostCluster| counts.stored(at).is_some_and(|stored| stored > ctx.map.get(at));
-    if count == 0 && !is_leaked(cluster) {
+    if count == 0 && counts.stored(cluster) == Some(0) {
         return; // The table of no snapshots is nowhere.
     }
     let more = SnapshotTable::load_known(ctx.source, table, count + 1);

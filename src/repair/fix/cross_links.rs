@@ -282,7 +282,11 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
 }
 
 /// The data clusters that a table points to.
-fn data_of(source: &dyn ReadAt, survey: &Survey, table: HostOffset) -> Result<Vec<HostCluster>> {
+pub fn data_of(
+    source: &dyn ReadAt,
+    survey: &Survey,
+    table: HostOffset,
+) -> Result<Vec<HostCluster>> {
     let geometry = &survey.area.geometry;
     if !geometry.is_aligned(table) || survey.area.header.has_data_file() {
         return Ok(Vec::new());

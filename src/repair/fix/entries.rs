@@ -4,18 +4,21 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::cross_links;
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::l1::{COPIED, L1Entry, OFFSET_MASK};
 use crate::format::l2::{L2Entry, Meaning, ZERO};
 use crate::format::{HostCluster, HostOffset, L1Index};
 use crate::repair::plan::pointers::{self, Tables};
+use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::step::Step;
 use crate::repair::plan::target::stored_count;
 use crate::storage::Storage;
 
 /// Plans them.
-pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
+pub fn plan(storage: &dyn Storage, survey: &Survey, quarantine: &Quarantine) -> Result<Vec<Step>> {
+    let known = Known { storage, survey, quarantine };
     let damaged = survey.report.findings.iter().filter(|finding| finding.is_damaged_entry());
     let damaged: Vec<_> = damaged.collect();
     if damaged.is_empty() {
@@ -36,7 +39,7 @@ pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
                 if owned.contains(&(source, index)) || !seen.insert(at) {
                     continue;
                 }
-                l1_entry(storage, survey, &tables, (at, L1Entry(*bits)), fixes)?
+                l1_entry(&known, &tables, (at, L1Entry(*bits)), fixes)?
             }
             (_, Place::L2(source, l1, l2)) => {
                 let Some(table) = tables.get(source, l1) else { continue };
@@ -46,13 +49,57 @@ pub fn plan(storage: &dyn Storage, survey: &Survey) -> Result<Vec<Step>> {
                 if !usable || !seen.insert(at) {
                     continue;
                 }
-                l2_entry(storage, survey, at, tables.times(table), fixes)?
+                let is_active = source == Source::Active;
+                l2_entry(&known, &Spot { table, at, times: tables.times(table), is_active }, fixes)?
             }
             _ => None,
         };
         steps.extend(step);
     }
     Ok(steps)
+}
+
+/// What entries are judged by.
+struct Known<'a> {
+    storage: &'a dyn Storage,
+    survey: &'a Survey,
+    quarantine: &'a Quarantine,
+}
+
+impl Known<'_> {
+    /// The references that a cluster's refcount proves: one that the repair raised proves none.
+    fn proven_count(&self, cluster: HostCluster) -> Result<u64> {
+        if self.quarantine.is_raised(cluster) {
+            return Ok(0);
+        }
+        stored_count(self.storage, self.survey, cluster)
+    }
+
+    /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be believed.
+    fn misses_nothing(&self) -> bool {
+        let survey = self.survey;
+        survey.report.tally.leaks == 0 && !survey.too_low && survey.uncounted.is_empty()
+    }
+
+    /// Whether clusters of an L2 table, but for those of this entry, are shared by mistake: then it may be another position's.
+    fn is_crossed(&self, table: HostOffset, entry: L2Entry) -> Result<bool> {
+        let geometry = &self.survey.area.geometry;
+        // What begins in the middle of a cluster reaches into the next one.
+        let (first, count) = geometry.span(entry.offset(), geometry.cluster_bytes());
+        let data = cross_links::data_of(&self.storage, self.survey, table)?;
+        let mut others = data.into_iter().filter(|at| !(first..first + count).contains(at));
+        Ok(others.any(|cluster| self.quarantine.is_crossed(cluster)))
+    }
+}
+
+/// Where an L2 entry is.
+struct Spot {
+    table: HostOffset,
+    at: HostOffset,
+    /// L1 entries that point to the table.
+    times: u64,
+    /// Whether the active disk has it: in a snapshot's table COPIED means nothing.
+    is_active: bool,
 }
 
 /// The L2 table that a finding reports at several guest positions.
@@ -73,12 +120,12 @@ fn slots(finding: &Finding) -> &[(Source, L1Index)] {
 
 /// An L1 entry without its reserved bits, where nothing else refers to its table.
 fn l1_entry(
-    storage: &dyn Storage,
-    survey: &Survey,
+    known: &Known,
     tables: &Tables,
     (at, entry): (HostOffset, L1Entry),
     fixes: Vec<&'static str>,
 ) -> Result<Option<Step>> {
+    let survey = known.survey;
     let table = entry.offset();
     let in_file = table.get() < survey.file_bytes;
     let Some(cluster) = survey.area.geometry.cluster_exact(table).filter(|_| in_file) else {
@@ -88,7 +135,7 @@ fn l1_entry(
         survey.report.tally.leaks == 0
     } else {
         survey.map.get(cluster) == tables.times(table)
-            && stored_count(storage, survey, cluster)? > 0
+            && stored_count(known.storage, survey, cluster)? > 0
     };
     if !certain {
         return Ok(None);
@@ -98,31 +145,27 @@ fn l1_entry(
     Ok(Some(Step::bytes(at, bytes, "an L1 entry without reserved bits", fixes)))
 }
 
-/// An L2 entry as it must have been, where that is certain. `times` L1 entries point to its table.
-fn l2_entry(
-    storage: &dyn Storage,
-    survey: &Survey,
-    at: HostOffset,
-    times: u64,
-    fixes: Vec<&'static str>,
-) -> Result<Option<Step>> {
+/// An L2 entry as it must have been, where that is certain.
+fn l2_entry(known: &Known, spot: &Spot, fixes: Vec<&'static str>) -> Result<Option<Step>> {
+    let survey = known.survey;
     let geometry = &survey.area.geometry;
-    let entry = pointers::read_l2_entry(&storage, survey, at)?;
-    let right = without_defects(survey, entry);
-    let right = if is_misplaced(survey, entry) && survey.report.tally.leaks == 0 {
-        right.without_cluster()
-    } else {
-        right
-    };
-    if right == entry || !is_certain(storage, survey, entry, right, times)? {
+    let entry = pointers::read_l2_entry(&known.storage, survey, spot.at)?;
+    if known.is_crossed(spot.table, entry)? {
         return Ok(None);
     }
-    let bytes = right.encode(geometry);
-    Ok(Some(Step::bytes(at, bytes, "an L2 entry without what is wrong in it", fixes)))
+    let right = without_defects(survey, entry);
+    let none = is_misplaced(survey, entry) && known.misses_nothing();
+    for right in [Some(right), none.then(|| right.without_cluster())].into_iter().flatten() {
+        if right != entry && is_certain(known, entry, right, spot)? {
+            let bytes = right.encode(geometry);
+            let what = "an L2 entry without what is wrong in it";
+            return Ok(Some(Step::bytes(spot.at, bytes, what, fixes)));
+        }
+    }
+    Ok(None)
 }
 
-/// Whether an entry reads as zeroes, and its cluster is said to begin in the middle of one. A repair's check does not count
-/// such a cluster.
+/// Whether an entry reads as zeroes, and its cluster is said to begin in the middle of one.
 fn is_misplaced(survey: &Survey, entry: L2Entry) -> bool {
     let geometry = &survey.area.geometry;
     let is_zero =
@@ -146,32 +189,23 @@ fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
 }
 
 /// Whether what is left says where its data is: in clusters whose refcounts know this reference.
-fn is_certain(
-    storage: &dyn Storage,
-    survey: &Survey,
-    entry: L2Entry,
-    right: L2Entry,
-    times: u64,
-) -> Result<bool> {
+fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Result<bool> {
+    let times = spot.times;
+    let survey = known.survey;
     let geometry = &survey.area.geometry;
     let data_file = survey.area.header.has_data_file();
     let in_file = |offset: HostOffset| offset.get() < survey.file_bytes;
-    // Nothing can be read through an entry into the middle of a cluster: one wrong bit is proof, and several where no
-    // other cluster is missing its reference.
+    // Nothing can be read through an entry into the middle of a cluster, and a repair's check does not count one.
     let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
-    let has_cluster = right.bits & OFFSET_MASK != 0;
-    let leaks = survey.report.tally.leaks > 0;
-    if !entry.is_compressed() && has_cluster && within.count_ones() > 1 && leaks {
-        return Ok(false);
-    }
+    let is_unaligned = within != 0;
     match right.meaning(geometry, data_file) {
         // In an external data file nothing is leaked.
         Meaning::Unallocated | Meaning::Zero if data_file => {
             Ok((entry.bits ^ right.bits).count_ones() == 1)
         }
         // Without an offset nothing tells whether there was one: then nothing may be missing.
-        Meaning::Unallocated => Ok(right.allocated() == 0 && survey.report.tally.leaks == 0),
-        Meaning::Zero => Ok(survey.report.tally.leaks == 0),
+        Meaning::Unallocated => Ok(right.allocated() == 0 && known.misses_nothing()),
+        Meaning::Zero => Ok(known.misses_nothing()),
         Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
             Ok(entry.offset() == at && geometry.is_aligned(at))
         }
@@ -179,20 +213,29 @@ fn is_certain(
             let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
                 return Ok(false);
             };
-            // A repair raises refcounts of metadata too, and such a refcount knows nothing of this entry.
-            if survey.regions.touching(cluster..cluster.next()).next().is_some() {
+            // A repair raises refcounts of metadata too, and such a refcount knows nothing of this entry; nor does that of a
+            // lost table.
+            let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
+            if is_metadata || survey.claims.get(cluster) > 0 {
+                return Ok(false);
+            }
+            // One wrong bit is proof, and several where no other cluster is missing its reference.
+            if within.count_ones() > 1 && survey.report.tally.leaks > 1 {
                 return Ok(false);
             }
             // What another position of the disk refers to is not this one's, whatever refcount a repair gave it.
-            let others = u64::from(!is_misplaced(survey, entry));
-            if survey.active.get(cluster) > others {
+            if survey.active.get(cluster) > u64::from(!is_unaligned) {
                 return Ok(false);
             }
             // The refcount knows this entry's reference; or there is no other.
             let references = survey.map.get(cluster);
-            let stored = stored_count(storage, survey, cluster)?;
-            let own = if is_misplaced(survey, entry) { times } else { 0 };
-            Ok(stored == references + own || (references == times && stored > times))
+            let stored = known.proven_count(cluster)?;
+            if spot.is_active && entry.copied() != (stored == 1) {
+                return Ok(false);
+            }
+            let own = if is_unaligned { times } else { 0 };
+            let is_alone = references + own == times && !is_misplaced(survey, entry);
+            Ok(stored == references + own || is_alone && stored > times)
         }
         Meaning::Compressed(extent) => {
             if data_file || !in_file(extent.offset.saturating_add(extent.bytes.saturating_sub(1))) {
@@ -202,21 +245,16 @@ fn is_certain(
                 return Ok(true); // Counted as it is.
             }
             let (first, count) = geometry.span(extent.offset, extent.bytes);
-            know(storage, survey, first..first + count, times)
+            allow(known, first..first + count, times)
         }
     }
 }
 
 /// Whether the refcounts of these clusters allow for so many more references.
-fn know(
-    storage: &dyn Storage,
-    survey: &Survey,
-    clusters: Range<HostCluster>,
-    times: u64,
-) -> Result<bool> {
+fn allow(known: &Known, clusters: Range<HostCluster>, times: u64) -> Result<bool> {
     let mut at = clusters.start;
     while at < clusters.end {
-        if stored_count(storage, survey, at)? < survey.map.get(at) + times {
+        if known.proven_count(at)? < known.survey.map.get(at) + times {
             return Ok(false);
         }
         at = at.next();

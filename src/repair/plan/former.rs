@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::check::Survey;
 use crate::check::lost::reftable::Reftable;
 use crate::error::{Error, Result};
-use crate::format::refcount::get_refcount;
-use crate::format::{ClusterCount, HostOffset, ReftableIndex};
+use crate::format::refcount::{ReftableEntry, get_refcount};
+use crate::format::{ClusterCount, HostOffset, ReftableIndex, decode_entries};
 use crate::storage::{Storage, is_zero};
 
 /// Blocks that are compared refcount by refcount with what they should be, at most, beside the one that describes a cluster
@@ -15,6 +15,14 @@ use crate::storage::{Storage, is_zero};
 const MAX_COMPARED: usize = 16;
 /// Bytes that are compared as a whole.
 const SECTOR: usize = 512;
+
+/// A refcount structure without a pointer.
+pub enum Former {
+    /// A refcount block.
+    Block,
+    /// A refcount table that describes itself.
+    Table(Reftable),
+}
 
 /// How refcount structures without a pointer are recognised.
 pub struct FormerStructures<'a> {
@@ -58,8 +66,8 @@ impl<'a> FormerStructures<'a> {
         block
     }
 
-    /// Whether the cluster there is a refcount block or a refcount table.
-    pub fn contains(&self, source: &dyn Storage, at: HostOffset) -> Result<bool> {
+    /// What the cluster there was, if it was one of them.
+    pub fn kind(&self, source: &dyn Storage, at: HostOffset) -> Result<Option<Former>> {
         let geometry = self.survey.area.geometry;
         let mut bytes = vec![0; geometry.cluster_len()];
         let failed = |e| Error::io("look for refcount structures", at.get(), e);
@@ -69,7 +77,21 @@ impl<'a> FormerStructures<'a> {
         let mut blocks = std::iter::once(&own).chain(&self.blocks);
         let block = self.has_sectors_of_a_block(&bytes)
             || blocks.any(|(index, block)| self.is_much_like(*index, block, &bytes));
-        Ok(block || Reftable::at(&source, at, geometry).map_err(failed)?.is_some())
+        Ok(match Reftable::at(&source, at, geometry).map_err(failed)? {
+            Some(table) if self.points_to_blocks(&bytes[..SECTOR]) => Some(Former::Table(table)),
+            _ => block.then_some(Former::Block),
+        })
+    }
+
+    /// Whether each word is zero or could point to a refcount block. Of a table that was written in part the first sector
+    /// is one.
+    fn points_to_blocks(&self, bytes: &[u8]) -> bool {
+        let geometry = &self.survey.area.geometry;
+        decode_entries(bytes).into_iter().map(ReftableEntry).all(|entry| {
+            let at = entry.offset();
+            let inside = at.get() < self.survey.file_bytes;
+            !entry.has_reserved_bits() && geometry.is_aligned(at) && inside
+        })
     }
 
     /// Whether most sectors are those of a block.

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::former::FormerStructures;
+use super::former::{Former, FormerStructures};
 use super::pointers;
+use crate::check::lost::reftable::Reftable;
 use crate::check::orphan::Slot;
 use crate::check::refcount_map::RefcountMap;
-use crate::check::{Block, Finding, Hold, Kind, Survey};
+use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Survey};
 use crate::error::{Error, Result};
+use crate::format::feature::incompatible;
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::{Capacity, ReadAt, Storage};
 
@@ -39,6 +41,14 @@ pub struct Quarantine {
     /// Refcount structures to which nothing points: where there are some, the refcount table points to something else in
     /// their place.
     former: HashSet<HostCluster>,
+    /// Clusters of the refcount table which another one, to which nothing points, counts as something else.
+    counted_elsewhere: HashSet<HostCluster>,
+    /// Whether the refcount table points to no block though other damage is there: the table may be something else.
+    foreign_table: bool,
+    /// Clusters with something in them, taken for refcount blocks of what is not in the file: they may be no blocks.
+    strays: Vec<HostCluster>,
+    /// Clusters with more references than refcounts say: once raised, their refcounts prove nothing.
+    too_low: RefcountMap,
     /// Clusters that the repair itself emptied: nothing is lost with them.
     vacated: RefcountMap,
     /// Clusters that several guest positions share by mistake.
@@ -50,17 +60,27 @@ pub struct Quarantine {
 impl Quarantine {
     /// What the first check of a repair says.
     pub fn of(storage: &dyn Storage, survey: &Survey) -> Result<Self> {
-        let (uncounted, former) = uncounted(storage, survey)?;
+        let Uncounted { clusters: uncounted, former, tables } = uncounted(storage, survey)?;
+        let counted_elsewhere = counted_elsewhere(storage, survey, &tables)?;
+        let strays = strays(storage, survey)?;
+        let seen =
+            uncounted.last().is_some() || !counted_elsewhere.is_empty() || !strays.is_empty();
+        let too_low = RefcountMap::default();
+        note_too_low(&too_low, survey);
         let trusted = survey.uncounted.is_empty() && !survey.too_low;
         Ok(Self {
-            holds: uncounted.last().is_some() || holds(survey),
+            holds: seen || holds(survey),
             is_limited: growth(survey, storage.capacity()) != Capacity::Growable,
-            most_copied: survey.file_bytes.saturating_add(SPARE_BYTES),
+            most_copied: bytes_in_use(survey).saturating_add(SPARE_BYTES),
             given_up: false,
             trusted,
             uncounted,
             foreign: foreign(storage, survey)?,
             former,
+            counted_elsewhere,
+            foreign_table: survey.held && !survey.refcounts.blocks.iter().any(|block| block.sound),
+            strays,
+            too_low,
             vacated: RefcountMap::default(),
             crossed: HashSet::new(),
             condemned: BTreeMap::new(),
@@ -71,6 +91,7 @@ impl Quarantine {
     pub fn note(&mut self, survey: &Survey) {
         self.holds |= holds(survey);
         self.trusted &= survey.uncounted.is_empty();
+        note_too_low(&self.too_low, survey);
     }
 
     /// Gives up what may be lost: leaked clusters are waste from now on.
@@ -127,6 +148,22 @@ impl Quarantine {
         blocks.filter_map(|block| survey.area.geometry.cluster_exact(block.offset)).collect()
     }
 
+    /// Whether this cluster of the refcount table may be something else: another table, to which nothing points, counts
+    /// it, or the one in use points to no block.
+    pub fn may_be_no_reftable(&self, cluster: HostCluster) -> bool {
+        self.foreign_table || self.counted_elsewhere.contains(&cluster)
+    }
+
+    /// The clusters that are taken for refcount blocks of what is not in the file, and hold something.
+    pub fn strays(&self) -> &[HostCluster] {
+        &self.strays
+    }
+
+    /// Whether the repair raised this cluster's refcount: it proves no reference any more.
+    pub fn is_raised(&self, cluster: HostCluster) -> bool {
+        self.too_low.get(cluster) > 0
+    }
+
     /// Remembers that the repair emptied these clusters itself.
     pub fn vacate(&self, first: HostCluster, count: ClusterCount) {
         self.vacated.add(first, count, 1);
@@ -137,8 +174,8 @@ impl Quarantine {
         self.vacated.get(cluster) > 0
     }
 
-    /// Whether copies may take so many bytes: each cluster has one right owner, so that all others' copies are no more than
-    /// the file had.
+    /// Whether copies may take so many bytes. Each cluster has one right owner, so that copies are made for less than half of
+    /// the positions, or what refers to the clusters is not a table.
     pub const fn may_copy(&self, bytes: u64) -> bool {
         bytes <= self.most_copied
     }
@@ -210,6 +247,37 @@ fn foreign(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<ReftableIndex>> {
     Ok(foreign)
 }
 
+/// The bytes of clusters that something refers to, without refcount structures, which a repair moves.
+fn bytes_in_use(survey: &Survey) -> u64 {
+    let mut clusters = 0;
+    if let Some(last) = survey.map.last() {
+        survey.map.for_each_run(HostCluster::new(0)..last.next(), |_, count, references| {
+            clusters += if references > 0 { count.get() } else { 0 };
+        });
+    }
+    let of_counts = [RegionKind::Reftable, RegionKind::Refblock];
+    let structures = survey.regions.iter().filter(|region| of_counts.contains(&region.kind));
+    let structures: u64 = structures.map(|region| region.count.get()).sum();
+    let geometry = &survey.area.geometry;
+    geometry.bytes_of(ClusterCount::new(clusters.saturating_sub(structures)))
+}
+
+/// The refcount blocks of what is not in the file that hold something.
+fn strays(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<HostCluster>> {
+    let geometry = &survey.area.geometry;
+    let end = geometry.clusters_for(survey.file_bytes).get();
+    let outside = |block: &&Block| geometry.first_cluster_of_block(block.index).get() >= end;
+    let mut strays = Vec::new();
+    for block in survey.refcounts.blocks.iter().filter(|block| block.sound).filter(outside) {
+        if let Some(cluster) = geometry.cluster_exact(block.offset) {
+            if !is_empty(source, block.offset, geometry.cluster_bytes())? {
+                strays.push(cluster);
+            }
+        }
+    }
+    Ok(strays)
+}
+
 /// How far the file may grow: were it longer, what is missing past its end would read as zeroes, and nothing would
 /// show the loss.
 pub fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
@@ -249,14 +317,40 @@ pub fn is_empty(source: &dyn ReadAt, at: HostOffset, bytes: u64) -> Result<bool>
     Ok(true)
 }
 
-/// Clusters with data that nothing references, where no refcount can be believed; and the refcount
-/// structures among them to which nothing points.
-fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<(RefcountMap, HashSet<HostCluster>)> {
+/// Remembers the clusters with more references than their refcounts say.
+fn note_too_low(too_low: &RefcountMap, survey: &Survey) {
+    for finding in &survey.report.findings {
+        if let (Kind::Count { stored, referenced }, Place::Clusters(first, count)) =
+            (&finding.kind, finding.place)
+        {
+            if stored < referenced {
+                too_low.add(first, count, 1);
+            }
+        }
+    }
+}
+
+/// What is found where no refcount can be believed.
+#[derive(Default)]
+struct Uncounted {
+    /// Clusters with data that nothing references.
+    clusters: RefcountMap,
+    /// Refcount structures among them to which nothing points.
+    former: HashSet<HostCluster>,
+    /// The refcount tables among these.
+    tables: Vec<Reftable>,
+}
+
+/// Looks for them. With the dirty bit a cluster that was lost need not have been counted yet.
+fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<Uncounted> {
     let geometry = &survey.area.geometry;
-    let mut unused = HashSet::new();
-    let found = RefcountMap::default();
+    let mut found = Uncounted::default();
     let former = FormerStructures::of(survey);
-    for range in &survey.uncounted {
+    let is_dirty = survey.area.header.has_incompatible(incompatible::DIRTY);
+    let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
+    let all = [HostCluster::new(0)..end];
+    let all_in_doubt = is_dirty && survey.too_low && survey.report.hides_references;
+    for range in if all_in_doubt { &all } else { survey.uncounted.as_slice() } {
         for run in survey.map.unreferenced(range.clone()) {
             let mut at = run.start;
             while at < run.end {
@@ -269,15 +363,42 @@ fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<(RefcountMap, Hash
                 }
                 let offset = geometry.offset_of(at);
                 if !is_empty(&source, offset, geometry.cluster_bytes())? {
-                    if former.contains(source, offset)? {
-                        unused.insert(at);
-                    } else {
-                        found.add(at, ClusterCount::new(1), 1);
+                    match former.kind(source, offset)? {
+                        None => found.clusters.add(at, ClusterCount::new(1), 1),
+                        Some(kind) => {
+                            found.former.insert(at);
+                            if let Former::Table(table) = kind {
+                                found.tables.push(table);
+                            }
+                        }
                     }
                 }
                 at = at.next();
             }
         }
     }
-    Ok((found, unused))
+    Ok(found)
+}
+
+/// The clusters of the refcount table in use that one of these tables counts.
+fn counted_elsewhere(
+    source: &dyn ReadAt,
+    survey: &Survey,
+    tables: &[Reftable],
+) -> Result<HashSet<HostCluster>> {
+    let mut found = HashSet::new();
+    let in_use = survey.regions.iter().filter(|region| region.kind == RegionKind::Reftable);
+    for region in in_use.filter(|_| !tables.is_empty()) {
+        let clusters = (0..region.count.get()).map(|n| region.first + ClusterCount::new(n));
+        for cluster in clusters {
+            let offset = survey.area.geometry.offset_of(cluster);
+            let failed = |e| Error::io("read a refcount", offset.get(), e);
+            for table in tables {
+                if table.count(source, cluster).map_err(failed)? > 0 {
+                    found.insert(cluster);
+                }
+            }
+        }
+    }
+    Ok(found)
 }

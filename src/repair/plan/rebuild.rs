@@ -55,22 +55,24 @@ fn keep_what_is_not_ours(
     }
     let geometry = survey.area.geometry;
     let mut doubtful = quarantine.mistaken_blocks(survey);
+    doubtful.extend(quarantine.strays());
     let blocks =
         geometry.clusters_for(survey.file_bytes).get().div_ceil(geometry.refblock_entries());
     let needed = geometry.clusters_for(blocks * TABLE_ENTRY_BYTES).get();
     for region in old {
-        let clusters = (0..region.count.get()).map(|n| region.first + ClusterCount::new(n));
+        let clusters = (0..region.count.get()).map(|n| (n, region.first + ClusterCount::new(n)));
         match region.kind {
             // What the file needs of the table is in use; what follows may be somebody else's.
             RegionKind::Reftable => {
-                for cluster in clusters.skip(usize::try_from(needed).unwrap_or(usize::MAX)) {
+                for (number, cluster) in clusters {
+                    let is_ours = number < needed && !quarantine.may_be_no_reftable(cluster);
                     let at = geometry.offset_of(cluster);
-                    if !is_empty(&storage, at, geometry.cluster_bytes())? {
+                    if !is_ours && !is_empty(&storage, at, geometry.cluster_bytes())? {
                         doubtful.push(cluster);
                     }
                 }
             }
-            _ if region.told => doubtful.extend(clusters),
+            _ if region.told => doubtful.extend(clusters.map(|(_, cluster)| cluster)),
             _ => {}
         }
     }

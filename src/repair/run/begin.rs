@@ -39,21 +39,18 @@ pub fn begin(
         Ok(survey) => {
             let better = match lossy {
                 true => search::for_doubtful(storage, &survey, hints, &options, progress)?,
-                false => None,
+                false => search::check_sizes(storage, &survey, &options)?.filter(|_| mode.is_all()),
             };
             match better {
                 Some(rebuilt) => (Some(survey.report), rebuilt),
                 None => {
-                    if !lossy {
-                        search::refuse_other_sizes(storage, &survey, &options)?;
-                    }
                     let outcome = RepairOutcome::new(survey.report.clone());
                     return Ok(Begun { survey, outcome });
                 }
             }
         }
     };
-    write(storage, &rebuilt, journal)?;
+    write(storage, &rebuilt, lossy, journal)?;
     let survey = look()?;
     let after = survey.report.clone();
     let mut outcome = RepairOutcome::new(before.unwrap_or_else(|| after.clone()));
@@ -62,13 +59,18 @@ pub fn begin(
     Ok(Begun { survey, outcome })
 }
 
-fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader, journal: &mut dyn Journal) -> Result<()> {
+fn write(
+    storage: &dyn Storage,
+    rebuilt: &RebuiltHeader,
+    lossy: bool,
+    journal: &mut dyn Journal,
+) -> Result<()> {
     journal.stage(1, "another header");
     let what = "the header that fits what the file holds".to_owned();
     journal.step(&|| Purpose {
         what: what.clone(),
         mends: vec!["header-field"],
-        risk: Risk::Lossy,
+        risk: if lossy { Risk::Lossy } else { Risk::Safe },
     });
     search::write(storage, rebuilt)
 }

@@ -76,7 +76,7 @@ fn stages(plan: &mut RepairPlan, space: &Space, aim: &Aim) -> Result<()> {
     }
     if plan.stages.is_empty() {
         plan.stage(StageKind::Reattached, reattach::plan(survey, aim.reattach)?);
-        plan.stage(StageKind::Entries, entries::plan(storage, survey)?);
+        plan.stage(StageKind::Entries, entries::plan(storage, survey, aim.quarantine)?);
     }
     if plan.stages.is_empty() {
         counts_and_flags(plan, space)?;

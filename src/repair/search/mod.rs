@@ -141,26 +141,21 @@ pub fn for_doubtful(
     better.map(|(worth, best)| what.rebuilt(worth, best, options)).transpose()
 }
 
-/// Refuses an image whose header has another cluster size or refcount width than the file: whatever is read through it is
-/// not what it seems.
-pub fn refuse_other_sizes(
+/// Refuses an image whose header has another cluster size than the file, or an L1 table in the header itself: whatever is
+/// read through it is not what it seems. With another refcount width nothing but refcounts is: that header is returned.
+pub fn check_sizes(
     storage: &dyn Storage,
     survey: &Survey,
     options: &CheckOptions,
-) -> Result<()> {
+) -> Result<Option<RebuiltHeader>> {
     let (report, header) = (&survey.report, &survey.area.header);
     let doubtful = report.tally.check_errors == 0 && !report.tally.is_clean();
-    let is_aligned = |at| survey.area.geometry.is_aligned(at);
-    if doubtful && !is_aligned(header.l1_table) && !is_aligned(header.reftable) {
-        let message = "neither the L1 table nor the refcount table begins at a multiple of the cluster size; nothing was \
-                       written";
-        let offset = HeaderField::ClusterBits.place().0;
-        return Err(Error::Header { offset, message: message.into() });
-    }
+    refuse_tables_nowhere(survey, doubtful)?;
     let present = judge::worth(survey);
-    let leads_somewhere = leads_somewhere(survey) || describes_itself(&storage, header)?;
+    let is_described = describes_itself(&storage, header)?;
+    let leads_somewhere = leads_somewhere(survey) || is_described;
     if !doubtful || leads_somewhere && present.is_convincing() {
-        return Ok(());
+        return Ok(None);
     }
     let mut remains = Remains::read(&storage)?;
     remains.header = Some(header.clone());
@@ -168,27 +163,76 @@ pub fn refuse_other_sizes(
     let (growable, hints) = (growable(storage), &Hints::default());
     let what = Search { sizes_known: false, source: &storage, remains: &remains, hints, growable };
     variants::of_kept(&what, &mut judge)?;
-    let Some((worth, best)) = judge.best() else { return Ok(()) };
-    let sizes = |header: &Header| (header.cluster_bits, header.refcount_order);
-    // Refcounts of another width are rebuilt; nothing else depends on it.
-    let other = match leads_somewhere {
-        true => best.header.cluster_bits != header.cluster_bits && worth.explains_half_of(present),
-        false => sizes(&best.header) != sizes(header),
-    };
-    let better = worth.is_convincing() && worth.is_over(present);
-    if !better || !other || !describes_itself(&storage, &best.header)? {
-        return Ok(());
+    let Some((worth, best)) = judge.best() else { return Ok(None) };
+    let (bits, order) = (best.header.cluster_bits, best.header.refcount_order);
+    let is_other_width = bits == header.cluster_bits && order != header.refcount_order;
+    let is_other_size = bits != header.cluster_bits
+        && (!is_described || has_same_entries(header, &best.header))
+        && (!leads_somewhere || worth.explains_half_of(present))
+        && !(is_described && reads_alike(header, &best.header));
+    let convinces = worth.is_convincing()
+        || is_other_width && !is_described
+        || is_other_size && contradicts_itself(survey);
+    if !convinces || !worth.is_over(present) || !describes_itself(&storage, &best.header)? {
+        return Ok(None);
     }
-    let (bits, order) = sizes(&best.header);
-    Err(Error::Header {
-        offset: HeaderField::ClusterBits.place().0,
-        message: format!(
+    if is_other_width && !is_described {
+        return what.rebuilt(worth, best, options).map(Some);
+    }
+    if !is_other_size {
+        return Ok(None);
+    }
+    Err(wrong_header(
+        HeaderField::ClusterBits,
+        &format!(
             "the file does not fit the cluster size and refcount width of the header, but clusters of {} bytes and \
-             refcounts of {} bits; nothing was written",
+             refcounts of {} bits",
             1u64 << bits,
             1u64 << order
         ),
-    })
+    ))
+}
+
+/// Refuses tables at offsets where none can be.
+fn refuse_tables_nowhere(survey: &Survey, doubtful: bool) -> Result<()> {
+    let header = &survey.area.header;
+    let is_aligned = |at| survey.area.geometry.is_aligned(at);
+    if doubtful && !is_aligned(header.l1_table) && !is_aligned(header.reftable) {
+        let what =
+            "neither the L1 table nor the refcount table begins at a multiple of the cluster size";
+        return Err(wrong_header(HeaderField::ClusterBits, what));
+    }
+    if header.l1_entries > 0 && header.l1_table.get() == 0 {
+        return Err(wrong_header(
+            HeaderField::L1Offset,
+            "the L1 table is said to be in the header",
+        ));
+    }
+    Ok(())
+}
+
+fn wrong_header(field: HeaderField, what: &str) -> Error {
+    Error::Header { offset: field.place().0, message: format!("{what}; nothing was written") }
+}
+
+/// Whether refcount structures read the same through both headers: clusters of half the size with refcounts of half the
+/// width.
+fn reads_alike(header: &Header, other: &Header) -> bool {
+    let difference = |a: u32, b: u32| i64::from(a) - i64::from(b);
+    difference(header.cluster_bits, other.cluster_bits)
+        == difference(header.refcount_order, other.refcount_order)
+}
+
+/// Whether both headers are of one version and have L2 entries of one width.
+fn has_same_entries(header: &Header, other: &Header) -> bool {
+    let extended = |header: &Header| header.has_incompatible(incompatible::EXTENDED_L2);
+    header.version == other.version && extended(header) == extended(other)
+}
+
+/// Whether a header asks for an L1 table with other entries than it has.
+fn contradicts_itself(survey: &Survey) -> bool {
+    let at = Place::Header(HeaderField::L1Entries.place().0);
+    survey.report.findings.iter().any(|finding| finding.place == at)
 }
 
 fn growable(storage: &dyn Storage) -> bool {
