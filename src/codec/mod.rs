@@ -2,10 +2,14 @@
 //!
 //! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each thread has its own.
 
+mod unpackers;
+
 use std::ops::RangeInclusive;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+
+pub(crate) use unpackers::Unpackers;
 
 /// The level for zlib where nothing speaks for the other one: `cargo bench -- sizes` prints what both give.
 const ZLIB_QUICK: u8 = 7;

@@ -15,7 +15,7 @@ use crate::storage::{FileStorage, MemoryStorage, ReadAt, Storage, is_null_device
 use crate::tables::HeaderArea;
 
 use super::Image;
-use super::open::{BackingPolicy, OpenOptions};
+use super::options::{BackingPolicy, OpenOptions};
 
 /// Most images in a chain (QEMU's limit).
 pub const MAX_DEPTH: usize = 200;

@@ -1,138 +1,60 @@
 //! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any moment.
 //!
+//! The rooms, each using only those listed after it:
+//!
 //! * `open`: what may be opened, and what is loaded
-//! * `meta`, `disk`: the metadata under one lock; where it is written
-//! * `ordering` over `cache` and `root`: in which order it reaches the disk
-//! * `refcounts`, `alloc`, `regions`: which clusters are in use, which are free, which hold metadata
-//! * `mapping`: guest ranges to where their bytes are
-//! * [`Image::read`], [`Image::write`], [`Image::write_zeroes`], [`Image::discard`],
-//!   [`Image::write_compressed`]: guest bytes, from several threads at once
-//! * [`backing`]: the chain of images below
+//! * `change`: snapshots and another size, switched to at once
+//! * `guest`: guest bytes, from several threads at once ([`Image::read`], [`Image::write`],
+//!   [`Image::write_zeroes`], [`Image::discard`], [`Image::write_compressed`])
+//! * `bitmaps`: persistent bitmaps kept up to date, added and read
+//! * `space`: which clusters are in use, and which are free
+//! * `meta`: the metadata under one lock
+//! * `order`: in which order metadata reaches the disk, and what may be written where
+//!
+//! [`backing`] is the chain of images below.
 //!
 //! An image is closed with [`Image::close`], which tells every failure; dropping it instead writes
 //! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked clusters.
 
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::codec::Unpackers;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
+use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset};
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
-mod alloc;
 pub mod backing;
-mod bitmap_add;
-mod bitmap_bits;
 mod bitmaps;
-mod cache;
-mod claims;
-mod compress;
-mod disk;
-mod grow;
-mod mapping;
+mod change;
+mod damage;
+mod guest;
 mod meta;
 mod open;
-mod ordering;
-mod read;
-mod refcounts;
-mod reftable;
-mod regions;
-mod room;
-mod root;
-mod shrink;
-mod states;
-mod switch;
+mod options;
+mod order;
+mod run;
+mod space;
 #[cfg(test)]
 mod testing;
-mod write;
-mod zero;
 
 pub use backing::{Backing, FileOpener, Opener};
-pub use bitmap_bits::BitmapBits;
-pub use grow::Preallocation;
-pub(crate) use grow::write_zero_buffers;
-pub use mapping::{Run, RunKind};
-pub use open::{BackingPolicy, OpenOptions, Opened};
+pub use bitmaps::BitmapBits;
+pub use change::Preallocation;
+pub(crate) use change::write_zero_buffers;
+pub use damage::Damage;
+pub use guest::{Run, RunKind};
+pub use open::Opened;
+pub use options::{BackingPolicy, OpenOptions};
 
-use claims::Claims;
 use meta::Meta;
-
-/// Neighbouring clusters of the image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClusterRun {
-    pub(crate) first: HostCluster,
-    pub(crate) count: ClusterCount,
-}
-
-impl ClusterRun {
-    /// `count` clusters from `first` on.
-    pub(crate) const fn new(first: HostCluster, count: ClusterCount) -> Self {
-        Self { first, count }
-    }
-
-    /// One cluster.
-    pub(crate) const fn one(cluster: HostCluster) -> Self {
-        Self::new(cluster, ClusterCount::new(1))
-    }
-
-    /// The clusters that a range of bytes touches.
-    pub(crate) const fn of(geometry: &Geometry, at: HostOffset, bytes: u64) -> Self {
-        let (first, count) = geometry.span(at, bytes);
-        Self { first, count }
-    }
-
-    /// The cluster behind the last.
-    pub(crate) fn end(self) -> HostCluster {
-        self.first + self.count
-    }
-
-    /// Whether there is no cluster.
-    pub(crate) const fn is_empty(self) -> bool {
-        self.count.get() == 0
-    }
-}
-
-/// Damage that an operation met: what is wrong at which host offset. Found as the source of the
-/// [`Error::Io`] that the operation returned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// Host offset of what is damaged, in bytes.
-    pub offset: HostOffset,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl Damage {
-    /// The damage that an error tells of, if it is about damage.
-    pub fn of(error: &Error) -> Option<&Self> {
-        match error {
-            Error::Io { source, .. } => source.get_ref()?.downcast_ref(),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Damage {}
-
-/// An error about damage at a host offset.
-fn damaged(offset: HostOffset, reason: impl Into<String>) -> Error {
-    let damage = Damage { offset, reason: reason.into() };
-    let source = io::Error::new(io::ErrorKind::InvalidData, damage);
-    Error::io("use the image's metadata", offset.get(), source)
-}
+use space::claims::Claims;
 
 /// An open image. All methods that take `&self` may be called from several threads at once; bytes that
 /// overlapping calls write are those of one or the other.
@@ -143,7 +65,7 @@ pub struct Image {
     backing: Option<Backing>,
     meta: Mutex<Meta>,
     claims: Claims,
-    unpackers: read::Unpackers,
+    unpackers: Unpackers,
 }
 
 impl fmt::Debug for Image {

@@ -1,12 +1,9 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
 use std::collections::HashSet;
-use std::io;
-use std::ops::Range;
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use crate::codec::Unpackers;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
@@ -14,21 +11,22 @@ use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::HeaderField;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
-use crate::format::snapshot::{MAX_SNAPSHOTS, SnapshotEntry};
+use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::format::{HostCluster, HostOffset};
-use crate::storage::{Capacity, ReadAt, Storage};
+use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
 use super::backing::{self, Chain, Opener};
-use super::bitmaps::{Bitmaps, POINTER_PLACE};
-use super::claims::Claims;
-use super::disk::Disk;
-use super::meta::Meta;
-use super::ordering::Ordering;
-use super::read::Unpackers;
-use super::regions::{Owner, Regions};
-use super::root::RootTable;
-use super::{ClusterRun, Image, damaged};
+use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
+use super::{Image, OpenOptions};
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::order::disk::Disk;
+use crate::image::order::ordering::Ordering;
+use crate::image::order::regions::{Owner, Regions};
+use crate::image::order::root::RootTable;
+use crate::image::run::ClusterRun;
+use crate::image::space::claims::Claims;
 
 /// Memory for L2 tables in bytes.
 const L2_CACHE_BYTES: usize = 16 << 20;
@@ -36,41 +34,6 @@ const L2_CACHE_BYTES: usize = 16 << 20;
 const REFBLOCK_CACHE_BYTES: usize = 4 << 20;
 /// The header cluster, which is never free.
 const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
-
-/// What to do about the backing file that an image names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum BackingPolicy {
-    /// Open it in the format that the image gives; without one, as raw, unless it begins like another format.
-    #[default]
-    AsNamed,
-    /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
-    AsNamedOr(String),
-    /// Do not open it: for work on metadata alone. Reading a guest byte that lies in it fails.
-    Leave,
-    /// Open this file in this format instead.
-    Instead(PathBuf, String),
-}
-
-/// How to open an image.
-#[derive(Debug, Clone, Default)]
-pub struct OpenOptions {
-    /// The image's own path: relative names in it are resolved against its folder.
-    pub path: Option<PathBuf>,
-    /// What to do about the backing file.
-    pub backing: BackingPolicy,
-    /// Read the snapshot with this entry instead of the active state. For reading only; the snapshot table
-    /// is not read again.
-    pub snapshot: Option<SnapshotEntry>,
-    /// Use this external data file, not the one that the image names.
-    pub data_file: Option<PathBuf>,
-    /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or other bytes through it:
-    /// reserved bits, places past the end of the file, an L2 table in the place of other metadata.
-    pub strict: bool,
-    /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
-    pub l2_cache_bytes: usize,
-    /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
-    pub refblock_cache_bytes: usize,
-}
 
 /// What opening for writing led to.
 #[derive(Debug)]
@@ -414,53 +377,4 @@ impl Loader {
 
 fn field_error(field: HeaderField, message: String) -> Error {
     Error::Header { offset: field.place().0, message }
-}
-
-/// A storage that cannot be written.
-#[derive(Debug)]
-struct ReadOnly<R>(R);
-
-impl ReadOnly<Arc<dyn ReadAt>> {
-    fn refuse() -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-}
-
-impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf)
-    }
-    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.0.next_data(offset)
-    }
-    fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.0.file()
-    }
-    fn will_need(&self, range: Range<u64>) {
-        self.0.will_need(range);
-    }
-}
-
-impl Storage for ReadOnly<Arc<dyn ReadAt>> {
-    fn capacity(&self) -> Capacity {
-        Capacity::Fixed(0)
-    }
-    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
-        Self::refuse()
-    }
-    fn set_len(&self, _len: u64) -> io::Result<()> {
-        Self::refuse()
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn discard(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Self::refuse()
-    }
-    fn write_zeroes(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Self::refuse()
-    }
 }

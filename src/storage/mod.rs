@@ -10,6 +10,7 @@ mod memory;
 mod overlay;
 mod peeked;
 mod ranges;
+mod read_only;
 
 use std::io;
 use std::ops::Range;
@@ -24,6 +25,7 @@ pub(crate) use memory::is_zero;
 pub use overlay::Overlay;
 pub(crate) use peeked::Peeked;
 pub(crate) use ranges::RangeSet;
+pub(crate) use read_only::ReadOnly;
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

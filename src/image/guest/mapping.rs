@@ -7,12 +7,14 @@ use crate::format::l2::{CompressedExtent, L2Entry, Meaning};
 use crate::format::{GuestCluster, GuestOffset, HostOffset};
 use crate::storage::ReadAt;
 
-use super::alloc::Allocation;
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::Owner;
-use super::{ClusterRun, Image, damaged};
 use crate::format::ClusterCount;
+use crate::image::Image;
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
+use crate::image::space::alloc::Allocation;
 
 /// What a run of guest bytes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct Run {
 
 impl Image {
     /// The run that begins at `start` and is no longer than `most` bytes (at least 1). Damage is an error
-    /// (see [`super::Damage`]), never a run.
+    /// (see [`crate::image::Damage`]), never a run.
     pub fn map(&self, start: GuestOffset, most: u64) -> Result<Run> {
         self.require_on_disk(start, most)?;
         if most == 0 {
@@ -57,14 +59,14 @@ impl Image {
 
 /// The place of an L2 entry: which L1 entry, which L2 entry.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) l1: usize,
-    pub(super) l2: usize,
+pub(in crate::image) struct Place {
+    pub(in crate::image) l1: usize,
+    pub(in crate::image) l2: usize,
 }
 
 impl Meta {
     /// Where the entry of a guest cluster lies.
-    pub(super) fn place(&self, cluster: GuestCluster) -> Place {
+    pub(in crate::image) fn place(&self, cluster: GuestCluster) -> Place {
         let entries = u64::from(self.geometry.l2_entries());
         let (l1, l2) = (cluster.get() / entries, cluster.get() % entries);
         let fits = "an index fits into memory";
@@ -72,7 +74,7 @@ impl Meta {
     }
 
     /// The L1 entry at an index; its table begins at a cluster, or there is none.
-    pub(super) fn l1_entry(&self, index: usize) -> Result<L1Entry> {
+    pub(in crate::image) fn l1_entry(&self, index: usize) -> Result<L1Entry> {
         let l1 = self.ordering.root(Side::Mappings);
         let entry = L1Entry(l1.get(index));
         let reserved = (self.writable || self.strict) && entry.has_reserved_bits();
@@ -85,7 +87,7 @@ impl Meta {
 
     /// The entry of a guest cluster; without an L2 table an empty one. One with defects is an error; reserved bits
     /// are none where nothing is written, as for QEMU.
-    pub(super) fn entry(&mut self, cluster: GuestCluster) -> Result<L2Entry> {
+    pub(in crate::image) fn entry(&mut self, cluster: GuestCluster) -> Result<L2Entry> {
         let place = self.place(cluster);
         let table = self.l1_entry(place.l1)?.offset();
         if table.get() == 0 {
@@ -151,7 +153,11 @@ impl Meta {
     }
 
     /// Changes neighbouring entries, all in one L2 table that may be written.
-    pub(super) fn set_entries(&mut self, first: GuestCluster, entries: &[L2Entry]) -> Result<()> {
+    pub(in crate::image) fn set_entries(
+        &mut self,
+        first: GuestCluster,
+        entries: &[L2Entry],
+    ) -> Result<()> {
         let place = self.place(first);
         let entry = self.l1_entry(place.l1)?;
         debug_assert!(entry.copied() && entry.offset().get() != 0, "an L2 table to write");
@@ -168,7 +174,7 @@ impl Meta {
 
     /// Makes sure that an L2 table is there and that only the active L1 table refers to it: a new one, or a copy
     /// of one that is shared with a snapshot.
-    pub(super) fn own_l2_table(&mut self, index: usize) -> Result<()> {
+    pub(in crate::image) fn own_l2_table(&mut self, index: usize) -> Result<()> {
         let entry = self.l1_entry(index)?;
         if entry.copied() && entry.offset().get() != 0 {
             return Ok(());
@@ -206,13 +212,13 @@ impl Meta {
     }
 
     /// Bytes of the unit in which an entry tells what is allocated: a cluster, or a subcluster.
-    pub(super) const fn unit_bytes(&self) -> u64 {
+    pub(in crate::image) const fn unit_bytes(&self) -> u64 {
         let subclusters = if self.geometry.extended_l2() { SUBCLUSTERS as u64 } else { 1 };
         self.geometry.cluster_bytes() / subclusters
     }
 
     /// The longest run from `start` on within `most` bytes.
-    pub(super) fn run(&mut self, start: GuestOffset, most: u64) -> Result<Run> {
+    pub(in crate::image) fn run(&mut self, start: GuestOffset, most: u64) -> Result<Run> {
         let mut run = self.unit(start)?;
         while run.length < most {
             let next_at = GuestOffset::new(start.get() + run.length);

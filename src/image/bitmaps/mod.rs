@@ -5,7 +5,10 @@
 //! bitmaps are marked as in use from before that write until after the switch: a crash between the two
 //! costs them, and never leaves one that lies or that keeps the image from being opened.
 
-use std::collections::BTreeMap;
+mod add;
+mod bits;
+
+pub use bits::BitmapBits;
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, flag};
@@ -13,120 +16,29 @@ use crate::format::header::HeaderField;
 use crate::format::{Geometry, GuestOffset, HostOffset, encode_entries};
 use crate::tables::load_entries;
 
-use super::alloc::Allocation;
-use super::disk::HEAD_BYTES;
-use super::meta::Meta;
-use super::regions::Owner;
-use super::{ClusterRun, damaged};
-
-/// Where the header extension has the directory's offset, from its data's start.
-pub(super) const POINTER_PLACE: u64 = 16;
-/// Where a directory entry has its flags.
-const FLAGS_PLACE: u64 = 12;
-
-/// The bitmaps of an image that is open for writing.
-#[derive(Clone)]
-pub(super) struct Bitmaps {
-    /// Host offset of the place in the header extension that leads to the directory.
-    pointer: HostOffset,
-    directory: HostOffset,
-    entries: Vec<BitmapEntry>,
-    /// What the guest wrote, by the position of the bitmap in the directory. Empty before the first write.
-    recorded: BTreeMap<usize, Recorded>,
-}
-
-/// Bits that are to be set in a bitmap, by the entry of the bitmap table that they belong to.
-type Recorded = BTreeMap<usize, Vec<u8>>;
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::meta::bitmaps::{Bitmaps, Recorded};
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
+use crate::image::space::alloc::Allocation;
 
 /// A directory and what belongs to it, on disk but not switched to.
-pub(super) struct Rebuilt {
-    pub(super) directory: HostOffset,
-    pub(super) entries: Vec<BitmapEntry>,
-    pub(super) allocations: Vec<Allocation>,
+pub(in crate::image) struct Rebuilt {
+    pub(in crate::image) directory: HostOffset,
+    pub(in crate::image) entries: Vec<BitmapEntry>,
+    pub(in crate::image) allocations: Vec<Allocation>,
     replaced: Vec<ClusterRun>,
 }
 
 impl Rebuilt {
     /// The same bitmaps, of which only the directory is replaced.
-    pub(super) fn beside(bitmaps: Option<&Bitmaps>, geometry: &Geometry) -> Self {
+    pub(in crate::image) fn beside(bitmaps: Option<&Bitmaps>, geometry: &Geometry) -> Self {
         let entries = bitmaps.map_or(Vec::new(), |bitmaps| bitmaps.entries.clone());
         let old_run = bitmaps.map(|bitmaps| bitmaps.run(bitmaps.directory, geometry));
         let (directory, allocations) = (HostOffset::new(0), Vec::new());
         Self { directory, entries, allocations, replaced: old_run.into_iter().collect() }
     }
-}
-
-impl Bitmaps {
-    /// The bitmaps of a directory, which `pointer` in the header leads to.
-    pub(super) const fn new(
-        pointer: HostOffset,
-        directory: HostOffset,
-        entries: Vec<BitmapEntry>,
-    ) -> Self {
-        Self { pointer, directory, entries, recorded: BTreeMap::new() }
-    }
-
-    /// The directory's entries.
-    pub(super) fn entries(&self) -> &[BitmapEntry] {
-        &self.entries
-    }
-
-    /// The clusters of the directory, or of one as long.
-    fn run(&self, at: HostOffset, geometry: &Geometry) -> ClusterRun {
-        ClusterRun::of(geometry, at, Self::encode(&self.entries).len() as u64)
-    }
-
-    /// A directory's bytes.
-    pub(super) fn encode(entries: &[BitmapEntry]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        entries.iter().for_each(|entry| entry.encode(&mut bytes));
-        bytes
-    }
-
-    /// Where the flags of each entry lie.
-    fn flag_places(&self) -> Vec<HostOffset> {
-        let mut before = Vec::new();
-        let mut places = Vec::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            places.push(self.directory.saturating_add(before.len() as u64 + FLAGS_PLACE));
-            entry.encode(&mut before);
-        }
-        places
-    }
-
-    /// Whether the pointer lies in the part of the header that is changed with one write.
-    fn switches_with_header(&self) -> bool {
-        self.pointer.get() + 8 <= HEAD_BYTES as u64
-    }
-
-    /// Sets the bits of guest bytes in all bitmaps that record.
-    fn record(&mut self, at: GuestOffset, length: u64, cluster_bytes: usize) {
-        let per_cluster = cluster_bytes as u64 * 8;
-        for (&index, recorded) in &mut self.recorded {
-            let shift = self.entries[index].granularity_bits;
-            let (mut bit, last) = (at.get() >> shift, (at.get() + length - 1) >> shift);
-            while bit <= last {
-                let part = usize::try_from(bit / per_cluster).unwrap_or(usize::MAX);
-                let stop = last.min((bit / per_cluster + 1) * per_cluster - 1);
-                let bytes = recorded.entry(part).or_insert_with(|| vec![0; cluster_bytes]);
-                set_bits(bytes, bit % per_cluster, stop % per_cluster);
-                bit = stop + 1;
-            }
-        }
-    }
-}
-
-/// Sets the bits from `first` to `last`.
-fn set_bits(bytes: &mut [u8], first: u64, last: u64) {
-    let place = |bit: u64| usize::try_from(bit / 8).unwrap_or(usize::MAX);
-    let (low, high) = (0xff << (first % 8), 0xff >> (7 - last % 8));
-    if place(first) == place(last) {
-        bytes[place(first)] |= low & high;
-        return;
-    }
-    bytes[place(first)] |= low;
-    bytes[place(first) + 1..place(last)].fill(0xff);
-    bytes[place(last)] |= high;
 }
 
 /// Clears the bits from `first` on; whether any was set.
@@ -142,7 +54,11 @@ fn clear_bits(bytes: &mut [u8], first: u64) -> bool {
 impl Meta {
     /// Before guest data changes in this range: marks the bitmaps that record as in use, which is how the format says that
     /// their stored bits are no longer to be trusted, and notes what they are to be told.
-    pub(super) fn begin_data_write(&mut self, at: GuestOffset, length: u64) -> Result<()> {
+    pub(in crate::image) fn begin_data_write(
+        &mut self,
+        at: GuestOffset,
+        length: u64,
+    ) -> Result<()> {
         self.prepare_write()?;
         let Some(bitmaps) = &mut self.bitmaps else { return Ok(()) };
         let records = |entry: &BitmapEntry| entry.flags & flag::AUTO != 0 && !entry.is_in_use();
@@ -179,7 +95,7 @@ impl Meta {
     }
 
     /// Stores what the bitmaps recorded, after which they are no longer in use.
-    pub(super) fn store_bitmaps(&mut self) -> Result<()> {
+    pub(in crate::image) fn store_bitmaps(&mut self) -> Result<()> {
         let Some(bitmaps) = &mut self.bitmaps else { return Ok(()) };
         if bitmaps.recorded.is_empty() {
             return Ok(());
@@ -200,12 +116,12 @@ impl Meta {
     }
 
     /// Builds bitmaps for a disk of `size` bytes; `None` where those that there are will do.
-    pub(super) fn resized_bitmaps(&mut self, size: u64) -> Result<Option<Rebuilt>> {
+    pub(in crate::image) fn resized_bitmaps(&mut self, size: u64) -> Result<Option<Rebuilt>> {
         self.rebuild(|meta, _, entry, rebuilt| meta.resize_bitmap(entry, size, rebuilt))
     }
 
     /// Changes header fields and switches to rebuilt bitmaps, in one write where that is possible.
-    pub(super) fn switch_header(
+    pub(in crate::image) fn switch_header(
         &mut self,
         fields: &[(HeaderField, u64)],
         rebuilt: Option<&Rebuilt>,
@@ -222,7 +138,7 @@ impl Meta {
     }
 
     /// Changes header fields and makes these bitmaps, as the file has them, those of another directory.
-    pub(super) fn patch_header_and_bitmaps(
+    pub(in crate::image) fn patch_header_and_bitmaps(
         &mut self,
         fields: &[(HeaderField, u64)],
         bitmaps: Option<(&Bitmaps, HostOffset)>,
@@ -245,7 +161,7 @@ impl Meta {
     }
 
     /// After the switch: what is replaced is freed. After a failure: what was built is.
-    pub(super) fn finish_bitmaps<T>(
+    pub(in crate::image) fn finish_bitmaps<T>(
         &mut self,
         rebuilt: Option<Rebuilt>,
         outcome: Result<T>,
@@ -310,14 +226,14 @@ impl Meta {
     }
 
     /// Writes the directory of what was built.
-    pub(super) fn build_directory(&mut self, rebuilt: &mut Rebuilt) -> Result<()> {
+    pub(in crate::image) fn build_directory(&mut self, rebuilt: &mut Rebuilt) -> Result<()> {
         let bytes = Bitmaps::encode(&rebuilt.entries);
         rebuilt.directory = self.write_bitmap_part(&bytes, &mut rebuilt.allocations)?;
         Ok(())
     }
 
     /// Writes a part of a bitmap, or their directory, to a new place.
-    pub(super) fn write_bitmap_part(
+    pub(in crate::image) fn write_bitmap_part(
         &mut self,
         bytes: &[u8],
         allocations: &mut Vec<Allocation>,
@@ -434,12 +350,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_are_set_and_cleared_within_and_across_bytes() {
-        let mut bytes = [0; 4];
-        set_bits(&mut bytes, 3, 5);
-        assert_eq!(bytes, [0b0011_1000, 0, 0, 0]);
-        set_bits(&mut bytes, 7, 24);
-        assert_eq!(bytes, [0b1011_1000, 0xff, 0xff, 1]);
+    fn bits_are_cleared_within_and_across_bytes() {
+        let mut bytes = [0b1011_1000, 0xff, 0xff, 1];
         assert!(clear_bits(&mut bytes, 12));
         assert_eq!(bytes, [0b1011_1000, 0x0f, 0, 0]);
         assert!(!clear_bits(&mut bytes, 12));

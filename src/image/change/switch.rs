@@ -15,51 +15,18 @@ use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
 use crate::format::l1::L1Entry;
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
-use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
+use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::Capacity;
 
-use super::ClusterRun;
-use super::bitmaps::Bitmaps;
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::{Owner, Regions};
-use super::root::RootTable;
-
-/// A change that is being built aside.
-pub(super) struct Switch {
-    before: Before,
-    /// What the header gets.
-    fields: Vec<(HeaderField, u64)>,
-    /// The bitmap directory that the header gets, if it gets one.
-    directory: Option<HostOffset>,
-    /// What is freed only after the switch.
-    pub(super) free_after: Vec<ClusterRun>,
-    /// New places of refcount blocks, themselves not yet counted.
-    uncounted: Vec<ClusterRun>,
-    /// The first cluster that the change frees.
-    pub(super) freed_from: HostCluster,
-    /// A refcount block as the file has it.
-    old_block: (HostOffset, Vec<u8>),
-}
-
-/// The image as the file has it.
-struct Before {
-    l1: RootTable,
-    reftable: RootTable,
-    regions: Regions,
-    geometry: Geometry,
-    snapshots: Vec<SnapshotEntry>,
-    bitmaps: Option<Bitmaps>,
-    search_start: HostCluster,
-    packed_end: Option<HostOffset>,
-    gives_back: bool,
-    file_bytes: u64,
-}
+use crate::image::meta::Meta;
+use crate::image::meta::switch::{Before, Switch};
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
 
 impl Meta {
     /// Makes a change as a whole or, with an error, not at all.
-    pub(super) fn change_at_once(
+    pub(in crate::image) fn change_at_once(
         &mut self,
         change: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
@@ -74,7 +41,7 @@ impl Meta {
     }
 
     /// [`Meta::change_at_once`]; where there is no free space for that, the change is made in place.
-    pub(super) fn change_or_in_place(
+    pub(in crate::image) fn change_or_in_place(
         &mut self,
         change: impl Fn(&mut Self) -> Result<()>,
     ) -> Result<()> {
@@ -103,12 +70,12 @@ impl Meta {
     }
 
     /// An error where the change that is built aside is to be given up.
-    pub(super) fn go_on(&self) -> Result<()> {
+    pub(in crate::image) fn go_on(&self) -> Result<()> {
         if self.switch.is_some() { self.require_not_cancelled() } else { Ok(()) }
     }
 
     /// An error where no change is to begin any more.
-    pub(super) fn require_not_cancelled(&self) -> Result<()> {
+    pub(in crate::image) fn require_not_cancelled(&self) -> Result<()> {
         let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.load(Relaxed));
         if cancelled { Err(Error::interrupted()) } else { Ok(()) }
     }
@@ -145,7 +112,7 @@ impl Meta {
     }
 
     /// What the header gets with the switch; `false` where nothing is built aside.
-    pub(super) fn add_to_switch(
+    pub(in crate::image) fn add_to_switch(
         &mut self,
         fields: &[(HeaderField, u64)],
         directory: Option<HostOffset>,
@@ -158,7 +125,7 @@ impl Meta {
 
     /// Whether a cluster without a reference may be used: for a change that is built aside it must have been free before,
     /// and not be allocated already.
-    pub(super) fn is_usable(&mut self, cluster: HostCluster) -> Result<bool> {
+    pub(in crate::image) fn is_usable(&mut self, cluster: HostCluster) -> Result<bool> {
         let Some(switch) = &mut self.switch else { return Ok(true) };
         let is_allocated = !self.ordering.disk.is_fixed(self.geometry.offset_of(cluster));
         if is_allocated || switch.before.regions.is_owned(cluster) {
@@ -180,7 +147,7 @@ impl Meta {
     }
 
     /// The refcount block at this place of the table, to be changed: while a change is built aside, a copy.
-    pub(super) fn block_to_change(&mut self, index: ReftableIndex) -> Result<HostOffset> {
+    pub(in crate::image) fn block_to_change(&mut self, index: ReftableIndex) -> Result<HostOffset> {
         let at = self.refblock(index)?.expect("a changed refcount has a block");
         if !self.ordering.disk.is_fixed(at) {
             return Ok(at);
@@ -204,7 +171,7 @@ impl Meta {
     }
 
     /// The L2 table of an L1 entry, to be changed: while a change is built aside, a copy.
-    pub(super) fn table_to_change(&mut self, index: usize) -> Result<HostOffset> {
+    pub(in crate::image) fn table_to_change(&mut self, index: usize) -> Result<HostOffset> {
         let entry = L1Entry(self.ordering.root(Side::Mappings).get(index));
         let at = entry.offset();
         if !self.ordering.disk.is_fixed(at) {
@@ -367,8 +334,8 @@ fn is_no_space(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{open, small};
     use super::*;
+    use crate::image::testing::{open, small};
     use crate::storage::ReadAt;
 
     fn run(first: u64, count: u64) -> ClusterRun {

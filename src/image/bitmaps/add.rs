@@ -18,10 +18,11 @@ use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
 use crate::tables::HeaderArea;
 
-use super::Image;
-use super::bitmap_bits::BitmapBits;
-use super::bitmaps::{Bitmaps, POINTER_PLACE, Rebuilt};
-use super::meta::Meta;
+use super::Rebuilt;
+use super::bits::BitmapBits;
+use crate::image::Image;
+use crate::image::meta::Meta;
+use crate::image::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 
 /// Bytes of the bitmaps extension with its type and length.
 const WHOLE_EXTENSION_BYTES: u64 = (EXTENSION_HEADER_BYTES + BITMAPS_EXTENSION_BYTES) as u64;

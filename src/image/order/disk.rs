@@ -12,18 +12,18 @@ use crate::format::header::{Header, HeaderField, encode_field};
 use crate::format::{Geometry, HostOffset};
 use crate::storage::{Capacity, RangeSet, Storage};
 
-use super::ClusterRun;
 use super::regions::{Owner, Regions};
+use crate::image::run::ClusterRun;
 
 /// Bytes at the start of the file that are kept in memory to patch header fields.
-pub(super) const HEAD_BYTES: usize = 512;
+pub(in crate::image) const HEAD_BYTES: usize = 512;
 
 /// The image file, its header, and what is known of the state of its writes.
-pub(super) struct Disk {
-    pub(super) file: Arc<dyn Storage>,
-    pub(super) data_file: Option<Arc<dyn Storage>>,
-    pub(super) geometry: Geometry,
-    pub(super) regions: Regions,
+pub(in crate::image) struct Disk {
+    pub(in crate::image) file: Arc<dyn Storage>,
+    pub(in crate::image) data_file: Option<Arc<dyn Storage>>,
+    pub(in crate::image) geometry: Geometry,
+    pub(in crate::image) regions: Regions,
     head: Vec<u8>,
     header: Header,
     file_unsynced: bool,
@@ -35,7 +35,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// A disk whose first bytes are `head`, decoded as `header`.
-    pub(super) fn new(
+    pub(in crate::image) fn new(
         file: Arc<dyn Storage>,
         head: &[u8],
         header: Header,
@@ -56,12 +56,12 @@ impl Disk {
     }
 
     /// The header as it stands in the file.
-    pub(super) const fn header(&self) -> &Header {
+    pub(in crate::image) const fn header(&self) -> &Header {
         &self.header
     }
 
     /// An error where an earlier failure has left it open what the file holds.
-    pub(super) fn usable(&self) -> Result<()> {
+    pub(in crate::image) fn usable(&self) -> Result<()> {
         if self.failed {
             let why = "an earlier write of metadata failed, so nothing more is written";
             return Err(Error::Refused(why.into()));
@@ -70,22 +70,22 @@ impl Disk {
     }
 
     /// From here on nothing more is written.
-    pub(super) const fn stop(&mut self) {
+    pub(in crate::image) const fn stop(&mut self) {
         self.failed = true;
     }
 
     /// From here on only what [`Disk::note_fresh`] names is written.
-    pub(super) fn begin_aside(&mut self) {
+    pub(in crate::image) fn begin_aside(&mut self) {
         self.aside = Some(RangeSet::default());
     }
 
     /// Everything may be written again. Returns the bytes that were allocated meanwhile.
-    pub(super) fn end_aside(&mut self) -> RangeSet {
+    pub(in crate::image) fn end_aside(&mut self) -> RangeSet {
         self.aside.take().unwrap_or_default()
     }
 
     /// These clusters were allocated just now.
-    pub(super) fn note_fresh(&mut self, run: ClusterRun) {
+    pub(in crate::image) fn note_fresh(&mut self, run: ClusterRun) {
         if let Some(fresh) = &mut self.aside {
             let at = self.geometry.offset_of(run.first).get();
             fresh.insert(at..at + self.geometry.bytes_of(run.count));
@@ -93,13 +93,13 @@ impl Disk {
     }
 
     /// Whether what lies here has to stay as it is: a change is built aside, and this is not part of it.
-    pub(super) fn is_fixed(&self, at: HostOffset) -> bool {
+    pub(in crate::image) fn is_fixed(&self, at: HostOffset) -> bool {
         let at = at.get();
         self.aside.as_ref().is_some_and(|fresh| !fresh.covers(&(at..at + 1)))
     }
 
     /// The file's length limit in bytes: of a block device; otherwise none.
-    pub(super) fn limit(&self) -> u64 {
+    pub(in crate::image) fn limit(&self) -> u64 {
         match self.file.capacity() {
             Capacity::Fixed(bytes) => bytes,
             Capacity::Growable => u64::MAX,
@@ -107,14 +107,19 @@ impl Disk {
     }
 
     /// Reads metadata; what lies past the file's end is zero.
-    pub(super) fn read(&self, at: HostOffset, bytes: &mut [u8], what: &str) -> Result<()> {
+    pub(in crate::image) fn read(
+        &self,
+        at: HostOffset,
+        bytes: &mut [u8],
+        what: &str,
+    ) -> Result<()> {
         self.file
             .read_padded_at(at.get(), bytes)
             .map_err(|source| Error::io(format!("read {what}"), at.get(), source))
     }
 
     /// Writes metadata that belongs to `owner`, unless other metadata lies there.
-    pub(super) fn write(
+    pub(in crate::image) fn write(
         &mut self,
         owner: Owner,
         at: HostOffset,
@@ -126,7 +131,7 @@ impl Disk {
     }
 
     /// [`Disk::write`] into clusters that nothing refers to: a failure leaves nothing missing, so it stops nothing.
-    pub(super) fn write_unreferenced(
+    pub(in crate::image) fn write_unreferenced(
         &mut self,
         owner: Owner,
         at: HostOffset,
@@ -156,7 +161,7 @@ impl Disk {
     }
 
     /// Checks that a write of guest data into the image file hits no metadata.
-    pub(super) fn check_data(&mut self, at: HostOffset, length: u64) -> Result<()> {
+    pub(in crate::image) fn check_data(&mut self, at: HostOffset, length: u64) -> Result<()> {
         self.usable()?;
         if self.data_file.is_some() {
             return Ok(());
@@ -171,7 +176,7 @@ impl Disk {
     }
 
     /// Guest data was written that a mapping is about to refer to.
-    pub(super) const fn note_data(&mut self) {
+    pub(in crate::image) const fn note_data(&mut self) {
         if self.data_file.is_some() {
             self.data_unsynced = true;
         } else {
@@ -180,7 +185,7 @@ impl Disk {
     }
 
     /// Returns once everything written so far is on stable storage.
-    pub(super) fn sync(&mut self) -> Result<()> {
+    pub(in crate::image) fn sync(&mut self) -> Result<()> {
         self.usable()?;
         if self.data_unsynced {
             if let Some(data) = &self.data_file {
@@ -200,13 +205,13 @@ impl Disk {
     }
 
     /// Changes header fields with one write, which spans from the first to the last of them.
-    pub(super) fn patch_header(&mut self, fields: &[(HeaderField, u64)]) -> Result<()> {
+    pub(in crate::image) fn patch_header(&mut self, fields: &[(HeaderField, u64)]) -> Result<()> {
         self.usable()?;
         self.patch_head(&encode_fields(fields))
     }
 
     /// Changes header fields, and a 64-bit value that lies in the head but is none of them, with one write.
-    pub(super) fn patch_header_and(
+    pub(in crate::image) fn patch_header_and(
         &mut self,
         fields: &[(HeaderField, u64)],
         (place, value): (HostOffset, u64),
@@ -218,7 +223,11 @@ impl Disk {
     }
 
     /// Writes a part of the header cluster that is not to be one write with a field.
-    pub(super) fn write_header_part(&mut self, at: HostOffset, bytes: &[u8]) -> Result<()> {
+    pub(in crate::image) fn write_header_part(
+        &mut self,
+        at: HostOffset,
+        bytes: &[u8],
+    ) -> Result<()> {
         self.usable()?;
         let start = usize::try_from(at.get()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES);
         let end = (start + bytes.len()).min(HEAD_BYTES);
@@ -244,10 +253,10 @@ impl Disk {
     }
 
     /// Marks the image corrupt where its version can say so, and stops every further write.
-    pub(super) fn mark_corrupt(&mut self, at: HostOffset, why: &str) -> Error {
+    pub(in crate::image) fn mark_corrupt(&mut self, at: HostOffset, why: &str) -> Error {
         if self.aside.is_some() {
             // Nothing was harmed, and the change is given up.
-            return super::damaged(at, why.to_owned());
+            return crate::image::damage::damaged(at, why.to_owned());
         }
         if self.header.version >= 3 && !self.failed {
             let bits = self.header.incompatible | incompatible::CORRUPT;
@@ -256,7 +265,7 @@ impl Disk {
             let _ = self.sync();
         }
         self.failed = true;
-        super::damaged(at, why.to_owned())
+        crate::image::damage::damaged(at, why.to_owned())
     }
 
     fn require_fresh(&self, at: HostOffset, length: u64) {

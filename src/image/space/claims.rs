@@ -11,7 +11,7 @@ use crate::format::GuestCluster;
 
 /// Whether others may work on the same clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(in crate::image) enum Access {
     /// With others that share.
     Shared,
     /// Alone.
@@ -34,21 +34,25 @@ struct Table {
 
 /// The claims in force.
 #[derive(Default)]
-pub(super) struct Claims {
+pub(in crate::image) struct Claims {
     table: Mutex<Table>,
     released: Condvar,
 }
 
 /// A claim; dropping it ends it.
 #[must_use]
-pub(super) struct Claim<'a> {
+pub(in crate::image) struct Claim<'a> {
     claims: &'a Claims,
     id: u64,
 }
 
 impl Claims {
     /// Waits until no other claim stands against this one. A thread holds at most one claim.
-    pub(super) fn claim(&self, clusters: Range<GuestCluster>, access: Access) -> Claim<'_> {
+    pub(in crate::image) fn claim(
+        &self,
+        clusters: Range<GuestCluster>,
+        access: Access,
+    ) -> Claim<'_> {
         // The table is whole at every point where a panic could happen.
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         while table.entries.iter().any(|entry| entry.excludes(&clusters, access)) {

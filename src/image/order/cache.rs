@@ -20,7 +20,7 @@ struct Slot {
 }
 
 /// The tables that are in memory, by their host offset.
-pub(super) struct TableCache {
+pub(in crate::image) struct TableCache {
     capacity: usize,
     slots: HashMap<HostOffset, Slot>,
     by_use: BTreeMap<u64, HostOffset>,
@@ -30,7 +30,7 @@ pub(super) struct TableCache {
 
 /// What must leave a full cache before another table comes in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(in crate::image) enum Room {
     /// There is room.
     Free,
     /// The table that was longest unused has changes to be written first.
@@ -39,7 +39,7 @@ pub(super) enum Room {
 
 impl TableCache {
     /// A cache for as many tables of `table_len` bytes as fit into `budget` bytes, at least four.
-    pub(super) fn new(table_len: usize, budget: usize) -> Self {
+    pub(in crate::image) fn new(table_len: usize, budget: usize) -> Self {
         Self {
             capacity: (budget / table_len).max(MIN_TABLES),
             slots: HashMap::new(),
@@ -50,23 +50,27 @@ impl TableCache {
     }
 
     /// Whether the table at `at` is in memory.
-    pub(super) fn holds(&self, at: HostOffset) -> bool {
+    pub(in crate::image) fn holds(&self, at: HostOffset) -> bool {
         self.slots.contains_key(&at)
     }
 
     /// Whether any table has changes.
-    pub(super) const fn is_dirty(&self) -> bool {
+    pub(in crate::image) const fn is_dirty(&self) -> bool {
         self.dirty > 0
     }
 
     /// The bytes of a table.
-    pub(super) fn get(&mut self, at: HostOffset) -> Option<&[u8]> {
+    pub(in crate::image) fn get(&mut self, at: HostOffset) -> Option<&[u8]> {
         self.touch(at);
         self.slots.get(&at).map(|slot| slot.bytes.as_slice())
     }
 
     /// The bytes of a table of which `range` is about to change.
-    pub(super) fn change(&mut self, at: HostOffset, range: Range<usize>) -> Option<&mut [u8]> {
+    pub(in crate::image) fn change(
+        &mut self,
+        at: HostOffset,
+        range: Range<usize>,
+    ) -> Option<&mut [u8]> {
         self.touch(at);
         let slot = self.slots.get_mut(&at)?;
         let start = range.start / SECTOR * SECTOR;
@@ -81,7 +85,7 @@ impl TableCache {
     }
 
     /// Makes room for one more table by dropping the one longest unused, unless it has changes.
-    pub(super) fn make_room(&mut self) -> Room {
+    pub(in crate::image) fn make_room(&mut self) -> Room {
         while self.slots.len() >= self.capacity {
             let Some((_, &oldest)) = self.by_use.first_key_value() else { break };
             if self.slots.get(&oldest).is_some_and(|slot| !slot.dirty.is_empty()) {
@@ -93,7 +97,7 @@ impl TableCache {
     }
 
     /// Takes in a table as it stands in the file.
-    pub(super) fn insert(&mut self, at: HostOffset, bytes: Vec<u8>) {
+    pub(in crate::image) fn insert(&mut self, at: HostOffset, bytes: Vec<u8>) {
         self.forget(at);
         self.clock += 1;
         self.by_use.insert(self.clock, at);
@@ -101,14 +105,14 @@ impl TableCache {
     }
 
     /// Takes in a table that is not yet in the file.
-    pub(super) fn insert_new(&mut self, at: HostOffset, bytes: Vec<u8>) {
+    pub(in crate::image) fn insert_new(&mut self, at: HostOffset, bytes: Vec<u8>) {
         let len = bytes.len();
         self.insert(at, bytes);
         self.change(at, 0..len);
     }
 
     /// Drops a table and its changes: its cluster is no longer such a table.
-    pub(super) fn forget(&mut self, at: HostOffset) {
+    pub(in crate::image) fn forget(&mut self, at: HostOffset) {
         if let Some(slot) = self.slots.remove(&at) {
             self.by_use.remove(&slot.used);
             if !slot.dirty.is_empty() {
@@ -118,12 +122,12 @@ impl TableCache {
     }
 
     /// Drops all tables and their changes.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::image) fn clear(&mut self) {
         *self = Self { capacity: self.capacity, ..Self::new(1, 0) };
     }
 
     /// The tables with changes, in the order of the file.
-    pub(super) fn dirty_tables(&self) -> Vec<HostOffset> {
+    pub(in crate::image) fn dirty_tables(&self) -> Vec<HostOffset> {
         let dirty = self.slots.iter().filter(|(_, slot)| !slot.dirty.is_empty());
         let mut list: Vec<_> = dirty.map(|(&at, _)| at).collect();
         list.sort_unstable();
@@ -131,14 +135,14 @@ impl TableCache {
     }
 
     /// Where the changed part of a table goes, and its bytes.
-    pub(super) fn dirty_part(&self, at: HostOffset) -> Option<(HostOffset, &[u8])> {
+    pub(in crate::image) fn dirty_part(&self, at: HostOffset) -> Option<(HostOffset, &[u8])> {
         let slot = self.slots.get(&at)?;
         let place = at.checked_add(slot.dirty.start as u64)?;
         Some((place, &slot.bytes[slot.dirty.clone()]))
     }
 
     /// The changes of a table are in the file now.
-    pub(super) fn mark_written(&mut self, at: HostOffset) {
+    pub(in crate::image) fn mark_written(&mut self, at: HostOffset) {
         if let Some(slot) = self.slots.get_mut(&at) {
             if !slot.dirty.is_empty() {
                 self.dirty -= 1;

@@ -7,22 +7,22 @@ use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};
 use crate::storage::Capacity;
 
-use super::ClusterRun;
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::Owner;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
 
 /// Most runs of clusters that are remembered; beyond that their room stays with the image, for later use.
 const MAX_RUNS: usize = 1 << 16;
 
 impl Meta {
     /// From here on the room of every cluster that becomes free goes back to the file system.
-    pub(super) const fn give_back_room(&mut self) {
+    pub(in crate::image) const fn give_back_room(&mut self) {
         self.gives_back = true;
     }
 
     /// Remembers clusters that became free, if their room is to be given back.
-    pub(super) fn note_room(&mut self, run: ClusterRun) {
+    pub(in crate::image) fn note_room(&mut self, run: ClusterRun) {
         if !self.gives_back {
             return;
         }
@@ -35,7 +35,7 @@ impl Meta {
     }
 
     /// Punches holes where clusters were freed and are free still.
-    pub(super) fn punch_discarded(&mut self) -> Result<()> {
+    pub(in crate::image) fn punch_discarded(&mut self) -> Result<()> {
         let mut runs = std::mem::take(&mut self.discarded);
         runs.sort_unstable_by_key(|run| run.first);
         for run in runs {
@@ -78,7 +78,7 @@ impl Meta {
 
     /// Gives up refcount blocks that count nothing, or only themselves: without a block all counts are 0. Everything must be
     /// on stable storage.
-    pub(super) fn release_empty_blocks(&mut self) -> Result<()> {
+    pub(in crate::image) fn release_empty_blocks(&mut self) -> Result<()> {
         let blocks = self.ordering.root(Side::Refcounts).entries().len();
         let mut counted_elsewhere = Vec::new();
         for slot in (0..blocks).rev() {
@@ -110,7 +110,7 @@ impl Meta {
     }
 
     /// Makes the file end behind the last cluster in use.
-    pub(super) fn cut_free_end(&mut self) -> Result<()> {
+    pub(in crate::image) fn cut_free_end(&mut self) -> Result<()> {
         let used = self.used_end()?;
         let disk = &mut self.ordering.disk;
         if disk.file.capacity() != Capacity::Growable {

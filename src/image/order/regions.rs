@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use crate::format::{ClusterCount, HostCluster};
+use crate::format::HostCluster;
 
-use super::ClusterRun;
+use crate::image::run::ClusterRun;
 
 /// A structure that owns clusters of the image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Owner {
+pub(in crate::image) enum Owner {
     /// The header with its extensions and the backing file's name: cluster 0.
     Header = 1 << 0,
     /// The active L1 table.
@@ -44,20 +44,20 @@ const OWNERS: [(Owner, &str); 9] = [
 
 /// The owners of each metadata cluster; more than one where the image is damaged.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Regions {
+pub(in crate::image) struct Regions {
     owners: HashMap<HostCluster, u16>,
 }
 
 impl Regions {
     /// Notes that `run` belongs to `owner`.
-    pub(super) fn add(&mut self, run: ClusterRun, owner: Owner) {
+    pub(in crate::image) fn add(&mut self, run: ClusterRun, owner: Owner) {
         for cluster in run.clusters() {
             *self.owners.entry(cluster).or_default() |= owner as u16;
         }
     }
 
     /// Notes that `run` no longer belongs to `owner`.
-    pub(super) fn remove(&mut self, run: ClusterRun, owner: Owner) {
+    pub(in crate::image) fn remove(&mut self, run: ClusterRun, owner: Owner) {
         for cluster in run.clusters() {
             if let Some(owners) = self.owners.get_mut(&cluster) {
                 *owners &= !(owner as u16);
@@ -69,17 +69,21 @@ impl Regions {
     }
 
     /// Whether any metadata lies in this cluster.
-    pub(super) fn is_owned(&self, cluster: HostCluster) -> bool {
+    pub(in crate::image) fn is_owned(&self, cluster: HostCluster) -> bool {
         self.owners.contains_key(&cluster)
     }
 
     /// The cluster behind the last that holds metadata.
-    pub(super) fn end(&self) -> HostCluster {
+    pub(in crate::image) fn end(&self) -> HostCluster {
         self.owners.keys().max().map_or(HostCluster::new(0), |last| last.next())
     }
 
     /// What a write to `run` would hit that is not its own (`owner`; `None`: guest data).
-    pub(super) fn conflict(&self, run: ClusterRun, owner: Option<Owner>) -> Option<&'static str> {
+    pub(in crate::image) fn conflict(
+        &self,
+        run: ClusterRun,
+        owner: Option<Owner>,
+    ) -> Option<&'static str> {
         let own = owner.map_or(0, |owner| owner as u16);
         let hit = run.clusters().find_map(|cluster| {
             self.owners.get(&cluster).map(|owners| owners & !own).filter(|&others| others != 0)
@@ -88,16 +92,10 @@ impl Regions {
     }
 }
 
-impl ClusterRun {
-    /// The clusters of the run, one by one.
-    pub(super) fn clusters(self) -> impl Iterator<Item = HostCluster> {
-        (0..self.count.get()).map(move |n| self.first + ClusterCount::new(n))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::ClusterCount;
 
     #[test]
     fn a_write_to_another_structure_is_a_conflict_and_to_the_own_one_is_none() {

@@ -7,10 +7,10 @@ use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning, ZERO};
 use crate::format::{ClusterCount, GuestOffset};
 
-use super::claims::Access;
 use super::mapping::RunKind;
-use super::meta::Meta;
-use super::{Backing, Image};
+use crate::image::meta::Meta;
+use crate::image::space::claims::Access;
+use crate::image::{Backing, Image};
 
 /// All subclusters read as zeroes, none is allocated.
 const ALL_ZERO: u64 = (u32::MAX as u64) << 32;

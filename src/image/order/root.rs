@@ -9,7 +9,7 @@ const ENTRY: usize = 8;
 
 /// The entries, where they lie in the file, and which sectors of them have changed.
 #[derive(Debug, Clone)]
-pub(super) struct RootTable {
+pub(in crate::image) struct RootTable {
     offset: HostOffset,
     entries: Vec<u64>,
     dirty: BTreeSet<usize>,
@@ -17,45 +17,45 @@ pub(super) struct RootTable {
 
 impl RootTable {
     /// A table that stands in the file as given.
-    pub(super) const fn new(offset: HostOffset, entries: Vec<u64>) -> Self {
+    pub(in crate::image) const fn new(offset: HostOffset, entries: Vec<u64>) -> Self {
         Self { offset, entries, dirty: BTreeSet::new() }
     }
 
     /// Where the table begins in the file.
-    pub(super) const fn offset(&self) -> HostOffset {
+    pub(in crate::image) const fn offset(&self) -> HostOffset {
         self.offset
     }
 
     /// All entries.
-    pub(super) fn entries(&self) -> &[u64] {
+    pub(in crate::image) fn entries(&self) -> &[u64] {
         &self.entries
     }
 
     /// An entry; 0 past the end, where there is nothing.
-    pub(super) fn get(&self, index: usize) -> u64 {
+    pub(in crate::image) fn get(&self, index: usize) -> u64 {
         self.entries.get(index).copied().unwrap_or(0)
     }
 
     /// Changes an entry in memory.
-    pub(super) fn set(&mut self, index: usize, value: u64) {
+    pub(in crate::image) fn set(&mut self, index: usize, value: u64) {
         self.entries[index] = value;
         self.dirty.insert(index * ENTRY / SECTOR);
     }
 
     /// Puts other entries in the place of all.
-    pub(super) fn replace(&mut self, entries: Vec<u64>) {
+    pub(in crate::image) fn replace(&mut self, entries: Vec<u64>) {
         self.entries = entries;
         self.mark_all();
     }
 
     /// Gives the table at least `len` entries; new ones are 0.
-    pub(super) fn lengthen(&mut self, len: usize) {
+    pub(in crate::image) fn lengthen(&mut self, len: usize) {
         self.entries.resize(len.max(self.entries.len()), 0);
         self.mark_all();
     }
 
     /// Gives the table a new place, where the whole of it will be written.
-    pub(super) fn relocate(&mut self, to: HostOffset) {
+    pub(in crate::image) fn relocate(&mut self, to: HostOffset) {
         self.offset = to;
         self.mark_all();
     }
@@ -65,12 +65,12 @@ impl RootTable {
     }
 
     /// Whether entries have changed since they were written.
-    pub(super) fn is_dirty(&self) -> bool {
+    pub(in crate::image) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
     /// The changed sectors: where they go, and their bytes. Neighbours are one part.
-    pub(super) fn dirty_parts(&self) -> Vec<(HostOffset, Vec<u8>)> {
+    pub(in crate::image) fn dirty_parts(&self) -> Vec<(HostOffset, Vec<u8>)> {
         let mut parts: Vec<(usize, usize)> = Vec::new();
         for &sector in &self.dirty {
             match parts.last_mut() {
@@ -88,7 +88,7 @@ impl RootTable {
     }
 
     /// All changes are in the file now.
-    pub(super) fn mark_written(&mut self) {
+    pub(in crate::image) fn mark_written(&mut self) {
         self.dirty.clear();
     }
 }

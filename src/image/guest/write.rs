@@ -9,10 +9,11 @@ use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, GuestCluster, GuestOffset, HostOffset};
 
-use super::alloc::Allocation;
-use super::claims::Access;
-use super::meta::Meta;
-use super::{ClusterRun, Image};
+use crate::image::Image;
+use crate::image::meta::Meta;
+use crate::image::run::ClusterRun;
+use crate::image::space::alloc::Allocation;
+use crate::image::space::claims::Access;
 
 /// Most bytes that are written at once, unless a cluster is larger.
 const MAX_PIECE: u64 = 4 << 20;
@@ -44,7 +45,7 @@ impl Image {
     }
 
     /// Writes guest bytes up to the end of the disk's last cluster.
-    pub(super) fn write_pieces(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
+    pub(in crate::image) fn write_pieces(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
         let (mut at, mut rest) = (at, data);
         while !rest.is_empty() {
             let length = self.piece(at, rest.len() as u64);
@@ -56,7 +57,7 @@ impl Image {
     }
 
     /// How much of `most` bytes is one piece: within one L2 table, and not too long.
-    pub(super) fn piece(&self, at: GuestOffset, most: u64) -> usize {
+    pub(in crate::image) fn piece(&self, at: GuestOffset, most: u64) -> usize {
         let table = self.geometry.bytes_per_l2_table();
         let in_table = table - at.get() % table;
         let limit = MAX_PIECE.max(self.geometry.cluster_bytes());
@@ -225,7 +226,7 @@ impl Meta {
                 Some(_) => self.run(here, rest)?,
                 None => break,
             };
-            let super::RunKind::Data(host) = run.kind else { break };
+            let crate::image::RunKind::Data(host) = run.kind else { break };
             match &mut found {
                 None => found = Some((host, run.length)),
                 Some((first, length)) if first.checked_add(*length) == Some(host) => {
@@ -290,7 +291,7 @@ impl Meta {
     }
 
     /// Puts entries in the place of others; unless `same_hosts`, what the others referred to is freed later.
-    pub(super) fn replace_entries(
+    pub(in crate::image) fn replace_entries(
         &mut self,
         first: GuestCluster,
         entries: &[L2Entry],
@@ -312,7 +313,7 @@ impl Meta {
     }
 
     /// The clusters of the image file that an entry refers to.
-    pub(super) fn referred(&self, entry: L2Entry) -> Option<ClusterRun> {
+    pub(in crate::image) fn referred(&self, entry: L2Entry) -> Option<ClusterRun> {
         if self.has_data_file() {
             return None;
         }

@@ -1,20 +1,18 @@
 //! Reading guest bytes.
 
-use std::sync::{Mutex, PoisonError};
-
-use crate::codec::Unpacker;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::l2::CompressedExtent;
 use crate::format::{GuestOffset, HostOffset};
 
-use super::claims::Access;
 use super::mapping::RunKind;
-use super::{Image, damaged};
+use crate::image::Image;
+use crate::image::damage::damaged;
+use crate::image::space::claims::Access;
 
 impl Image {
     /// Reads `buf.len()` guest bytes at `at`, all of them on the disk. What is not in this image comes from the
-    /// backing chain; past its end there are zeroes. Damage is an error (see [`super::Damage`]).
+    /// backing chain; past its end there are zeroes. Damage is an error (see [`crate::image::Damage`]).
     pub fn read(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
         self.require_on_disk(at, buf.len() as u64)?;
         if buf.is_empty() {
@@ -26,7 +24,11 @@ impl Image {
     }
 
     /// Reads guest bytes of clusters that the caller has a claim on, up to the end of the last cluster.
-    pub(super) fn read_claimed(&self, mut at: GuestOffset, mut buf: &mut [u8]) -> Result<()> {
+    pub(in crate::image) fn read_claimed(
+        &self,
+        mut at: GuestOffset,
+        mut buf: &mut [u8],
+    ) -> Result<()> {
         self.require_plain()?;
         while !buf.is_empty() {
             let run = self.meta()?.run(at, buf.len() as u64)?;
@@ -96,19 +98,5 @@ impl Image {
                 Err(Error::Unsupported(why.into()))
             }
         }
-    }
-}
-
-/// The decompressors that no thread uses at the moment.
-#[derive(Debug, Default)]
-pub(super) struct Unpackers(Mutex<Vec<Unpacker>>);
-
-impl Unpackers {
-    fn take(&self) -> Unpacker {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, unpacker: Unpacker) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(unpacker);
     }
 }

@@ -11,27 +11,29 @@ use crate::format::snapshot::{MAX_SNAPSHOTS, MAX_TABLE_BYTES, SnapshotEntry, enc
 use crate::format::{ClusterCount, HostOffset, decode_entries, encode_entries};
 use crate::tables::load_entries;
 
-use super::alloc::Allocation;
-use super::bitmaps::Rebuilt;
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::Owner;
-use super::root::RootTable;
-use super::{ClusterRun, Image, damaged};
+use crate::image::Image;
+use crate::image::bitmaps::Rebuilt;
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::order::root::RootTable;
+use crate::image::run::ClusterRun;
+use crate::image::space::alloc::Allocation;
 
 /// Most entries that are looked at together.
 const MAX_RUN: usize = 1024;
 
 /// Whether the references of a tree are added or taken away.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::image) enum Change {
     Raise,
     Lower,
 }
 
 impl Image {
-    pub(super) fn meta_mut(&mut self) -> Result<&mut Meta> {
-        self.meta.get_mut().map_err(|_| super::panicked())
+    pub(in crate::image) fn meta_mut(&mut self) -> Result<&mut Meta> {
+        self.meta.get_mut().map_err(|_| crate::image::panicked())
     }
 
     /// Takes a snapshot: `entry` has everything but the offset and length of its L1 table.
@@ -114,7 +116,7 @@ impl Meta {
         self.set_copied()
     }
 
-    pub(super) fn set_size(&mut self, size: u64) {
+    pub(in crate::image) fn set_size(&mut self, size: u64) {
         self.geometry = self.geometry.with_virtual_size(size);
         self.ordering.disk.geometry = self.geometry;
     }
@@ -131,7 +133,7 @@ impl Meta {
     }
 
     /// Writes a structure into new clusters.
-    pub(super) fn write_aside(
+    pub(in crate::image) fn write_aside(
         &mut self,
         owner: Owner,
         bytes: &[u8],
@@ -152,7 +154,7 @@ impl Meta {
 
     /// Makes `l1` the active L1 table of a disk of `size` bytes, and `bitmaps` its bitmaps if they change. The old table
     /// is freed, not what it refers to.
-    pub(super) fn switch_active(
+    pub(in crate::image) fn switch_active(
         &mut self,
         l1: Vec<u64>,
         size: u64,
@@ -253,7 +255,7 @@ impl Meta {
 
     /// Adds or takes away one reference from all that an L1 table refers to: L2 tables and what they refer to. A failure
     /// to add undoes what was added.
-    pub(super) fn change_tree(&mut self, l1: &[u64], change: Change) -> Result<()> {
+    pub(in crate::image) fn change_tree(&mut self, l1: &[u64], change: Change) -> Result<()> {
         let mut done = Vec::new();
         for &bits in l1 {
             let table = L1Entry(bits).offset();
@@ -298,7 +300,7 @@ impl Meta {
     }
 
     /// What the entries of an L2 table refer to, from byte `start` of the table on.
-    pub(super) fn references(
+    pub(in crate::image) fn references(
         &mut self,
         table: HostOffset,
         start: usize,

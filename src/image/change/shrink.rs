@@ -4,11 +4,12 @@ use crate::error::Result;
 use crate::format::ClusterCount;
 use crate::format::l1::L1Entry;
 
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::Owner;
-use super::states::Change;
-use super::{ClusterRun, Image};
+use super::snapshots::Change;
+use crate::image::Image;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
 
 impl Image {
     /// Makes the disk shorter; what lay beyond is gone.

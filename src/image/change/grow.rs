@@ -12,11 +12,12 @@ use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, GuestCluster, HostOffset, encode_entries};
 use crate::storage::{Capacity, Storage};
 
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::Owner;
-use super::states::Change;
-use super::{Backing, ClusterRun, Image};
+use super::snapshots::Change;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
+use crate::image::{Backing, Image};
 
 /// Zeroes that are written at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -127,7 +128,7 @@ impl Image {
     }
 
     /// Makes an external data file end where the disk does.
-    pub(super) fn cut_data_file(&self, size: u64) -> Result<()> {
+    pub(in crate::image) fn cut_data_file(&self, size: u64) -> Result<()> {
         let Some(data) = &self.data_file else { return Ok(()) };
         if data.capacity() == Capacity::Growable {
             data.set_len(size).map_err(|e| Error::io("shorten the data file", size, e))?;

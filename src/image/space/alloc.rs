@@ -4,9 +4,9 @@ use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, HostCluster, HostOffset};
 
-use super::ClusterRun;
-use super::meta::Meta;
-use super::ordering::Side;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::run::ClusterRun;
 
 /// Host offsets in mappings have 56 bits.
 const MAX_HOST_BYTES: u64 = 1 << 56;
@@ -15,31 +15,31 @@ const MAX_HOST_BYTES: u64 = 1 << 56;
 /// refers to them, or in [`Allocation::release`]; being dropped otherwise is a bug, as that leaks.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Allocation {
+pub(in crate::image) struct Allocation {
     run: ClusterRun,
     settled: bool,
 }
 
 impl Allocation {
     /// The clusters.
-    pub(super) const fn run(&self) -> ClusterRun {
+    pub(in crate::image) const fn run(&self) -> ClusterRun {
         self.run
     }
 
     /// Something refers to them now.
-    pub(super) fn commit(mut self) -> ClusterRun {
+    pub(in crate::image) fn commit(mut self) -> ClusterRun {
         self.settled = true;
         self.run
     }
 
     /// Nothing will refer to them: they are free again.
-    pub(super) fn release(mut self, meta: &mut Meta) -> Result<()> {
+    pub(in crate::image) fn release(mut self, meta: &mut Meta) -> Result<()> {
         self.settled = true;
         meta.lower_unreferenced(self.run, 1)
     }
 
     /// Commits after a success and releases after a failure, whose error is passed on.
-    pub(super) fn settle<T>(self, meta: &mut Meta, outcome: Result<T>) -> Result<T> {
+    pub(in crate::image) fn settle<T>(self, meta: &mut Meta, outcome: Result<T>) -> Result<T> {
         match outcome {
             Ok(value) => {
                 self.commit();
@@ -65,27 +65,30 @@ impl Drop for Allocation {
 
 /// Where compressed data goes: bytes in one or two clusters, each counted once more for it.
 #[must_use]
-pub(super) struct PackedAllocation {
+pub(in crate::image) struct PackedAllocation {
     /// Host offset of the first byte.
-    pub(super) at: HostOffset,
+    pub(in crate::image) at: HostOffset,
     /// The clusters counted for it.
-    pub(super) clusters: Allocation,
+    pub(in crate::image) clusters: Allocation,
 }
 
 impl Meta {
     /// Whether a run lies within what the file can hold and mappings can tell.
-    pub(super) fn fits(&self, run: ClusterRun) -> bool {
+    pub(in crate::image) fn fits(&self, run: ClusterRun) -> bool {
         let limit = self.ordering.disk.limit().min(MAX_HOST_BYTES);
         run.end().get() <= limit >> self.geometry.cluster_bits()
     }
 
     /// Allocates up to `most` neighbouring clusters, at least one.
-    pub(super) fn allocate(&mut self, most: ClusterCount) -> Result<Allocation> {
+    pub(in crate::image) fn allocate(&mut self, most: ClusterCount) -> Result<Allocation> {
         self.allocate_with(most, false)
     }
 
     /// Allocates exactly `count` neighbouring clusters.
-    pub(super) fn allocate_contiguous(&mut self, count: ClusterCount) -> Result<Allocation> {
+    pub(in crate::image) fn allocate_contiguous(
+        &mut self,
+        count: ClusterCount,
+    ) -> Result<Allocation> {
         self.allocate_with(count, true)
     }
 
@@ -108,7 +111,7 @@ impl Meta {
     }
 
     /// Allocates up to `most` clusters from `first` on, as far as they are free; `None` where the first is not.
-    pub(super) fn allocate_at(
+    pub(in crate::image) fn allocate_at(
         &mut self,
         first: HostCluster,
         most: ClusterCount,
@@ -133,7 +136,7 @@ impl Meta {
 
     /// Allocates room for `bytes` bytes of compressed data, at most a cluster: behind the data packed last
     /// where that leaves room, if need be with the cluster that follows, otherwise in a new cluster.
-    pub(super) fn allocate_packed(&mut self, bytes: u64) -> Result<PackedAllocation> {
+    pub(in crate::image) fn allocate_packed(&mut self, bytes: u64) -> Result<PackedAllocation> {
         let size = self.geometry.cluster_bytes();
         debug_assert!(0 < bytes && bytes <= size, "compressed data fits into a cluster");
         if let Some(at) = self.packed_end {
@@ -181,7 +184,7 @@ impl Meta {
     }
 
     /// The first free run at or after `from`: exactly `want` clusters, or (not `all`) 1 to `want`.
-    pub(super) fn find_free(
+    pub(in crate::image) fn find_free(
         &mut self,
         from: HostCluster,
         want: ClusterCount,
@@ -245,8 +248,8 @@ impl Meta {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{open, small};
     use super::*;
+    use crate::image::testing::{open, small};
 
     fn count(count: u64) -> ClusterCount {
         ClusterCount::new(count)

@@ -5,17 +5,21 @@ use crate::format::header::HeaderField;
 use crate::format::refcount::{MAX_REFTABLE_BYTES, set_refcount};
 use crate::format::{ClusterCount, HostCluster, ReftableIndex, encode_entries};
 
-use super::ClusterRun;
-use super::meta::Meta;
-use super::ordering::Side;
-use super::regions::Owner;
-use super::root::RootTable;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::order::root::RootTable;
+use crate::image::run::ClusterRun;
 
 impl Meta {
     /// Makes the refcount table long enough for `needed` and longer by half. The new table and the blocks that
     /// describe it lie after everything that the old one describes and after `avoid`. They are on stable
     /// storage before one write to the header switches to them.
-    pub(super) fn grow_reftable(&mut self, needed: ReftableIndex, avoid: ClusterRun) -> Result<()> {
+    pub(in crate::image) fn grow_reftable(
+        &mut self,
+        needed: ReftableIndex,
+        avoid: ClusterRun,
+    ) -> Result<()> {
         if self.switch.is_some() {
             return self.lengthen_reftable(needed);
         }

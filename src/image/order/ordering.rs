@@ -27,7 +27,7 @@ use super::root::RootTable;
 
 /// Which side goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(in crate::image) enum Direction {
     /// Counts go up, then references appear.
     RefcountsFirst,
     /// References vanish, then counts go down.
@@ -36,7 +36,7 @@ pub(super) enum Direction {
 
 /// One of the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(in crate::image) enum Side {
     /// The L1 table and L2 tables.
     Mappings,
     /// The refcount table and refcount blocks.
@@ -65,8 +65,8 @@ struct Tree {
 }
 
 /// Both sides, and the disk below them.
-pub(super) struct Ordering {
-    pub(super) disk: Disk,
+pub(in crate::image) struct Ordering {
+    pub(in crate::image) disk: Disk,
     mappings: Tree,
     refcounts: Tree,
     direction: Direction,
@@ -84,7 +84,7 @@ struct Glance {
 
 impl Ordering {
     /// Both roots as they stand in the file, and how many bytes of tables each side may hold in memory.
-    pub(super) fn new(
+    pub(in crate::image) fn new(
         disk: Disk,
         l1: RootTable,
         reftable: RootTable,
@@ -117,30 +117,30 @@ impl Ordering {
     }
 
     /// The root of a side.
-    pub(super) const fn root(&self, side: Side) -> &RootTable {
+    pub(in crate::image) const fn root(&self, side: Side) -> &RootTable {
         &self.tree(side).root
     }
 
     /// Changes an entry of a root in memory.
-    pub(super) fn set_root_entry(&mut self, side: Side, index: usize, value: u64) {
+    pub(in crate::image) fn set_root_entry(&mut self, side: Side, index: usize, value: u64) {
         self.tree_mut(side).root.set(index, value);
     }
 
     /// From here on everything is written to new clusters. Both sides must be on disk.
-    pub(super) fn begin_aside(&mut self) {
+    pub(in crate::image) fn begin_aside(&mut self) {
         debug_assert!(!self.is_dirty(), "a change begins with everything on disk");
         self.aside = true;
         self.disk.begin_aside();
     }
 
     /// Ends [`Ordering::begin_aside`]; returns the bytes of all new clusters.
-    pub(super) fn end_aside(&mut self) -> RangeSet {
+    pub(in crate::image) fn end_aside(&mut self) -> RangeSet {
         self.aside = false;
         self.disk.end_aside()
     }
 
     /// Goes back to these roots (L1 table, refcount table), as the file has them and all that they refer to.
-    pub(super) fn reset(&mut self, l1: RootTable, reftable: RootTable) {
+    pub(in crate::image) fn reset(&mut self, l1: RootTable, reftable: RootTable) {
         self.glance.at = None;
         self.mappings.tables.clear();
         self.refcounts.tables.clear();
@@ -149,7 +149,12 @@ impl Ordering {
     }
 
     /// Gives a table a new place, where the whole of it will be written.
-    pub(super) fn relocate(&mut self, side: Side, from: HostOffset, to: HostOffset) -> Result<()> {
+    pub(in crate::image) fn relocate(
+        &mut self,
+        side: Side,
+        from: HostOffset,
+        to: HostOffset,
+    ) -> Result<()> {
         let bytes = self.table(side, from)?.to_vec();
         self.forget(side, from);
         self.add(side, to, bytes)
@@ -161,34 +166,34 @@ impl Ordering {
     }
 
     /// Changes a root in memory with a function of its own.
-    pub(super) fn root_mut(&mut self, side: Side) -> &mut RootTable {
+    pub(in crate::image) fn root_mut(&mut self, side: Side) -> &mut RootTable {
         &mut self.tree_mut(side).root
     }
 
     /// Puts another root in the place of one; the header already points to it.
-    pub(super) fn replace_root(&mut self, side: Side, root: RootTable) {
+    pub(in crate::image) fn replace_root(&mut self, side: Side, root: RootTable) {
         self.glance.at = None;
         self.tree_mut(side).root = root;
     }
 
     /// While refcounts are deferred (lazy refcounts, the dirty bit is set), mappings do not wait for them.
-    pub(super) const fn defer_refcounts(&mut self, deferred: bool) {
+    pub(in crate::image) const fn defer_refcounts(&mut self, deferred: bool) {
         self.deferred = deferred;
     }
 
     /// Whether refcounts are deferred.
-    pub(super) const fn is_deferred(&self) -> bool {
+    pub(in crate::image) const fn is_deferred(&self) -> bool {
         self.deferred
     }
 
     /// The table at `at`, read if it is not in memory.
-    pub(super) fn table(&mut self, side: Side, at: HostOffset) -> Result<&[u8]> {
+    pub(in crate::image) fn table(&mut self, side: Side, at: HostOffset) -> Result<&[u8]> {
         self.load(side, at)?;
         Ok(self.tree_mut(side).tables.get(at).expect("a table just loaded is in memory"))
     }
 
     /// The table at `at` for one look among many: it puts no other out of memory.
-    pub(super) fn glance(&mut self, side: Side, at: HostOffset) -> Result<&[u8]> {
+    pub(in crate::image) fn glance(&mut self, side: Side, at: HostOffset) -> Result<&[u8]> {
         if self.tree(side).tables.holds(at) {
             return self.table(side, at);
         }
@@ -202,7 +207,7 @@ impl Ordering {
     }
 
     /// The table at `at`, of which `range` is about to change.
-    pub(super) fn change(
+    pub(in crate::image) fn change(
         &mut self,
         side: Side,
         at: HostOffset,
@@ -215,7 +220,12 @@ impl Ordering {
     }
 
     /// A table in a cluster that was just allocated for it.
-    pub(super) fn add(&mut self, side: Side, at: HostOffset, bytes: Vec<u8>) -> Result<()> {
+    pub(in crate::image) fn add(
+        &mut self,
+        side: Side,
+        at: HostOffset,
+        bytes: Vec<u8>,
+    ) -> Result<()> {
         self.glance.at = None;
         self.make_room(side)?;
         self.tree_mut(side).tables.insert_new(at, bytes);
@@ -223,13 +233,13 @@ impl Ordering {
     }
 
     /// The cluster at `at` is no longer a table of this side.
-    pub(super) fn forget(&mut self, side: Side, at: HostOffset) {
+    pub(in crate::image) fn forget(&mut self, side: Side, at: HostOffset) {
         self.glance.at = None;
         self.tree_mut(side).tables.forget(at);
     }
 
     /// Sets the direction; a switch flushes and syncs the side that must go first.
-    pub(super) fn begin(&mut self, direction: Direction) -> Result<()> {
+    pub(in crate::image) fn begin(&mut self, direction: Direction) -> Result<()> {
         if self.direction == direction || self.aside {
             return Ok(());
         }
@@ -244,7 +254,7 @@ impl Ordering {
     }
 
     /// Brings everything to stable storage; deferred refcounts only with `all`.
-    pub(super) fn flush(&mut self, all: bool) -> Result<()> {
+    pub(in crate::image) fn flush(&mut self, all: bool) -> Result<()> {
         self.write_side(Side::Mappings)?;
         if all || !self.deferred {
             self.write_side(Side::Refcounts)?;

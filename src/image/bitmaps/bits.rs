@@ -5,7 +5,8 @@ use crate::format::bitmap::{BitmapEntry, BitmapTableEntry};
 use crate::format::feature::autoclear;
 use crate::tables::{BitmapDirectory, HeaderArea, load_entries};
 
-use super::{Image, damaged};
+use crate::image::Image;
+use crate::image::damage::damaged;
 
 /// The bits of one bitmap, as bytes in their order.
 pub struct BitmapBits<'a> {

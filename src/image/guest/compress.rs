@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::format::l2::{COMPRESSED, L2Entry, SECTOR_BYTES};
 use crate::format::{GuestCluster, GuestOffset};
 
-use super::Image;
-use super::alloc::PackedAllocation;
-use super::claims::Access;
+use crate::image::Image;
+use crate::image::space::alloc::PackedAllocation;
+use crate::image::space::claims::Access;
 
 impl Image {
     /// Writes one whole guest cluster, compressed where that makes it smaller. `at` begins a cluster; `data` has a

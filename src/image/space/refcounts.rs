@@ -6,17 +6,17 @@ use crate::error::{Error, Result};
 use crate::format::refcount::{ReftableEntry, get_refcount, set_refcount};
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 
-use super::ClusterRun;
-use super::damaged;
-use super::meta::Meta;
-use super::ordering::{Direction, Side};
-use super::regions::Owner;
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::{Direction, Side};
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
 
 /// The part of a run that one refcount block describes.
 #[derive(Clone)]
-pub(super) struct Chunk {
-    pub(super) index: ReftableIndex,
-    pub(super) entries: Range<usize>,
+pub(in crate::image) struct Chunk {
+    pub(in crate::image) index: ReftableIndex,
+    pub(in crate::image) entries: Range<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ enum Change {
 
 impl Meta {
     /// The block at this place of the refcount table, or `None` where all its counts are 0.
-    pub(super) fn refblock(&self, index: ReftableIndex) -> Result<Option<HostOffset>> {
+    pub(in crate::image) fn refblock(&self, index: ReftableIndex) -> Result<Option<HostOffset>> {
         let reftable = self.ordering.root(Side::Refcounts);
         let slot = usize::try_from(index.get()).unwrap_or(usize::MAX);
         let entry = ReftableEntry(reftable.get(slot));
@@ -40,7 +40,7 @@ impl Meta {
     }
 
     /// How many references a cluster has.
-    pub(super) fn refcount(&mut self, cluster: HostCluster) -> Result<u64> {
+    pub(in crate::image) fn refcount(&mut self, cluster: HostCluster) -> Result<u64> {
         let (index, entry) = self.geometry.refcount_place(cluster);
         let Some(at) = self.refblock(index)? else { return Ok(0) };
         let order = self.geometry.refcount_order();
@@ -49,7 +49,7 @@ impl Meta {
     }
 
     /// How many references each cluster of a run has.
-    pub(super) fn refcounts(&mut self, run: ClusterRun) -> Result<Vec<u64>> {
+    pub(in crate::image) fn refcounts(&mut self, run: ClusterRun) -> Result<Vec<u64>> {
         let order = self.geometry.refcount_order();
         let mut counts = Vec::new();
         for chunk in self.chunks(run) {
@@ -65,7 +65,7 @@ impl Meta {
     }
 
     /// Adds `by` references to each cluster of `run`. Nothing is changed where one of them would not fit.
-    pub(super) fn raise(&mut self, run: ClusterRun, by: u64) -> Result<()> {
+    pub(in crate::image) fn raise(&mut self, run: ClusterRun, by: u64) -> Result<()> {
         if run.is_empty() || by == 0 {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl Meta {
     }
 
     /// Takes `by` references from each cluster of `run`, once no mapping refers to them any more.
-    pub(super) fn lower(&mut self, run: ClusterRun, by: u64) -> Result<()> {
+    pub(in crate::image) fn lower(&mut self, run: ClusterRun, by: u64) -> Result<()> {
         if run.is_empty() || by == 0 {
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl Meta {
     }
 
     /// Takes references from clusters that nothing on disk has ever referred to: no order to keep.
-    pub(super) fn lower_unreferenced(&mut self, run: ClusterRun, by: u64) -> Result<()> {
+    pub(in crate::image) fn lower_unreferenced(&mut self, run: ClusterRun, by: u64) -> Result<()> {
         if run.is_empty() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Meta {
         self.change_counts(run, by, Change::Lower)
     }
 
-    pub(super) fn chunks(&self, run: ClusterRun) -> Vec<Chunk> {
+    pub(in crate::image) fn chunks(&self, run: ClusterRun) -> Vec<Chunk> {
         let (first, last) = (run.first.get(), run.end().get());
         let per_block = self.geometry.refblock_entries();
         let mut chunks = Vec::new();
@@ -295,8 +295,8 @@ impl Meta {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{open, small};
     use super::*;
+    use crate::image::testing::{open, small};
 
     fn run(first: u64, count: u64) -> ClusterRun {
         ClusterRun::new(HostCluster::new(first), ClusterCount::new(count))
