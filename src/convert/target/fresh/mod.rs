@@ -3,6 +3,11 @@
 //! Each thread finds out what of its item has to be stored and compresses it; then, in the order of the disk, the item gets
 //! its place (`layout`); and whoever placed it writes it, all data of it that lies together at once.
 
+mod bitmaps;
+mod counts;
+mod gaps;
+mod layout;
+
 use std::ops::Range;
 
 use crate::codec::{Method, Packer};
@@ -12,15 +17,15 @@ use crate::format::feature::autoclear;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::storage::{Capacity, Storage};
 
-use super::bitmaps::Bitmaps;
-use super::buffer::{Buffer, Pool};
-use super::counts::Block;
-use super::in_order::InOrder;
-use super::layout::{Layout, State};
-use super::pipeline::Target;
-use super::scan::{Item, Kind};
-use super::source::Source;
-use super::zeroes;
+use crate::convert::bitmaps::Bitmaps;
+use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::in_order::InOrder;
+use crate::convert::flow::pipeline::Target;
+use crate::convert::flow::scan::{Item, Kind};
+use crate::convert::source::Source;
+use crate::convert::zeroes;
+use counts::Block;
+use layout::{Layout, State};
 
 /// Bytes that a disk writes whole or not at all.
 const ATOMIC_BYTES: usize = 512;
@@ -29,27 +34,27 @@ const ATOMIC_BYTES: usize = 512;
 const ALL: u64 = u32::MAX as u64;
 
 /// What a new image is made of.
-pub(super) struct Plan<'a> {
+pub(in crate::convert) struct Plan<'a> {
     /// Its options.
-    pub(super) new: &'a NewImage,
+    pub(in crate::convert) new: &'a NewImage,
     /// Where it goes.
-    pub(super) storage: &'a dyn Storage,
+    pub(in crate::convert) storage: &'a dyn Storage,
     /// What it is filled from, for those clusters that the system copies.
-    pub(super) source: &'a Source,
+    pub(in crate::convert) source: &'a Source,
     /// How clusters are compressed, and how hard it is tried, if they are.
-    pub(super) method: Option<(Method, Option<u8>)>,
+    pub(in crate::convert) method: Option<(Method, Option<u8>)>,
     /// The disk's size, where it is known and nothing but the disk goes into the image.
-    pub(super) size: Option<u64>,
+    pub(in crate::convert) size: Option<u64>,
     /// The least run of zeroes that is not stored; 0: all are.
-    pub(super) sparse: u64,
+    pub(in crate::convert) sparse: u64,
     /// Its backing file: what is the same there is not stored.
-    pub(super) backing: Option<&'a Source>,
+    pub(in crate::convert) backing: Option<&'a Source>,
     /// Buffers.
-    pub(super) pool: &'a Pool,
+    pub(in crate::convert) pool: &'a Pool,
 }
 
 /// A new image that is being filled.
-pub(super) struct Fresh<'a> {
+pub(in crate::convert) struct Fresh<'a> {
     plan: Plan<'a>,
     geometry: Geometry,
     /// Whether zeroes can be told from what the backing file has.
@@ -117,14 +122,14 @@ struct Placed {
 }
 
 /// What a thread keeps between items.
-pub(super) struct Tools {
+pub(in crate::convert) struct Tools {
     packer: Option<Packer>,
     compare: Buffer,
 }
 
 impl<'a> Fresh<'a> {
     /// Empties the storage: from now on it is no image until [`Fresh::finish`] has made one.
-    pub(super) fn new(plan: Plan<'a>, threads: usize) -> Result<Self> {
+    pub(in crate::convert) fn new(plan: Plan<'a>, threads: usize) -> Result<Self> {
         let geometry = plan.new.geometry();
         let limit = match plan.storage.capacity() {
             Capacity::Fixed(bytes) => bytes,
@@ -146,7 +151,7 @@ impl<'a> Fresh<'a> {
     }
 
     /// Ends the image of a disk of `size` bytes, with bitmaps if there are any.
-    pub(super) fn finish(self, size: u64, bitmaps: Option<&Bitmaps<'_>>) -> Result<()> {
+    pub(in crate::convert) fn finish(self, size: u64, bitmaps: Option<&Bitmaps<'_>>) -> Result<()> {
         let storage = self.plan.storage;
         let mut layout = self.order.into_books();
         let mut blocks = Vec::new();

@@ -16,16 +16,16 @@ const MAX_HOST_BYTES: u64 = 1 << 56;
 
 /// Metadata on its way to the file.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(in crate::convert) struct Block {
     /// Where it goes.
-    pub(super) at: HostOffset,
+    pub(in crate::convert) at: HostOffset,
     /// Its bytes.
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::convert) bytes: Vec<u8>,
 }
 
 /// Which clusters are in use.
 #[derive(Debug)]
-pub(super) struct Counts {
+pub(in crate::convert) struct Counts {
     geometry: Geometry,
     limit: u64,
     next: HostCluster,
@@ -38,7 +38,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// A file with its header cluster; it may have `limit` bytes.
-    pub(super) fn new(geometry: Geometry, limit: u64) -> Result<Self> {
+    pub(in crate::convert) fn new(geometry: Geometry, limit: u64) -> Result<Self> {
         let mut counts = Self {
             geometry,
             limit: limit.min(MAX_HOST_BYTES) >> geometry.cluster_bits(),
@@ -54,24 +54,24 @@ impl Counts {
     }
 
     /// The cluster behind the last one in use.
-    pub(super) const fn end(&self) -> HostCluster {
+    pub(in crate::convert) const fn end(&self) -> HostCluster {
         self.next
     }
 
     /// Where the refcount blocks lie, in order.
-    pub(super) fn places(&self) -> &[HostOffset] {
+    pub(in crate::convert) fn places(&self) -> &[HostOffset] {
         &self.places
     }
 
     /// Neighbouring clusters that are counted once.
-    pub(super) fn allocate(&mut self, count: ClusterCount) -> Result<HostCluster> {
+    pub(in crate::convert) fn allocate(&mut self, count: ClusterCount) -> Result<HostCluster> {
         let first = self.reserve(count)?;
         self.raise(first, count);
         Ok(first)
     }
 
     /// Neighbouring clusters that are not counted yet.
-    pub(super) fn reserve(&mut self, count: ClusterCount) -> Result<HostCluster> {
+    pub(in crate::convert) fn reserve(&mut self, count: ClusterCount) -> Result<HostCluster> {
         self.ensure(count)?;
         let first = self.next;
         self.next = first + count;
@@ -79,7 +79,7 @@ impl Counts {
     }
 
     /// Makes sure that there are blocks for what is in use and `count` clusters more.
-    pub(super) fn ensure(&mut self, count: ClusterCount) -> Result<()> {
+    pub(in crate::convert) fn ensure(&mut self, count: ClusterCount) -> Result<()> {
         let per_block = self.geometry.refblock_entries();
         loop {
             let end = self.next + count;
@@ -104,7 +104,7 @@ impl Counts {
     }
 
     /// One more reference to each of these clusters.
-    pub(super) fn raise(&mut self, first: HostCluster, count: ClusterCount) {
+    pub(in crate::convert) fn raise(&mut self, first: HostCluster, count: ClusterCount) {
         let order = self.geometry.refcount_order();
         for n in 0..count.get() {
             let (block, index) = self.place(first + ClusterCount::new(n));
@@ -115,7 +115,7 @@ impl Counts {
     }
 
     /// How often a cluster is referenced.
-    pub(super) fn get(&self, cluster: HostCluster) -> u64 {
+    pub(in crate::convert) fn get(&self, cluster: HostCluster) -> u64 {
         let (block, index) = self.place(cluster);
         get_refcount(&self.open[block], self.geometry.refcount_order(), index)
     }
@@ -127,12 +127,12 @@ impl Counts {
     }
 
     /// Whether so many blocks wait for a cluster far behind that it should be given up.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(in crate::convert) fn is_crowded(&self) -> bool {
         self.open.len() > MOST_OPEN
     }
 
     /// The blocks in whose range nothing changes any more: no cluster before `settled` does.
-    pub(super) fn take_settled(&mut self, settled: HostCluster, out: &mut Vec<Block>) {
+    pub(in crate::convert) fn take_settled(&mut self, settled: HostCluster, out: &mut Vec<Block>) {
         let (block, _) = self.geometry.refcount_place(settled);
         while self.open.len() > 1 && (self.first_open as u64) < block.get() {
             self.take_first(out);
@@ -140,7 +140,7 @@ impl Counts {
     }
 
     /// All blocks that are left.
-    pub(super) fn take_all(&mut self, out: &mut Vec<Block>) {
+    pub(in crate::convert) fn take_all(&mut self, out: &mut Vec<Block>) {
         while !self.open.is_empty() {
             self.take_first(out);
         }

@@ -12,19 +12,19 @@ use crate::storage::{Capacity, ReadAt, Storage};
 const SECTOR: usize = 512;
 
 /// A storage whose first sector stays in memory until it is released.
-pub(super) struct HeldHeader {
+pub(in crate::convert) struct HeldHeader {
     inner: Arc<dyn Storage>,
     sector: Mutex<[u8; SECTOR]>,
 }
 
 impl HeldHeader {
     /// Holds the first sector of `inner` back, and takes it for zeroes.
-    pub(super) fn new(inner: Arc<dyn Storage>) -> Self {
+    pub(in crate::convert) fn new(inner: Arc<dyn Storage>) -> Self {
         Self { inner, sector: Mutex::new([0; SECTOR]) }
     }
 
     /// Writes the first sector, behind everything else.
-    pub(super) fn release(&self) -> Result<()> {
+    pub(in crate::convert) fn release(&self) -> Result<()> {
         let failed = |e| Error::io("write the header", 0, e);
         self.inner.sync().map_err(failed)?;
         self.inner.write_at(0, &*self.sector()).map_err(failed)?;
@@ -99,7 +99,10 @@ impl Storage for HeldHeader {
 }
 
 /// Opens the image in a held storage.
-pub(super) fn open(held: &Arc<HeldHeader>, data_file: Option<Arc<dyn Storage>>) -> Result<Image> {
+pub(in crate::convert) fn open(
+    held: &Arc<HeldHeader>,
+    data_file: Option<Arc<dyn Storage>>,
+) -> Result<Image> {
     let options = OpenOptions {
         backing: BackingPolicy::Leave,
         data_file: data_file.as_ref().map(|_| Path::new("data").to_owned()),

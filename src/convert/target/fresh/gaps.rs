@@ -9,11 +9,11 @@ const MOST: usize = 64;
 
 /// Where there are free bytes, and how many.
 #[derive(Debug, Default)]
-pub(super) struct Gaps(BTreeMap<HostOffset, u64>);
+pub(in crate::convert) struct Gaps(BTreeMap<HostOffset, u64>);
 
 impl Gaps {
     /// Adds a gap.
-    pub(super) fn put(&mut self, at: HostOffset, bytes: u64) {
+    pub(in crate::convert) fn put(&mut self, at: HostOffset, bytes: u64) {
         if self.0.len() >= MOST {
             let smallest = self.0.iter().min_by_key(|(_, free)| **free).map(|(&at, _)| at);
             smallest.map(|at| self.0.remove(&at));
@@ -22,7 +22,7 @@ impl Gaps {
     }
 
     /// Takes the smallest gap that has at least so many bytes.
-    pub(super) fn take(&mut self, bytes: u64) -> Option<HostOffset> {
+    pub(in crate::convert) fn take(&mut self, bytes: u64) -> Option<HostOffset> {
         let fitting = self.0.iter().filter(|(_, free)| **free >= bytes);
         let (&at, _) = fitting.min_by_key(|(_, free)| **free)?;
         self.0.remove(&at);
@@ -30,19 +30,22 @@ impl Gaps {
     }
 
     /// Takes the gap that is found to be the one wanted, of the last ones first.
-    pub(super) fn take_where(&mut self, wanted: impl Fn(HostOffset) -> bool) -> Option<HostOffset> {
+    pub(in crate::convert) fn take_where(
+        &mut self,
+        wanted: impl Fn(HostOffset) -> bool,
+    ) -> Option<HostOffset> {
         let at = self.0.keys().rev().copied().find(|&at| wanted(at))?;
         self.0.remove(&at);
         Some(at)
     }
 
     /// The first gap of the file.
-    pub(super) fn first(&self) -> Option<HostOffset> {
+    pub(in crate::convert) fn first(&self) -> Option<HostOffset> {
         self.0.keys().next().copied()
     }
 
     /// Gives all gaps up.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::convert) fn clear(&mut self) {
         self.0.clear();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
-use super::source::Source;
+use crate::convert::source::Source;
 
 /// What is given up as a whole, of a disk whose sectors cannot be read.
 const SECTOR: u64 = 512;
@@ -23,11 +23,11 @@ pub struct Loss {
 
 /// What was lost so far.
 #[derive(Debug, Default)]
-pub(super) struct Salvage(Mutex<Vec<Loss>>);
+pub(in crate::convert) struct Salvage(Mutex<Vec<Loss>>);
 
 impl Salvage {
     /// Reads what can be read; the rest becomes zeroes and is noted.
-    pub(super) fn read(&self, source: &Source, at: u64, buf: &mut [u8]) {
+    pub(in crate::convert) fn read(&self, source: &Source, at: u64, buf: &mut [u8]) {
         // From large to small: most of what is damaged is a cluster, some of it a sector.
         self.read_parts(source, at, buf, &[source.grain().max(1 << 16), 4096, SECTOR]);
     }
@@ -62,7 +62,7 @@ impl Salvage {
     }
 
     /// Everything that was lost, in the order of the disk; neighbours are one.
-    pub(super) fn losses(self) -> Vec<Loss> {
+    pub(in crate::convert) fn losses(self) -> Vec<Loss> {
         merged(self.0.into_inner().unwrap_or_else(PoisonError::into_inner), usize::MAX)
     }
 }
@@ -88,7 +88,7 @@ fn merged(mut losses: Vec<Loss>, most: usize) -> Vec<Loss> {
 }
 
 /// Reads, with a salvage if there is one.
-pub(super) fn read(
+pub(in crate::convert) fn read(
     source: &Source,
     salvage: Option<&Salvage>,
     at: u64,

@@ -12,11 +12,11 @@ use crate::format::l1::{COPIED, L1Entry};
 use crate::format::refcount::set_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, encode_entries};
 
-use super::buffer::{Buffer, Pool};
-use super::in_order::InOrder;
-use super::pipeline::Target;
-use super::scan::{Item, Kind};
-use super::zeroes;
+use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::in_order::InOrder;
+use crate::convert::flow::pipeline::Target;
+use crate::convert::flow::scan::{Item, Kind};
+use crate::convert::zeroes;
 
 /// Zeroes that are written at once.
 const ZEROES: usize = 1 << 20;
@@ -31,13 +31,13 @@ fn emit(out: &mut (dyn Write + Send), bytes: &[u8]) -> Result<()> {
 }
 
 /// A raw disk on its way out.
-pub(super) struct RawPipe<'a> {
+pub(in crate::convert) struct RawPipe<'a> {
     order: InOrder<(Item, Buffer), Out<'a>>,
     pool: &'a Pool,
 }
 
 impl<'a> RawPipe<'a> {
-    pub(super) fn new(out: Out<'a>, threads: usize, pool: &'a Pool) -> Self {
+    pub(in crate::convert) fn new(out: Out<'a>, threads: usize, pool: &'a Pool) -> Self {
         Self { order: InOrder::new(out, threads as u64), pool }
     }
 }
@@ -72,7 +72,7 @@ impl Target for RawPipe<'_> {
 
 /// Which clusters of a disk will be stored, one bit for each.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(in crate::convert) struct Stored {
     bits: Vec<u64>,
 }
 
@@ -92,7 +92,7 @@ impl Stored {
 }
 
 /// The first pass: takes note, and writes nothing.
-pub(super) struct Survey<'a> {
+pub(in crate::convert) struct Survey<'a> {
     stored: Mutex<Stored>,
     geometry: Geometry,
     sparse: u64,
@@ -100,13 +100,13 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    pub(super) fn new(geometry: Geometry, sparse: u64, pool: &'a Pool) -> Self {
+    pub(in crate::convert) fn new(geometry: Geometry, sparse: u64, pool: &'a Pool) -> Self {
         let words = geometry.guest_clusters().get().div_ceil(64);
         let bits = vec![0; usize::try_from(words).unwrap_or(usize::MAX)];
         Self { stored: Mutex::new(Stored { bits }), geometry, sparse, pool }
     }
 
-    pub(super) fn finish(self) -> Stored {
+    pub(in crate::convert) fn finish(self) -> Stored {
         self.stored.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,7 +137,7 @@ impl Target for Survey<'_> {
 }
 
 /// The second pass: the clusters that are stored, one behind the other.
-pub(super) struct ImagePipe<'a> {
+pub(in crate::convert) struct ImagePipe<'a> {
     order: InOrder<(Item, Buffer), Out<'a>>,
     stored: &'a Stored,
     geometry: Geometry,
@@ -146,7 +146,7 @@ pub(super) struct ImagePipe<'a> {
 
 impl<'a> ImagePipe<'a> {
     /// Writes everything that comes before the data.
-    pub(super) fn new(
+    pub(in crate::convert) fn new(
         out: Out<'a>,
         new: &NewImage,
         stored: &'a Stored,

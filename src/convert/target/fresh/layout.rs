@@ -23,7 +23,7 @@ const ASIDE_FOR: u64 = 64;
 
 /// What a guest cluster becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::convert) enum State {
     /// Nothing: the backing file's data, or zeroes.
     Unallocated,
     /// Zeroes without a host cluster.
@@ -41,16 +41,16 @@ pub(super) enum State {
 
 /// The roots of a finished image, and the length of its file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Finished {
+pub(in crate::convert) struct Finished {
     /// What the header points to.
-    pub(super) header: Roots,
+    pub(in crate::convert) header: Roots,
     /// The length of the file.
-    pub(super) file_bytes: u64,
+    pub(in crate::convert) file_bytes: u64,
 }
 
 /// Where data goes, and the metadata that is known so far.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(in crate::convert) struct Layout {
     geometry: Geometry,
     counts: Counts,
     /// Whether clusters are compressed, so that tables come first.
@@ -72,7 +72,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// An empty image in a file that may have `limit` bytes, whose clusters are not compressed.
-    pub(super) fn new(geometry: Geometry, limit: u64) -> Result<Self> {
+    pub(in crate::convert) fn new(geometry: Geometry, limit: u64) -> Result<Self> {
         let counts = Counts::new(geometry, limit)?;
         let aside = counts.end()..counts.end();
         Ok(Self {
@@ -90,7 +90,11 @@ impl Layout {
     }
 
     /// The same for clusters that are compressed, of a disk of `size` bytes where that is known and all that there is.
-    pub(super) fn packing(geometry: Geometry, limit: u64, size: Option<u64>) -> Result<Self> {
+    pub(in crate::convert) fn packing(
+        geometry: Geometry,
+        limit: u64,
+        size: Option<u64>,
+    ) -> Result<Self> {
         let mut layout = Self::new(geometry, limit)?;
         layout.packing = true;
         if let Some(size) = size {
@@ -111,7 +115,10 @@ impl Layout {
     }
 
     /// Space for `count` clusters that are stored as they are, in up to as many pieces as needed.
-    pub(super) fn place_plain(&mut self, mut count: u64) -> Result<Vec<Range<HostCluster>>> {
+    pub(in crate::convert) fn place_plain(
+        &mut self,
+        mut count: u64,
+    ) -> Result<Vec<Range<HostCluster>>> {
         let mut runs = Vec::new();
         self.plain += count;
         while count > 0 {
@@ -140,7 +147,7 @@ impl Layout {
     }
 
     /// Space for compressed bytes: in or after the clusters of others where that is possible.
-    pub(super) fn place_packed(&mut self, bytes: u64) -> Result<HostOffset> {
+    pub(in crate::convert) fn place_packed(&mut self, bytes: u64) -> Result<HostOffset> {
         let size = self.geometry.cluster_bytes();
         if let Some(at) = self.gaps.take(bytes) {
             return Ok(self.pack_at(at, bytes));
@@ -182,7 +189,7 @@ impl Layout {
     }
 
     /// The entry of a cluster that is compressed.
-    pub(super) fn packed_entry(&self, at: HostOffset, bytes: u64) -> Result<L2Entry> {
+    pub(in crate::convert) fn packed_entry(&self, at: HostOffset, bytes: u64) -> Result<L2Entry> {
         let x = 62 - (self.geometry.cluster_bits() - 8);
         if at.get() >> x != 0 {
             let why = "compressed data cannot lie this far into the file: choose larger clusters";
@@ -193,17 +200,17 @@ impl Layout {
     }
 
     /// The entry of a cluster that is stored as it is.
-    pub(super) fn plain_entry(&self, at: HostOffset, bitmap: u64) -> L2Entry {
+    pub(in crate::convert) fn plain_entry(&self, at: HostOffset, bitmap: u64) -> L2Entry {
         L2Entry { bits: at.get() | COPIED, bitmap }
     }
 
     /// The entry of a cluster of zeroes.
-    pub(super) fn zero_entry(&self) -> L2Entry {
+    pub(in crate::convert) fn zero_entry(&self) -> L2Entry {
         L2Entry::all_zero(&self.geometry)
     }
 
     /// Makes sure that the L2 table of a guest cluster, which come in the order of the disk, is the one that is filled.
-    pub(super) fn enter(&mut self, cluster: u64, out: &mut Vec<Block>) -> Result<()> {
+    pub(in crate::convert) fn enter(&mut self, cluster: u64, out: &mut Vec<Block>) -> Result<()> {
         let index = cluster / u64::from(self.geometry.l2_entries());
         let index = usize::try_from(index).expect("an L1 index fits into memory");
         if self.table.as_ref().is_some_and(|(open, _, _)| *open == index) {
@@ -219,7 +226,12 @@ impl Layout {
     }
 
     /// Maps a guest cluster.
-    pub(super) fn map(&mut self, cluster: u64, entry: L2Entry, out: &mut Vec<Block>) -> Result<()> {
+    pub(in crate::convert) fn map(
+        &mut self,
+        cluster: u64,
+        entry: L2Entry,
+        out: &mut Vec<Block>,
+    ) -> Result<()> {
         self.enter(cluster, out)?;
         let width = self.geometry.l2_entry_bytes() / 8;
         let at = cluster % u64::from(self.geometry.l2_entries());
@@ -247,7 +259,7 @@ impl Layout {
     }
 
     /// The refcount blocks that are final by now.
-    pub(super) fn take_settled(&mut self, out: &mut Vec<Block>) {
+    pub(in crate::convert) fn take_settled(&mut self, out: &mut Vec<Block>) {
         if self.counts.is_crowded() {
             // What little space is left there is not worth the memory.
             self.gaps.clear();
@@ -264,13 +276,17 @@ impl Layout {
     }
 
     /// Space for a structure of `bytes` bytes.
-    pub(super) fn place_table(&mut self, bytes: u64) -> Result<HostOffset> {
+    pub(in crate::convert) fn place_table(&mut self, bytes: u64) -> Result<HostOffset> {
         let count = self.geometry.clusters_for(bytes);
         Ok(self.geometry.offset_of(self.counts.allocate(count)?))
     }
 
     /// Ends the image of a disk of `size` bytes: everything that is not written yet.
-    pub(super) fn finish(mut self, size: u64, out: &mut Vec<Block>) -> Result<Finished> {
+    pub(in crate::convert) fn finish(
+        mut self,
+        size: u64,
+        out: &mut Vec<Block>,
+    ) -> Result<Finished> {
         self.close_table(out)?;
         let l1_entries = self.geometry.l1_entries_for(size);
         self.l1.resize(usize::try_from(l1_entries).unwrap_or(usize::MAX), 0);

@@ -3,24 +3,24 @@
 use crate::error::Result;
 
 use super::salvage::Salvage;
-use super::source::Source;
+use crate::convert::source::Source;
 
 /// A range of the disk that one thread works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Item {
+pub(in crate::convert) struct Item {
     /// Counts up from 0 without a gap.
-    pub(super) number: u64,
+    pub(in crate::convert) number: u64,
     /// Its first byte.
-    pub(super) start: u64,
+    pub(in crate::convert) start: u64,
     /// Its length in bytes.
-    pub(super) bytes: u64,
+    pub(in crate::convert) bytes: u64,
     /// What is known of it.
-    pub(super) kind: Kind,
+    pub(in crate::convert) kind: Kind,
 }
 
 /// What is known of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::convert) enum Kind {
     /// All zeroes.
     Zero,
     /// Has to be read.
@@ -31,22 +31,22 @@ pub(super) enum Kind {
 
 /// How to cut the disk up.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
+pub(in crate::convert) struct Cut {
     /// Items begin and end at multiples of this, except for the end of the disk.
-    pub(super) grain: u64,
+    pub(in crate::convert) grain: u64,
     /// Most bytes of data in one item; a multiple of the grain.
-    pub(super) most: u64,
+    pub(in crate::convert) most: u64,
     /// Most bytes of anything in one item, so that progress is told and an interruption noticed.
-    pub(super) longest: u64,
+    pub(in crate::convert) longest: u64,
     /// What this many images of the source's chain leave to the next one is left to the target's backing file.
-    pub(super) shared_from: Option<usize>,
+    pub(in crate::convert) shared_from: Option<usize>,
     /// Zeroes are to be stored like other data.
-    pub(super) store_zeroes: bool,
+    pub(in crate::convert) store_zeroes: bool,
 }
 
 /// The items of a source, in its order.
 #[derive(Debug)]
-pub(super) struct Scan<'a> {
+pub(in crate::convert) struct Scan<'a> {
     source: &'a Source,
     cut: Cut,
     salvage: Option<&'a Salvage>,
@@ -58,12 +58,16 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// The items of a source; with a salvage, what cannot be found is lost, not an error.
-    pub(super) const fn new(source: &'a Source, cut: Cut, salvage: Option<&'a Salvage>) -> Self {
+    pub(in crate::convert) const fn new(
+        source: &'a Source,
+        cut: Cut,
+        salvage: Option<&'a Salvage>,
+    ) -> Self {
         Self { source, cut, salvage, at: 0, number: 0, known: None }
     }
 
     /// The next item; `None` at the end of the disk.
-    pub(super) fn next(&mut self) -> Result<Option<Item>> {
+    pub(in crate::convert) fn next(&mut self) -> Result<Option<Item>> {
         let (start, total) = (self.at, self.source.bytes());
         if start >= total {
             return Ok(None);

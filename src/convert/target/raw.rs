@@ -3,22 +3,22 @@
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
-use super::buffer::{Buffer, Pool};
-use super::pipeline::Target;
-use super::scan::{Item, Kind};
-use super::source::Source;
-use super::zeroes;
+use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::pipeline::Target;
+use crate::convert::flow::scan::{Item, Kind};
+use crate::convert::source::Source;
+use crate::convert::zeroes;
 
 /// A raw image that is being filled.
-pub(super) struct Raw<'a> {
+pub(in crate::convert) struct Raw<'a> {
     /// Its bytes.
-    pub(super) storage: &'a dyn Storage,
+    pub(in crate::convert) storage: &'a dyn Storage,
     /// The least run of zeroes that is not stored; 0: all are.
-    pub(super) sparse: u64,
+    pub(in crate::convert) sparse: u64,
     /// Whether everything reads as zeroes before the work begins.
-    pub(super) is_zero: bool,
+    pub(in crate::convert) is_zero: bool,
     /// Where buffers go.
-    pub(super) pool: &'a Pool,
+    pub(in crate::convert) pool: &'a Pool,
 }
 
 impl Raw<'_> {

@@ -12,11 +12,11 @@ use super::buffer::{Buffer, Pool};
 use super::rate::Rate;
 use super::salvage::{self, Salvage};
 use super::scan::{Cut, Item, Kind, Scan};
-use super::source::Source;
 use super::stream::Stream;
+use crate::convert::source::Source;
 
 /// Where items go.
-pub(super) trait Target: Sync {
+pub(in crate::convert) trait Target: Sync {
     /// What a thread keeps between items.
     type Tools;
     /// What a new thread needs.
@@ -32,32 +32,32 @@ pub(super) trait Target: Sync {
 }
 
 /// How the work is done.
-pub(super) struct Work<'a> {
+pub(in crate::convert) struct Work<'a> {
     /// What is read.
-    pub(super) source: &'a Source,
+    pub(in crate::convert) source: &'a Source,
     /// How it is cut up.
-    pub(super) cut: Cut,
+    pub(in crate::convert) cut: Cut,
     /// What is told of it.
-    pub(super) stage: &'a str,
+    pub(in crate::convert) stage: &'a str,
     /// How many threads do it.
-    pub(super) threads: usize,
+    pub(in crate::convert) threads: usize,
     /// Whether the system copies what it can.
-    pub(super) offload: bool,
+    pub(in crate::convert) offload: bool,
     /// Whether to go on without what cannot be read.
-    pub(super) salvage: Option<&'a Salvage>,
+    pub(in crate::convert) salvage: Option<&'a Salvage>,
     /// How fast it may go.
-    pub(super) rate: Option<&'a Rate>,
+    pub(in crate::convert) rate: Option<&'a Rate>,
     /// Set by somebody who wants it to end.
-    pub(super) cancel: &'a AtomicBool,
+    pub(in crate::convert) cancel: &'a AtomicBool,
     /// Who is told.
-    pub(super) progress: &'a dyn Progress,
+    pub(in crate::convert) progress: &'a dyn Progress,
     /// Buffers.
-    pub(super) pool: &'a Pool,
+    pub(in crate::convert) pool: &'a Pool,
 }
 
 /// Brings everything to the target, what a stream has rather than the source where there is one. The first error ends the
 /// work of all threads.
-pub(super) fn run<T: Target>(
+pub(in crate::convert) fn run<T: Target>(
     work: &Work<'_>,
     stream: Option<Stream<'_>>,
     target: &T,

@@ -7,18 +7,18 @@ use crate::error::Result;
 use crate::format::GuestOffset;
 use crate::image::{Backing, Image, RunKind};
 
-use super::ConvertOptions;
-use super::buffer::{Buffer, Pool};
-use super::pipeline::Target;
-use super::scan::{Item, Kind};
-use super::source::backing_extent;
-use super::zeroes;
+use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::pipeline::Target;
+use crate::convert::flow::scan::{Item, Kind};
+use crate::convert::options::ConvertOptions;
+use crate::convert::source::backing_extent;
+use crate::convert::zeroes;
 
 /// The longest range of the backing file that is read at once.
 const PIECE: u64 = 1 << 20;
 
 /// An image that is being written.
-pub(super) struct Existing<'a> {
+pub(in crate::convert) struct Existing<'a> {
     image: &'a Image,
     /// The image's backing file, where what is the same there is not stored.
     backing: Option<&'a Backing>,
@@ -29,14 +29,14 @@ pub(super) struct Existing<'a> {
 }
 
 /// What a thread keeps between items.
-pub(super) struct Tools {
+pub(in crate::convert) struct Tools {
     packer: Option<Packer>,
     compare: Buffer,
 }
 
 impl<'a> Existing<'a> {
     /// An image; `is_zero`: its whole disk reads as zeroes.
-    pub(super) fn new(
+    pub(in crate::convert) fn new(
         image: &'a Image,
         options: &ConvertOptions,
         is_zero: bool,

@@ -13,7 +13,7 @@ use super::scan::{Item, Kind};
 const SECTOR: usize = 512;
 
 /// Items cut from a stream.
-pub(super) struct Stream<'a> {
+pub(in crate::convert) struct Stream<'a> {
     input: &'a mut (dyn Read + Send + 'a),
     /// Bytes of an item: whole clusters.
     most: usize,
@@ -25,7 +25,7 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// Items of `most` bytes; the disk's size is added up in `size`.
-    pub(super) fn new(
+    pub(in crate::convert) fn new(
         input: &'a mut (dyn Read + Send + 'a),
         most: u64,
         size: Arc<AtomicU64>,
@@ -35,7 +35,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next item with its bytes; the last is filled up to a sector with zeroes.
-    pub(super) fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Buffer)>> {
+    pub(in crate::convert) fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Buffer)>> {
         let mut bytes = pool.take(self.most);
         let read = self.fill(&mut bytes)?;
         if read == 0 {
