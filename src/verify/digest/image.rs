@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Files;
-use super::digest::{Algorithm, Digest, NoDigest, digest_with};
+use super::disk::digest_with;
 use super::memo::Memo;
+use super::value::{Digest, NoDigest, Wanted};
 use crate::check::{CheckOptions, Finding, Kind, Place, SnapshotName, Source, Survey};
 use crate::convert::Disk;
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ use crate::format::crypto::CryptMethod;
 use crate::image::{Image, OpenOptions, Opener};
 use crate::progress::Progress;
 use crate::storage::{ReadAt, Storage};
+use crate::verify::Files;
 
 /// Digests of an image's disks, as far as they have any.
 #[derive(Debug, Clone, Default)]
@@ -21,17 +22,6 @@ pub struct Digests {
     pub active: Option<Digest>,
     /// The snapshots', in the order of their table.
     pub snapshots: Vec<SnapshotDigest>,
-}
-
-/// Which digests are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// How they are made.
-    pub algorithm: Algorithm,
-    /// Most bytes of a disk: an image can tell of any number, and all of them have to be hashed.
-    pub max_bytes: Option<u64>,
-    /// Whether snapshots have digests too.
-    pub snapshots: bool,
 }
 
 /// A snapshot's digest.

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::blame::{Blame, Failed};
+use super::packed::Packed;
 use super::tables::{Data, Tables};
 use crate::check::parallel;
 use crate::codec::{Fault, Method, Unpacker};
-use crate::format::HostOffset;
 use crate::format::geometry::Geometry;
-use crate::format::l2::{CompressedExtent, SECTOR_BYTES};
+use crate::format::l2::SECTOR_BYTES;
 use crate::progress::Progress;
 use crate::storage::ReadAt;
 
@@ -20,32 +20,6 @@ const READ_BYTES: u64 = 1 << 20;
 const READ_EXTENTS: usize = 256;
 /// Extents over others, which sound images do not have: so many are unpacked.
 const MAX_OVERLAPPING: usize = 1024;
-
-/// An extent in one word, in the order of the file: its offset, then its sectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Packed(u64);
-
-impl Packed {
-    const fn shift(geometry: &Geometry) -> u32 {
-        geometry.cluster_bits() - 8
-    }
-
-    /// The word for an extent.
-    pub(super) const fn of(extent: CompressedExtent, geometry: &Geometry) -> Self {
-        let offset = extent.offset.get();
-        let sectors = (extent.bytes + offset % SECTOR_BYTES) / SECTOR_BYTES;
-        Self(offset << Self::shift(geometry) | (sectors - 1))
-    }
-
-    /// The extent.
-    pub(super) const fn extent(self, geometry: &Geometry) -> CompressedExtent {
-        let shift = Self::shift(geometry);
-        let offset = self.0 >> shift;
-        let sectors = (self.0 & ((1 << shift) - 1)) + 1;
-        let bytes = sectors * SECTOR_BYTES - offset % SECTOR_BYTES;
-        CompressedExtent { offset: HostOffset::new(offset), bytes }
-    }
-}
 
 /// The first extents behind a place in the file, each once: no more than a number of them.
 #[derive(Debug, Default)]
@@ -226,6 +200,8 @@ fn without_most_overlaps(list: &[Packed], geometry: &Geometry) -> Vec<Packed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::HostOffset;
+    use crate::format::l2::CompressedExtent;
 
     fn packed(offset: u64, bytes: u64) -> Packed {
         let geometry = Geometry::new(16, 4, false, 1 << 30).unwrap();

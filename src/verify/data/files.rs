@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Files;
 use crate::check::{Finding, Kind, Place};
 use crate::error::Error;
 use crate::format::drivers::is_driver;
@@ -17,6 +16,7 @@ use crate::image::Opener;
 use crate::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, announced_format};
+use crate::verify::Files;
 
 /// An image's external data file.
 pub(super) enum DataFile {

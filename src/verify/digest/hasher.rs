@@ -8,7 +8,7 @@ use blake3::hazmat::{
 };
 use sha2::Digest as _;
 
-use super::digest::Algorithm;
+use super::value::Algorithm;
 
 /// A piece, as far as it is hashed on its own.
 pub(super) enum Piece {

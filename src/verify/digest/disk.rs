@@ -1,84 +1,20 @@
 //! The digest of a disk as a guest sees it: every byte of its size, whatever holds it.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::digests::Wanted;
 use super::hasher::{Joiner, Piece, prepare};
 use super::memo::{self, Memo};
+use super::value::{Algorithm, Digest, NoDigest, Wanted};
 use crate::check::parallel;
 use crate::convert::{Disk, InOrder};
 use crate::error::{Error, Result};
-use crate::image::Damage;
 use crate::progress::Progress;
 
 /// What is read and hashed together; no less than a cluster.
 const PIECE_BYTES: u64 = 1 << 20;
 /// Most threads: each has a piece in memory, and one more waits for its turn.
 const MAX_THREADS: usize = 16;
-
-/// How a digest is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// SHA-256.
-    Sha256,
-    /// BLAKE3, of 32 bytes.
-    Blake3,
-}
-
-impl Algorithm {
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sha256 => "sha256",
-            Self::Blake3 => "blake3",
-        }
-    }
-}
-
-/// The digest of a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Digest {
-    /// How it was made.
-    pub algorithm: Algorithm,
-    /// The disk's size in bytes, in whole sectors.
-    pub size: u64,
-    /// Its bytes.
-    pub bytes: [u8; 32],
-}
-
-impl Digest {
-    /// The digest in hexadecimal digits.
-    pub fn hex(&self) -> String {
-        self.bytes.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    }
-}
-
-/// Why a disk has no digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoDigest {
-    /// What could not be read, and why.
-    pub reason: String,
-    /// Whether the image is damaged there.
-    pub damage: bool,
-}
-
-impl NoDigest {
-    /// A disk that cannot be read at all.
-    pub(super) fn of(error: &Error) -> Self {
-        let damage = matches!(error, Error::Header { .. }) || Damage::of(error).is_some();
-        Self { reason: error.to_string(), damage }
-    }
-
-    fn at(start: u64, error: &Error) -> Self {
-        let Self { reason, damage } = Self::of(error);
-        Self { reason: format!("guest data from {start:#x} on: {reason}"), damage }
-    }
-}
 
 /// Reads a disk and makes its digest.
 pub fn digest(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 
-use super::compressed::Packed;
+use super::packed::Packed;
 use super::tables::{Data, Tables};
 use crate::check::scan::take_one;
 use crate::check::{CheckReport, Finding, Kind, Place};

@@ -3,12 +3,12 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bitmaps;
 use super::blame::{Blame, Failed};
-use super::chain::{self, DataFile};
 use super::clusters::Clusters;
 use super::compressed::{self, Compressed, First};
+use super::files::{self, DataFile};
 use super::tables::{Data, Tables};
-use super::{Files, bitmaps};
 use crate::check::refcount_map::RefcountMap;
 use crate::check::scan::take_one;
 use crate::check::{CheckOptions, Finding, Survey, parallel};
@@ -17,6 +17,7 @@ use crate::format::feature::autoclear;
 use crate::format::{ClusterCount, HostCluster};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
+use crate::verify::Files;
 
 /// Adds to what a check has found: all guest data of all disks read once and unpacked, the data of bitmaps, and the
 /// files that the image names.
@@ -28,8 +29,8 @@ pub fn deep(
     progress: &dyn Progress,
 ) {
     let mut found: Vec<Finding> = Vec::new();
-    let data_file = chain::data_file(&survey.area, files, &mut found);
-    chain::backing(&survey.area, files, &mut found);
+    let data_file = files::data_file(&survey.area, files, &mut found);
+    files::backing(&survey.area, files, &mut found);
     bitmaps::run(source, survey, progress, &mut found);
     found.into_iter().for_each(|finding| survey.report.add(finding, options.keep));
     let threads = parallel::threads(options.threads);
