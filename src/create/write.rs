@@ -1,13 +1,14 @@
 //! Writing a new image: large pieces in file order, the header last.
 
 use super::layout::Run;
-use super::{NewImage, Preallocation, need_room};
+use super::new_image::{NewImage, round_up};
 use crate::error::{Error, Result};
 use crate::format::encode_entries;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::refcount::set_refcount;
 use crate::format::{ClusterCount, Geometry, HostOffset};
+use crate::image::Preallocation;
 use crate::progress::Progress;
 use crate::storage::{Capacity, Storage};
 
@@ -17,6 +18,47 @@ const PIECE_BYTES: u64 = 1 << 20;
 const FIRST_BLOCK_BYTES: usize = 4096;
 /// Bytes that a disk writes whole or not at all.
 const ATOMIC_BYTES: usize = 512;
+
+impl NewImage {
+    /// Writes the image over whatever the storage has, and its data file where it has one. Once
+    /// this has begun, the old content is lost.
+    pub fn write(
+        &self,
+        storage: &dyn Storage,
+        data_file: Option<&dyn Storage>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        if self.external != data_file.is_some() {
+            return Err(Error::Refused("the data file has to be given where there is one".into()));
+        }
+        need_room(storage, self.layout.file_bytes(&self.geometry), "the new image")?;
+        self.preallocation.require_on(data_file.unwrap_or(storage))?;
+        if let Some(data_file) = data_file {
+            raw(data_file, self.geometry.virtual_size(), self.preallocation, progress)?;
+        }
+        image(self, storage, progress)
+    }
+}
+
+/// Writes a raw image: nothing but `size` bytes, rounded up to sectors, that read as zeroes.
+pub fn create_raw(
+    storage: &dyn Storage,
+    size: u64,
+    preallocation: Preallocation,
+    progress: &dyn Progress,
+) -> Result<()> {
+    preallocation.require_on_raw(storage)?;
+    raw(storage, round_up(size)?, preallocation, progress)
+}
+
+fn need_room(storage: &dyn Storage, needed: u64, purpose: &str) -> Result<()> {
+    match storage.capacity() {
+        Capacity::Fixed(bytes) if bytes < needed => {
+            Err(Error::NoRoom { needed, purpose: purpose.into() })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Writes everything but the header, flushes, and then the header.
 pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
