@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::write;
+use super::sparse::write;
 use crate::error::{Error, Result};
 use crate::format::extension::{self, EXTENSION_HEADER_BYTES};
 use crate::format::header::{V2_BYTES, V3_BYTES_WITH_COMPRESSION};
