@@ -4,6 +4,7 @@
 //! file's form is told in `docs/undo.md`.
 
 mod compare;
+mod held;
 mod layout;
 mod log;
 mod reader;
