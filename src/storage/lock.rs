@@ -8,25 +8,18 @@
 //! `qemu-img check -r`.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 
+use super::byte_locks::{PERMISSIONS, UNSHARED_BASE, USED_BASE, query, release, set};
 use super::{FileId, FileStorage, holder};
 use crate::error::{Error, LockConflict, Result};
-
-/// Byte of the first permission in use.
-const USED_BASE: u8 = 100;
-/// Byte of the first permission that is not shared.
-const UNSHARED_BASE: u8 = 200;
 
 /// How often a lock is tried, and the pause in between.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// How many permissions there are.
-const PERMISSIONS: u8 = 4;
 
 /// QEMU's block permissions; the value is the position within both ranges of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,23 +110,14 @@ pub fn lock(file: &FileStorage, access: Access) -> Result<Locking> {
 
 fn lock_at_once(file: &FileStorage, access: Access) -> Result<Locking> {
     // QEMU's own test of whether there are locks (`locking=auto`).
-    if query(file, 0, 0).is_err() {
+    if query(file.as_fd(), 0, 0).is_err() {
         return Ok(Locking::Unavailable);
     }
     let result = take(file, access).and_then(|()| look_for_conflicts(file, access));
     if result.is_err() {
-        release(file);
+        release(file.as_fd());
     }
     result.map(|()| Locking::Held)
-}
-
-/// Gives up every lock of an open file.
-///
-/// Closing it does the same, but only once no copy of the descriptor is left, and a process that
-/// another thread is just starting has one for a moment.
-pub(super) fn release(file: &FileStorage) {
-    // What cannot be released ends when the file is closed.
-    let _ = set(file, libc::F_UNLCK, USED_BASE, UNSHARED_BASE - USED_BASE + PERMISSIONS);
 }
 
 fn take(file: &FileStorage, access: Access) -> Result<()> {
@@ -141,7 +125,7 @@ fn take(file: &FileStorage, access: Access) -> Result<()> {
     let wanted: Vec<u8> = used.chain(access.unshared().iter().map(|&p| unshared_byte(p))).collect();
     for byte in all_bytes() {
         let kind = if wanted.contains(&byte) { libc::F_RDLCK } else { libc::F_UNLCK };
-        match set(file, kind, byte, 1) {
+        match set(file.as_fd(), kind, byte, 1) {
             Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => {
                 let lock = format!("lock on byte {byte} of the file");
@@ -158,7 +142,7 @@ fn look_for_conflicts(file: &FileStorage, access: Access) -> Result<()> {
     let unshared = access.unshared().iter();
     let unshared = unshared.map(|&p| (used_byte(p), format!("shared \"{}\" lock", name(p))));
     for (byte, lock) in used.chain(unshared) {
-        let found = query(file, byte, 1);
+        let found = query(file.as_fd(), byte, 1);
         let found =
             found.map_err(|errno| lock_error("look for locks of the image", byte, errno))?;
         if let Some(holder) = found {
@@ -211,41 +195,6 @@ fn name(permission: Permission) -> &'static str {
         Write => "write",
         WriteUnchanged => "write unchanged",
         Resize => "resize",
-    }
-}
-
-/// Sets the lock of `length` bytes from `start` to `kind` (`F_RDLCK` or `F_UNLCK`) without waiting.
-fn set(file: &FileStorage, kind: libc::c_int, start: u8, length: u8) -> nix::Result<()> {
-    let request = flock(kind, start, length);
-    retry(|| fcntl(file, FcntlArg::F_OFD_SETLK(&request)).map(drop))
-}
-
-/// The lock that another opening of the file has in `length` bytes from `start`, if one has: the number of the process
-/// that took it, or -1 where it belongs to the opening. Length 0 is up to the end.
-fn query(file: &FileStorage, start: u8, length: u8) -> nix::Result<Option<libc::pid_t>> {
-    let mut request = flock(libc::F_WRLCK, start, length);
-    retry(|| fcntl(file, FcntlArg::F_OFD_GETLK(&mut request)).map(drop))?;
-    let is_locked = libc::c_int::from(request.l_type) != libc::F_UNLCK;
-    Ok(is_locked.then_some(request.l_pid))
-}
-
-fn retry(mut call: impl FnMut() -> nix::Result<()>) -> nix::Result<()> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the constants are 0, 1 and 2")]
-fn flock(kind: libc::c_int, start: u8, length: u8) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: start.into(),
-        l_len: length.into(),
-        l_pid: 0,
     }
 }
 

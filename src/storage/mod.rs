@@ -1,5 +1,6 @@
 //! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
 
+mod byte_locks;
 mod file;
 mod forward;
 mod holder;
