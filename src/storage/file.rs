@@ -225,7 +225,7 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
 
 impl Drop for FileStorage {
     fn drop(&mut self) {
-        super::byte_locks::release(self.as_fd());
+        super::lock::bytes::release(self.as_fd());
     }
 }
 

@@ -1,17 +1,11 @@
 //! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
 
-mod byte_locks;
 mod file;
-mod forward;
-mod holder;
 mod identity;
-mod latch;
 mod lock;
 mod memory;
-mod overlay;
-mod peeked;
 mod ranges;
-mod read_only;
+mod wrapped;
 
 use std::io;
 use std::ops::Range;
@@ -19,14 +13,12 @@ use std::os::fd::BorrowedFd;
 
 pub use file::{FileStorage, is_null_device, sync_directory_of};
 pub use identity::FileId;
-pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
 pub(crate) use memory::is_zero;
-pub use overlay::Overlay;
-pub(crate) use peeked::Peeked;
 pub(crate) use ranges::RangeSet;
-pub(crate) use read_only::ReadOnly;
+pub use wrapped::{Latch, Overlay};
+pub(crate) use wrapped::{Peeked, ReadOnly};
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

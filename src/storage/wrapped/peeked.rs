@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::ReadAt;
+use crate::storage::ReadAt;
 
 /// A view through which every read is a peek: whoever records what is read leaves these out.
 pub struct Peeked<'a>(pub &'a dyn ReadAt);

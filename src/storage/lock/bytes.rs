@@ -6,24 +6,24 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 /// Byte of the first permission in use.
-pub(super) const USED_BASE: u8 = 100;
+pub(in crate::storage) const USED_BASE: u8 = 100;
 /// Byte of the first permission that is not shared.
-pub(super) const UNSHARED_BASE: u8 = 200;
+pub(in crate::storage) const UNSHARED_BASE: u8 = 200;
 
 /// How many permissions there are.
-pub(super) const PERMISSIONS: u8 = 4;
+pub(in crate::storage) const PERMISSIONS: u8 = 4;
 
 /// Gives up every lock of an open file.
 ///
 /// Closing it does the same, but only once no copy of the descriptor is left, and a process that
 /// another thread is just starting has one for a moment.
-pub(super) fn release(file: BorrowedFd<'_>) {
+pub(in crate::storage) fn release(file: BorrowedFd<'_>) {
     // What cannot be released ends when the file is closed.
     let _ = set(file, libc::F_UNLCK, USED_BASE, UNSHARED_BASE - USED_BASE + PERMISSIONS);
 }
 
 /// Sets the lock of `length` bytes from `start` to `kind` (`F_RDLCK` or `F_UNLCK`) without waiting.
-pub(super) fn set(
+pub(in crate::storage) fn set(
     file: BorrowedFd<'_>,
     kind: libc::c_int,
     start: u8,
@@ -35,7 +35,7 @@ pub(super) fn set(
 
 /// The lock that another opening of the file has in `length` bytes from `start`, if one has: the number of the process
 /// that took it, or -1 where it belongs to the opening. Length 0 is up to the end.
-pub(super) fn query(
+pub(in crate::storage) fn query(
     file: BorrowedFd<'_>,
     start: u8,
     length: u8,

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Capacity, ReadAt, Storage};
+use crate::storage::{Capacity, ReadAt, Storage};
 
 /// A storage that, after its first failed write, flush or change of length, refuses every further
 /// one; reading goes on.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::FileId;
 use crate::error::Process;
+use crate::storage::FileId;
 
 /// Where the system lists its processes.
 const PROCESSES: &str = "/proc";

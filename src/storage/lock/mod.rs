@@ -7,14 +7,18 @@
 //! too. The sets used here are those of `qemu-img check`, `qemu-img check -U` and
 //! `qemu-img check -r`.
 
+pub(super) mod bytes;
+mod holder;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::byte_locks::{PERMISSIONS, UNSHARED_BASE, USED_BASE, query, release, set};
-use super::{FileId, FileStorage, holder};
+use bytes::{PERMISSIONS, UNSHARED_BASE, USED_BASE, query, release, set};
+
+use super::{FileId, FileStorage};
 use crate::error::{Error, LockConflict, Result};
 
 /// How often a lock is tried, and the pause in between.

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Capacity, ReadAt, Storage};
+use crate::storage::{Capacity, ReadAt, Storage};
 
 /// Bytes that are copied together when one of them changes.
 const BLOCK: usize = 4096;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::{Capacity, ReadAt, Storage};
+use crate::storage::{Capacity, ReadAt, Storage};
 
 /// A storage that cannot be written.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What keeps a LUKS header from being opened, whatever the passphrase: the rules of the LUKS on-disk
 //! format, version 1, and of QEMU, which refuses a header that breaks one of them.
 
-use super::luks::{KeySlot, LuksHeader, MAGIC, VERSION, version};
+use super::{KeySlot, LuksHeader, MAGIC, VERSION, version};
 
 /// Bytes from the start of a header in which no key material and no payload lies.
 const RESERVED_BYTES: u64 = 4096;

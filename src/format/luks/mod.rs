@@ -1,5 +1,7 @@
 //! The LUKS header (LUKS on-disk format, version 1) without its secrets: no keys, salts or digests.
 
+pub mod defects;
+
 use std::ops::Range;
 
 use byteorder::{BigEndian, ByteOrder};
