@@ -5,6 +5,7 @@
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
 //!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
+//! * [`chain`]: names stored in an image, followed
 //! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
 //! * [`error`], [`progress`]: leaves
 //!
@@ -14,6 +15,7 @@
 #![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
+pub mod chain;
 pub mod check;
 pub mod codec;
 pub mod convert;

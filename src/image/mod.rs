@@ -11,7 +11,7 @@
 //! * `meta`: the metadata under one lock
 //! * `order`: in which order metadata reaches the disk, and what may be written where
 //!
-//! [`backing`] is the chain of images below.
+//! The backing file is opened through [`crate::chain`].
 //!
 //! An image is closed with [`Image::close`], which tells every failure; dropping it instead writes
 //! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked clusters.
@@ -30,7 +30,7 @@ use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset};
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
-pub mod backing;
+mod backing;
 mod bitmaps;
 mod change;
 mod damage;
@@ -39,12 +39,13 @@ mod meta;
 mod open;
 mod options;
 mod order;
+mod raw;
 mod run;
 mod space;
 #[cfg(test)]
 mod testing;
 
-pub use backing::{Backing, FileOpener, Opener};
+pub use crate::chain::{FileOpener, Opener};
 pub use bitmaps::BitmapBits;
 pub use change::Preallocation;
 pub(crate) use change::write_zero_buffers;
@@ -52,6 +53,7 @@ pub use damage::Damage;
 pub use guest::{Run, RunKind};
 pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
+pub use raw::RawBacking;
 
 use meta::Meta;
 use space::claims::Claims;
@@ -66,6 +68,50 @@ pub struct Image {
     meta: Mutex<Meta>,
     claims: Claims,
     unpackers: Unpackers,
+}
+
+/// The image below another.
+#[derive(Debug)]
+pub enum Backing {
+    /// A raw image.
+    Raw(RawBacking),
+    /// A qcow2 image.
+    Qcow2(Box<Image>),
+    /// There is one, and it was left closed.
+    Closed,
+}
+
+impl Backing {
+    /// Its disk size in bytes.
+    pub fn virtual_size(&self) -> Result<u64> {
+        match self {
+            Self::Raw(raw) => Ok(raw.bytes),
+            Self::Qcow2(image) => Ok(image.virtual_size()),
+            Self::Closed => Err(closed()),
+        }
+    }
+
+    /// Reads guest bytes; past its end there are zeroes.
+    pub fn read(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Raw(raw) => raw
+                .source
+                .read_padded_at(at.get(), buf)
+                .map_err(|e| Error::io("read the backing file", at.get(), e)),
+            Self::Qcow2(image) => {
+                let inside = image.virtual_size().saturating_sub(at.get());
+                let inside = usize::try_from(inside).unwrap_or(usize::MAX).min(buf.len());
+                let (low, high) = buf.split_at_mut(inside);
+                high.fill(0);
+                if low.is_empty() { Ok(()) } else { image.read(at, low) }
+            }
+            Self::Closed => Err(closed()),
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::Refused("the backing file was not opened, and its data is needed".into())
 }
 
 impl fmt::Debug for Image {

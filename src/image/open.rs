@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use crate::chain::{self, Opener, Walk};
 use crate::codec::Unpackers;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
@@ -16,7 +17,7 @@ use crate::format::{HostCluster, HostOffset};
 use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
-use super::backing::{self, Chain, Opener};
+use super::backing;
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::{Image, OpenOptions};
 use crate::image::damage::damaged;
@@ -51,17 +52,17 @@ impl Image {
         options: &OpenOptions,
         opener: &dyn Opener,
     ) -> Result<Self> {
-        Self::open_in_chain(file, options, &mut Chain::new(opener, options.path.as_deref()))
+        Self::open_in_chain(file, options, &mut Walk::new(opener, options.path.as_deref()))
     }
 
     pub(super) fn open_in_chain(
         file: Arc<dyn ReadAt>,
         options: &OpenOptions,
-        chain: &mut Chain<'_>,
+        walk: &mut Walk<'_>,
     ) -> Result<Self> {
         let area = HeaderArea::load(file.as_ref())?;
         let loader = Loader { file: Arc::new(ReadOnly(file)), area, writable: false };
-        loader.load(options, chain)
+        loader.load(options, walk)
     }
 
     /// Opens an image for reading and writing. One that is marked corrupt, or whose structures are out of
@@ -83,8 +84,8 @@ impl Image {
             return Ok(Opened::NeedsRepair);
         }
         let loader = Loader { file, area, writable: true };
-        let mut chain = Chain::new(opener, options.path.as_deref());
-        Ok(Opened::Ready(Box::new(loader.load(options, &mut chain)?)))
+        let mut walk = Walk::new(opener, options.path.as_deref());
+        Ok(Opened::Ready(Box::new(loader.load(options, &mut walk)?)))
     }
 }
 
@@ -95,7 +96,7 @@ struct Loader {
 }
 
 impl Loader {
-    fn load(mut self, options: &OpenOptions, chain: &mut Chain<'_>) -> Result<Image> {
+    fn load(mut self, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<Image> {
         self.check_header()?;
         let snapshots = match &options.snapshot {
             Some(_) => SnapshotTable::default(),
@@ -118,8 +119,8 @@ impl Loader {
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
             reftable => reftable?,
         };
-        let data_file = self.open_data_file(options, chain)?;
-        let backing = backing::open(&self.area, options, chain)?;
+        let data_file = self.open_data_file(options, walk)?;
+        let backing = backing::open(&self.area, options, walk)?;
         let mut disk =
             Disk::new(self.file.clone(), &self.head()?, self.area.header.clone(), geometry);
         disk.data_file = data_file.clone();
@@ -258,7 +259,7 @@ impl Loader {
     fn open_data_file(
         &self,
         options: &OpenOptions,
-        chain: &Chain<'_>,
+        walk: &Walk<'_>,
     ) -> Result<Option<Arc<dyn Storage>>> {
         if !self.area.header.has_data_file() {
             return match &options.data_file {
@@ -270,15 +271,13 @@ impl Loader {
             Some(path) => path.clone(),
             None => {
                 let missing = || Error::Refused("the external data file has no name".into());
-                let name = self.area.extension(extension::DATA_FILE).ok_or_else(missing)?;
-                // Unlike a backing file's, QEMU takes this name from the current folder.
-                backing::resolve(None, name)?
+                chain::data_file(&self.area)?.ok_or_else(missing)?
             }
         };
         Ok(Some(if self.writable {
-            chain.opener().open_write(&path)?
+            walk.opener().open_write(&path)?
         } else {
-            Arc::new(ReadOnly(chain.opener().open_data_file(&path)?))
+            Arc::new(ReadOnly(walk.opener().open_data_file(&path)?))
         }))
     }
 

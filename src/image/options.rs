@@ -38,3 +38,14 @@ pub struct OpenOptions {
     /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
     pub refblock_cache_bytes: usize,
 }
+
+impl OpenOptions {
+    /// What of the options for an image holds for the one below it.
+    pub(super) fn below(above: &Self) -> Self {
+        let backing = match &above.backing {
+            BackingPolicy::AsNamedOr(format) => BackingPolicy::AsNamedOr(format.clone()),
+            _ => BackingPolicy::AsNamed,
+        };
+        Self { backing, strict: above.strict, ..Self::default() }
+    }
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -17,13 +17,17 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("layout", &["check", "tables", "format", "storage", "error", "progress"]),
     ("dump", &["check", "tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
-    ("image", &["tables", "codec", "format", "storage", "error", "progress"]),
+    ("chain", &["tables", "format", "storage", "error", "progress"]),
+    ("image", &["chain", "tables", "codec", "format", "storage", "error", "progress"]),
     ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
     ("create", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("convert", &["create", "image", "tables", "codec", "format", "storage", "error", "progress"]),
     (
         "verify",
-        &["convert", "check", "image", "tables", "codec", "format", "storage", "error", "progress"],
+        &[
+            "convert", "check", "image", "chain", "tables", "codec", "format", "storage", "error",
+            "progress",
+        ],
     ),
     ("resize", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("snapshot", &["disk", "image", "tables", "format", "storage", "error", "progress"]),

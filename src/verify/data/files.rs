@@ -1,10 +1,10 @@
 //! The files that an image names: whether they are there, and what it says that they are.
 
-use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::chain::{self, Format, Opener, Stop, Walk};
 use crate::check::{Finding, Kind, Place};
 use crate::error::Error;
 use crate::format::drivers::is_driver;
@@ -12,8 +12,6 @@ use crate::format::extension::DATA_FILE;
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
-use crate::image::Opener;
-use crate::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, announced_format};
 use crate::verify::Files;
@@ -97,10 +95,8 @@ fn open_data_file(
     area: &HeaderArea,
     opener: &dyn Opener,
 ) -> Seen<(Arc<dyn ReadAt>, u64, Option<String>)> {
-    let name = area.extension(DATA_FILE);
-    let name = name.ok_or_else(|| Problem::wrong("the image does not tell its name"))?;
-    // As it stands, from the current folder: see the engine's opening.
-    let path = resolve(None, name).map_err(|e| Problem::unseen(e.to_string()))?;
+    let path = chain::data_file(area).map_err(|e| Problem::unseen(e.to_string()))?;
+    let path = path.ok_or_else(|| Problem::wrong("the image does not tell its name"))?;
     let file = opener.open_data_file(&path).map_err(|e| Problem::of(&e))?;
     let bytes = file.len().map_err(|e| Problem::unseen(e.to_string()))?;
     let disk = area.geometry.virtual_size();
@@ -130,30 +126,19 @@ pub(super) fn backing(area: &HeaderArea, files: &Files<'_>, found: &mut Vec<Find
     }
 }
 
-/// Goes down the chain to its end, or to the first problem.
+/// Goes through the chain to its end, or to the first problem.
 fn follow(area: &HeaderArea, files: &Files<'_>, opener: &dyn Opener) -> Seen<()> {
-    let mut seen = HashSet::from([opener.identity(files.path)]);
-    let mut next = below(area, files.path, opener)?;
-    while let Some((path, below_area)) = next {
-        if !seen.insert(opener.identity(&path)) {
-            return Err(Problem::wrong(format!("the chain comes back to '{}'", path.display())));
-        }
-        if seen.len() > MAX_DEPTH {
-            return Err(Problem::wrong(format!("the chain is longer than {MAX_DEPTH} images")));
-        }
-        next = match below_area {
-            None => None,
-            Some(area) => {
-                if let (true, Some(opener)) = (area.header.has_data_file(), files.data_file) {
-                    let (_, _, short) = open_data_file(&area, opener)
-                        .map_err(|p| named(p, &format!("data file of '{}'", path.display())))?;
-                    if let Some(short) = short {
-                        return Err(Problem::wrong(format!("data file {short}")));
-                    }
-                }
-                below(&area, &path, opener)?
+    let mut walk = Walk::new(opener, Some(files.path));
+    let mut next = below(&mut walk, area, files.path)?;
+    while let Some((path, area)) = next {
+        if let (true, Some(opener)) = (area.header.has_data_file(), files.data_file) {
+            let (_, _, short) = open_data_file(&area, opener)
+                .map_err(|p| named(p, &format!("data file of '{}'", path.display())))?;
+            if let Some(short) = short {
+                return Err(Problem::wrong(format!("data file {short}")));
             }
-        };
+        }
+        next = below(&mut walk, &area, &path)?;
     }
     Ok(())
 }
@@ -162,44 +147,50 @@ fn named(problem: Problem, what: &str) -> Problem {
     Problem { text: format!("{what}: {}", problem.text), ..problem }
 }
 
-/// The image below one: where it is, and its header where it is qcow2.
+/// The backing file of an image and its header; `None` where the chain ends, or goes on to a raw file.
 fn below(
+    walk: &mut Walk<'_>,
     area: &HeaderArea,
     above: &Path,
-    opener: &dyn Opener,
-) -> Seen<Option<(PathBuf, Option<HeaderArea>)>> {
-    if area.header.backing_name_offset == 0 {
-        return Ok(None);
-    }
-    let name = area.backing_name.as_deref().ok_or_else(|| {
-        Problem::wrong(format!("its name in '{}' is out of range", above.display()))
-    })?;
-    if name.is_empty() {
-        return Ok(None);
-    }
-    let path = resolve(Some(above), name).map_err(|e| Problem::unseen(e.to_string()))?;
-    let of_this = |problem| named(problem, &format!("'{}'", path.display()));
-    let file = opener.open_read(&path).map_err(|e| Problem::of(&e))?;
-    let found =
-        announced_format(file.as_ref()).map_err(|e| of_this(Problem::unseen(e.to_string())))?;
-    let recorded = area.backing_format().map(String::from_utf8_lossy);
-    match (recorded.as_deref(), found) {
-        (Some(format), _) if is_raw_name(format) => Ok(Some((path, None))),
-        (None, ImageFormat::Raw) => Ok(Some((path, None))),
-        (Some("qcow2"), ImageFormat::Qcow2) => match HeaderArea::load(file.as_ref()) {
-            Ok(area) => Ok(Some((path, Some(area)))),
-            Err(error @ Error::Io { .. }) => Err(of_this(Problem::unseen(error.to_string()))),
-            Err(error) => Err(of_this(Problem::wrong(error.to_string()))),
-        },
-        (Some(format), ImageFormat::Other(name)) if format == name => {
-            Err(of_this(Problem::unseen(format!("the format {name} is not supported"))))
+) -> Seen<Option<(PathBuf, HeaderArea)>> {
+    let Some(link) = walk.next(area, above).map_err(stopped)? else { return Ok(None) };
+    let of_this = |problem| named(problem, &format!("'{}'", link.path.display()));
+    let file = walk.opener().open_read(&link.path).map_err(|e| Problem::of(&e))?;
+    match link.format(file.as_ref()).map_err(|stop| of_this(stopped(stop)))? {
+        Format::Raw => Ok(None),
+        format => {
+            require_recorded(&format, file.as_ref()).map_err(of_this)?;
+            match HeaderArea::load(file.as_ref()) {
+                Ok(area) => Ok(Some((link.path, area))),
+                Err(error @ Error::Io { .. }) => Err(of_this(Problem::unseen(error.to_string()))),
+                Err(error) => Err(of_this(Problem::wrong(error.to_string()))),
+            }
         }
-        (Some(format), _) => {
-            let format = format.escape_debug();
-            Err(of_this(Problem::wrong(format!("is not of the recorded format, '{format}'"))))
+    }
+}
+
+/// A problem unless the file is qcow2, and is recorded as that.
+fn require_recorded(recorded: &Format, file: &dyn ReadAt) -> Seen<()> {
+    let found = announced_format(file).map_err(|e| Problem::unseen(e.to_string()))?;
+    let name = match (recorded, found) {
+        (Format::Raw, _) | (Format::Qcow2, ImageFormat::Qcow2) => return Ok(()),
+        (Format::Other(format), ImageFormat::Other(name)) if format == name => {
+            return Err(Problem::unseen(format!("the format {name} is not supported")));
         }
-        (None, _) => Err(of_this(Problem::wrong(
-            "its format is not recorded, and it begins like one that is not raw",
-        ))),
+        (Format::Qcow2, _) => "qcow2",
+        (Format::Other(format), _) => format,
+    };
+    Err(Problem::wrong(format!("is not of the recorded format, '{}'", name.escape_debug())))
+}
+
+/// What a chain that is not followed further says of the image.
+fn stopped(stop: Stop) -> Problem {
+    match stop {
+        Stop::Name(image, Error::Header { .. }) => {
+            Problem::wrong(format!("its name in '{}' is out of range", image.display()))
+        }
+        Stop::Name(_, error) | Stop::Unreadable(_, error) => Problem::unseen(error.to_string()),
+        Stop::Unrecorded { .. } => Problem::wrong(stop.to_string()),
+        Stop::Loop(_) | Stop::TooLong(_) => Problem::wrong(Error::from(stop).to_string()),
     }
 }
