@@ -64,8 +64,9 @@ impl Link {
         })
     }
 
-    /// The format in which `source`, the file, is read. One that is not recorded is raw, and never guessed: whoever writes
-    /// to a raw disk could otherwise make it an image that names any file of the host.
+    /// The format in which `source`, the file, is read. One that is not recorded is raw, and never
+    /// guessed: whoever writes to a raw disk could otherwise make it an image that names any file
+    /// of the host.
     pub fn format(&self, source: &dyn ReadAt) -> std::result::Result<Format, Stop> {
         if let Some(format) = self.recorded() {
             return Ok(format);

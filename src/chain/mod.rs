@@ -1,5 +1,5 @@
-//! The only place that follows names stored in an image: of its backing file, that one's backing file and
-//! so on, and of external data files.
+//! The only place that follows names stored in an image: of its backing file, that one's backing
+//! file and so on, and of external data files.
 //!
 //! * `name`: which file a name means; `opener`: how it is opened
 //! * [`Walk`]: from image to image, with one rule for formats, loops and depth

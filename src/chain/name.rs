@@ -39,8 +39,8 @@ fn is_protocol(name: &[u8]) -> bool {
     colon.is_some_and(|colon| !name[..colon].contains(&b'/'))
 }
 
-/// The external data file that an image names; `None` where it names none. Unlike a backing file's, QEMU
-/// takes this name from the current folder.
+/// The external data file that an image names; `None` where it names none. Unlike a backing file's,
+/// QEMU takes this name from the current folder.
 pub fn data_file(area: &HeaderArea) -> Result<Option<PathBuf>> {
     area.extension(DATA_FILE).map(|name| resolve(None, name)).transpose()
 }

@@ -13,7 +13,8 @@ pub(super) struct Bitmaps<'a> {
 }
 
 impl<'a> Bitmaps<'a> {
-    /// The bitmaps of the only source. Broken ones are an error, or else their names are added to `skipped`.
+    /// The bitmaps of the only source. Broken ones are an error, or else their names are added to
+    /// `skipped`.
     pub(super) fn of(
         source: &'a Source,
         skip_broken: bool,

@@ -21,11 +21,13 @@ pub struct ConvertOptions {
     pub sparse: u64,
     /// Whether clusters are compressed.
     pub compress: bool,
-    /// How hard it is tried to compress them: 1 to 9 for zlib, 1 to 22 for zstd; `None` for the default.
+    /// How hard it is tried to compress them: 1 to 9 for zlib, 1 to 22 for zstd; `None` for the
+    /// default.
     pub level: Option<u8>,
     /// How many threads work; 0: as many as there are cores.
     pub threads: usize,
-    /// Whether the system copies data that need not be looked at. Then zeroes are found by holes only.
+    /// Whether the system copies data that need not be looked at. Then zeroes are found by holes
+    /// only.
     pub offload: bool,
     /// Whether an image that exists already gets only what it does not read from its backing file.
     pub only_different: bool,

@@ -25,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::storage::{Capacity, Storage};
 
-/// Bytes of data that one thread works on at a time: what the processor's cache can hold between reading and writing.
+/// Bytes of data that one thread works on at a time: what the processor's cache can hold between
+/// reading and writing.
 const ITEM_BYTES: u64 = 1 << 18;
 /// Clusters of a new image in one item without data.
 const LONGEST_CLUSTERS: u64 = 1 << 16;
@@ -33,8 +34,8 @@ const LONGEST_CLUSTERS: u64 = 1 << 16;
 const LONGEST_BYTES: u64 = 1 << 36;
 /// Raw targets are written in multiples of this.
 const RAW_GRAIN: u64 = 4096;
-/// Copies the input to the target. After an error, or with `cancel` set meanwhile, a new qcow2 image is none: its header is
-/// written last.
+/// Copies the input to the target. After an error, or with `cancel` set meanwhile, a new qcow2
+/// image is none: its header is written last.
 pub fn convert(
     input: Input<'_>,
     target: Target<'_>,
@@ -58,7 +59,8 @@ pub fn convert(
     })
 }
 
-/// Copies the input to a stream. What was written before an error is a part of an image, and should be thrown away.
+/// Copies the input to a stream. What was written before an error is a part of an image, and should
+/// be thrown away.
 pub fn convert_to_stream(
     input: Input<'_>,
     outlet: Outlet<'_>,
@@ -300,8 +302,8 @@ impl<'a> Run<'a, '_> {
         Ok(())
     }
 
-    /// Makes a preallocated image, or one with an external data file, and writes into it. Its header is held
-    /// back until all of it is there.
+    /// Makes a preallocated image, or one with an external data file, and writes into it. Its
+    /// header is held back until all of it is there.
     fn new_through_engine(
         &mut self,
         new: &NewImage,

@@ -46,7 +46,8 @@ impl NewImage {
         self.geometry
     }
 
-    /// Whether it has clusters from the start: preallocated, or an external data file that is to be raw.
+    /// Whether it has clusters from the start: preallocated, or an external data file that is to be
+    /// raw.
     pub fn is_preallocated(&self) -> bool {
         self.preallocation != Preallocation::Off
     }
@@ -66,8 +67,8 @@ impl NewImage {
         self.options.version == Version::V3
     }
 
-    /// The header of an image with these options whose disk and roots are others. `extensions` are header extensions,
-    /// encoded, that it has besides its own.
+    /// The header of an image with these options whose disk and roots are others. `extensions` are
+    /// header extensions, encoded, that it has besides its own.
     pub(crate) fn header_with(
         &self,
         size: u64,

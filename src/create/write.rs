@@ -70,8 +70,8 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     let length = layout.file_bytes(geometry);
     if storage.capacity() == Capacity::Growable {
         storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
-        // QEMU looks for holes below images that have less room than clusters counted: short tables are no holes. It is
-        // no matter where the room is missing.
+        // QEMU looks for holes below images that have less room than clusters counted: short tables
+        // are no holes. It is no matter where the room is missing.
         let _ = storage.allocate(0, geometry.offset_of(layout.l1.first).get());
     }
     reftable(new, storage)?;
@@ -106,8 +106,9 @@ pub fn raw(
         Capacity::Fixed(_) => {}
     }
     fill(storage, HostOffset::new(0), size, preallocation, progress)?;
-    // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the file system needs. Of a
-    // device, which otherwise keeps its content: what it held before could be an image, and would be taken for one.
+    // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the
+    // file system needs. Of a device, which otherwise keeps its content: what it held before could
+    // be an image, and would be taken for one.
     let first = match storage.capacity() {
         Capacity::Growable => size,
         Capacity::Fixed(bytes) => bytes,
@@ -117,8 +118,8 @@ pub fn raw(
     sync(storage)
 }
 
-/// Makes a file empty. One that is empty stays as it is: some file systems take cutting it off, even at 0, for the beginning of a
-/// replacement, and write everything out when it is closed.
+/// Makes a file empty. One that is empty stays as it is: some file systems take cutting it off,
+/// even at 0, for the beginning of a replacement, and write everything out when it is closed.
 pub fn cut_off(storage: &dyn Storage) -> std::io::Result<()> {
     if storage.len()? > 0 { storage.set_len(0) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
-//! A copy of an image's metadata alone: what a check reads of it, at the same offsets, and nothing else. It
-//! checks like the original, and no guest data is in it.
+//! A copy of an image's metadata alone: what a check reads of it, at the same offsets, and nothing
+//! else. It checks like the original, and no guest data is in it.
 
 mod compare;
 mod names;
@@ -45,8 +45,8 @@ pub struct Written {
 }
 
 impl<'a> Dump<'a> {
-    /// Goes through an image. An error where it is none, or where the file's length or its header cannot
-    /// be read.
+    /// Goes through an image. An error where it is none, or where the file's length or its header
+    /// cannot be read.
     pub fn of(source: &'a dyn ReadAt, progress: &dyn Progress) -> Result<Self> {
         let recorder = Recorder::new(source);
         let verdict = verdict(&recorder, progress)?;
@@ -59,8 +59,8 @@ impl<'a> Dump<'a> {
         &self.verdict
     }
 
-    /// Writes the dump to an empty storage and checks it. An error where the dump does not check like the
-    /// image: parts of that cannot be read, or it changed meanwhile.
+    /// Writes the dump to an empty storage and checks it. An error where the dump does not check
+    /// like the image: parts of that cannot be read, or it changed meanwhile.
     pub fn write(
         &self,
         target: &dyn Storage,

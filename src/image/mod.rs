@@ -1,4 +1,5 @@
-//! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any moment.
+//! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any
+//! moment.
 //!
 //! The rooms, each using only those listed after it:
 //!
@@ -14,7 +15,8 @@
 //! The backing file is opened through [`crate::chain`].
 //!
 //! An image is closed with [`Image::close`], which tells every failure; dropping it instead writes
-//! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked clusters.
+//! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked
+//! clusters.
 
 use std::fmt;
 use std::ops::Range;
@@ -58,8 +60,8 @@ pub use raw::RawBacking;
 use meta::Meta;
 use space::claims::Claims;
 
-/// An open image. All methods that take `&self` may be called from several threads at once; bytes that
-/// overlapping calls write are those of one or the other.
+/// An open image. All methods that take `&self` may be called from several threads at once; bytes
+/// that overlapping calls write are those of one or the other.
 pub struct Image {
     file: Arc<dyn Storage>,
     data_file: Option<Arc<dyn Storage>>,
@@ -162,8 +164,9 @@ impl Image {
         self.meta().map_or(true, |meta| meta.prepared || meta.ordering.disk.usable().is_err())
     }
 
-    /// From here on a snapshot or another size that is under way when `cancel` is set is given up with
-    /// [`Error::interrupted`], and the image is as it was. What can no longer be given up is completed.
+    /// From here on a snapshot or another size that is under way when `cancel` is set is given up
+    /// with [`Error::interrupted`], and the image is as it was. What can no longer be given up is
+    /// completed.
     pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
         self.meta_mut()?.cancel = Some(cancel);
         Ok(())
@@ -174,14 +177,15 @@ impl Image {
         self.meta()?.flush(false)
     }
 
-    /// Brings everything to stable storage and ends the use of the image. Any failure on the way, also one
-    /// of a flush, is an error: the image then holds what a crash would have left.
+    /// Brings everything to stable storage and ends the use of the image. Any failure on the way,
+    /// also one of a flush, is an error: the image then holds what a crash would have left.
     pub fn close(self) -> Result<()> {
         let mut meta = self.meta.into_inner().map_err(|_| panicked())?;
         meta.end_deferring()
     }
 
-    /// The persistent bitmaps of an image that is open for writing; none where they are out of date.
+    /// The persistent bitmaps of an image that is open for writing; none where they are out of
+    /// date.
     pub fn bitmaps(&self) -> Result<Vec<BitmapEntry>> {
         let meta = self.meta()?;
         Ok(meta.bitmaps.as_ref().map(|bitmaps| bitmaps.entries().to_vec()).unwrap_or_default())

@@ -41,7 +41,8 @@ const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
 pub enum Opened {
     /// The image, ready to be written.
     Ready(Box<Image>),
-    /// The dirty bit is set: refcounts may be stale, so the image must be repaired before it is written.
+    /// The dirty bit is set: refcounts may be stale, so the image must be repaired before it is
+    /// written.
     NeedsRepair,
 }
 
@@ -65,8 +66,8 @@ impl Image {
         loader.load(options, walk)
     }
 
-    /// Opens an image for reading and writing. One that is marked corrupt, or whose structures are out of
-    /// range, is refused; nothing is written before the first change.
+    /// Opens an image for reading and writing. One that is marked corrupt, or whose structures are
+    /// out of range, is refused; nothing is written before the first change.
     pub fn open_write(
         file: Arc<dyn Storage>,
         options: &OpenOptions,
@@ -281,8 +282,9 @@ impl Loader {
         }))
     }
 
-    /// The refcount blocks. A block that two entries share counts different clusters with the same refcounts, and one past
-    /// the end of the file none: what is freed or allocated by either goes wrong.
+    /// The refcount blocks. A block that two entries share counts different clusters with the same
+    /// refcounts, and one past the end of the file none: what is freed or allocated by either goes
+    /// wrong.
     fn refblocks(&self, reftable: &RootTable) -> Result<Vec<HostOffset>> {
         let file_bytes = self.file.len().map_err(|e| Error::file("get the length", e))?;
         let mut seen = HashSet::new();
@@ -307,7 +309,8 @@ impl Loader {
         Ok(seen.into_iter().collect())
     }
 
-    /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are used.
+    /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are
+    /// used.
     fn regions(
         &self,
         l1: &RootTable,

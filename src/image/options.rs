@@ -7,7 +7,8 @@ use crate::format::snapshot::SnapshotEntry;
 /// What to do about the backing file that an image names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum BackingPolicy {
-    /// Open it in the format that the image gives; without one, as raw, unless it begins like another format.
+    /// Open it in the format that the image gives; without one, as raw, unless it begins like
+    /// another format.
     #[default]
     AsNamed,
     /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
@@ -25,13 +26,14 @@ pub struct OpenOptions {
     pub path: Option<PathBuf>,
     /// What to do about the backing file.
     pub backing: BackingPolicy,
-    /// Read the snapshot with this entry instead of the active state. For reading only; the snapshot table
-    /// is not read again.
+    /// Read the snapshot with this entry instead of the active state. For reading only; the
+    /// snapshot table is not read again.
     pub snapshot: Option<SnapshotEntry>,
     /// Use this external data file, not the one that the image names.
     pub data_file: Option<PathBuf>,
-    /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or other bytes through it:
-    /// reserved bits, places past the end of the file, an L2 table in the place of other metadata.
+    /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or
+    /// other bytes through it: reserved bits, places past the end of the file, an L2 table in the
+    /// place of other metadata.
     pub strict: bool,
     /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
     pub l2_cache_bytes: usize,

@@ -1,7 +1,8 @@
-//! What only reading everything tells: whether guest data is there and can be unpacked, whether the files
-//! that an image names are there, and digests of its disks. Nothing is written.
+//! What only reading everything tells: whether guest data is there and can be unpacked, whether the
+//! files that an image names are there, and digests of its disks. Nothing is written.
 //!
-//! * [`deep`] reads all data; [`digests`] are those of an image's disks, [`digest`](fn@digest) is that of one
+//! * [`deep`] reads all data; [`digests`] are those of an image's disks, [`digest`](fn@digest) is
+//!   that of one
 
 use std::path::Path;
 

@@ -25,7 +25,8 @@ struct State<T, S> {
 }
 
 impl<T, S> InOrder<T, S> {
-    /// Nothing has come yet; `books` is what the pieces are entered into. Pieces more than `ahead` too early wait.
+    /// Nothing has come yet; `books` is what the pieces are entered into. Pieces more than `ahead`
+    /// too early wait.
     pub(crate) fn new(books: S, ahead: u64) -> Self {
         let state = State { next: 0, waiting: BTreeMap::new(), asleep: 0, stopped: false, books };
         Self { state: Mutex::new(state), changed: Condvar::new(), ahead }

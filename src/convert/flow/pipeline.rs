@@ -1,6 +1,7 @@
 //! The threads: each takes an item, reads it, and hands it to the target, until nothing is left.
 //!
-//! Memory is bounded by the number of threads: whoever is too far ahead of the others waits (`in_order`).
+//! Memory is bounded by the number of threads: whoever is too far ahead of the others waits
+//! (`in_order`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +24,8 @@ pub(in crate::convert) trait Target: Sync {
     fn tools(&self) -> Self::Tools;
     /// Takes an item. Of data `bytes` are the item's; the target gives the buffer back to the pool.
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Self::Tools) -> Result<()>;
-    /// Takes an item of data that the system is to copy; `false` where it cannot, and the item comes with its bytes.
+    /// Takes an item of data that the system is to copy; `false` where it cannot, and the item
+    /// comes with its bytes.
     fn offload(&self, _item: Item, _source: &Source) -> Result<bool> {
         Ok(false)
     }
@@ -55,8 +57,8 @@ pub(in crate::convert) struct Work<'a> {
     pub(in crate::convert) pool: &'a Pool,
 }
 
-/// Brings everything to the target, what a stream has rather than the source where there is one. The first error ends the
-/// work of all threads.
+/// Brings everything to the target, what a stream has rather than the source where there is one.
+/// The first error ends the work of all threads.
 pub(in crate::convert) fn run<T: Target>(
     work: &Work<'_>,
     stream: Option<Stream<'_>>,

@@ -38,7 +38,8 @@ pub(in crate::convert) struct Cut {
     pub(in crate::convert) most: u64,
     /// Most bytes of anything in one item, so that progress is told and an interruption noticed.
     pub(in crate::convert) longest: u64,
-    /// What this many images of the source's chain leave to the next one is left to the target's backing file.
+    /// What this many images of the source's chain leave to the next one is left to the target's
+    /// backing file.
     pub(in crate::convert) shared_from: Option<usize>,
     /// Zeroes are to be stored like other data.
     pub(in crate::convert) store_zeroes: bool,

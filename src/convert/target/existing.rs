@@ -88,8 +88,8 @@ impl<'a> Existing<'a> {
         Ok(())
     }
 
-    /// How many of the bytes from `at` on, at most `most`, are alike in that the image leaves them to its backing file,
-    /// or does not; and which of both it is.
+    /// How many of the bytes from `at` on, at most `most`, are alike in that the image leaves them
+    /// to its backing file, or does not; and which of both it is.
     fn left_below(&self, at: u64, most: u64) -> Result<(u64, bool)> {
         let run = self.image.map(GuestOffset::new(at), most)?;
         Ok((run.length, run.kind == RunKind::Unallocated))

@@ -1,7 +1,7 @@
 //! Targets that are written once, from the first byte to the last: a raw disk, or a qcow2 image.
 //!
-//! For qcow2 the source is read twice. The first time tells which clusters will be stored; with that every table can be
-//! written before the data, which follows in the order of the disk.
+//! For qcow2 the source is read twice. The first time tells which clusters will be stored; with
+//! that every table can be written before the data, which follows in the order of the disk.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! What keeps a LUKS header from being opened, whatever the passphrase: the rules of the LUKS on-disk
-//! format, version 1, and of QEMU, which refuses a header that breaks one of them.
+//! What keeps a LUKS header from being opened, whatever the passphrase: the rules of the LUKS
+//! on-disk format, version 1, and of QEMU, which refuses a header that breaks one of them.
 
 use super::{KeySlot, LuksHeader, MAGIC, VERSION, version};
 
@@ -31,8 +31,8 @@ const HASHES: [(&str, u64); 8] = [
     ("sm3", 32),
 ];
 
-/// What is wrong with the header in `bytes`, in one phrase each. `length` is the length in bytes that
-/// the image gives to header and key material together.
+/// What is wrong with the header in `bytes`, in one phrase each. `length` is the length in bytes
+/// that the image gives to header and key material together.
 pub fn defects(bytes: &[u8], length: u64) -> Vec<String> {
     let Some(header) = LuksHeader::decode(bytes) else {
         let what = if !bytes.starts_with(MAGIC) {

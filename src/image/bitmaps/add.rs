@@ -1,8 +1,8 @@
 //! Adding persistent bitmaps to an image.
 //!
-//! Their bits, tables and a directory for all bitmaps are complete on disk before the header extension leads to
-//! them. While the extension is written, the autoclear bit says that the bitmaps are out of date, so a crash costs
-//! those that were there and never leaves one that lies.
+//! Their bits, tables and a directory for all bitmaps are complete on disk before the header
+//! extension leads to them. While the extension is written, the autoclear bit says that the bitmaps
+//! are out of date, so a crash costs those that were there and never leaves one that lies.
 
 use std::collections::BTreeSet;
 
@@ -33,18 +33,21 @@ const END_BYTES: u64 = EXTENSION_HEADER_BYTES as u64;
 enum Place {
     /// Over that of the extension that is there.
     Over(HostOffset),
-    /// Behind the other extensions; the backing file's name goes to the second offset if it lies there.
+    /// Behind the other extensions; the backing file's name goes to the second offset if it lies
+    /// there.
     Behind(HostOffset, Option<HostOffset>),
 }
 
 impl Image {
-    /// Refuses bitmaps that this image cannot take: of a name that it has already, or without room in its header.
+    /// Refuses bitmaps that this image cannot take: of a name that it has already, or without room
+    /// in its header.
     pub fn require_room_for_bitmaps(&self, added: &[BitmapEntry]) -> Result<()> {
         self.meta()?.require_room_for_bitmaps(added)
     }
 
-    /// Adds bitmaps, each with its bits; those behind their ends are clear. Names, flags and granularities are those of
-    /// the entries, tables are made new. A failure leaves the bitmaps that there were.
+    /// Adds bitmaps, each with its bits; those behind their ends are clear. Names, flags and
+    /// granularities are those of the entries, tables are made new. A failure leaves the bitmaps
+    /// that there were.
     pub fn add_bitmaps(&self, added: &[(BitmapEntry, BitmapBits<'_>)]) -> Result<()> {
         if added.is_empty() { Ok(()) } else { self.meta()?.add_bitmaps(added) }
     }
@@ -191,7 +194,8 @@ impl Meta {
         }
     }
 
-    /// Puts the backing file's name elsewhere. Both places hold it while the header changes from one to the other.
+    /// Puts the backing file's name elsewhere. Both places hold it while the header changes from
+    /// one to the other.
     fn move_name(&mut self, area: &HeaderArea, to: Option<HostOffset>) -> Result<()> {
         let (Some(to), Some(name)) = (to, &area.backing_name) else { return Ok(()) };
         self.write_header_part(to, name)?;
@@ -199,7 +203,8 @@ impl Meta {
         self.ordering.disk.sync()
     }
 
-    /// Writes an extension and a new end mark behind it, over the old end mark last; returns where its data lies.
+    /// Writes an extension and a new end mark behind it, over the old end mark last; returns where
+    /// its data lies.
     fn append_extension(
         &mut self,
         at: HostOffset,

@@ -1,9 +1,11 @@
-//! Persistent bitmaps: cut or lengthened with the disk, and those that record told what the guest wrote.
+//! Persistent bitmaps: cut or lengthened with the disk, and those that record told what the guest
+//! wrote.
 //!
-//! New tables and a new directory are built beside the old ones; one write of eight bytes in the header
-//! extension switches to them. Where that cannot be part of the write that changes the disk's size, the
-//! bitmaps are marked as in use from before that write until after the switch: a crash between the two
-//! costs them, and never leaves one that lies or that keeps the image from being opened.
+//! New tables and a new directory are built beside the old ones; one write of eight bytes in the
+//! header extension switches to them. Where that cannot be part of the write that changes the
+//! disk's size, the bitmaps are marked as in use from before that write until after the switch: a
+//! crash between the two costs them, and never leaves one that lies or that keeps the image from
+//! being opened.
 
 mod add;
 mod bits;
@@ -52,8 +54,9 @@ fn clear_bits(bytes: &mut [u8], first: u64) -> bool {
 }
 
 impl Meta {
-    /// Before guest data changes in this range: marks the bitmaps that record as in use, which is how the format says that
-    /// their stored bits are no longer to be trusted, and notes what they are to be told.
+    /// Before guest data changes in this range: marks the bitmaps that record as in use, which is
+    /// how the format says that their stored bits are no longer to be trusted, and notes what they
+    /// are to be told.
     pub(in crate::image) fn begin_data_write(
         &mut self,
         at: GuestOffset,
@@ -137,7 +140,8 @@ impl Meta {
         outcome
     }
 
-    /// Changes header fields and makes these bitmaps, as the file has them, those of another directory.
+    /// Changes header fields and makes these bitmaps, as the file has them, those of another
+    /// directory.
     pub(in crate::image) fn patch_header_and_bitmaps(
         &mut self,
         fields: &[(HeaderField, u64)],
@@ -312,7 +316,8 @@ impl Meta {
         Ok(changed)
     }
 
-    /// Gives a bitmap the length for a disk of `size` bytes: what is new of it is clear, also in its last cluster.
+    /// Gives a bitmap the length for a disk of `size` bytes: what is new of it is clear, also in
+    /// its last cluster.
     fn resize_bitmap(
         &mut self,
         entry: &mut BitmapEntry,

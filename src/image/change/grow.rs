@@ -1,7 +1,9 @@
-//! A longer disk: what is new of it is mapped where that is asked for, or where a backing file would show through.
+//! A longer disk: what is new of it is mapped where that is asked for, or where a backing file
+//! would show through.
 //!
-//! New L2 tables and the L1 table are built aside and switched to together with the new size (see `switch`), so that no
-//! crash leaves entries past the disk's end. What lies there already, such as VM state, does not become part of the disk.
+//! New L2 tables and the L1 table are built aside and switched to together with the new size (see
+//! `switch`), so that no crash leaves entries past the disk's end. What lies there already, such as
+//! VM state, does not become part of the disk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,8 +39,9 @@ pub enum Preallocation {
 }
 
 impl Preallocation {
-    /// An error where the storage cannot be given space ahead: a block device has all its space already. qemu-img refuses
-    /// this too, and programs that match its words choose another mode then.
+    /// An error where the storage cannot be given space ahead: a block device has all its space
+    /// already. qemu-img refuses this too, and programs that match its words choose another mode
+    /// then.
     pub(crate) fn require_on(self, storage: &dyn Storage) -> Result<()> {
         let mode = match (self, storage.capacity()) {
             (Self::Falloc, Capacity::Fixed(_)) => "falloc",
@@ -72,7 +75,8 @@ struct Fill {
 }
 
 impl Image {
-    /// Makes the disk longer; what is new reads as zeroes, also where the backing file reaches there.
+    /// Makes the disk longer; what is new reads as zeroes, also where the backing file reaches
+    /// there.
     pub(crate) fn grow(&mut self, size: u64, preallocation: Preallocation) -> Result<()> {
         let data = self.data_file.as_ref().unwrap_or(&self.file);
         preallocation.require_on(data.as_ref())?;
@@ -138,8 +142,9 @@ impl Image {
     }
 }
 
-/// Makes a data file as long as the new disk. Beyond the old one's end it has zeroes, unless the file is the disk by
-/// itself (`raw`): then what it has there already is the guest's. Returns from where on it holds nothing.
+/// Makes a data file as long as the new disk. Beyond the old one's end it has zeroes, unless the
+/// file is the disk by itself (`raw`): then what it has there already is the guest's. Returns from
+/// where on it holds nothing.
 fn lengthen(data: &dyn Storage, old: u64, size: u64, raw: bool) -> Result<u64> {
     let failed = |e| Error::io("lengthen the data file", old, e);
     if matches!(data.capacity(), Capacity::Fixed(bytes) if bytes < size) {
@@ -170,8 +175,9 @@ impl Meta {
         })
     }
 
-    /// Removes from the L1 table what is past the disk's end and would become part of it, such as VM state of a snapshot
-    /// that was gone back to: nothing reads that, since each snapshot has its own.
+    /// Removes from the L1 table what is past the disk's end and would become part of it, such as
+    /// VM state of a snapshot that was gone back to: nothing reads that, since each snapshot has
+    /// its own.
     fn drop_past_end(&mut self, l1: &mut Vec<u64>) -> Result<()> {
         let size = self.geometry.virtual_size();
         let tables = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);
@@ -197,7 +203,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Writes an L2 table into new clusters; returns the L1 entry for it. The old one is freed if there is one.
+    /// Writes an L2 table into new clusters; returns the L1 entry for it. The old one is freed if
+    /// there is one.
     fn replace_l2(&mut self, old: HostOffset, bytes: &[u8]) -> Result<u64> {
         let run = self.write_aside(Owner::L2, bytes, "an L2 table")?.commit();
         if old.get() != 0 {
@@ -298,7 +305,8 @@ impl Meta {
     }
 }
 
-/// Writes zeroes as bytes, which takes the space that they need. Ends with an error once `cancel` is set.
+/// Writes zeroes as bytes, which takes the space that they need. Ends with an error once `cancel`
+/// is set.
 pub(crate) fn write_zero_buffers(
     storage: &dyn Storage,
     at: u64,

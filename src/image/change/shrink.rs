@@ -1,4 +1,5 @@
-//! A shorter disk: its tables are cut, and the room of what lay beyond goes back to the file system.
+//! A shorter disk: its tables are cut, and the room of what lay beyond goes back to the file
+//! system.
 
 use crate::error::Result;
 use crate::format::ClusterCount;
@@ -27,8 +28,8 @@ impl Meta {
         self.require_not_cancelled()?;
         self.give_back_room();
         self.cut_to(size)?;
-        // The new tables lie behind what was in use. Built once more they lie where it has become free, so that the file
-        // can end earlier.
+        // The new tables lie behind what was in use. Built once more they lie where it has become
+        // free, so that the file can end earlier.
         let l1 = self.geometry.cluster_floor(self.ordering.root(Side::Mappings).offset());
         let free = self.find_free(self.search_start, ClusterCount::new(1), false)?;
         if free.first < l1 {
@@ -39,7 +40,8 @@ impl Meta {
         self.ordering.disk.sync()
     }
 
-    /// The active L1 table ends where the disk does, and so does the last L2 table, of which a copy is made.
+    /// The active L1 table ends where the disk does, and so does the last L2 table, of which a copy
+    /// is made.
     fn cut_to(&mut self, size: u64) -> Result<()> {
         let old = self.l1_entries().to_vec();
         let kept = usize::try_from(self.geometry.l1_entries_for(size)).unwrap_or(usize::MAX);

@@ -1,7 +1,8 @@
-//! Several states of the disk in one image: another active L1 table, snapshots taken, deleted and gone back to.
+//! Several states of the disk in one image: another active L1 table, snapshots taken, deleted and
+//! gone back to.
 //!
-//! Each of them is built aside and switched to at once (see `switch`). Where there is no free space for that, a snapshot
-//! is still deleted and gone back to, in place.
+//! Each of them is built aside and switched to at once (see `switch`). Where there is no free space
+//! for that, a snapshot is still deleted and gone back to, in place.
 
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
@@ -72,7 +73,8 @@ impl Meta {
         self.switch_snapshots(list)
     }
 
-    /// Takes a snapshot out of the table first, so that in place a crash leaves refcounts that are too high.
+    /// Takes a snapshot out of the table first, so that in place a crash leaves refcounts that are
+    /// too high.
     fn remove_snapshot(&mut self, index: usize) -> Result<()> {
         self.give_back_room();
         let snapshot = self.snapshot(index)?;
@@ -152,8 +154,8 @@ impl Meta {
         }
     }
 
-    /// Makes `l1` the active L1 table of a disk of `size` bytes, and `bitmaps` its bitmaps if they change. The old table
-    /// is freed, not what it refers to.
+    /// Makes `l1` the active L1 table of a disk of `size` bytes, and `bitmaps` its bitmaps if they
+    /// change. The old table is freed, not what it refers to.
     pub(in crate::image) fn switch_active(
         &mut self,
         l1: Vec<u64>,
@@ -190,7 +192,8 @@ impl Meta {
         Ok(())
     }
 
-    /// [`Meta::switch_active`] in a change that is built aside, which gives the L1 table its place at the end.
+    /// [`Meta::switch_active`] in a change that is built aside, which gives the L1 table its place
+    /// at the end.
     fn adopt_active(&mut self, l1: Vec<u64>, size: u64, bitmaps: Option<Rebuilt>) -> Result<()> {
         let outcome = self.switch_header(&[(HeaderField::Size, size)], bitmaps.as_ref());
         self.finish_bitmaps(bitmaps, outcome)?;
@@ -253,8 +256,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Adds or takes away one reference from all that an L1 table refers to: L2 tables and what they refer to. A failure
-    /// to add undoes what was added.
+    /// Adds or takes away one reference from all that an L1 table refers to: L2 tables and what
+    /// they refer to. A failure to add undoes what was added.
     pub(in crate::image) fn change_tree(&mut self, l1: &[u64], change: Change) -> Result<()> {
         let mut done = Vec::new();
         for &bits in l1 {
@@ -338,7 +341,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Takes the COPIED flag, in place, from the entries of all L2 tables that an L1 table refers to.
+    /// Takes the COPIED flag, in place, from the entries of all L2 tables that an L1 table refers
+    /// to.
     fn clear_copied_of(&mut self, l1: &[u64]) -> Result<()> {
         for &bits in l1 {
             let table = L1Entry(bits).offset();
@@ -352,7 +356,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Gives the COPIED flag to everything active that has one reference, and takes it from the rest.
+    /// Gives the COPIED flag to everything active that has one reference, and takes it from the
+    /// rest.
     fn set_copied(&mut self) -> Result<()> {
         for index in 0..self.l1_entries().len() {
             let table = L1Entry(self.l1_entries()[index]).offset();
@@ -406,7 +411,8 @@ impl Meta {
         Ok(runs)
     }
 
-    /// Sets the COPIED flag of entries of an active L2 table. Returns the table, which may be a copy now.
+    /// Sets the COPIED flag of entries of an active L2 table. Returns the table, which may be a
+    /// copy now.
     fn set_flags(&mut self, index: usize, flags: Vec<((usize, u64), bool)>) -> Result<HostOffset> {
         let changed = changed(flags);
         if changed.is_empty() {
@@ -428,8 +434,8 @@ impl Meta {
     }
 }
 
-/// Entries (place and bits) with the flag that each is to have, in the order of the table: those that change, with their
-/// new bits.
+/// Entries (place and bits) with the flag that each is to have, in the order of the table: those
+/// that change, with their new bits.
 fn changed(flags: Vec<((usize, u64), bool)>) -> Vec<(usize, u64)> {
     flags
         .into_iter()

@@ -1,12 +1,14 @@
 //! A change of the whole image that one write to the header makes true.
 //!
-//! What the change replaces is built aside, in clusters that nothing in the file uses: copies of the L2 tables and
-//! refcount blocks that differ, the L1 table, the refcount table, whatever else there is. The disk refuses every other
-//! write meanwhile. Then one write to the header points to all of it at once. Before that write a crash, a failure or
-//! an interruption leaves the image as it was, to the refcount; after it the image is as it is meant to be.
+//! What the change replaces is built aside, in clusters that nothing in the file uses: copies of
+//! the L2 tables and refcount blocks that differ, the L1 table, the refcount table, whatever else
+//! there is. The disk refuses every other write meanwhile. Then one write to the header points to
+//! all of it at once. Before that write a crash, a failure or an interruption leaves the image as
+//! it was, to the refcount; after it the image is as it is meant to be.
 //!
-//! This needs free space for the copies. A change that must also work without ([`Meta::change_or_in_place`]) is made in
-//! place then, under the dirty bit where the version has one.
+//! This needs free space for the copies. A change that must also work without
+//! ([`Meta::change_or_in_place`]) is made in place then, under the dirty bit where the version has
+//! one.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,7 +42,8 @@ impl Meta {
         }
     }
 
-    /// [`Meta::change_at_once`]; where there is no free space for that, the change is made in place.
+    /// [`Meta::change_at_once`]; where there is no free space for that, the change is made in
+    /// place.
     pub(in crate::image) fn change_or_in_place(
         &mut self,
         change: impl Fn(&mut Self) -> Result<()>,
@@ -51,7 +54,8 @@ impl Meta {
         }
     }
 
-    /// Makes a change in place. In version 3 the dirty bit says so until it is done, and stays where it breaks off.
+    /// Makes a change in place. In version 3 the dirty bit says so until it is done, and stays
+    /// where it breaks off.
     fn change_in_place(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let roots = |meta: &Self| (meta.header().l1_table, meta.header().snapshot_table);
         let before = roots(self);
@@ -123,8 +127,8 @@ impl Meta {
         true
     }
 
-    /// Whether a cluster without a reference may be used: for a change that is built aside it must have been free before,
-    /// and not be allocated already.
+    /// Whether a cluster without a reference may be used: for a change that is built aside it must
+    /// have been free before, and not be allocated already.
     pub(in crate::image) fn is_usable(&mut self, cluster: HostCluster) -> Result<bool> {
         let Some(switch) = &mut self.switch else { return Ok(true) };
         let is_allocated = !self.ordering.disk.is_fixed(self.geometry.offset_of(cluster));
@@ -146,7 +150,8 @@ impl Meta {
         Ok(get_refcount(&switch.old_block.1, order, entry.get() as usize) == 0)
     }
 
-    /// The refcount block at this place of the table, to be changed: while a change is built aside, a copy.
+    /// The refcount block at this place of the table, to be changed: while a change is built aside,
+    /// a copy.
     pub(in crate::image) fn block_to_change(&mut self, index: ReftableIndex) -> Result<HostOffset> {
         let at = self.refblock(index)?.expect("a changed refcount has a block");
         if !self.ordering.disk.is_fixed(at) {
@@ -156,7 +161,8 @@ impl Meta {
         let new = self.geometry.offset_of(run.first);
         self.search_start = run.end();
         self.ordering.disk.note_fresh(run);
-        // From here on the cluster is not free, though it is counted later: that may move further blocks.
+        // From here on the cluster is not free, though it is counted later: that may move further
+        // blocks.
         self.ordering.disk.regions.add(run, Owner::Refblock);
         self.ordering.relocate(Side::Refcounts, at, new)?;
         let slot = usize::try_from(index.get()).unwrap_or(usize::MAX);
@@ -188,7 +194,8 @@ impl Meta {
         Ok(new)
     }
 
-    /// Gives the L1 table and the refcount table their new places, where they changed, and brings all to the disk.
+    /// Gives the L1 table and the refcount table their new places, where they changed, and brings
+    /// all to the disk.
     fn build_roots(&mut self) -> Result<()> {
         if self.ordering.root(Side::Mappings).is_dirty() {
             let entries = self.l1_entries().len() as u64;
@@ -204,7 +211,8 @@ impl Meta {
         self.ordering.flush(true)
     }
 
-    /// Makes the refcounts those of the image after the change, of all new places and without the old ones.
+    /// Makes the refcounts those of the image after the change, of all new places and without the
+    /// old ones.
     fn count_everything(&mut self) -> Result<()> {
         loop {
             let next = self.switch.as_mut().and_then(|switch| switch.uncounted.pop());
@@ -216,7 +224,8 @@ impl Meta {
         }
     }
 
-    /// Finds a place for the refcount table. Counting its clusters may make it longer, and then it needs another.
+    /// Finds a place for the refcount table. Counting its clusters may make it longer, and then it
+    /// needs another.
     fn place_reftable(&mut self) -> Result<()> {
         let old = self.ordering.root(Side::Refcounts);
         let old_run = ClusterRun::of(&self.geometry, old.offset(), self.old_reftable_bytes());
@@ -277,7 +286,8 @@ impl Meta {
         }
     }
 
-    /// The switch itself. A failure from here on leaves it open which of the two states the file holds.
+    /// The switch itself. A failure from here on leaves it open which of the two states the file
+    /// holds.
     fn switch_over(&mut self) -> Result<()> {
         self.ordering.end_aside();
         let Some(switch) = self.switch.take() else { return Ok(()) };

@@ -10,8 +10,9 @@ use crate::image::space::alloc::PackedAllocation;
 use crate::image::space::claims::Access;
 
 impl Image {
-    /// Writes one whole guest cluster, compressed where that makes it smaller. `at` begins a cluster; `data` has a
-    /// cluster's length, or ends with the disk. Not with an external data file.
+    /// Writes one whole guest cluster, compressed where that makes it smaller. `at` begins a
+    /// cluster; `data` has a cluster's length, or ends with the disk. Not with an external data
+    /// file.
     pub fn write_compressed(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
         let packer = &mut Packer::new(self.compression()?);
         self.write_compressed_with(at, data, packer)

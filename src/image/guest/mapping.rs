@@ -41,8 +41,8 @@ pub struct Run {
 }
 
 impl Image {
-    /// The run that begins at `start` and is no longer than `most` bytes (at least 1). Damage is an error
-    /// (see [`crate::image::Damage`]), never a run.
+    /// The run that begins at `start` and is no longer than `most` bytes (at least 1). Damage is an
+    /// error (see [`crate::image::Damage`]), never a run.
     pub fn map(&self, start: GuestOffset, most: u64) -> Result<Run> {
         self.require_on_disk(start, most)?;
         if most == 0 {
@@ -85,8 +85,8 @@ impl Meta {
         Ok(entry)
     }
 
-    /// The entry of a guest cluster; without an L2 table an empty one. One with defects is an error; reserved bits
-    /// are none where nothing is written, as for QEMU.
+    /// The entry of a guest cluster; without an L2 table an empty one. One with defects is an
+    /// error; reserved bits are none where nothing is written, as for QEMU.
     pub(in crate::image) fn entry(&mut self, cluster: GuestCluster) -> Result<L2Entry> {
         let place = self.place(cluster);
         let table = self.l1_entry(place.l1)?.offset();
@@ -172,8 +172,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Makes sure that an L2 table is there and that only the active L1 table refers to it: a new one, or a copy
-    /// of one that is shared with a snapshot.
+    /// Makes sure that an L2 table is there and that only the active L1 table refers to it: a new
+    /// one, or a copy of one that is shared with a snapshot.
     pub(in crate::image) fn own_l2_table(&mut self, index: usize) -> Result<()> {
         let entry = self.l1_entry(index)?;
         if entry.copied() && entry.offset().get() != 0 {

@@ -11,8 +11,9 @@ use crate::image::damage::damaged;
 use crate::image::space::claims::Access;
 
 impl Image {
-    /// Reads `buf.len()` guest bytes at `at`, all of them on the disk. What is not in this image comes from the
-    /// backing chain; past its end there are zeroes. Damage is an error (see [`crate::image::Damage`]).
+    /// Reads `buf.len()` guest bytes at `at`, all of them on the disk. What is not in this image
+    /// comes from the backing chain; past its end there are zeroes. Damage is an error (see
+    /// [`crate::image::Damage`]).
     pub fn read(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
         self.require_on_disk(at, buf.len() as u64)?;
         if buf.is_empty() {
@@ -23,7 +24,8 @@ impl Image {
         self.read_claimed(at, buf)
     }
 
-    /// Reads guest bytes of clusters that the caller has a claim on, up to the end of the last cluster.
+    /// Reads guest bytes of clusters that the caller has a claim on, up to the end of the last
+    /// cluster.
     pub(in crate::image) fn read_claimed(
         &self,
         mut at: GuestOffset,

@@ -1,8 +1,9 @@
 //! Writing guest bytes.
 //!
-//! A write goes in pieces. Bytes whose clusters are the image's own alone are overwritten in place, with others doing
-//! the same beside. For the rest the piece has its clusters alone: under the lock room is allocated, without it the
-//! data goes to the disk together with what must be copied around it, and under the lock again the mapping follows.
+//! A write goes in pieces. Bytes whose clusters are the image's own alone are overwritten in place,
+//! with others doing the same beside. For the rest the piece has its clusters alone: under the lock
+//! room is allocated, without it the data goes to the disk together with what must be copied around
+//! it, and under the lock again the mapping follows.
 
 use crate::error::{Error, Result};
 use crate::format::l1::COPIED;
@@ -35,8 +36,8 @@ struct Extent {
 }
 
 impl Image {
-    /// Writes guest bytes at `at`, all of them on the disk. They are there for good after a flush; after a crash
-    /// before it, each byte is the old or the new one.
+    /// Writes guest bytes at `at`, all of them on the disk. They are there for good after a flush;
+    /// after a crash before it, each byte is the old or the new one.
     pub fn write(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
         self.require_on_disk(at, data.len() as u64)?;
         self.require_plain()?;
@@ -154,7 +155,8 @@ impl Image {
         Ok(length)
     }
 
-    /// The bytes of `range` (relative to `base`): `data` at `start`, and around it what the guest sees now.
+    /// The bytes of `range` (relative to `base`): `data` at `start`, and around it what the guest
+    /// sees now.
     fn surround(
         &self,
         base: u64,
@@ -173,8 +175,8 @@ impl Image {
         Ok(bytes)
     }
 
-    /// What of a cluster is written when `start..end` of it changes: all of it; with subclusters those that
-    /// change and, in a new cluster, those that had data.
+    /// What of a cluster is written when `start..end` of it changes: all of it; with subclusters
+    /// those that change and, in a new cluster, those that had data.
     fn extent(&self, old: L2Entry, fresh: bool, start: u64, end: u64) -> Extent {
         let size = self.geometry.cluster_bytes();
         if !self.geometry.extended_l2() || old.is_compressed() {
@@ -253,8 +255,9 @@ impl Meta {
         }
     }
 
-    /// Where a write at `at` goes that cannot overwrite: clusters that the entries have for themselves, or new ones;
-    /// of either kind as many as are neighbours, within `most` bytes and one L2 table.
+    /// Where a write at `at` goes that cannot overwrite: clusters that the entries have for
+    /// themselves, or new ones; of either kind as many as are neighbours, within `most` bytes and
+    /// one L2 table.
     fn targets(&mut self, at: GuestOffset, most: u64) -> Result<Targets> {
         let first = self.geometry.guest_cluster_floor(at);
         self.own_l2_table(self.place(first).l1)?;
@@ -290,7 +293,8 @@ impl Meta {
         Ok(Targets { first, host, old, allocation: Some(allocation) })
     }
 
-    /// Puts entries in the place of others; unless `same_hosts`, what the others referred to is freed later.
+    /// Puts entries in the place of others; unless `same_hosts`, what the others referred to is
+    /// freed later.
     pub(in crate::image) fn replace_entries(
         &mut self,
         first: GuestCluster,

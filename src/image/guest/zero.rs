@@ -22,13 +22,14 @@ enum Become {
     ZeroKept,
     /// Zeroes without clusters.
     ZeroFreed,
-    /// Whatever reads as zeroes with least metadata; the clusters' room goes back to the file system.
+    /// Whatever reads as zeroes with least metadata; the clusters' room goes back to the file
+    /// system.
     Discarded,
 }
 
 impl Image {
-    /// Makes guest bytes read as zeroes, without storing zeroes where the format can do that. With `unmap` the clusters
-    /// are freed; otherwise they stay for later writes.
+    /// Makes guest bytes read as zeroes, without storing zeroes where the format can do that. With
+    /// `unmap` the clusters are freed; otherwise they stay for later writes.
     pub fn write_zeroes(&self, at: GuestOffset, length: u64, unmap: bool) -> Result<()> {
         let into = if unmap { Become::ZeroFreed } else { Become::ZeroKept };
         self.prepare_zeroes(at, length)?;
@@ -41,8 +42,9 @@ impl Image {
         self.zero_bytes(outer, end)
     }
 
-    /// Gives up the whole clusters within a range; they read as zeroes from then on. Nothing happens to clusters that are
-    /// only in part within the range, nor in a version 2 image with a backing file, which cannot tell zeroes.
+    /// Gives up the whole clusters within a range; they read as zeroes from then on. Nothing
+    /// happens to clusters that are only in part within the range, nor in a version 2 image with a
+    /// backing file, which cannot tell zeroes.
     pub fn discard(&self, at: GuestOffset, length: u64) -> Result<()> {
         self.prepare_zeroes(at, length)?;
         if self.backing.is_some() && self.meta()?.header().version < 3 {
@@ -201,7 +203,8 @@ impl Image {
         Ok(true)
     }
 
-    /// Zeroes a range of an external data file that must read as a raw image by itself; `true` if this is one.
+    /// Zeroes a range of an external data file that must read as a raw image by itself; `true` if
+    /// this is one.
     fn zero_data_file(&self, start: u64, end: u64) -> Result<bool> {
         let Some(data) = &self.data_file else { return Ok(false) };
         let raw = {

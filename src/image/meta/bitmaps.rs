@@ -20,7 +20,8 @@ pub(in crate::image) struct Bitmaps {
     pub(in crate::image) pointer: HostOffset,
     pub(in crate::image) directory: HostOffset,
     pub(in crate::image) entries: Vec<BitmapEntry>,
-    /// What the guest wrote, by the position of the bitmap in the directory. Empty before the first write.
+    /// What the guest wrote, by the position of the bitmap in the directory. Empty before the first
+    /// write.
     pub(in crate::image) recorded: BTreeMap<usize, Recorded>,
 }
 

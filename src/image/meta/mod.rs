@@ -33,10 +33,11 @@ pub(in crate::image) struct Meta {
     pub(in crate::image) search_start: HostCluster,
     /// Where the next compressed data may go: behind the last, in its cluster.
     pub(in crate::image) packed_end: Option<HostOffset>,
-    /// Clusters whose last reference from a mapping is gone; their counts are lowered together, later:
-    /// each turn from allocating to freeing costs a flush.
+    /// Clusters whose last reference from a mapping is gone; their counts are lowered together,
+    /// later: each turn from allocating to freeing costs a flush.
     pub(in crate::image) pending: Vec<ClusterRun>,
-    /// Freed by a discard, or by anything with `gives_back`: their room goes back to the file system at the next flush.
+    /// Freed by a discard, or by anything with `gives_back`: their room goes back to the file
+    /// system at the next flush.
     pub(in crate::image) discarded: Vec<ClusterRun>,
     pub(in crate::image) gives_back: bool,
     /// `None` without bitmaps, and where they are out of date.
@@ -45,7 +46,8 @@ pub(in crate::image) struct Meta {
     pub(in crate::image) prepared: bool,
     /// While a change of the whole image is built aside.
     pub(in crate::image) switch: Option<Switch>,
-    /// While a change of the whole image is made in place: the dirty bit is set before its first step.
+    /// While a change of the whole image is made in place: the dirty bit is set before its first
+    /// step.
     pub(in crate::image) in_place: bool,
     /// Once this is set, a change that is built aside is given up.
     pub(in crate::image) cancel: Option<Arc<AtomicBool>>,
@@ -70,8 +72,8 @@ impl Meta {
         self.ordering.disk.usable()
     }
 
-    /// Before the first change of anything: clears autoclear bits that are not known here, since what
-    /// they promise may no longer hold.
+    /// Before the first change of anything: clears autoclear bits that are not known here, since
+    /// what they promise may no longer hold.
     pub(in crate::image) fn prepare_write(&mut self) -> Result<()> {
         self.require_writable()?;
         if self.prepared {
@@ -86,7 +88,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Before refcounts change: with lazy refcounts, and for a change in place, the dirty bit is on disk first.
+    /// Before refcounts change: with lazy refcounts, and for a change in place, the dirty bit is on
+    /// disk first.
     pub(in crate::image) fn prepare_refcounts(&mut self) -> Result<()> {
         self.prepare_write()?;
         if self.switch.is_some() || self.header().version < 3 {
@@ -126,7 +129,8 @@ impl Meta {
         if self.pending.len() < MAX_PENDING { Ok(()) } else { self.free_pending() }
     }
 
-    /// Lowers the counts of all clusters that wait for it. Every run is tried; the first error is told.
+    /// Lowers the counts of all clusters that wait for it. Every run is tried; the first error is
+    /// told.
     pub(in crate::image) fn free_pending(&mut self) -> Result<()> {
         let mut runs = std::mem::take(&mut self.pending);
         runs.sort_unstable_by_key(|run| run.first);

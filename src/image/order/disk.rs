@@ -1,8 +1,9 @@
 //! The image file as the engine writes it: every metadata write goes through here, where it is
 //! checked against the regions of other metadata, and where a failure stops all that follow.
 //!
-//! While a change is built aside (see `switch`) only clusters that nothing in the file uses are written, and the disk
-//! refuses every other write. A failure then leaves nothing missing, so it stops nothing.
+//! While a change is built aside (see `switch`) only clusters that nothing in the file uses are
+//! written, and the disk refuses every other write. A failure then leaves nothing missing, so it
+//! stops nothing.
 
 use std::sync::Arc;
 
@@ -92,7 +93,8 @@ impl Disk {
         }
     }
 
-    /// Whether what lies here has to stay as it is: a change is built aside, and this is not part of it.
+    /// Whether what lies here has to stay as it is: a change is built aside, and this is not part
+    /// of it.
     pub(in crate::image) fn is_fixed(&self, at: HostOffset) -> bool {
         let at = at.get();
         self.aside.as_ref().is_some_and(|fresh| !fresh.covers(&(at..at + 1)))
@@ -130,7 +132,8 @@ impl Disk {
         self.write_raw(at, bytes, what)
     }
 
-    /// [`Disk::write`] into clusters that nothing refers to: a failure leaves nothing missing, so it stops nothing.
+    /// [`Disk::write`] into clusters that nothing refers to: a failure leaves nothing missing, so
+    /// it stops nothing.
     pub(in crate::image) fn write_unreferenced(
         &mut self,
         owner: Owner,
@@ -210,7 +213,8 @@ impl Disk {
         self.patch_head(&encode_fields(fields))
     }
 
-    /// Changes header fields, and a 64-bit value that lies in the head but is none of them, with one write.
+    /// Changes header fields, and a 64-bit value that lies in the head but is none of them, with
+    /// one write.
     pub(in crate::image) fn patch_header_and(
         &mut self,
         fields: &[(HeaderField, u64)],

@@ -1,16 +1,17 @@
 //! The order in which metadata reaches the disk: the only place that knows the barrier.
 //!
 //! Each of the two sides is a root table (L1 table, refcount table) over a cache of tables one
-//! cluster long (L2 tables, refcount blocks). Within a side the tables are on disk before the root that
-//! refers to them. Between the sides one direction holds at a time:
+//! cluster long (L2 tables, refcount blocks). Within a side the tables are on disk before the root
+//! that refers to them. Between the sides one direction holds at a time:
 //!
-//! * [`Direction::RefcountsFirst`] while allocating: no mapping reaches the disk before the refcounts and
-//!   the guest data that it relies on are there.
+//! * [`Direction::RefcountsFirst`] while allocating: no mapping reaches the disk before the
+//!   refcounts and the guest data that it relies on are there.
 //! * [`Direction::MappingsFirst`] while freeing: no lowered refcount reaches the disk before the
 //!   mappings that let go of the cluster.
 //!
 //! Switching flushes and syncs the side that must go first: afterwards nothing is left that the
-//! other direction could bring out of order, and a cluster that was freed can be used for other data.
+//! other direction could bring out of order, and a cluster that was freed can be used for other
+//! data.
 //!
 //! A change that is built aside (see `switch`) needs no order: nothing refers to what it writes.
 
@@ -83,7 +84,8 @@ struct Glance {
 }
 
 impl Ordering {
-    /// Both roots as they stand in the file, and how many bytes of tables each side may hold in memory.
+    /// Both roots as they stand in the file, and how many bytes of tables each side may hold in
+    /// memory.
     pub(in crate::image) fn new(
         disk: Disk,
         l1: RootTable,
@@ -139,7 +141,8 @@ impl Ordering {
         self.disk.end_aside()
     }
 
-    /// Goes back to these roots (L1 table, refcount table), as the file has them and all that they refer to.
+    /// Goes back to these roots (L1 table, refcount table), as the file has them and all that they
+    /// refer to.
     pub(in crate::image) fn reset(&mut self, l1: RootTable, reftable: RootTable) {
         self.glance.at = None;
         self.mappings.tables.clear();
@@ -176,7 +179,8 @@ impl Ordering {
         self.tree_mut(side).root = root;
     }
 
-    /// While refcounts are deferred (lazy refcounts, the dirty bit is set), mappings do not wait for them.
+    /// While refcounts are deferred (lazy refcounts, the dirty bit is set), mappings do not wait
+    /// for them.
     pub(in crate::image) const fn defer_refcounts(&mut self, deferred: bool) {
         self.deferred = deferred;
     }

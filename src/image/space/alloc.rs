@@ -11,8 +11,9 @@ use crate::image::run::ClusterRun;
 /// Host offsets in mappings have 56 bits.
 const MAX_HOST_BYTES: u64 = 1 << 56;
 
-/// Clusters that are counted but that nothing refers to yet. Ends in [`Allocation::commit`], once something
-/// refers to them, or in [`Allocation::release`]; being dropped otherwise is a bug, as that leaks.
+/// Clusters that are counted but that nothing refers to yet. Ends in [`Allocation::commit`], once
+/// something refers to them, or in [`Allocation::release`]; being dropped otherwise is a bug, as
+/// that leaks.
 #[must_use]
 #[derive(Debug)]
 pub(in crate::image) struct Allocation {
@@ -110,7 +111,8 @@ impl Meta {
         Ok(Allocation { run, settled: false })
     }
 
-    /// Allocates up to `most` clusters from `first` on, as far as they are free; `None` where the first is not.
+    /// Allocates up to `most` clusters from `first` on, as far as they are free; `None` where the
+    /// first is not.
     pub(in crate::image) fn allocate_at(
         &mut self,
         first: HostCluster,
@@ -134,8 +136,9 @@ impl Meta {
         Ok(Some(Allocation { run, settled: false }))
     }
 
-    /// Allocates room for `bytes` bytes of compressed data, at most a cluster: behind the data packed last
-    /// where that leaves room, if need be with the cluster that follows, otherwise in a new cluster.
+    /// Allocates room for `bytes` bytes of compressed data, at most a cluster: behind the data
+    /// packed last where that leaves room, if need be with the cluster that follows, otherwise in a
+    /// new cluster.
     pub(in crate::image) fn allocate_packed(&mut self, bytes: u64) -> Result<PackedAllocation> {
         let size = self.geometry.cluster_bytes();
         debug_assert!(0 < bytes && bytes <= size, "compressed data fits into a cluster");

@@ -1,8 +1,9 @@
 //! Which guest clusters operations in flight work on, so that several threads may use one image.
 //!
-//! An operation that only reads, or overwrites data in place, shares its clusters. One that changes their
-//! mapping has them alone: two writes that would allocate the same cluster come one after the other, and the
-//! second finds the cluster that the first has allocated. Nothing is freed under a reader.
+//! An operation that only reads, or overwrites data in place, shares its clusters. One that changes
+//! their mapping has them alone: two writes that would allocate the same cluster come one after the
+//! other, and the second finds the cluster that the first has allocated. Nothing is freed under a
+//! reader.
 
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -64,7 +64,8 @@ impl Meta {
         Ok(counts)
     }
 
-    /// Adds `by` references to each cluster of `run`. Nothing is changed where one of them would not fit.
+    /// Adds `by` references to each cluster of `run`. Nothing is changed where one of them would
+    /// not fit.
     pub(in crate::image) fn raise(&mut self, run: ClusterRun, by: u64) -> Result<()> {
         if run.is_empty() || by == 0 {
             return Ok(());
@@ -224,8 +225,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Adds a refcount block, outside `avoid`: among the clusters that it describes where one of them is
-    /// free, and then it counts itself; otherwise where another block describes it.
+    /// Adds a refcount block, outside `avoid`: among the clusters that it describes where one of
+    /// them is free, and then it counts itself; otherwise where another block describes it.
     fn add_block(&mut self, index: ReftableIndex, avoid: ClusterRun) -> Result<()> {
         let order = self.geometry.refcount_order();
         let mut block = vec![0; self.geometry.cluster_len()];

@@ -12,9 +12,9 @@ use crate::image::order::root::RootTable;
 use crate::image::run::ClusterRun;
 
 impl Meta {
-    /// Makes the refcount table long enough for `needed` and longer by half. The new table and the blocks that
-    /// describe it lie after everything that the old one describes and after `avoid`. They are on stable
-    /// storage before one write to the header switches to them.
+    /// Makes the refcount table long enough for `needed` and longer by half. The new table and the
+    /// blocks that describe it lie after everything that the old one describes and after `avoid`.
+    /// They are on stable storage before one write to the header switches to them.
     pub(in crate::image) fn grow_reftable(
         &mut self,
         needed: ReftableIndex,
@@ -77,7 +77,8 @@ impl Meta {
         Ok(())
     }
 
-    /// How many clusters a new refcount table at `first` has, and which blocks describe it and themselves.
+    /// How many clusters a new refcount table at `first` has, and which blocks describe it and
+    /// themselves.
     fn size_reftable(
         &self,
         needed: ReftableIndex,

@@ -1,6 +1,7 @@
 //! Room that nothing uses any more, given back to the file system: holes, and a shorter file.
 //!
-//! Nothing is given back before the mappings that let go of it and the lowered counts are on stable storage.
+//! Nothing is given back before the mappings that let go of it and the lowered counts are on stable
+//! storage.
 
 use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
@@ -12,7 +13,8 @@ use crate::image::order::ordering::Side;
 use crate::image::order::regions::Owner;
 use crate::image::run::ClusterRun;
 
-/// Most runs of clusters that are remembered; beyond that their room stays with the image, for later use.
+/// Most runs of clusters that are remembered; beyond that their room stays with the image, for
+/// later use.
 const MAX_RUNS: usize = 1 << 16;
 
 impl Meta {
@@ -76,8 +78,8 @@ impl Meta {
         }
     }
 
-    /// Gives up refcount blocks that count nothing, or only themselves: without a block all counts are 0. Everything must be
-    /// on stable storage.
+    /// Gives up refcount blocks that count nothing, or only themselves: without a block all counts
+    /// are 0. Everything must be on stable storage.
     pub(in crate::image) fn release_empty_blocks(&mut self) -> Result<()> {
         let blocks = self.ordering.root(Side::Refcounts).entries().len();
         let mut counted_elsewhere = Vec::new();

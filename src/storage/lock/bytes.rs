@@ -33,8 +33,9 @@ pub(in crate::storage) fn set(
     retry(|| fcntl(file, FcntlArg::F_OFD_SETLK(&request)).map(drop))
 }
 
-/// The lock that another opening of the file has in `length` bytes from `start`, if one has: the number of the process
-/// that took it, or -1 where it belongs to the opening. Length 0 is up to the end.
+/// The lock that another opening of the file has in `length` bytes from `start`, if one has: the
+/// number of the process that took it, or -1 where it belongs to the opening. Length 0 is up to the
+/// end.
 pub(in crate::storage) fn query(
     file: BorrowedFd<'_>,
     start: u8,

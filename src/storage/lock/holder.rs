@@ -1,4 +1,5 @@
-//! Which process holds a lock: the system's list of open files has it, as far as this process may read it.
+//! Which process holds a lock: the system's list of open files has it, as far as this process may
+//! read it.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +16,8 @@ pub(super) fn process(id: u32) -> Option<Process> {
     Some(Process { id, name: name.trim_end().to_owned() })
 }
 
-/// The first other process with a lock on this byte of the file. `None` too where it belongs to another user, or runs on
-/// another system.
+/// The first other process with a lock on this byte of the file. `None` too where it belongs to
+/// another user, or runs on another system.
 pub(super) fn with_lock(file: FileId, byte: u8) -> Option<Process> {
     let own = std::process::id();
     let mut ids: Vec<u32> = fs::read_dir(PROCESSES)

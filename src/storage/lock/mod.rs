@@ -37,23 +37,26 @@ enum Permission {
 
 use Permission::{ConsistentRead, Resize, Write, WriteUnchanged};
 
-/// What a file is opened for, which decides what others may do meanwhile. Each is what `qemu-img` takes for some of its
-/// commands.
+/// What a file is opened for, which decides what others may do meanwhile. Each is what `qemu-img`
+/// takes for some of its commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading while others may write (`-U`, `--force-share`): what is read may be inconsistent.
     ReadShared,
-    /// Reading what an image says of itself, without data: others may read, and need not let others read.
+    /// Reading what an image says of itself, without data: others may read, and need not let others
+    /// read.
     Describe,
     /// Reading; others may read too.
     Read,
     /// Reading, writing and resizing; others may do none of it, except for [`Access::ReadShared`].
     Write,
-    /// Reading, writing and resizing a file that has only data in it; others may write too, if they let others do so.
+    /// Reading, writing and resizing a file that has only data in it; others may write too, if they
+    /// let others do so.
     WriteData,
     /// Reading and writing a raw disk that others may write and resize, if they let others do so.
     WriteShared,
-    /// Reading, writing and resizing a raw disk that others may write and resize, if they let others do so.
+    /// Reading, writing and resizing a raw disk that others may write and resize, if they let
+    /// others do so.
     ResizeShared,
 }
 
@@ -100,8 +103,8 @@ pub enum Locking {
 /// Fails with [`Error::Locked`] if another opening of the image excludes this one, with
 /// [`Error::Io`] if a lock call itself fails; the file then has no locks at all.
 ///
-/// A process that was killed holds its locks until the kernel has taken it apart, so that one which excludes this opening
-/// is given a moment.
+/// A process that was killed holds its locks until the kernel has taken it apart, so that one which
+/// excludes this opening is given a moment.
 pub fn lock(file: &FileStorage, access: Access) -> Result<Locking> {
     for _ in 1..ATTEMPTS {
         match lock_at_once(file, access) {
@@ -156,7 +159,8 @@ fn look_for_conflicts(file: &FileStorage, access: Access) -> Result<()> {
     Ok(())
 }
 
-/// The error for a lock of another opening; `owner` is the number of its process, where the lock has one.
+/// The error for a lock of another opening; `owner` is the number of its process, where the lock
+/// has one.
 fn conflict(
     file: &FileStorage,
     access: Access,

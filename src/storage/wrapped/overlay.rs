@@ -68,7 +68,8 @@ impl<R: ReadAt> Overlay<R> {
         Ok(changes.blocks.entry(offset).or_default())
     }
 
-    /// Changes a range block by block: `change` gets the part of a block and where it lies in the range.
+    /// Changes a range block by block: `change` gets the part of a block and where it lies in the
+    /// range.
     fn with_range(
         &self,
         range: Range<u64>,

@@ -1,4 +1,5 @@
-//! Whose data it is that could not be read: the tables are read once more, only where something failed.
+//! Whose data it is that could not be read: the tables are read once more, only where something
+//! failed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;

@@ -75,7 +75,8 @@ impl Clusters<'_> {
     }
 }
 
-/// The clusters of a window that are counted, in runs. They are gathered first: while they are, others wait.
+/// The clusters of a window that are counted, in runs. They are gathered first: while they are,
+/// others wait.
 fn runs(
     map: &RefcountMap,
     window: &Range<HostCluster>,

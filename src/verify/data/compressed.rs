@@ -176,8 +176,8 @@ fn groups<'b>(list: &'b [Packed], geometry: &Geometry) -> Vec<&'b [Packed]> {
     groups
 }
 
-/// Leaves out extents that lie over others, behind the first ones: the check has told of all, and a file can
-/// have far more of them than its length has room for.
+/// Leaves out extents that lie over others, behind the first ones: the check has told of all, and a
+/// file can have far more of them than its length has room for.
 fn without_most_overlaps(list: &[Packed], geometry: &Geometry) -> Vec<Packed> {
     let (mut reached, mut room) = (0, MAX_OVERLAPPING);
     let mut kept = Vec::with_capacity(list.len());

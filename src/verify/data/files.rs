@@ -147,7 +147,8 @@ fn named(problem: Problem, what: &str) -> Problem {
     Problem { text: format!("{what}: {}", problem.text), ..problem }
 }
 
-/// The backing file of an image and its header; `None` where the chain ends, or goes on to a raw file.
+/// The backing file of an image and its header; `None` where the chain ends, or goes on to a raw
+/// file.
 fn below(
     walk: &mut Walk<'_>,
     area: &HeaderArea,

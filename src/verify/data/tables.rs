@@ -1,4 +1,5 @@
-//! All L2 tables, each read once a round by several threads, whatever the number of disks that use them.
+//! All L2 tables, each read once a round by several threads, whatever the number of disks that use
+//! them.
 
 use std::ops::Range;
 
@@ -69,7 +70,8 @@ impl<'a> Tables<'a> {
         &self.visits[self.list[number].1.clone()]
     }
 
-    /// What `look` makes of the bytes of each table, by number. Of those that cannot be read the check has told.
+    /// What `look` makes of the bytes of each table, by number. Of those that cannot be read the
+    /// check has told.
     pub(super) fn map<T: Send + Default>(&self, look: impl Fn(&[u8]) -> T + Sync) -> Vec<T> {
         let bytes = self.geometry.cluster_bytes();
         let many = self.list.len() as u64 * bytes > MANY_BYTES;
@@ -86,7 +88,8 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// The guest data that a table's entries lead to. Entries that the check has told to be wrong lead nowhere.
+    /// The guest data that a table's entries lead to. Entries that the check has told to be wrong
+    /// lead nowhere.
     pub(super) fn data<'b>(
         &'b self,
         table: &'b [u8],

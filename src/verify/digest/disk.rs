@@ -26,7 +26,8 @@ pub fn digest(
     digest_with(disk, wanted, threads, progress, wanted.algorithm.name(), None)
 }
 
-/// Likewise; `what` is told to `progress`, and `memo` has what other disks of the image have in common with this one.
+/// Likewise; `what` is told to `progress`, and `memo` has what other disks of the image have in
+/// common with this one.
 pub(super) fn digest_with(
     disk: &Disk,
     wanted: &Wanted,
@@ -106,7 +107,8 @@ impl Work<'_> {
         }
     }
 
-    /// Pieces are begun in order, so whatever lies before this one is read to its end: the first place is told.
+    /// Pieces are begun in order, so whatever lies before this one is read to its end: the first
+    /// place is told.
     fn fail(&self, at: u64, error: &Error) {
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if first.as_ref().is_none_or(|(before, _)| at < *before) {

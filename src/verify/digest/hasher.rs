@@ -1,7 +1,8 @@
-//! Digests from pieces of a disk: what can be done for each piece alone, and what only in the order of the disk.
+//! Digests from pieces of a disk: what can be done for each piece alone, and what only in the order
+//! of the disk.
 //!
-//! SHA-256 takes byte after byte, so pieces are only read on their own. BLAKE3 is a tree: each piece is a subtree of
-//! its own, and in the order of the disk only their roots are joined.
+//! SHA-256 takes byte after byte, so pieces are only read on their own. BLAKE3 is a tree: each
+//! piece is a subtree of its own, and in the order of the disk only their roots are joined.
 
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
@@ -22,8 +23,8 @@ pub(super) enum Piece {
     Whole([u8; 32]),
 }
 
-/// Hashes a piece that begins at `at` on a disk of `total` bytes, as far as that can be done on its own. All pieces but the
-/// last are of the same length, a power of two.
+/// Hashes a piece that begins at `at` on a disk of `total` bytes, as far as that can be done on its
+/// own. All pieces but the last are of the same length, a power of two.
 pub(super) fn prepare(
     algorithm: Algorithm,
     piece: std::result::Result<Vec<u8>, usize>,
@@ -80,7 +81,8 @@ impl Joiner {
             (Self::Sha256(hasher), Piece::Zeroes(length)) => hasher.update(&zeroes[..length]),
             (Self::Blake3 { whole, .. }, Piece::Whole(digest)) => *whole = Some(digest),
             (Self::Blake3 { stack, pieces, .. }, Piece::Subtree(subtree)) => {
-                // What is complete is joined only when more comes: what is joined last is joined otherwise.
+                // What is complete is joined only when more comes: what is joined last is joined
+                // otherwise.
                 join_complete(stack, *pieces);
                 stack.push(subtree);
                 *pieces += 1;

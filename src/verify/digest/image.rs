@@ -33,7 +33,8 @@ pub struct SnapshotDigest {
     pub digest: Option<Digest>,
 }
 
-/// Makes the digests of all disks of a qcow2 image that was checked. Why there is none is added to the report.
+/// Makes the digests of all disks of a qcow2 image that was checked. Why there is none is added to
+/// the report.
 pub fn digests(
     image: &Arc<dyn ReadAt>,
     survey: &mut Survey,

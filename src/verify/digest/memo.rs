@@ -1,7 +1,7 @@
 //! Pieces that several disks of an image have in common: with BLAKE3 they are read and hashed once.
 //!
-//! Where the bytes of a piece lie is a few numbers; the same numbers are the same bytes, since below all disks of an
-//! image is the same chain.
+//! Where the bytes of a piece lie is a few numbers; the same numbers are the same bytes, since
+//! below all disks of an image is the same chain.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

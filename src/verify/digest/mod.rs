@@ -1,4 +1,5 @@
-//! Digests of disks over `hasher` and `memo`: pieces of a disk in any order, their hashes in its order.
+//! Digests of disks over `hasher` and `memo`: pieces of a disk in any order, their hashes in its
+//! order.
 
 mod disk;
 mod hasher;

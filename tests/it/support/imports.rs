@@ -1,8 +1,8 @@
 //! The imports of source files: which file uses a name that another one defines.
 //!
-//! Read from the text: `use` lines, and paths that begin with `crate`, `super`, `self` or a child module. A name that a
-//! file only hands on (`pub use` in a `mod.rs`) is followed to the file that defines it, and is no import of the file that
-//! hands it on. Unit tests do not count.
+//! Read from the text: `use` lines, and paths that begin with `crate`, `super`, `self` or a child
+//! module. A name that a file only hands on (`pub use` in a `mod.rs`) is followed to the file that
+//! defines it, and is no import of the file that hands it on. Unit tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -52,7 +52,8 @@ pub fn graph(sources: &[(String, String)]) -> Graph {
     graph
 }
 
-/// The circles of a graph: groups of files each of which imports every other, directly or through others.
+/// The circles of a graph: groups of files each of which imports every other, directly or through
+/// others.
 pub fn circles(graph: &Graph) -> Vec<Vec<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> =
         graph.keys().map(|file| (file, reach(graph, file))).collect();

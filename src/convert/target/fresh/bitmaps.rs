@@ -11,7 +11,8 @@ use crate::format::{Geometry, HostOffset, encode_entries};
 use crate::storage::Storage;
 
 impl Bitmaps<'_> {
-    /// Writes the bitmaps into a new image; returns the header extension that leads to them, or nothing where there are none.
+    /// Writes the bitmaps into a new image; returns the header extension that leads to them, or
+    /// nothing where there are none.
     pub(in crate::convert) fn write(
         &self,
         layout: &mut Layout,

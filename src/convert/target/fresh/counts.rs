@@ -1,7 +1,7 @@
 //! The refcounts of an image that is being written from its beginning to its end.
 //!
-//! Clusters are handed out one behind the other, refcount blocks among them. A block is written once nothing in its range
-//! can change any more, so that only a few are in memory.
+//! Clusters are handed out one behind the other, refcount blocks among them. A block is written
+//! once nothing in its range can change any more, so that only a few are in memory.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,8 @@
 //! Where everything goes in a new qcow2 image that is written in the order of its disk.
 //!
-//! Data goes where it comes, an L2 table after the data that it maps, L1 table and refcount table to the end. Where
-//! clusters are compressed the tables come first, as far as it is known how long they are, so that the file ends with the
-//! last compressed byte.
+//! Data goes where it comes, an L2 table after the data that it maps, L1 table and refcount table
+//! to the end. Where clusters are compressed the tables come first, as far as it is known how long
+//! they are, so that the file ends with the last compressed byte.
 
 use std::ops::Range;
 
@@ -15,8 +15,8 @@ use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, encode_entr
 use super::counts::{Block, Counts};
 use super::gaps::Gaps;
 
-/// Most clusters that are set aside together for data that does not get smaller, so that compressed data around it stays
-/// in one piece.
+/// Most clusters that are set aside together for data that does not get smaller, so that compressed
+/// data around it stays in one piece.
 const MOST_ASIDE: u64 = 16;
 /// Of so many clusters that did not get smaller one more is set aside for those to come.
 const ASIDE_FOR: u64 = 64;
@@ -32,7 +32,8 @@ pub(in crate::convert) enum State {
     Plain {
         /// With subclusters, their bitmap.
         bitmap: u64,
-        /// The 32nds of it that have data, bit by bit; the rest reads as it should without being written.
+        /// The 32nds of it that have data, bit by bit; the rest reads as it should without being
+        /// written.
         data: u64,
     },
     /// Compressed to so many bytes.
@@ -89,7 +90,8 @@ impl Layout {
         })
     }
 
-    /// The same for clusters that are compressed, of a disk of `size` bytes where that is known and all that there is.
+    /// The same for clusters that are compressed, of a disk of `size` bytes where that is known and
+    /// all that there is.
     pub(in crate::convert) fn packing(
         geometry: Geometry,
         limit: u64,
@@ -171,14 +173,16 @@ impl Layout {
         Ok(at)
     }
 
-    /// Puts compressed bytes into a cluster that has others, and those after it that are allocated for them.
+    /// Puts compressed bytes into a cluster that has others, and those after it that are allocated
+    /// for them.
     fn pack_at(&mut self, at: HostOffset, bytes: u64) -> HostOffset {
         self.counts.raise(self.geometry.cluster_floor(at), ClusterCount::new(1));
         self.leave_gap(at.saturating_add(bytes));
         at
     }
 
-    /// The rest of the cluster from here on is free for other compressed data, as long as its refcount can take one more.
+    /// The rest of the cluster from here on is free for other compressed data, as long as its
+    /// refcount can take one more.
     fn leave_gap(&mut self, from: HostOffset) {
         let size = self.geometry.cluster_bytes();
         let used = from.get() % size;
@@ -209,7 +213,8 @@ impl Layout {
         L2Entry::all_zero(&self.geometry)
     }
 
-    /// Makes sure that the L2 table of a guest cluster, which come in the order of the disk, is the one that is filled.
+    /// Makes sure that the L2 table of a guest cluster, which come in the order of the disk, is the
+    /// one that is filled.
     pub(in crate::convert) fn enter(&mut self, cluster: u64, out: &mut Vec<Block>) -> Result<()> {
         let index = cluster / u64::from(self.geometry.l2_entries());
         let index = usize::try_from(index).expect("an L1 index fits into memory");
@@ -330,8 +335,9 @@ impl Layout {
         Ok((self.geometry.offset_of(self.counts.allocate(clusters)?), clusters))
     }
 
-    /// The length of the file: what is set aside at its end is not needed, and where clusters are compressed the last one
-    /// ends where its data does. A sector is the unit in which QEMU sees it.
+    /// The length of the file: what is set aside at its end is not needed, and where clusters are
+    /// compressed the last one ends where its data does. A sector is the unit in which QEMU sees
+    /// it.
     fn file_bytes(&mut self, l1_end: HostOffset) -> u64 {
         let end = self.counts.end();
         let end = if self.aside.end == end { self.aside.start } else { end };
@@ -356,8 +362,8 @@ impl Layout {
     }
 }
 
-/// Whether the refcount table of an image with a disk of this size surely fits into one cluster: each guest cluster takes
-/// one cluster at most.
+/// Whether the refcount table of an image with a disk of this size surely fits into one cluster:
+/// each guest cluster takes one cluster at most.
 fn has_short_reftable(geometry: &Geometry, size: u64) -> bool {
     let geometry = geometry.with_virtual_size(size);
     let l1_entries = geometry.l1_entries_for(size);

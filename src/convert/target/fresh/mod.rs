@@ -1,7 +1,8 @@
 //! A new qcow2 image, written in the order of its disk and its header last.
 //!
-//! Each thread finds out what of its item has to be stored and compresses it; then, in the order of the disk, the item gets
-//! its place (`layout`); and whoever placed it writes it, all data of it that lies together at once.
+//! Each thread finds out what of its item has to be stored and compresses it; then, in the order of
+//! the disk, the item gets its place (`layout`); and whoever placed it writes it, all data of it
+//! that lies together at once.
 
 mod bitmaps;
 mod counts;
@@ -413,8 +414,8 @@ impl Target for Fresh<'_> {
     }
 }
 
-/// The 32nds of a cluster that have data, bit by bit. `runs` are those of all clusters; those that end before this one are
-/// dropped.
+/// The 32nds of a cluster that have data, bit by bit. `runs` are those of all clusters; those that
+/// end before this one are dropped.
 fn units_of(runs: &mut &[Range<usize>], cluster: Range<usize>) -> u64 {
     while let [first, rest @ ..] = runs {
         if first.end > cluster.start {
