@@ -6,8 +6,8 @@
 //!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`chain`]: names stored in an image, followed
-//! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without
-//!   qcow2
+//! * [`format`](mod@format): bytes to values and back, without I/O; [`storage`]: bytes at offsets,
+//!   without qcow2
 //! * [`error`], [`progress`]: leaves
 //!
 //! The library never prints, never exits and never reads the environment.

@@ -12,7 +12,7 @@ use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::HeaderField;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
-use crate::format::snapshot::MAX_SNAPSHOTS;
+use crate::format::snapshot::{MAX_SNAPSHOTS, SnapshotEntry};
 use crate::format::{HostCluster, HostOffset};
 use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
@@ -103,18 +103,9 @@ impl Loader {
             Some(_) => SnapshotTable::default(),
             None => self.load_snapshots()?,
         };
-        let mut l1_place = (self.area.header.l1_table, self.area.header.l1_entries);
-        if let Some(snapshot) = &options.snapshot {
-            let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
-            self.area.geometry = self.area.geometry.with_virtual_size(size);
-            // Behind the disk's end there is VM state, which nobody reads here.
-            let needed = self.area.geometry.l1_entries_for(size);
-            let entries = snapshot.header.l1_entries;
-            l1_place =
-                (snapshot.header.l1_table, u32::try_from(needed).unwrap_or(entries).min(entries));
-        }
+        let (l1_table, l1_entries) = self.choose_disk(options.snapshot.as_ref());
         let geometry = self.area.geometry;
-        let l1 = self.load_l1(l1_place.0, l1_place.1)?;
+        let l1 = self.load_l1(l1_table, l1_entries)?;
         let reftable = match self.load_reftable(options.strict) {
             // A reader looks only for what lies over it.
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
@@ -166,6 +157,20 @@ impl Loader {
             claims,
             unpackers: Unpackers::default(),
         })
+    }
+
+    /// The L1 table of the disk that is read, and how many of its entries count; that of a snapshot
+    /// has its own size.
+    fn choose_disk(&mut self, snapshot: Option<&SnapshotEntry>) -> (HostOffset, u32) {
+        let Some(snapshot) = snapshot else {
+            return (self.area.header.l1_table, self.area.header.l1_entries);
+        };
+        let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
+        self.area.geometry = self.area.geometry.with_virtual_size(size);
+        // Behind the disk's end there is VM state, which nobody reads here.
+        let needed = self.area.geometry.l1_entries_for(size);
+        let entries = snapshot.header.l1_entries;
+        (snapshot.header.l1_table, u32::try_from(needed).unwrap_or(entries).min(entries))
     }
 
     fn head(&self) -> Result<Vec<u8>> {
