@@ -5,7 +5,9 @@
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
 //!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
-//! * [`format`]: bytes to values and back, without I/O; [`storage`]: bytes at offsets, without qcow2
+//! * [`chain`]: names stored in an image, followed
+//! * [`format`](mod@format): bytes to values and back, without I/O; [`storage`]: bytes at offsets,
+//!   without qcow2
 //! * [`error`], [`progress`]: leaves
 //!
 //! The library never prints, never exits and never reads the environment.
@@ -14,6 +16,7 @@
 #![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
+pub mod chain;
 pub mod check;
 pub mod codec;
 pub mod convert;

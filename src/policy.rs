@@ -1,5 +1,5 @@
-//! What an image may have: for those that come from somebody else. Told from the image file alone; nothing that
-//! it names is opened.
+//! What an image may have: for those that come from somebody else. Told from the image file alone;
+//! nothing that it names is opened.
 
 use std::fmt::{self, Write as _};
 
@@ -114,7 +114,8 @@ impl fmt::Display for Violation {
 }
 
 impl Policy {
-    /// For images from somewhere else: only what a plain disk needs. Compression is common there and stays allowed.
+    /// For images from somewhere else: only what a plain disk needs. Compression is common there
+    /// and stays allowed.
     pub fn untrusted() -> Self {
         let denied = Trait::ALL.into_iter().filter(|&denied| denied != Trait::Compressed).collect();
         Self { denied, ..Self::default() }
@@ -125,7 +126,8 @@ impl Policy {
         *self != Self::default()
     }
 
-    /// What the header of a qcow2 image says. Where the rest of the header cannot be read, its fields still count.
+    /// What the header of a qcow2 image says. Where the rest of the header cannot be read, its
+    /// fields still count.
     pub fn inspect(&self, source: &dyn ReadAt) -> Result<Vec<Violation>> {
         let mut bytes = vec![0; V3_BYTES_WITH_COMPRESSION];
         let n = source.read_at(0, &mut bytes).map_err(|e| Error::io("read the header", 0, e))?;
@@ -192,7 +194,8 @@ impl Policy {
     }
 }
 
-/// What the header has of something that is denied; `area` is missing where no program may read the rest.
+/// What the header has of something that is denied; `area` is missing where no program may read the
+/// rest.
 fn has(denied: Trait, header: &Header, area: Option<&HeaderArea>) -> Option<String> {
     let extension = |magic| area.and_then(|area| area.extension(magic));
     let told = |is: bool, message: &str| is.then(|| message.to_owned());

@@ -23,7 +23,8 @@ pub struct ResizeOptions {
     pub preallocation: Preallocation,
 }
 
-/// Gives the image a disk of `size` bytes. Everything that cannot be kept true is refused before the first write.
+/// Gives the image a disk of `size` bytes. Everything that cannot be kept true is refused before
+/// the first write.
 pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()> {
     require_possible(image, size, options)?;
     let old = image.virtual_size();
@@ -49,8 +50,9 @@ pub fn require_possible(image: &Image, size: u64, options: ResizeOptions) -> Res
     if size == old { Ok(()) } else { refuse_what_cannot_follow(image, size, options) }
 }
 
-/// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors. Once `cancel` is set while zeroes are
-/// written, this ends with [`Error::interrupted`] and the image is as it was.
+/// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors. Once
+/// `cancel` is set while zeroes are written, this ends with [`Error::interrupted`] and the image is
+/// as it was.
 pub fn resize_raw(
     storage: &dyn Storage,
     size: u64,

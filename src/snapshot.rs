@@ -11,8 +11,8 @@ use crate::image::Image;
 /// Most bytes of a name. The format has room for more, but QEMU looks at the first 255 only.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Takes a snapshot of the active state called `name`, dated `now` after 1970, and returns its id. Ids count up from the
-/// greatest one that is a number.
+/// Takes a snapshot of the active state called `name`, dated `now` after 1970, and returns its id.
+/// Ids count up from the greatest one that is a number.
 pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
     if name.len() > MAX_NAME_BYTES {
         return Err(Error::Refused(format!("a name of {} bytes is too long", name.len())));
@@ -21,7 +21,8 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
     let snapshots = image.snapshots()?;
     let greatest = snapshots.iter().filter_map(|entry| entry.id_text().parse::<u64>().ok()).max();
     let id = greatest.unwrap_or(0).saturating_add(1).to_string();
-    // No bytes of VM state, this disk size, and as instruction count what qemu-img stores without a VM.
+    // No bytes of VM state, this disk size, and as instruction count what qemu-img stores without a
+    // VM.
     let extra = [0, image.virtual_size(), 0];
     let header = SnapshotHeader {
         l1_table: HostOffset::new(0),
@@ -68,7 +69,8 @@ pub fn delete(image: &mut Image, id_or_name: &str) -> Result<()> {
     image.delete_snapshot(index)
 }
 
-/// Deletes the first snapshot with this name, as `qemu-img snapshot -d` does: an id is not looked at.
+/// Deletes the first snapshot with this name, as `qemu-img snapshot -d` does: an id is not looked
+/// at.
 pub fn delete_named(image: &mut Image, name: &str) -> Result<()> {
     refuse_data_file(image)?;
     let snapshots = image.snapshots()?;

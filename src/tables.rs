@@ -80,7 +80,8 @@ impl HeaderArea {
         self.whole_extension(magic).map(|e| e.data.as_slice())
     }
 
-    /// Where the list of extensions ends, in bytes from the start of the file: behind the last, where its end mark is.
+    /// Where the list of extensions ends, in bytes from the start of the file: behind the last,
+    /// where its end mark is.
     pub fn extensions_end(&self) -> u64 {
         self.extensions.last().map_or(u64::from(self.header.header_length), |last| {
             last.offset + (last.data.len() as u64).next_multiple_of(8)
@@ -92,8 +93,8 @@ impl HeaderArea {
         feature_names(&self.extensions)
     }
 
-    /// The format recorded for the backing file: up to a zero byte, as QEMU reads it. `None` without
-    /// one, or where there is no backing file.
+    /// The format recorded for the backing file: up to a zero byte, as QEMU reads it. `None`
+    /// without one, or where there is no backing file.
     pub fn backing_format(&self) -> Option<&[u8]> {
         let is_named = |name: &[u8]| name.first().is_some_and(|&byte| byte != 0);
         self.backing_name.as_deref().filter(|name| is_named(name))?;

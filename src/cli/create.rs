@@ -4,12 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::chain::resolve;
 use qcheck::create::{
     Backing, Compression, CreateOptions, DataFile, NewImage, Preallocation, Version, create_raw,
 };
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::backing::resolve;
 use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 

@@ -3,18 +3,19 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::chain::{FileOpener, Walk};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::backing::{MAX_DEPTH, is_raw_name};
 use qcheck::info::{Qcow2Info, qcow2_info};
 use qcheck::storage::{Capacity, ReadAt, Storage};
+use qcheck::tables::HeaderArea;
 use serde_json::Value;
 
 use super::check::Output;
 use super::exit::ExitCode;
 use super::file_name;
 use super::info_text;
-use super::open::{self, BOTH, Purpose, could_not_open, format_name, parse_format, quoted};
+use super::open::{self, BOTH, Opened, Purpose, could_not_open, format_name, parse_format, quoted};
 use super::ui::{self, Ui};
 use super::{info_json, inspect, json, map_json, map_text, metadata_json, metadata_text};
 
@@ -152,51 +153,41 @@ fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 /// The image, and with `--backing-chain` those below it.
 fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
     let mut chain: Vec<ImageInfo> = Vec::new();
-    let mut seen = Vec::new();
+    let files = FileOpener::default();
+    let mut walk = Walk::new(&files, Some(&args.image));
     let mut next = Some((args.image.clone(), args.format));
-    while let Some((path, format)) = next {
-        let identity = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        if seen.contains(&identity) {
-            bail!("{}: the backing chain comes back to it", quoted(&path));
+    while let Some((path, format)) = next.take() {
+        let image = open::open(&path, format, Purpose::Describe, args.force_share)?;
+        chain.push(look(&path, &image, format, ui)?);
+        if args.backing_chain && image.format == ImageFormat::Qcow2 {
+            next = below(&mut walk, &path, &image, args.force_share)?;
         }
-        if chain.len() >= MAX_DEPTH {
-            bail!("{}: the backing chain is longer than {MAX_DEPTH} images", quoted(&path));
-        }
-        seen.push(identity);
-        let image = look(&path, format, args.force_share, ui)?;
-        next = match image.full_backing_name() {
-            Some(name) if args.backing_chain => {
-                let below = file_name::parse(name.into()).map_err(anyhow::Error::msg)?;
-                Some((below, backing_format(&path, &image)?))
-            }
-            _ => None,
-        };
-        chain.push(image);
     }
     Ok(chain)
 }
 
-/// The format that an image gives for its backing file.
-fn backing_format(path: &Path, image: &ImageInfo) -> Result<Option<ImageFormat>> {
-    let named = image.qcow2.as_ref().and_then(|q| q.backing_format.as_deref());
-    match named.map(|name| if is_raw_name(name) { "raw" } else { name }).map(parse_format) {
-        Some(Ok(format)) => Ok(Some(format)),
-        Some(Err(error)) => bail!("{}: backing file: {error}", quoted(path)),
-        None => {
-            log::warn!("{}: no format for the backing file; it is guessed", path.display());
-            Ok(None)
-        }
-    }
+/// The backing file of an image, and its format where one is recorded.
+fn below(
+    walk: &mut Walk<'_>,
+    path: &Path,
+    image: &Opened,
+    share: bool,
+) -> Result<Option<(PathBuf, Option<ImageFormat>)>> {
+    let area = HeaderArea::load(&image.storage).with_context(|| could_not_open(path))?;
+    let link = walk.next(&area, path).map_err(|stop| anyhow!("{}: {stop}", quoted(stop.path())))?;
+    let Some(link) = link else { return Ok(None) };
+    let format = open::format_below(&link, share);
+    let format = format.with_context(|| format!("{}: backing file", quoted(path)))?;
+    Ok(Some((link.path.clone(), link.recorded().map(|_| format))))
 }
 
 fn look(
     path: &Path,
+    image: &Opened,
     format: Option<ImageFormat>,
-    force_share: bool,
     ui: &mut Ui,
 ) -> Result<ImageInfo> {
-    let image = open::open(path, format, Purpose::Describe, force_share)?;
-    if let Some(notice) = open::likeness_notice(path, &image, format) {
+    if let Some(notice) = open::likeness_notice(path, image, format) {
         ui.message(&notice)?;
     }
     let context = || quoted(path).to_string();

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use qcheck::chain::{Format, Link};
 use qcheck::error::Error;
 use qcheck::format::probe::{ImageFormat, LIKENESS_BYTES, likeness};
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
@@ -190,6 +191,21 @@ pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<Ima
         Some(format) => Ok(format),
         None => announced_format(storage),
     }
+}
+
+/// The format of a backing file: the one that is recorded, or else raw, unless it begins like an image.
+pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
+    match link.recorded() {
+        Some(Format::Raw) => return Ok(ImageFormat::Raw),
+        Some(Format::Qcow2) => return Ok(ImageFormat::Qcow2),
+        Some(Format::Other(name)) => return parse_format(&name).map_err(anyhow::Error::msg),
+        None => {}
+    }
+    // One that cannot be opened now is reported by whoever opens it to read it.
+    if let Ok(opened) = open(&link.path, None, Purpose::Describe, share) {
+        link.format(&opened.storage)?;
+    }
+    Ok(ImageFormat::Raw)
 }
 
 /// Takes the lock for an access; a file system without locks is only remarked on.

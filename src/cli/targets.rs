@@ -1,22 +1,20 @@
 //! The images to check: those named, those in a list, and those below them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use qcheck::error::Error;
-use qcheck::format::extension::BACKING_FORMAT;
+use anyhow::{Context, bail};
+use qcheck::chain::{FileOpener, Stop, Walk};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use qcheck::tables::HeaderArea;
 
 use super::fault;
 use super::file_name::Given;
-use super::open::{self, Opened, Purpose, parse_format, quoted};
+use super::open::{self, Opened, Purpose, quoted};
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
 const MOST_LIST_BYTES: u64 = 256 << 20;
@@ -36,7 +34,7 @@ pub struct Target {
 }
 
 /// The names in a list, one a line; or each with a zero byte behind it, where there is one.
-pub fn listed(file: &Path) -> Result<Vec<Given>> {
+pub fn listed(file: &Path) -> anyhow::Result<Vec<Given>> {
     let mut bytes = Vec::new();
     let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| {
         source.take(MOST_LIST_BYTES).read_to_end(bytes)
@@ -91,8 +89,9 @@ fn identity(target: &Target, format: Option<ImageFormat>) -> Identity {
 pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
     let mut seen: HashMap<Identity, usize> = HashMap::new();
     let mut all: Vec<Target> = Vec::new();
+    let files = FileOpener::default();
     for image in images {
-        let mut chain = HashSet::new();
+        let mut walk = Walk::new(&files, Some(&image.path));
         let mut next = Some(image);
         while let Some(target) = next.take() {
             let image = match target.problem {
@@ -100,62 +99,54 @@ pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
                 Some(_) => None,
             };
             let identity = identity(&target, image.as_ref().map(|image| image.format));
-            let name = quoted(&target.path).to_string();
-            let problem = match (chain.insert(identity.clone()), chain.len() > MAX_DEPTH) {
-                (false, _) => Some(format!("{name}: the backing chain comes back to it")),
-                (true, true) => {
-                    Some(format!("{name}: the chain is longer than {MAX_DEPTH} images"))
-                }
-                (true, false) => None,
-            };
-            if problem.is_some() {
-                all.push(Target { problem, ..target });
-                break;
-            }
             if let Some(&before) = seen.get(&identity) {
                 // What lies below it was followed with it.
                 all[before].is_below &= target.is_below;
                 break;
             }
             seen.insert(identity, all.len());
-            next = image.and_then(|image| below(&target, &image, share));
+            let below = image.map(|image| below(&mut walk, &target, &image, share));
             all.push(target);
+            match below.unwrap_or(Ok(None)) {
+                Ok(target) => next = target,
+                Err(last) => all.push(*last),
+            }
         }
     }
     all
 }
 
-/// The image below one; none also where the image cannot be read, of which its check tells.
-fn below(image: &Target, opened: &Opened, share: bool) -> Option<Target> {
+/// The image below one; none also where the image cannot be read, of which its check tells. An error where the chain
+/// has no end.
+fn below(
+    walk: &mut Walk<'_>,
+    image: &Target,
+    opened: &Opened,
+    share: bool,
+) -> Result<Option<Target>, Box<Target>> {
     if opened.format != ImageFormat::Qcow2 {
-        return None;
+        return Ok(None);
     }
-    let area = HeaderArea::load(&opened.storage).ok()?;
-    let name = area.backing_name.as_deref().filter(|name| !name.is_empty())?;
-    let target = resolve(Some(&image.path), name).map_err(anyhow::Error::from).and_then(|path| {
-        let format = recorded_format(&area, &path, share)?;
-        Ok(Target { path, format, problem: None, is_below: true })
-    });
-    Some(target.unwrap_or_else(|error| Target {
-        path: PathBuf::from(String::from_utf8_lossy(name).into_owned()),
-        format: None,
-        problem: Some(format!("backing file of {}: {}", quoted(&image.path), fault::line(&error))),
-        is_below: true,
-    }))
-}
-
-/// The format that an image gives for the file below it; without one, raw or refused.
-fn recorded_format(area: &HeaderArea, path: &Path, share: bool) -> Result<Option<ImageFormat>> {
-    let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
-    match recorded.as_deref() {
-        Some(name) if is_raw_name(name) => Ok(Some(ImageFormat::Raw)),
-        Some(name) => parse_format(name).map(Some).map_err(anyhow::Error::msg),
-        None => match open::open(path, None, Purpose::Describe, share) {
-            Ok(opened) if opened.format != ImageFormat::Raw => {
-                bail!(Error::Refused("its format is not recorded, and that is not guessed".into()))
-            }
-            _ => Ok(Some(ImageFormat::Raw)),
-        },
+    let Ok(area) = HeaderArea::load(&opened.storage) else { return Ok(None) };
+    let name = area.backing_name.as_deref().map(String::from_utf8_lossy);
+    let target = |path, format| Target { path, format, problem: None, is_below: true };
+    let refused = |error| {
+        let of = quoted(&image.path);
+        let problem = Some(format!("backing file of {of}: {}", fault::line(&error)));
+        let path = name.as_deref().unwrap_or("?");
+        Target { problem, ..target(path.into(), None) }
+    };
+    match walk.next(&area, &image.path) {
+        Ok(None) => Ok(None),
+        Ok(Some(link)) => Ok(Some(match open::format_below(&link, share) {
+            Ok(format) => target(link.path, Some(format)),
+            Err(error) => refused(error),
+        })),
+        Err(stop @ (Stop::Loop(_) | Stop::TooLong(_))) => {
+            let problem = Some(format!("{}: {stop}", quoted(stop.path())));
+            Err(Box::new(Target { problem, ..target(stop.path().to_owned(), None) }))
+        }
+        Err(stop) => Ok(Some(refused(stop.into()))),
     }
 }
 

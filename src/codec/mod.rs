@@ -1,23 +1,32 @@
 //! Compressed clusters: bytes to fewer bytes and back, without I/O.
 //!
-//! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each thread has its own.
+//! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each
+//! thread has its own.
+
+mod unpackers;
 
 use std::ops::RangeInclusive;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
-/// The level for zlib where nothing speaks for the other one: `cargo bench -- sizes` prints what both give.
+pub(crate) use unpackers::Unpackers;
+
+/// The level for zlib where nothing speaks for the other one: `cargo bench -- sizes` prints what
+/// both give.
 const ZLIB_QUICK: u8 = 7;
-/// The level that finds matches of three bytes. Machine code has many; elsewhere it is slow and no better.
+/// The level that finds matches of three bytes. Machine code has many; elsewhere it is slow and no
+/// better.
 const ZLIB_THOROUGH: u8 = 9;
 /// Bytes out of the middle of a cluster that are compressed with both levels to choose one.
 const SAMPLE_BYTES: usize = 4096;
 /// The thorough level is chosen where it makes the sample smaller by this part of it.
 const WORTH: usize = 128;
-/// The default for zstd, which is qemu-img's: one below is a seventh faster, and over one percent larger.
+/// The default for zstd, which is qemu-img's: one below is a seventh faster, and over one percent
+/// larger.
 const ZSTD_LEVEL: u8 = 3;
-/// Bytes that a stream can have beside those of data that does not get smaller, which grow by less than a sixteenth.
+/// Bytes that a stream can have beside those of data that does not get smaller, which grow by less
+/// than a sixteenth.
 const SLACK: usize = 64;
 /// QEMU decompresses with a window of 4 KiB.
 const WINDOW_BITS: u8 = 12;
@@ -67,8 +76,8 @@ impl Packer {
         Self::with_level(method, None)
     }
 
-    /// A compressor that tries this hard: one of [`Method::levels`], or the nearest. `None`: zlib's level is chosen for
-    /// each cluster by a sample of it, zstd's is qemu-img's.
+    /// A compressor that tries this hard: one of [`Method::levels`], or the nearest. `None`: zlib's
+    /// level is chosen for each cluster by a sample of it, zstd's is qemu-img's.
     pub fn with_level(method: Method, level: Option<u8>) -> Self {
         let levels = method.levels();
         let level = level.map(|level| level.clamp(*levels.start(), *levels.end()));
@@ -127,14 +136,15 @@ impl Deflater {
         if matches!(outcome, Ok(Status::StreamEnd)) {
             return length;
         }
-        // zlib-rs 0.6.8 resets a stream that it could not end only in part: what it had left is in the way of the next.
+        // zlib-rs 0.6.8 resets a stream that it could not end only in part: what it had left is in
+        // the way of the next.
         self.stream = Self::stream(self.level);
         None
     }
 }
 
-/// The one of two, quick and thorough, that compresses a cluster. This depends on nothing but its bytes, so that an image
-/// is the same whatever the number of threads.
+/// The one of two, quick and thorough, that compresses a cluster. This depends on nothing but its
+/// bytes, so that an image is the same whatever the number of threads.
 fn choose<'a>(both: &'a mut [Deflater; 2], cluster: &[u8], space: &mut [u8]) -> &'a mut Deflater {
     let [quick, thorough] = both;
     let start = (cluster.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
@@ -170,7 +180,8 @@ impl Default for Unpacker {
 }
 
 impl Unpacker {
-    /// Fills `cluster` from compressed bytes, behind which there may be others. `false`: they do not fill it.
+    /// Fills `cluster` from compressed bytes, behind which there may be others. `false`: they do
+    /// not fill it.
     pub fn unpack(&mut self, method: Method, packed: &[u8], cluster: &mut [u8]) -> bool {
         match method {
             Method::Zlib => {

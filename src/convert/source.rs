@@ -55,7 +55,8 @@ impl Disk {
         }
     }
 
-    /// Bytes that should be read together: a cluster, since compressed ones are unpacked as a whole.
+    /// Bytes that should be read together: a cluster, since compressed ones are unpacked as a
+    /// whole.
     fn grain(&self) -> u64 {
         match self {
             Self::Raw(_) => SECTOR,
@@ -92,8 +93,8 @@ impl Disk {
         }
     }
 
-    /// The data from `from` on, looked at in sectors of 512 bytes: those with a byte that is not zero. In an encrypted image
-    /// all that is mapped counts as data. `None`: there is none.
+    /// The data from `from` on, looked at in sectors of 512 bytes: those with a byte that is not
+    /// zero. In an encrypted image all that is mapped counts as data. `None`: there is none.
     pub fn data_past(&self, from: u64) -> Result<Option<DataPast>> {
         let end = self.bytes()?;
         let mut found: Option<DataPast> = None;
@@ -198,7 +199,8 @@ pub(super) fn backing_extent(backing: &Backing, at: u64, most: u64) -> Result<Ex
     }
 }
 
-/// The files that an image of a chain is read from: the same ones, read as the same format, have the same bytes.
+/// The files that an image of a chain is read from: the same ones, read as the same format, have
+/// the same bytes.
 type Identity = (Option<FileId>, Option<FileId>, bool);
 
 fn identity_of_raw(storage: &dyn ReadAt) -> Identity {
@@ -260,7 +262,8 @@ struct Part {
 }
 
 impl Source {
-    /// The disks in this order. One that is encrypted is refused, also where nothing of it would have to be read.
+    /// The disks in this order. One that is encrypted is refused, also where nothing of it would
+    /// have to be read.
     pub fn new(disks: Vec<Disk>) -> Result<Self> {
         let (mut start, mut grain) = (0u64, SECTOR);
         let mut parts = Vec::with_capacity(disks.len());
@@ -291,7 +294,8 @@ impl Source {
         }
     }
 
-    /// How many images lie above the one from which on the chain is this other one; `None` where it never is.
+    /// How many images lie above the one from which on the chain is this other one; `None` where it
+    /// never is.
     pub(super) fn depth_of(&self, other: &Self) -> Option<usize> {
         self.depth_where(&other.identities())
     }
@@ -333,7 +337,8 @@ impl Source {
         part.disk.extent(at - part.start, most.min(part.start + part.bytes - at))
     }
 
-    /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have to be read.
+    /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have
+    /// to be read.
     pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
         let Some(part) = self.part(at) else { return Ok(None) };
         let (at, most) = (at - part.start, most.min(part.start + part.bytes - at));

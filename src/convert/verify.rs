@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 
-use super::buffer::{Buffer, Pool};
-use super::pipeline::Target;
-use super::scan::{Item, Kind};
 use super::source::Source;
 use super::zeroes;
+use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::pipeline::Target;
+use crate::convert::flow::scan::{Item, Kind};
 
 /// The longest range of zeroes that is read at once.
 const PIECE: u64 = 1 << 20;

@@ -13,9 +13,9 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
         && rest.chunks(1024).all(|part| part.iter().fold(0, |a, b| a | b) == 0)
 }
 
-/// The ranges of `bytes`, which lie at `at` on the disk, that have to be stored: everything but runs of zeroes of at least
-/// `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at multiples of `sparse` where that is a power of two, and of
-/// the next smaller one otherwise.
+/// The ranges of `bytes`, which lie at `at` on the disk, that have to be stored: everything but
+/// runs of zeroes of at least `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at
+/// multiples of `sparse` where that is a power of two, and of the next smaller one otherwise.
 pub(super) fn data_runs(bytes: &[u8], at: u64, sparse: u64) -> Vec<Range<usize>> {
     if sparse == 0 {
         return std::iter::once(0..bytes.len()).filter(|run| !run.is_empty()).collect();

@@ -1,13 +1,14 @@
 //! Writing a new image: large pieces in file order, the header last.
 
 use super::layout::Run;
-use super::{NewImage, Preallocation, need_room};
+use super::new_image::{NewImage, round_up};
 use crate::error::{Error, Result};
 use crate::format::encode_entries;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::refcount::set_refcount;
 use crate::format::{ClusterCount, Geometry, HostOffset};
+use crate::image::Preallocation;
 use crate::progress::Progress;
 use crate::storage::{Capacity, Storage};
 
@@ -17,6 +18,47 @@ const PIECE_BYTES: u64 = 1 << 20;
 const FIRST_BLOCK_BYTES: usize = 4096;
 /// Bytes that a disk writes whole or not at all.
 const ATOMIC_BYTES: usize = 512;
+
+impl NewImage {
+    /// Writes the image over whatever the storage has, and its data file where it has one. Once
+    /// this has begun, the old content is lost.
+    pub fn write(
+        &self,
+        storage: &dyn Storage,
+        data_file: Option<&dyn Storage>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        if self.external != data_file.is_some() {
+            return Err(Error::Refused("the data file has to be given where there is one".into()));
+        }
+        need_room(storage, self.layout.file_bytes(&self.geometry), "the new image")?;
+        self.preallocation.require_on(data_file.unwrap_or(storage))?;
+        if let Some(data_file) = data_file {
+            raw(data_file, self.geometry.virtual_size(), self.preallocation, progress)?;
+        }
+        image(self, storage, progress)
+    }
+}
+
+/// Writes a raw image: nothing but `size` bytes, rounded up to sectors, that read as zeroes.
+pub fn create_raw(
+    storage: &dyn Storage,
+    size: u64,
+    preallocation: Preallocation,
+    progress: &dyn Progress,
+) -> Result<()> {
+    preallocation.require_on_raw(storage)?;
+    raw(storage, round_up(size)?, preallocation, progress)
+}
+
+fn need_room(storage: &dyn Storage, needed: u64, purpose: &str) -> Result<()> {
+    match storage.capacity() {
+        Capacity::Fixed(bytes) if bytes < needed => {
+            Err(Error::NoRoom { needed, purpose: purpose.into() })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Writes everything but the header, flushes, and then the header.
 pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
@@ -28,8 +70,8 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     let length = layout.file_bytes(geometry);
     if storage.capacity() == Capacity::Growable {
         storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
-        // QEMU looks for holes below images that have less room than clusters counted: short tables are no holes. It is
-        // no matter where the room is missing.
+        // QEMU looks for holes below images that have less room than clusters counted: short tables
+        // are no holes. It is no matter where the room is missing.
         let _ = storage.allocate(0, geometry.offset_of(layout.l1.first).get());
     }
     reftable(new, storage)?;
@@ -64,8 +106,9 @@ pub fn raw(
         Capacity::Fixed(_) => {}
     }
     fill(storage, HostOffset::new(0), size, preallocation, progress)?;
-    // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the file system needs. Of a
-    // device, which otherwise keeps its content: what it held before could be an image, and would be taken for one.
+    // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the
+    // file system needs. Of a device, which otherwise keeps its content: what it held before could
+    // be an image, and would be taken for one.
     let first = match storage.capacity() {
         Capacity::Growable => size,
         Capacity::Fixed(bytes) => bytes,
@@ -75,8 +118,8 @@ pub fn raw(
     sync(storage)
 }
 
-/// Makes a file empty. One that is empty stays as it is: some file systems take cutting it off, even at 0, for the beginning of a
-/// replacement, and write everything out when it is closed.
+/// Makes a file empty. One that is empty stays as it is: some file systems take cutting it off,
+/// even at 0, for the beginning of a replacement, and write everything out when it is closed.
 pub fn cut_off(storage: &dyn Storage) -> std::io::Result<()> {
     if storage.len()? > 0 { storage.set_len(0) } else { Ok(()) }
 }

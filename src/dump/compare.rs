@@ -1,6 +1,6 @@
 //! Whether a dump checks like the image that it was made of.
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::check::{CheckReport, Finding, Kind, Tally, Verb};
 use crate::error::{Error, Result};
 

@@ -1,9 +1,10 @@
-//! Names in a dump: overwritten with others of the same length, so that everything stays in its place.
+//! Names in a dump: overwritten with others of the same length, so that everything stays in its
+//! place.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::write;
+use super::sparse::write;
 use crate::error::{Error, Result};
 use crate::format::extension::{self, EXTENSION_HEADER_BYTES};
 use crate::format::header::{V2_BYTES, V3_BYTES_WITH_COMPRESSION};
@@ -11,9 +12,9 @@ use crate::format::snapshot::{KNOWN_EXTRA_BYTES, MAX_SNAPSHOTS, SNAPSHOT_HEADER_
 use crate::storage::{ReadAt, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable};
 
-/// Overwrites the names of the backing file, the data file, snapshots and bitmaps, and whatever else may hold
-/// a name: the rest of the header's cluster, and extensions and extra data of unknown meaning. Ids that are
-/// numbers stay.
+/// Overwrites the names of the backing file, the data file, snapshots and bitmaps, and whatever
+/// else may hold a name: the rest of the header's cluster, and extensions and extra data of unknown
+/// meaning. Ids that are numbers stay.
 pub fn blank(source: &dyn ReadAt, target: &dyn Storage) -> Result<()> {
     let area = HeaderArea::load(source)?;
     header(source, &area, target)?;

@@ -4,7 +4,8 @@
 pub const MAX_FORMAT_BYTES: usize = 15;
 
 /// The block drivers of QEMU 10, formats, protocols and filters, as far as their names are short
-/// enough. Each is here that some build of QEMU has: which ones a build lacks says nothing of an image.
+/// enough. Each is here that some build of QEMU has: which ones a build lacks says nothing of an
+/// image.
 #[rustfmt::skip]
 const DRIVERS: [&str; 44] = [
     "blkdebug", "blklogwrites", "blkreplay", "blkverify", "bochs", "cloop", "compress",

@@ -64,7 +64,8 @@ pub struct FeatureName {
 /// Bytes of an entry of the feature name table.
 pub const FEATURE_NAME_BYTES: usize = 48;
 
-/// Decodes the data of a feature name table extension. A last entry may be cut short: its name ends there.
+/// Decodes the data of a feature name table extension. A last entry may be cut short: its name ends
+/// there.
 pub fn decode_feature_names(data: &[u8]) -> Vec<FeatureName> {
     data.chunks(FEATURE_NAME_BYTES)
         .filter(|entry| entry.len() >= 2)

@@ -290,7 +290,8 @@ impl Header {
     }
 }
 
-/// The number of up to 8 bytes at this place of the file's first bytes; 0 where they end before it does.
+/// The number of up to 8 bytes at this place of the file's first bytes; 0 where they end before it
+/// does.
 pub fn read_field(bytes: &[u8], offset: u64, width: usize) -> u64 {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let end = start.saturating_add(width.min(8));

@@ -99,8 +99,9 @@ impl L2Entry {
         self.bits & COPIED != 0
     }
 
-    /// The host cluster that an entry of an image without an external data file points to, data or space kept for later;
-    /// `None` without one, where it is compressed, and where the offset is inside a cluster.
+    /// The host cluster that an entry of an image without an external data file points to, data or
+    /// space kept for later; `None` without one, where it is compressed, and where the offset is
+    /// inside a cluster.
     pub fn host_cluster(self, geometry: &Geometry) -> Option<HostCluster> {
         match self.meaning(geometry, false) {
             Meaning::Data(at) | Meaning::ZeroAllocated(at) => geometry.cluster_exact(at),
@@ -164,8 +165,8 @@ impl L2Entry {
         Self { bits: self.bits & !mask | to.get(), bitmap: self.bitmap }
     }
 
-    /// Why nothing can be read through the entry of the cluster at a guest offset, in words. Reserved bits are no
-    /// reason, as for QEMU.
+    /// Why nothing can be read through the entry of the cluster at a guest offset, in words.
+    /// Reserved bits are no reason, as for QEMU.
     pub fn flaw(
         self,
         header: &Header,

@@ -16,7 +16,6 @@ pub mod header;
 pub mod l1;
 pub mod l2;
 pub mod luks;
-pub mod luks_defects;
 pub mod probe;
 pub mod refcount;
 pub mod snapshot;
@@ -26,6 +25,7 @@ pub use addr::{
     RefblockIndex, ReftableIndex,
 };
 pub use geometry::Geometry;
+pub use luks::defects as luks_defects;
 
 /// Decodes a table of 64-bit entries in bulk; a last entry cut short is dropped.
 pub fn decode_entries(bytes: &[u8]) -> Vec<u64> {

@@ -53,8 +53,8 @@ pub fn probe(bytes: &[u8]) -> ImageFormat {
         .map_or(ImageFormat::Raw, |(_, name)| ImageFormat::Other(name))
 }
 
-/// How many bytes of a file's start [`likeness`] wants to see: up to the volume descriptor of an ISO 9660 file system, and
-/// the headers that programs put before a disk.
+/// How many bytes of a file's start [`likeness`] wants to see: up to the volume descriptor of an
+/// ISO 9660 file system, and the headers that programs put before a disk.
 pub const LIKENESS_BYTES: usize = 1 << 16;
 
 /// Magic numbers of files that are no disks: the offset, the bytes, the name.
@@ -73,7 +73,8 @@ const LIKENESSES: [(usize, &[u8], &str); 9] = [
 /// Sectors in which a nested image can begin.
 const SECTOR: usize = 512;
 
-/// What a file that [`probe`] takes for a raw disk seems to be, by its first [`LIKENESS_BYTES`]; `None` for a disk.
+/// What a file that [`probe`] takes for a raw disk seems to be, by its first [`LIKENESS_BYTES`];
+/// `None` for a disk.
 pub fn likeness(head: &[u8]) -> Option<String> {
     let begins = |at: usize, magic: &[u8]| {
         let there = head.get(at..at + magic.len());

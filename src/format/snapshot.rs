@@ -89,8 +89,8 @@ pub struct SnapshotEntry {
     pub header: SnapshotHeader,
     /// The extra data, at most [`MAX_EXTRA_BYTES`] of it; unknown parts are kept verbatim.
     pub extra: Vec<u8>,
-    /// Bytes of the extra data, within that limit, that follow in the file and were not loaded: such an
-    /// entry is not encoded.
+    /// Bytes of the extra data, within that limit, that follow in the file and were not loaded:
+    /// such an entry is not encoded.
     pub unloaded: u32,
     /// The id; any bytes.
     pub id: Vec<u8>,
@@ -148,8 +148,8 @@ impl SnapshotEntry {
         out
     }
 
-    /// The entry with the extra data that version 3 asks for, VM state size and disk size, and the instruction
-    /// count that QEMU adds to them: not known.
+    /// The entry with the extra data that version 3 asks for, VM state size and disk size, and the
+    /// instruction count that QEMU adds to them: not known.
     pub fn completed(mut self, disk_bytes: u64) -> Self {
         if self.extra.len() < V3_EXTRA_BYTES as usize {
             let vm_state = self.vm_state_bytes();

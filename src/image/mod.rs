@@ -1,141 +1,67 @@
-//! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any moment.
+//! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any
+//! moment.
+//!
+//! The rooms, each using only those listed after it:
 //!
 //! * `open`: what may be opened, and what is loaded
-//! * `meta`, `disk`: the metadata under one lock; where it is written
-//! * `ordering` over `cache` and `root`: in which order it reaches the disk
-//! * `refcounts`, `alloc`, `regions`: which clusters are in use, which are free, which hold metadata
-//! * `mapping`: guest ranges to where their bytes are
-//! * [`Image::read`], [`Image::write`], [`Image::write_zeroes`], [`Image::discard`],
-//!   [`Image::write_compressed`]: guest bytes, from several threads at once
-//! * [`backing`]: the chain of images below
+//! * `change`: snapshots and another size, switched to at once
+//! * `guest`: guest bytes, from several threads at once ([`Image::read`], [`Image::write`],
+//!   [`Image::write_zeroes`], [`Image::discard`], [`Image::write_compressed`])
+//! * `bitmaps`: persistent bitmaps kept up to date, added and read
+//! * `space`: which clusters are in use, and which are free
+//! * `meta`: the metadata under one lock
+//! * `order`: in which order metadata reaches the disk, and what may be written where
+//!
+//! The backing file is opened through [`crate::chain`].
 //!
 //! An image is closed with [`Image::close`], which tells every failure; dropping it instead writes
-//! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked clusters.
+//! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked
+//! clusters.
 
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::codec::Unpackers;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset};
+use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset};
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
-mod alloc;
-pub mod backing;
-mod bitmap_add;
-mod bitmap_bits;
+mod backing;
 mod bitmaps;
-mod cache;
-mod claims;
-mod compress;
-mod disk;
-mod grow;
-mod mapping;
+mod change;
+mod damage;
+mod guest;
 mod meta;
 mod open;
-mod ordering;
-mod read;
-mod refcounts;
-mod reftable;
-mod regions;
-mod room;
-mod root;
-mod shrink;
-mod states;
-mod switch;
+mod options;
+mod order;
+mod raw;
+mod run;
+mod space;
 #[cfg(test)]
 mod testing;
-mod write;
-mod zero;
 
-pub use backing::{Backing, FileOpener, Opener};
-pub use bitmap_bits::BitmapBits;
-pub use grow::Preallocation;
-pub(crate) use grow::write_zero_buffers;
-pub use mapping::{Run, RunKind};
-pub use open::{BackingPolicy, OpenOptions, Opened};
+pub use crate::chain::{FileOpener, Opener};
+pub use bitmaps::BitmapBits;
+pub use change::Preallocation;
+pub(crate) use change::write_zero_buffers;
+pub use damage::Damage;
+pub use guest::{Run, RunKind};
+pub use open::Opened;
+pub use options::{BackingPolicy, OpenOptions};
+pub use raw::RawBacking;
 
-use claims::Claims;
 use meta::Meta;
+use space::claims::Claims;
 
-/// Neighbouring clusters of the image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClusterRun {
-    pub(crate) first: HostCluster,
-    pub(crate) count: ClusterCount,
-}
-
-impl ClusterRun {
-    /// `count` clusters from `first` on.
-    pub(crate) const fn new(first: HostCluster, count: ClusterCount) -> Self {
-        Self { first, count }
-    }
-
-    /// One cluster.
-    pub(crate) const fn one(cluster: HostCluster) -> Self {
-        Self::new(cluster, ClusterCount::new(1))
-    }
-
-    /// The clusters that a range of bytes touches.
-    pub(crate) const fn of(geometry: &Geometry, at: HostOffset, bytes: u64) -> Self {
-        let (first, count) = geometry.span(at, bytes);
-        Self { first, count }
-    }
-
-    /// The cluster behind the last.
-    pub(crate) fn end(self) -> HostCluster {
-        self.first + self.count
-    }
-
-    /// Whether there is no cluster.
-    pub(crate) const fn is_empty(self) -> bool {
-        self.count.get() == 0
-    }
-}
-
-/// Damage that an operation met: what is wrong at which host offset. Found as the source of the
-/// [`Error::Io`] that the operation returned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// Host offset of what is damaged, in bytes.
-    pub offset: HostOffset,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl Damage {
-    /// The damage that an error tells of, if it is about damage.
-    pub fn of(error: &Error) -> Option<&Self> {
-        match error {
-            Error::Io { source, .. } => source.get_ref()?.downcast_ref(),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Damage {}
-
-/// An error about damage at a host offset.
-fn damaged(offset: HostOffset, reason: impl Into<String>) -> Error {
-    let damage = Damage { offset, reason: reason.into() };
-    let source = io::Error::new(io::ErrorKind::InvalidData, damage);
-    Error::io("use the image's metadata", offset.get(), source)
-}
-
-/// An open image. All methods that take `&self` may be called from several threads at once; bytes that
-/// overlapping calls write are those of one or the other.
+/// An open image. All methods that take `&self` may be called from several threads at once; bytes
+/// that overlapping calls write are those of one or the other.
 pub struct Image {
     file: Arc<dyn Storage>,
     data_file: Option<Arc<dyn Storage>>,
@@ -143,7 +69,51 @@ pub struct Image {
     backing: Option<Backing>,
     meta: Mutex<Meta>,
     claims: Claims,
-    unpackers: read::Unpackers,
+    unpackers: Unpackers,
+}
+
+/// The image below another.
+#[derive(Debug)]
+pub enum Backing {
+    /// A raw image.
+    Raw(RawBacking),
+    /// A qcow2 image.
+    Qcow2(Box<Image>),
+    /// There is one, and it was left closed.
+    Closed,
+}
+
+impl Backing {
+    /// Its disk size in bytes.
+    pub fn virtual_size(&self) -> Result<u64> {
+        match self {
+            Self::Raw(raw) => Ok(raw.bytes),
+            Self::Qcow2(image) => Ok(image.virtual_size()),
+            Self::Closed => Err(closed()),
+        }
+    }
+
+    /// Reads guest bytes; past its end there are zeroes.
+    pub fn read(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Raw(raw) => raw
+                .source
+                .read_padded_at(at.get(), buf)
+                .map_err(|e| Error::io("read the backing file", at.get(), e)),
+            Self::Qcow2(image) => {
+                let inside = image.virtual_size().saturating_sub(at.get());
+                let inside = usize::try_from(inside).unwrap_or(usize::MAX).min(buf.len());
+                let (low, high) = buf.split_at_mut(inside);
+                high.fill(0);
+                if low.is_empty() { Ok(()) } else { image.read(at, low) }
+            }
+            Self::Closed => Err(closed()),
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::Refused("the backing file was not opened, and its data is needed".into())
 }
 
 impl fmt::Debug for Image {
@@ -194,8 +164,9 @@ impl Image {
         self.meta().map_or(true, |meta| meta.prepared || meta.ordering.disk.usable().is_err())
     }
 
-    /// From here on a snapshot or another size that is under way when `cancel` is set is given up with
-    /// [`Error::interrupted`], and the image is as it was. What can no longer be given up is completed.
+    /// From here on a snapshot or another size that is under way when `cancel` is set is given up
+    /// with [`Error::interrupted`], and the image is as it was. What can no longer be given up is
+    /// completed.
     pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
         self.meta_mut()?.cancel = Some(cancel);
         Ok(())
@@ -206,14 +177,15 @@ impl Image {
         self.meta()?.flush(false)
     }
 
-    /// Brings everything to stable storage and ends the use of the image. Any failure on the way, also one
-    /// of a flush, is an error: the image then holds what a crash would have left.
+    /// Brings everything to stable storage and ends the use of the image. Any failure on the way,
+    /// also one of a flush, is an error: the image then holds what a crash would have left.
     pub fn close(self) -> Result<()> {
         let mut meta = self.meta.into_inner().map_err(|_| panicked())?;
         meta.end_deferring()
     }
 
-    /// The persistent bitmaps of an image that is open for writing; none where they are out of date.
+    /// The persistent bitmaps of an image that is open for writing; none where they are out of
+    /// date.
     pub fn bitmaps(&self) -> Result<Vec<BitmapEntry>> {
         let meta = self.meta()?;
         Ok(meta.bitmaps.as_ref().map(|bitmaps| bitmaps.entries().to_vec()).unwrap_or_default())

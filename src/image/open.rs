@@ -1,12 +1,10 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
 use std::collections::HashSet;
-use std::io;
-use std::ops::Range;
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use crate::chain::{self, Opener, Walk};
+use crate::codec::Unpackers;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
@@ -16,19 +14,20 @@ use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
 use crate::format::snapshot::{MAX_SNAPSHOTS, SnapshotEntry};
 use crate::format::{HostCluster, HostOffset};
-use crate::storage::{Capacity, ReadAt, Storage};
+use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
-use super::backing::{self, Chain, Opener};
-use super::bitmaps::{Bitmaps, POINTER_PLACE};
-use super::claims::Claims;
-use super::disk::Disk;
-use super::meta::Meta;
-use super::ordering::Ordering;
-use super::read::Unpackers;
-use super::regions::{Owner, Regions};
-use super::root::RootTable;
-use super::{ClusterRun, Image, damaged};
+use super::backing;
+use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
+use super::{Image, OpenOptions};
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::order::disk::Disk;
+use crate::image::order::ordering::Ordering;
+use crate::image::order::regions::{Owner, Regions};
+use crate::image::order::root::RootTable;
+use crate::image::run::ClusterRun;
+use crate::image::space::claims::Claims;
 
 /// Memory for L2 tables in bytes.
 const L2_CACHE_BYTES: usize = 16 << 20;
@@ -37,47 +36,13 @@ const REFBLOCK_CACHE_BYTES: usize = 4 << 20;
 /// The header cluster, which is never free.
 const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
 
-/// What to do about the backing file that an image names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum BackingPolicy {
-    /// Open it in the format that the image gives; without one, as raw, unless it begins like another format.
-    #[default]
-    AsNamed,
-    /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
-    AsNamedOr(String),
-    /// Do not open it: for work on metadata alone. Reading a guest byte that lies in it fails.
-    Leave,
-    /// Open this file in this format instead.
-    Instead(PathBuf, String),
-}
-
-/// How to open an image.
-#[derive(Debug, Clone, Default)]
-pub struct OpenOptions {
-    /// The image's own path: relative names in it are resolved against its folder.
-    pub path: Option<PathBuf>,
-    /// What to do about the backing file.
-    pub backing: BackingPolicy,
-    /// Read the snapshot with this entry instead of the active state. For reading only; the snapshot table
-    /// is not read again.
-    pub snapshot: Option<SnapshotEntry>,
-    /// Use this external data file, not the one that the image names.
-    pub data_file: Option<PathBuf>,
-    /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or other bytes through it:
-    /// reserved bits, places past the end of the file, an L2 table in the place of other metadata.
-    pub strict: bool,
-    /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
-    pub l2_cache_bytes: usize,
-    /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
-    pub refblock_cache_bytes: usize,
-}
-
 /// What opening for writing led to.
 #[derive(Debug)]
 pub enum Opened {
     /// The image, ready to be written.
     Ready(Box<Image>),
-    /// The dirty bit is set: refcounts may be stale, so the image must be repaired before it is written.
+    /// The dirty bit is set: refcounts may be stale, so the image must be repaired before it is
+    /// written.
     NeedsRepair,
 }
 
@@ -88,21 +53,21 @@ impl Image {
         options: &OpenOptions,
         opener: &dyn Opener,
     ) -> Result<Self> {
-        Self::open_in_chain(file, options, &mut Chain::new(opener, options.path.as_deref()))
+        Self::open_in_chain(file, options, &mut Walk::new(opener, options.path.as_deref()))
     }
 
     pub(super) fn open_in_chain(
         file: Arc<dyn ReadAt>,
         options: &OpenOptions,
-        chain: &mut Chain<'_>,
+        walk: &mut Walk<'_>,
     ) -> Result<Self> {
         let area = HeaderArea::load(file.as_ref())?;
         let loader = Loader { file: Arc::new(ReadOnly(file)), area, writable: false };
-        loader.load(options, chain)
+        loader.load(options, walk)
     }
 
-    /// Opens an image for reading and writing. One that is marked corrupt, or whose structures are out of
-    /// range, is refused; nothing is written before the first change.
+    /// Opens an image for reading and writing. One that is marked corrupt, or whose structures are
+    /// out of range, is refused; nothing is written before the first change.
     pub fn open_write(
         file: Arc<dyn Storage>,
         options: &OpenOptions,
@@ -120,8 +85,8 @@ impl Image {
             return Ok(Opened::NeedsRepair);
         }
         let loader = Loader { file, area, writable: true };
-        let mut chain = Chain::new(opener, options.path.as_deref());
-        Ok(Opened::Ready(Box::new(loader.load(options, &mut chain)?)))
+        let mut walk = Walk::new(opener, options.path.as_deref());
+        Ok(Opened::Ready(Box::new(loader.load(options, &mut walk)?)))
     }
 }
 
@@ -132,31 +97,22 @@ struct Loader {
 }
 
 impl Loader {
-    fn load(mut self, options: &OpenOptions, chain: &mut Chain<'_>) -> Result<Image> {
+    fn load(mut self, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<Image> {
         self.check_header()?;
         let snapshots = match &options.snapshot {
             Some(_) => SnapshotTable::default(),
             None => self.load_snapshots()?,
         };
-        let mut l1_place = (self.area.header.l1_table, self.area.header.l1_entries);
-        if let Some(snapshot) = &options.snapshot {
-            let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
-            self.area.geometry = self.area.geometry.with_virtual_size(size);
-            // Behind the disk's end there is VM state, which nobody reads here.
-            let needed = self.area.geometry.l1_entries_for(size);
-            let entries = snapshot.header.l1_entries;
-            l1_place =
-                (snapshot.header.l1_table, u32::try_from(needed).unwrap_or(entries).min(entries));
-        }
+        let (l1_table, l1_entries) = self.choose_disk(options.snapshot.as_ref());
         let geometry = self.area.geometry;
-        let l1 = self.load_l1(l1_place.0, l1_place.1)?;
+        let l1 = self.load_l1(l1_table, l1_entries)?;
         let reftable = match self.load_reftable(options.strict) {
             // A reader looks only for what lies over it.
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
             reftable => reftable?,
         };
-        let data_file = self.open_data_file(options, chain)?;
-        let backing = backing::open(&self.area, options, chain)?;
+        let data_file = self.open_data_file(options, walk)?;
+        let backing = backing::open(&self.area, options, walk)?;
         let mut disk =
             Disk::new(self.file.clone(), &self.head()?, self.area.header.clone(), geometry);
         disk.data_file = data_file.clone();
@@ -201,6 +157,20 @@ impl Loader {
             claims,
             unpackers: Unpackers::default(),
         })
+    }
+
+    /// The L1 table of the disk that is read, and how many of its entries count; that of a snapshot
+    /// has its own size.
+    fn choose_disk(&mut self, snapshot: Option<&SnapshotEntry>) -> (HostOffset, u32) {
+        let Some(snapshot) = snapshot else {
+            return (self.area.header.l1_table, self.area.header.l1_entries);
+        };
+        let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
+        self.area.geometry = self.area.geometry.with_virtual_size(size);
+        // Behind the disk's end there is VM state, which nobody reads here.
+        let needed = self.area.geometry.l1_entries_for(size);
+        let entries = snapshot.header.l1_entries;
+        (snapshot.header.l1_table, u32::try_from(needed).unwrap_or(entries).min(entries))
     }
 
     fn head(&self) -> Result<Vec<u8>> {
@@ -295,7 +265,7 @@ impl Loader {
     fn open_data_file(
         &self,
         options: &OpenOptions,
-        chain: &Chain<'_>,
+        walk: &Walk<'_>,
     ) -> Result<Option<Arc<dyn Storage>>> {
         if !self.area.header.has_data_file() {
             return match &options.data_file {
@@ -307,20 +277,19 @@ impl Loader {
             Some(path) => path.clone(),
             None => {
                 let missing = || Error::Refused("the external data file has no name".into());
-                let name = self.area.extension(extension::DATA_FILE).ok_or_else(missing)?;
-                // Unlike a backing file's, QEMU takes this name from the current folder.
-                backing::resolve(None, name)?
+                chain::data_file(&self.area)?.ok_or_else(missing)?
             }
         };
         Ok(Some(if self.writable {
-            chain.opener().open_write(&path)?
+            walk.opener().open_write(&path)?
         } else {
-            Arc::new(ReadOnly(chain.opener().open_data_file(&path)?))
+            Arc::new(ReadOnly(walk.opener().open_data_file(&path)?))
         }))
     }
 
-    /// The refcount blocks. A block that two entries share counts different clusters with the same refcounts, and one past
-    /// the end of the file none: what is freed or allocated by either goes wrong.
+    /// The refcount blocks. A block that two entries share counts different clusters with the same
+    /// refcounts, and one past the end of the file none: what is freed or allocated by either goes
+    /// wrong.
     fn refblocks(&self, reftable: &RootTable) -> Result<Vec<HostOffset>> {
         let file_bytes = self.file.len().map_err(|e| Error::file("get the length", e))?;
         let mut seen = HashSet::new();
@@ -345,7 +314,8 @@ impl Loader {
         Ok(seen.into_iter().collect())
     }
 
-    /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are used.
+    /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are
+    /// used.
     fn regions(
         &self,
         l1: &RootTable,
@@ -414,53 +384,4 @@ impl Loader {
 
 fn field_error(field: HeaderField, message: String) -> Error {
     Error::Header { offset: field.place().0, message }
-}
-
-/// A storage that cannot be written.
-#[derive(Debug)]
-struct ReadOnly<R>(R);
-
-impl ReadOnly<Arc<dyn ReadAt>> {
-    fn refuse() -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-}
-
-impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf)
-    }
-    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.0.next_data(offset)
-    }
-    fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.0.file()
-    }
-    fn will_need(&self, range: Range<u64>) {
-        self.0.will_need(range);
-    }
-}
-
-impl Storage for ReadOnly<Arc<dyn ReadAt>> {
-    fn capacity(&self) -> Capacity {
-        Capacity::Fixed(0)
-    }
-    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
-        Self::refuse()
-    }
-    fn set_len(&self, _len: u64) -> io::Result<()> {
-        Self::refuse()
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn discard(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Self::refuse()
-    }
-    fn write_zeroes(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Self::refuse()
-    }
 }

@@ -8,10 +8,10 @@ use crate::format::refcount::set_refcount;
 use crate::format::{HostOffset, encode_entries};
 use crate::storage::{MemoryStorage, Storage};
 
-use super::backing::FileOpener;
-use super::{Image, OpenOptions, Opened};
+use super::{FileOpener, Image, OpenOptions, Opened};
 
-/// Header, refcount table, refcount block and L1 table in clusters 0 to 3 of 512 bytes; the disk has 64 KiB.
+/// Header, refcount table, refcount block and L1 table in clusters 0 to 3 of 512 bytes; the disk
+/// has 64 KiB.
 pub(super) fn small(refcount_order: u32) -> Arc<MemoryStorage> {
     let header = Header {
         version: 3,

@@ -1,4 +1,5 @@
-//! How the active disk is allocated, as runs in the disk's order, read as tolerantly as a check reads.
+//! How the active disk is allocated, as runs in the disk's order, read as tolerantly as a check
+//! reads.
 
 use crate::check::{Kind, Place, Source, Survey, Visit};
 use crate::format::l1::MAX_L1_BYTES;
@@ -15,7 +16,8 @@ const HOLE_BYTES: u64 = 4096;
 /// What a guest reads somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuestState {
-    /// What cannot be told or read: a table that was not read, a damaged entry, data past the end of the file.
+    /// What cannot be told or read: a table that was not read, a damaged entry, data past the end
+    /// of the file.
     Unknown,
     /// Data of a host cluster, or of the external data file.
     Data,
@@ -68,7 +70,8 @@ impl<'a> GuestMap<'a> {
         Self { source, survey, geometry: survey.area.geometry }
     }
 
-    /// Calls `visit` for each run, from the beginning of the disk to its end, or to the first error.
+    /// Calls `visit` for each run, from the beginning of the disk to its end, or to the first
+    /// error.
     pub fn try_for_each<E>(
         &self,
         mut visit: impl FnMut(GuestRun) -> Result<(), E>,

@@ -1,5 +1,5 @@
-//! Where everything in an image file is, and what each of its clusters is for: told from what a check
-//! found, so that damaged images have a layout too.
+//! Where everything in an image file is, and what each of its clusters is for: told from what a
+//! check found, so that damaged images have a layout too.
 
 mod damage;
 mod fields;
@@ -15,7 +15,8 @@ pub use structures::{BitmapPlace, Structures, Table, TableRun, runs};
 
 use crate::check::RegionKind;
 
-/// What a cluster of the file is for. Where it is for several things, the one that comes first here is told.
+/// What a cluster of the file is for. Where it is for several things, the one that comes first here
+/// is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The header with its extensions.

@@ -1,5 +1,5 @@
-//! The clusters of a file by their roles, as runs in the file's order: painted piece by piece, so that
-//! memory is bounded whatever there is.
+//! The clusters of a file by their roles, as runs in the file's order: painted piece by piece, so
+//! that memory is bounded whatever there is.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -81,7 +81,8 @@ impl<'a> Layout<'a> {
         result.unwrap_or_else(|never| match never {});
     }
 
-    /// Calls `visit` for each run, from the beginning of the file to its end, or to the first error.
+    /// Calls `visit` for each run, from the beginning of the file to its end, or to the first
+    /// error.
     pub fn try_for_each<E>(&self, mut visit: impl FnMut(Run) -> Result<(), E>) -> Result<(), E> {
         let mut pending: Option<Run> = None;
         let mut take = |run: Run| match &mut pending {

@@ -104,7 +104,8 @@ impl FileStorage {
         Ok(storage)
     }
 
-    /// Takes a file that is open already; an error for what is neither a regular file nor a block device.
+    /// Takes a file that is open already; an error for what is neither a regular file nor a block
+    /// device.
     pub fn from_file(file: File) -> io::Result<Self> {
         let file_type = file.metadata()?.file_type();
         refuse_unusable(file_type)?;
@@ -116,8 +117,8 @@ impl FileStorage {
         Ok(Self { file, direct: None, capacity, path: None, flushes: true })
     }
 
-    /// From now on reads and writes that begin and end at multiples of 4 KiB, in the file and in memory, go past the page
-    /// cache. An error where the file system has no such way.
+    /// From now on reads and writes that begin and end at multiples of 4 KiB, in the file and in
+    /// memory, go past the page cache. An error where the file system has no such way.
     pub fn bypass_cache(&mut self, writing: bool) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let mut options = OpenOptions::new();
@@ -126,8 +127,8 @@ impl FileStorage {
         Ok(())
     }
 
-    /// From now on flushes do nothing, as in QEMU's cache mode `unsafe`: after a failure of the power anything can be
-    /// missing.
+    /// From now on flushes do nothing, as in QEMU's cache mode `unsafe`: after a failure of the
+    /// power anything can be missing.
     pub fn leave_unflushed(&mut self) {
         self.flushes = false;
     }
@@ -181,8 +182,8 @@ impl FileStorage {
             let length = range.end - range.start;
             match retry(|| fallocate(&self.file, flags, range.start, length)) {
                 Ok(()) => return Ok(true),
-                // EINVAL: a range that is not made of whole blocks of the device, or a file system that does not know
-                // this way (GPFS, some on FUSE).
+                // EINVAL: a range that is not made of whole blocks of the device, or a file system
+                // that does not know this way (GPFS, some on FUSE).
                 Err(
                     Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::NOTTY | Errno::INVAL,
                 ) => {}
@@ -225,7 +226,7 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
 
 impl Drop for FileStorage {
     fn drop(&mut self) {
-        super::lock::release(self);
+        super::lock::bytes::release(self.as_fd());
     }
 }
 

@@ -18,8 +18,8 @@ pub enum FileId {
 }
 
 impl FileId {
-    /// The file that a name means; symbolic links are followed. Fails with the system's error, as where
-    /// there is no such file.
+    /// The file that a name means; symbolic links are followed. Fails with the system's error, as
+    /// where there is no such file.
     pub fn of_path(path: &Path) -> io::Result<Self> {
         let metadata: Metadata = fs::metadata(path)?;
         Ok(match metadata.file_type().is_block_device() {

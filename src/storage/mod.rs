@@ -1,15 +1,11 @@
 //! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
 
 mod file;
-mod forward;
-mod holder;
 mod identity;
-mod latch;
 mod lock;
 mod memory;
-mod overlay;
-mod peeked;
 mod ranges;
+mod wrapped;
 
 use std::io;
 use std::ops::Range;
@@ -17,13 +13,12 @@ use std::os::fd::BorrowedFd;
 
 pub use file::{FileStorage, is_null_device, sync_directory_of};
 pub use identity::FileId;
-pub use latch::Latch;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
 pub(crate) use memory::is_zero;
-pub use overlay::Overlay;
-pub(crate) use peeked::Peeked;
 pub(crate) use ranges::RangeSet;
+pub use wrapped::{Latch, Overlay};
+pub(crate) use wrapped::{Peeked, ReadOnly};
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +50,8 @@ pub trait ReadAt: Send + Sync {
         Ok((offset < len).then_some(offset..len))
     }
 
-    /// Whether a range holds nothing but a hole, or lies past the end: it reads as zeroes, and need not be read.
-    /// Where that cannot be told it is none.
+    /// Whether a range holds nothing but a hole, or lies past the end: it reads as zeroes, and need
+    /// not be read. Where that cannot be told it is none.
     fn is_hole(&self, offset: u64, bytes: u64) -> bool {
         let behind = |data: Range<u64>| data.start >= offset.saturating_add(bytes);
         self.next_data(offset).is_ok_and(|data| data.is_none_or(behind))
@@ -86,8 +81,8 @@ pub trait ReadAt: Send + Sync {
         Ok(())
     }
 
-    /// [`Self::read_padded_at`] to find out whether these bytes matter at all; those that do are read once
-    /// more. Whoever records what is read leaves peeks out.
+    /// [`Self::read_padded_at`] to find out whether these bytes matter at all; those that do are
+    /// read once more. Whoever records what is read leaves peeks out.
     fn peek_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.read_padded_at(offset, buf)
     }
@@ -112,7 +107,8 @@ pub trait Storage: ReadAt {
         let end = offset.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
         if self.len()? < end { self.set_len(end) } else { Ok(()) }
     }
-    /// Has the system copy bytes from another storage. `false`: it cannot, and some or none are copied.
+    /// Has the system copy bytes from another storage. `false`: it cannot, and some or none are
+    /// copied.
     fn copy_from(
         &self,
         _offset: u64,

@@ -2,27 +2,12 @@
 
 use std::ops::Range;
 
-use super::layout::{MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State, short};
+use super::held::Held;
+use super::layout::{MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State};
 use super::reader::{Placed, Record};
 use super::segments::{Segment, segments};
 use crate::error::{Error, Result};
 use crate::storage::{ReadAt, is_zero};
-
-/// What a sector held at some time.
-#[derive(Debug, Clone, Copy)]
-pub enum Held {
-    Zero,
-    Digest([u8; SHORT]),
-}
-
-impl Held {
-    fn is(self, bytes: &[u8]) -> bool {
-        match self {
-            Self::Zero => is_zero(bytes),
-            Self::Digest(digest) => short(bytes) == digest,
-        }
-    }
-}
 
 /// What became of the sectors that the undo file knows.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! Undoing a repair: what was overwritten is recorded before, and put back to the byte.
 //!
-//! [`UndoLog`] wraps the image while it is repaired; [`undo`] puts back what its [`Record`] holds. The
-//! file's form is told in `docs/undo.md`.
+//! [`UndoLog`] wraps the image while it is repaired; [`undo`] puts back what its [`Record`] holds.
+//! The file's form is told in `docs/undo.md`.
 
 mod compare;
+mod held;
 mod layout;
 mod log;
 mod reader;

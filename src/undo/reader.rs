@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::compare::Held;
+use super::held::Held;
 use super::layout::{
     Commit, ENTRIES, ENTRY_BYTES, Entry, Header, SECTOR, SECTOR_LEN, SHORT, Sector, State, Tells,
     sha256,

@@ -1,29 +1,18 @@
-//! What only reading everything tells: whether guest data is there and can be unpacked, whether the files
-//! that an image names are there, and digests of its disks. Nothing is written.
+//! What only reading everything tells: whether guest data is there and can be unpacked, whether the
+//! files that an image names are there, and digests of its disks. Nothing is written.
 //!
-//! * [`deep`]: `tables` gathers what the L2 tables lead to, `clusters` and `compressed` read it once, `blame` finds
-//!   whose it is where that fails; `bitmaps` and `chain` look at the rest
-//! * [`digests`] over [`digest`], `hasher` and `memo`: pieces of a disk in any order, their hashes in its order
+//! * [`deep`] reads all data; [`digests`] are those of an image's disks, [`digest`](fn@digest) is
+//!   that of one
 
 use std::path::Path;
 
 use crate::image::Opener;
 
-mod bitmaps;
-mod blame;
-mod chain;
-mod clusters;
-mod compressed;
-mod deep;
+mod data;
 mod digest;
-mod digests;
-mod hasher;
-mod memo;
-mod tables;
 
-pub use deep::deep;
-pub use digest::{Algorithm, Digest, NoDigest, digest};
-pub use digests::{Digests, SnapshotDigest, Wanted, digests};
+pub use data::deep;
+pub use digest::{Algorithm, Digest, Digests, NoDigest, SnapshotDigest, Wanted, digest, digests};
 
 /// An image's files.
 #[derive(Clone, Copy)]

@@ -135,6 +135,22 @@ fn an_endless_backing_chain_is_refused() {
 }
 
 #[test]
+fn a_backing_file_without_a_recorded_format_is_raw_or_refused() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "base", "1M"]);
+    let image = crate::support::builder::Builder::new(1 << 20).backing("base", None);
+    fs::write(dir.path().join("image"), image.build().bytes).unwrap();
+    assert_eq!(qcheck(dir.path(), &["info", "image"]).code, 0);
+    let ran = qcheck(dir.path(), &["info", "--backing-chain", "image"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    let refused = "backing file: its format is not recorded, and it begins like qcow2";
+    assert_eq!(ran.err, format!("qcheck: 'image': {refused}\n"));
+    fs::write(dir.path().join("base"), vec![7; 1 << 20]).unwrap();
+    let ran = qcheck(dir.path(), &["info", "--backing-chain", "image"]);
+    assert!(ran.code == 0 && ran.out.contains("file format: raw"), "{ran:?}");
+}
+
+#[test]
 fn an_image_in_use_is_told_of_only_with_force_share() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use qcheck::chain::Opener;
 use qcheck::error::Result;
-use qcheck::image::backing::Opener;
 use qcheck::image::{Image, OpenOptions, Opened};
 use qcheck::resize::{ResizeOptions, resize};
 use qcheck::storage::{Capacity, MemoryStorage, ReadAt, Storage};

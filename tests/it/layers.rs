@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::imports;
+
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -17,17 +19,38 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("layout", &["check", "tables", "format", "storage", "error", "progress"]),
     ("dump", &["check", "tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
-    ("image", &["tables", "codec", "format", "storage", "error", "progress"]),
+    ("chain", &["tables", "format", "storage", "error", "progress"]),
+    ("image", &["chain", "tables", "codec", "format", "storage", "error", "progress"]),
     ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
     ("create", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("convert", &["create", "image", "tables", "codec", "format", "storage", "error", "progress"]),
     (
         "verify",
-        &["convert", "check", "image", "tables", "codec", "format", "storage", "error", "progress"],
+        &[
+            "convert", "check", "image", "chain", "tables", "codec", "format", "storage", "error",
+            "progress",
+        ],
     ),
     ("resize", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("snapshot", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
     ("info", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+];
+
+/// The sub-rooms of a room: folders, and files beside them (`mod` is the room's own). Each uses only those before it.
+const IMAGE: [&str; 13] = [
+    "run", "damage", "raw", "options", "order", "meta", "space", "mod", "bitmaps", "guest",
+    "change", "backing", "open",
+];
+const CONVERT: [&str; 9] =
+    ["zeroes", "source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];
+
+/// The rooms whose sub-rooms have an order.
+const SUB_ROOMS: [(&str, &[&str]); 2] = [("image", &IMAGE), ("convert", &CONVERT)];
+
+/// The rooms in which no files import each other.
+const WITHOUT_CIRCLES: [&str; 17] = [
+    "chain", "codec", "convert", "create", "dump", "error", "format", "image", "info", "layout",
+    "policy", "progress", "resize", "snapshot", "storage", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.
@@ -149,6 +172,81 @@ fn the_table_of_rooms_itself_points_only_down() {
             assert!(below, "{room} may use {used}, which is not listed before it");
         }
     }
+}
+
+/// The import graph of some rooms.
+fn imports_within(rooms: &[&str]) -> imports::Graph {
+    let mut graph = imports::graph(&sources());
+    graph.retain(|file, _| rooms.contains(&room_of(file)));
+    graph
+}
+
+/// The sub-room of a file: the folder in its room, or the file's own name there.
+fn sub_room_of(path: &str) -> &str {
+    let within = path.split_once('/').map_or(path, |(_, within)| within);
+    room_of(within)
+}
+
+/// What points upwards in a room whose sub-rooms have this order.
+fn against_the_order(room: &str, order: &[&str]) -> Vec<String> {
+    let graph = imports_within(&[room]);
+    let place = |path: &str| order.iter().position(|name| *name == sub_room_of(path));
+    let exists = |name: &&str| graph.keys().any(|path| sub_room_of(path) == *name);
+    let mut wrong: Vec<String> = order
+        .iter()
+        .filter(|name| !exists(name))
+        .map(|name| format!("{room} has no sub-room '{name}'"))
+        .collect();
+    for (path, used) in &graph {
+        // What only unit tests need stands outside of the order.
+        if sub_room_of(path) == "testing" {
+            continue;
+        }
+        if place(path).is_none() {
+            wrong.push(format!("{path} has no place in the order of {room}"));
+        }
+        let upwards =
+            used.iter().filter(|other| room_of(other) == room && place(other) > place(path));
+        wrong.extend(upwards.map(|other| format!("{path} uses {other}, which is not below it")));
+    }
+    wrong
+}
+
+#[test]
+fn no_sub_room_uses_one_that_is_not_below_it() {
+    let wrong = SUB_ROOMS.iter().flat_map(|(room, order)| against_the_order(room, order));
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_files_of_a_room_import_each_other() {
+    let circles = imports::circles(&imports_within(&WITHOUT_CIRCLES));
+    let lines: Vec<String> = circles.iter().map(|files| files.join(" <-> ")).collect();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+}
+
+#[test]
+fn imports_are_followed_to_the_file_that_defines_a_name() {
+    let sources = [
+        ("lib.rs", "pub mod a;\npub mod b;"),
+        ("a/mod.rs", "mod one;\nmod two;\npub use one::{One, f};\nuse two::Two;"),
+        ("a/one.rs", "use super::{Two, two::T};\nuse crate::b::{self, B};"),
+        (
+            "a/two.rs",
+            "pub(in crate::b) struct T;\n#[cfg(test)]\nmod tests {\n    use crate::b::B;\n}",
+        ),
+        ("b.rs", "fn f() {\n    crate::a::f();\n    $crate::a::two::f();\n}"),
+    ];
+    let sources = sources.map(|(path, code)| (path.to_owned(), code.to_owned()));
+    let graph = imports::graph(&sources);
+    let used = |path: &str| graph[path].iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(used("lib.rs"), [""; 0]);
+    assert_eq!(used("a/mod.rs"), ["a/two.rs"]);
+    assert_eq!(used("a/one.rs"), ["a/mod.rs", "a/two.rs", "b.rs"]);
+    assert_eq!(used("a/two.rs"), [""; 0]);
+    assert_eq!(used("b.rs"), ["a/one.rs"]);
+    assert_eq!(imports::circles(&graph), [["a/one.rs", "b.rs"]]);
 }
 
 #[test]

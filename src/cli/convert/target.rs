@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::chain::resolve;
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::backing::resolve;
 use qcheck::image::{BackingPolicy, Image, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 

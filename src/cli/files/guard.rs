@@ -1,17 +1,14 @@
 //! No command writes over a file that it reads, whatever names the file has.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use qcheck::chain::{self, FileOpener, Format, Link, Opener, Walk};
 use qcheck::error::{Error, Result as LibraryResult};
-use qcheck::format::extension::{BACKING_FORMAT, DATA_FILE};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
-use qcheck::image::{FileOpener, Opener};
 use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
@@ -55,11 +52,12 @@ impl Guard {
     /// Enters an image that is named as a backing file, and whatever is below it, without locks and as far as it can be
     /// followed: an image that another process uses can be one, and so can one that is damaged.
     pub fn reads_chain(&self, path: &Path, format: Option<ImageFormat>) {
-        let mut seen = HashSet::new();
+        let files = FileOpener::default();
+        let mut walk = Walk::new(&files, None);
         let mut next = Some((path.to_owned(), format));
         while let Some((path, format)) = next.take() {
             self.enter(Key::of(&path), "the backing file", &path);
-            if seen.len() > MAX_DEPTH || !seen.insert(path.clone()) {
+            if walk.enter(&path).is_err() {
                 return;
             }
             next = self.below(&path, format);
@@ -77,14 +75,12 @@ impl Guard {
             return None;
         }
         let area = HeaderArea::load(&file).ok()?;
-        let data = area.extension(DATA_FILE).filter(|_| area.header.has_data_file());
-        if let Some(data) = data.and_then(|name| resolve(None, name).ok()) {
+        if let (true, Ok(Some(data))) = (area.header.has_data_file(), chain::data_file(&area)) {
             self.enter(Key::of(&data), "the data file", &data);
         }
-        let name = area.backing_name.as_deref().filter(|name| !name.is_empty())?;
-        let recorded = area.extension(BACKING_FORMAT).map(String::from_utf8_lossy);
-        let is_raw = recorded.is_some_and(|format| is_raw_name(&format));
-        Some((resolve(Some(path), name).ok()?, is_raw.then_some(ImageFormat::Raw)))
+        let link = Link::of(&area, Some(path)).ok()??;
+        let is_raw = link.recorded() == Some(Format::Raw);
+        Some((link.path, is_raw.then_some(ImageFormat::Raw)))
     }
 
     /// Lets a file be written, and enters it; an error where it is one that was entered.

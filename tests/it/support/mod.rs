@@ -7,6 +7,7 @@ pub mod crash;
 pub mod damage;
 pub mod fail;
 pub mod fields;
+pub mod imports;
 pub mod layout;
 pub mod luks;
 pub mod matrix;

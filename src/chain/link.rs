@@ -1,0 +1,104 @@
+//! A backing file as an image names it.
+
+use std::path::{Path, PathBuf};
+
+use super::name::resolve;
+use super::stop::Stop;
+use crate::error::{Error, Result};
+use crate::format::header::HeaderField;
+use crate::format::probe::ImageFormat;
+use crate::storage::ReadAt;
+use crate::tables::{HeaderArea, announced_format};
+
+/// A format that is recorded for a backing file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// The bytes of the file as they are.
+    Raw,
+    /// qcow2.
+    Qcow2,
+    /// Another one, by its name.
+    Other(String),
+}
+
+/// A backing file as an image names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The file.
+    pub path: PathBuf,
+    recorded: Option<String>,
+}
+
+impl Link {
+    /// A file and its format; an empty format is one that is not known.
+    pub fn new(path: PathBuf, format: &str) -> Self {
+        Self { path, recorded: (!format.is_empty()).then(|| format.to_owned()) }
+    }
+
+    /// The backing file of the image at `image`, if it names one.
+    pub fn of(area: &HeaderArea, image: Option<&Path>) -> Result<Option<Self>> {
+        if area.header.backing_name_offset == 0 {
+            return Ok(None);
+        }
+        let offset = HeaderField::BackingNameOffset.place().0;
+        let message = "the backing file's name is out of range".to_owned();
+        let name = area.backing_name.as_ref().ok_or(Error::Header { offset, message })?;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let recorded = area.backing_format().map(|name| String::from_utf8_lossy(name).into_owned());
+        Ok(Some(Self { path: resolve(image, name)?, recorded }))
+    }
+
+    /// The same file, in this format where none is recorded.
+    pub fn or_format(self, format: &str) -> Self {
+        if self.recorded.is_some() { self } else { Self::new(self.path, format) }
+    }
+
+    /// The format that is recorded. QEMU records the names of its protocols too: they are raw.
+    pub fn recorded(&self) -> Option<Format> {
+        Some(match self.recorded.as_deref()? {
+            "raw" | "file" | "host_device" => Format::Raw,
+            "qcow2" => Format::Qcow2,
+            other => Format::Other(other.to_owned()),
+        })
+    }
+
+    /// The format in which `source`, the file, is read. One that is not recorded is raw, and never
+    /// guessed: whoever writes to a raw disk could otherwise make it an image that names any file
+    /// of the host.
+    pub fn format(&self, source: &dyn ReadAt) -> std::result::Result<Format, Stop> {
+        if let Some(format) = self.recorded() {
+            return Ok(format);
+        }
+        let path = self.path.clone();
+        match announced_format(source) {
+            Ok(ImageFormat::Raw) => Ok(Format::Raw),
+            Ok(ImageFormat::Qcow2) => Err(Stop::Unrecorded { path, looks_like: "qcow2" }),
+            Ok(ImageFormat::Other(looks_like)) => Err(Stop::Unrecorded { path, looks_like }),
+            Err(error) => Err(Stop::Unreadable(path, error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn a_format_that_is_not_recorded_is_raw_or_refused() {
+        let link = |format: &str| Link::new("base".into(), format);
+        let raw = MemoryStorage::new(vec![0; 512]);
+        let qcow2 = MemoryStorage::new(b"QFI\xfb\0\0\0\x03".to_vec());
+        assert_eq!(link("").format(&raw).unwrap(), Format::Raw);
+        let refused = link("").format(&qcow2).unwrap_err();
+        assert!(matches!(refused, Stop::Unrecorded { looks_like: "qcow2", .. }), "{refused}");
+        for name in ["raw", "file", "host_device"] {
+            assert_eq!(link(name).format(&qcow2).unwrap(), Format::Raw);
+        }
+        assert_eq!(link("").or_format("qcow2").format(&qcow2).unwrap(), Format::Qcow2);
+        assert_eq!(link("raw").or_format("qcow2").format(&qcow2).unwrap(), Format::Raw);
+        assert_eq!(link("vmdk").format(&raw).unwrap(), Format::Other("vmdk".into()));
+    }
+}

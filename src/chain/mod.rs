@@ -1,0 +1,17 @@
+//! The only place that follows names stored in an image: of its backing file, that one's backing
+//! file and so on, and of external data files.
+//!
+//! * `name`: which file a name means; `opener`: how it is opened
+//! * [`Walk`]: from image to image, with one rule for formats, loops and depth
+
+mod link;
+mod name;
+mod opener;
+mod stop;
+mod walk;
+
+pub use link::{Format, Link};
+pub use name::{data_file, resolve};
+pub use opener::{FileOpener, Opener};
+pub use stop::{MAX_DEPTH, Stop};
+pub use walk::Walk;

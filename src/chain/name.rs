@@ -1,0 +1,63 @@
+//! Names stored in an image: which file they mean.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::format::extension::DATA_FILE;
+use crate::tables::HeaderArea;
+
+/// The file that a name in an image means: relative to the image's folder.
+pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
+    let text = String::from_utf8_lossy(name);
+    if name.is_empty() || name.contains(&0) {
+        return Err(Error::Refused(format!("'{}' is no file name", text.escape_debug())));
+    }
+    if name.starts_with(b"json:") {
+        let why = "a file described in JSON is not supported: give it by its name";
+        return Err(Error::Unsupported(why.into()));
+    }
+    let local = name.strip_prefix(b"file:");
+    if local.is_none() && is_protocol(name) {
+        return Err(Error::Unsupported(format!("'{text}' does not name a local file")));
+    }
+    let path = Path::new(OsStr::from_bytes(local.unwrap_or(name)));
+    // As QEMU writes a file whose name looks like one of a protocol.
+    if local.is_some_and(is_protocol) {
+        return Ok(Path::new(".").join(path));
+    }
+    Ok(match image.and_then(Path::parent) {
+        Some(folder) if local.is_none() => folder.join(path),
+        _ => path.to_owned(),
+    })
+}
+
+/// Whether a colon stands in the first part of a path, where QEMU sees the name of a protocol.
+fn is_protocol(name: &[u8]) -> bool {
+    let colon = name.iter().position(|&b| b == b':');
+    colon.is_some_and(|colon| !name[..colon].contains(&b'/'))
+}
+
+/// The external data file that an image names; `None` where it names none. Unlike a backing file's,
+/// QEMU takes this name from the current folder.
+pub fn data_file(area: &HeaderArea) -> Result<Option<PathBuf>> {
+    area.extension(DATA_FILE).map(|name| resolve(None, name)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_relative_to_the_folder_of_the_image() {
+        let of = |name: &str| resolve(Some(Path::new("/vm/disks/top.qcow2")), name.as_bytes());
+        assert_eq!(of("base.raw").unwrap(), Path::new("/vm/disks/base.raw"));
+        assert_eq!(of("/base.raw").unwrap(), Path::new("/base.raw"));
+        assert_eq!(of("file:base.raw").unwrap(), Path::new("base.raw"));
+        assert_eq!(of("file:odd:name").unwrap(), Path::new("./odd:name"));
+        assert_eq!(of("./odd:name").unwrap(), Path::new("/vm/disks/./odd:name"));
+        assert!(of("nbd://host/x").is_err());
+        assert!(of("json:{}").is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! A new image before it is written.
+
+use super::header::{Roots, encode_header};
+use super::layout::Layout;
+use super::options::{Compression, CreateOptions, Version};
+use crate::error::{Error, Result};
+use crate::format::Geometry;
+use crate::format::geometry::{GeometryError, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
+use crate::image::Preallocation;
+
+/// Sectors are the unit of virtual sizes.
+const SECTOR_BYTES: u64 = 512;
+
+/// A new image that can be written: options that fit together, and where everything goes.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    pub(super) options: CreateOptions,
+    pub(super) geometry: Geometry,
+    pub(super) layout: Layout,
+    pub(super) header: Vec<u8>,
+    pub(super) preallocation: Preallocation,
+    pub(super) external: bool,
+}
+
+impl NewImage {
+    /// Checks the options and computes the layout. Nothing is written.
+    pub fn new(options: &CreateOptions) -> Result<Self> {
+        let geometry = geometry(options)?;
+        refuse_misfits(options)?;
+        let external = options.data_file.as_ref();
+        // A raw data file is one in which every cluster has its place from the start.
+        let preallocation = match options.preallocation {
+            Preallocation::Off if external.is_some_and(|d| d.raw) => Preallocation::Metadata,
+            other => other,
+        };
+        let tables = preallocation != Preallocation::Off;
+        let layout = Layout::new(&geometry, tables, tables && external.is_none())?;
+        let header = encode_header(options, &geometry, &Roots::of(&layout, &geometry), &[])?;
+        let external = external.is_some();
+        let options = options.clone();
+        Ok(Self { options, geometry, layout, header, preallocation, external })
+    }
+
+    /// Cluster size, refcount width, L2 entry size and virtual size.
+    pub const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether it has clusters from the start: preallocated, or an external data file that is to be
+    /// raw.
+    pub fn is_preallocated(&self) -> bool {
+        self.preallocation != Preallocation::Off
+    }
+
+    /// Whether its data lies in an external file.
+    pub const fn is_external(&self) -> bool {
+        self.external
+    }
+
+    /// How its clusters are compressed.
+    pub const fn compression(&self) -> Compression {
+        self.options.compression
+    }
+
+    /// Whether it is of version 3.
+    pub fn is_version_3(&self) -> bool {
+        self.options.version == Version::V3
+    }
+
+    /// The header of an image with these options whose disk and roots are others. `extensions` are
+    /// header extensions, encoded, that it has besides its own.
+    pub(crate) fn header_with(
+        &self,
+        size: u64,
+        roots: &Roots,
+        extensions: &[u8],
+    ) -> Result<Vec<u8>> {
+        let geometry = self.geometry.with_virtual_size(size);
+        encode_header(&self.options, &geometry, roots, extensions)
+    }
+}
+
+/// A disk of so many bytes, in whole sectors.
+pub(super) fn round_up(size: u64) -> Result<u64> {
+    let rounded = size.checked_next_multiple_of(SECTOR_BYTES);
+    rounded
+        .filter(|&bytes| bytes <= i64::MAX.unsigned_abs())
+        .ok_or_else(|| Error::Refused(format!("a disk of {size} bytes is too large")))
+}
+
+fn geometry(options: &CreateOptions) -> Result<Geometry> {
+    let refuse = |text: String| Err(Error::Refused(text));
+    let cluster_bits = options.cluster_bytes.trailing_zeros();
+    let range = MIN_CLUSTER_BITS..=MAX_CLUSTER_BITS;
+    if !options.cluster_bytes.is_power_of_two() || !range.contains(&cluster_bits) {
+        return refuse(format!(
+            "a cluster size of {} bytes is no power of two between 512 and 2M",
+            options.cluster_bytes
+        ));
+    }
+    if !options.refcount_bits.is_power_of_two() || options.refcount_bits > 64 {
+        return refuse(format!(
+            "a refcount width of {} bits is no power of two up to 64",
+            options.refcount_bits
+        ));
+    }
+    let order = options.refcount_bits.trailing_zeros();
+    match Geometry::new(cluster_bits, order, options.extended_l2, round_up(options.size)?) {
+        Ok(geometry) => Ok(geometry),
+        Err(GeometryError::ExtendedL2(_)) => {
+            refuse("extended_l2 needs a cluster size of 16 KiB at least".into())
+        }
+        Err(_) => refuse("cluster size or refcount width out of range".into()),
+    }
+}
+
+/// Options that exclude each other.
+fn refuse_misfits(options: &CreateOptions) -> Result<()> {
+    let raw_data = options.data_file.as_ref().is_some_and(|d| d.raw);
+    let has_backing = options.backing.is_some();
+    let only_v3 = [
+        (options.refcount_bits != 16, "refcount_bits other than 16"),
+        (options.lazy_refcounts, "lazy_refcounts"),
+        (options.compression != Compression::Zlib, "compression_type other than zlib"),
+        (options.extended_l2, "extended_l2"),
+        (options.data_file.is_some(), "data_file"),
+    ];
+    if options.version == Version::V2 {
+        if let Some((_, what)) = only_v3.iter().find(|(asked, _)| *asked) {
+            return Err(Error::Refused(format!("{what} needs compat=1.1 (version 3)")));
+        }
+    }
+    if has_backing && options.preallocation != Preallocation::Off && !options.extended_l2 {
+        return Err(Error::Refused(
+            "preallocation would hide the backing file; with extended_l2=on it does not".into(),
+        ));
+    }
+    if has_backing && raw_data {
+        return Err(Error::Refused("a raw data file would hide the backing file".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! What a check says of an image.
+
+use crate::check::{CheckOptions, CheckReport, check};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::storage::ReadAt;
+
+/// What a check says of an image, where it says anything.
+#[derive(Debug)]
+pub enum Verdict {
+    /// What it found.
+    Report(Box<CheckReport>),
+    /// Why it could not look further than the header.
+    None(String),
+}
+
+/// Checks an image, as far as its header leads anywhere.
+pub fn verdict(source: &dyn ReadAt, progress: &dyn Progress) -> Result<Verdict> {
+    match check(source, &CheckOptions::default(), progress) {
+        Ok(report) => Ok(Verdict::Report(Box::new(report))),
+        Err(error @ (Error::Header { .. } | Error::Unsupported(_))) => {
+            Ok(Verdict::None(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,104 @@
+//! Reading guest bytes.
+
+use crate::error::{Error, Result};
+use crate::format::crypto::CryptMethod;
+use crate::format::l2::CompressedExtent;
+use crate::format::{GuestOffset, HostOffset};
+
+use super::mapping::RunKind;
+use crate::image::Image;
+use crate::image::damage::damaged;
+use crate::image::space::claims::Access;
+
+impl Image {
+    /// Reads `buf.len()` guest bytes at `at`, all of them on the disk. What is not in this image
+    /// comes from the backing chain; past its end there are zeroes. Damage is an error (see
+    /// [`crate::image::Damage`]).
+    pub fn read(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        self.require_on_disk(at, buf.len() as u64)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let clusters = self.guest_clusters(at, buf.len() as u64);
+        let _claim = self.claims.claim(clusters, Access::Shared);
+        self.read_claimed(at, buf)
+    }
+
+    /// Reads guest bytes of clusters that the caller has a claim on, up to the end of the last
+    /// cluster.
+    pub(in crate::image) fn read_claimed(
+        &self,
+        mut at: GuestOffset,
+        mut buf: &mut [u8],
+    ) -> Result<()> {
+        self.require_plain()?;
+        while !buf.is_empty() {
+            let run = self.meta()?.run(at, buf.len() as u64)?;
+            let length = usize::try_from(run.length).expect("a run within a buffer");
+            let (part, rest) = buf.split_at_mut(length);
+            match run.kind {
+                RunKind::Zero => part.fill(0),
+                RunKind::Unallocated => match &self.backing {
+                    Some(backing) => backing.read(at, part)?,
+                    None => part.fill(0),
+                },
+                RunKind::Data(host) => self.read_data(host, part)?,
+                RunKind::Compressed(extent) => self.read_compressed(at, extent, part)?,
+            }
+            at = GuestOffset::new(at.get() + run.length);
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    fn read_data(&self, host: HostOffset, buf: &mut [u8]) -> Result<()> {
+        self.data()
+            .read_padded_at(host.get(), buf)
+            .map_err(|source| Error::io("read guest data", host.get(), source))
+    }
+
+    fn read_compressed(
+        &self,
+        at: GuestOffset,
+        extent: CompressedExtent,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        let length = usize::try_from(extent.bytes).expect("compressed data fits into memory");
+        let method = self.compression()?;
+        let mut unpacker = self.unpackers.take();
+        let mut packed = std::mem::take(&mut unpacker.packed);
+        packed.resize(length, 0);
+        self.read_data(extent.offset, &mut packed)?;
+        let within = usize::try_from(at.get() % self.geometry.cluster_bytes())
+            .expect("a cluster fits into memory");
+        let done = if buf.len() == self.geometry.cluster_len() {
+            unpacker.unpack(method, &packed, buf)
+        } else {
+            let mut cluster = std::mem::take(&mut unpacker.cluster);
+            cluster.resize(self.geometry.cluster_len(), 0);
+            let done = unpacker.unpack(method, &packed, &mut cluster);
+            buf.copy_from_slice(&cluster[within..within + buf.len()]);
+            unpacker.cluster = cluster;
+            done
+        };
+        unpacker.packed = packed;
+        self.unpackers.give_back(unpacker);
+        if !done {
+            let guest = at.get() - within as u64;
+            let reason = format!("compressed data of guest offset {guest:#x} cannot be unpacked");
+            return Err(damaged(extent.offset, reason));
+        }
+        Ok(())
+    }
+
+    /// An error where guest data is encrypted.
+    pub(crate) fn require_plain(&self) -> Result<()> {
+        match self.meta()?.header().crypt_method {
+            CryptMethod::None => Ok(()),
+            _ => {
+                let why = "the image is encrypted: its guest data can be neither read nor written";
+                Err(Error::Unsupported(why.into()))
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! How to open an image.
+
+use std::path::PathBuf;
+
+use crate::format::snapshot::SnapshotEntry;
+
+/// What to do about the backing file that an image names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum BackingPolicy {
+    /// Open it in the format that the image gives; without one, as raw, unless it begins like
+    /// another format.
+    #[default]
+    AsNamed,
+    /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
+    AsNamedOr(String),
+    /// Do not open it: for work on metadata alone. Reading a guest byte that lies in it fails.
+    Leave,
+    /// Open this file in this format instead.
+    Instead(PathBuf, String),
+}
+
+/// How to open an image.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// The image's own path: relative names in it are resolved against its folder.
+    pub path: Option<PathBuf>,
+    /// What to do about the backing file.
+    pub backing: BackingPolicy,
+    /// Read the snapshot with this entry instead of the active state. For reading only; the
+    /// snapshot table is not read again.
+    pub snapshot: Option<SnapshotEntry>,
+    /// Use this external data file, not the one that the image names.
+    pub data_file: Option<PathBuf>,
+    /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or
+    /// other bytes through it: reserved bits, places past the end of the file, an L2 table in the
+    /// place of other metadata.
+    pub strict: bool,
+    /// Most bytes of L2 tables in memory; 0: 16 MiB. At least four tables are held.
+    pub l2_cache_bytes: usize,
+    /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
+    pub refblock_cache_bytes: usize,
+}
+
+impl OpenOptions {
+    /// What of the options for an image holds for the one below it.
+    pub(super) fn below(above: &Self) -> Self {
+        let backing = match &above.backing {
+            BackingPolicy::AsNamedOr(format) => BackingPolicy::AsNamedOr(format.clone()),
+            _ => BackingPolicy::AsNamed,
+        };
+        Self { backing, strict: above.strict, ..Self::default() }
+    }
+}

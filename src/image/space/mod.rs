@@ -1,0 +1,7 @@
+//! Which clusters of the file are in use, and which are free.
+
+pub(in crate::image) mod alloc;
+pub(in crate::image) mod claims;
+mod refcounts;
+mod reftable;
+mod room;
