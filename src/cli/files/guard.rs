@@ -15,7 +15,7 @@ use qcheck::image::{FileOpener, Opener};
 use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
-use super::super::open::{format_of, quoted};
+use super::open::{format_of, quoted};
 
 /// The files of one command. Every file that it reads is entered before the first one is opened for writing, and
 /// each that it writes is looked up first.

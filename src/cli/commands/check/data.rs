@@ -1,0 +1,209 @@
+//! `--data` and `--digest`: what reading everything tells, beside the check.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Place, Survey, survey};
+use qcheck::convert::Disk;
+use qcheck::error::Error;
+use qcheck::format::header::HeaderField;
+use qcheck::image::{FileOpener, Opener};
+use qcheck::policy::{MAX_RATIO, Policy, Trait};
+use qcheck::progress::Progress;
+use qcheck::storage::ReadAt;
+use qcheck::verify::{Algorithm, Digest, Digests, Files, Wanted, deep, digest, digests};
+use serde_json::{Value, json};
+
+use crate::cli::files::open::Purpose;
+use crate::cli::terminal::ui::Ui;
+
+/// What to read.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Data")]
+#[group(skip)]
+pub struct Args {
+    /// Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the
+    /// external data file and all backing files are there
+    #[arg(long, conflicts_with = "repair")]
+    data: bool,
+
+    /// Print a digest of the disk as a guest sees it, and of each snapshot's: the same for each format
+    #[arg(long, value_enum, value_name = "sha256|blake3", conflicts_with = "repair")]
+    digest: Option<Hash>,
+}
+
+/// Algorithms by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Hash {
+    /// What sha256sum prints of the raw disk
+    Sha256,
+    /// What b3sum prints of the raw disk, made by several threads
+    Blake3,
+}
+
+/// What is read of each image, and how.
+#[derive(Debug, Clone)]
+pub struct Deep {
+    data: bool,
+    digest: Option<Wanted>,
+    opener: FileOpener,
+    policy: Policy,
+}
+
+/// What came out for one image.
+#[derive(Debug)]
+pub struct Checked {
+    /// The findings.
+    pub report: CheckReport,
+    /// What they mean for guests.
+    pub affected: Affected,
+    /// The digests, where they were asked for.
+    pub digests: Digests,
+}
+
+impl Args {
+    /// What a policy denies is not opened.
+    pub fn deep(&self, policy: &Policy, force_share: bool) -> Deep {
+        let digest = self.digest.map(|kind| Wanted {
+            algorithm: match kind {
+                Hash::Sha256 => Algorithm::Sha256,
+                Hash::Blake3 => Algorithm::Blake3,
+            },
+            max_bytes: policy.max_virtual_bytes,
+            snapshots: !policy.denied.contains(&Trait::Snapshots),
+        });
+        let opener = FileOpener { force_share, ..FileOpener::default() };
+        Deep { data: self.data, digest, opener, policy: policy.clone() }
+    }
+}
+
+impl Deep {
+    /// What an image is opened for.
+    pub const fn purpose(&self) -> Purpose {
+        match self.data || self.digest.is_some() {
+            true => Purpose::ReadData,
+            false => Purpose::ReadMetadata,
+        }
+    }
+
+    /// Checks a qcow2 image, and reads of it what is wanted.
+    pub fn check(
+        &self,
+        image: Arc<dyn ReadAt>,
+        path: &Path,
+        options: &CheckOptions,
+        progress: &dyn Progress,
+    ) -> Result<Checked, Error> {
+        let source = image.as_ref();
+        let mut survey = survey(source, options, progress)?;
+        if self.is_too_much(source, &mut survey)? {
+            let affected = Affected::find(source, &survey);
+            return Ok(Checked { report: survey.report, affected, digests: Digests::default() });
+        }
+        let allowed = |word| {
+            let is = !self.policy.denied.contains(&word);
+            is.then_some(&self.opener as &dyn Opener)
+        };
+        let (backing, data_file) = (allowed(Trait::Backing), allowed(Trait::DataFile));
+        let files = Files { path, backing, data_file };
+        if self.data {
+            deep(source, &mut survey, &files, options, progress);
+        }
+        let digests = match self.digest {
+            Some(wanted) => digests(&image, &mut survey, &files, wanted, options, progress),
+            None => Digests::default(),
+        };
+        let affected = Affected::find(source, &survey);
+        Ok(Checked { report: survey.report, affected, digests })
+    }
+
+    /// Whether an image holds more than the policy allows for its size, so that its data is not read.
+    fn is_too_much(&self, source: &dyn ReadAt, survey: &mut Survey) -> Result<bool, Error> {
+        let bytes = source.len().map_err(|e| Error::file("tell the file's length", e))?;
+        let violations = self.policy.judge(&survey.report, bytes);
+        let is = violations.iter().any(|violation| violation.word == MAX_RATIO);
+        if is && (self.data || self.digest.is_some()) {
+            let place = Place::Header(HeaderField::Size.place().0);
+            let finding = Finding::new(Kind::NotOpened("the guest's data"), place);
+            survey.report.add(finding, usize::MAX);
+        }
+        Ok(is)
+    }
+
+    /// Whether digests are wanted.
+    pub const fn has_digest(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    /// The digest of a raw image, where one is wanted.
+    pub fn raw(
+        &self,
+        image: Arc<dyn ReadAt>,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Digests> {
+        let Some(wanted) = self.digest else { return Ok(Digests::default()) };
+        match digest(&Disk::Raw(image), &wanted, threads, progress) {
+            Ok(digest) => Ok(Digests { active: Some(digest), snapshots: Vec::new() }),
+            Err(error) => bail!("no digest: {}", error.reason),
+        }
+    }
+}
+
+/// Prints the digest of a raw image, of which nothing else can be told.
+pub fn tell_raw(path: &Path, digests: &Digests, as_json: bool, ui: &mut Ui) -> Result<()> {
+    if as_json {
+        let mut value = json!({ "filename": path.to_string_lossy(), "format": "raw" });
+        add_to(&mut value, digests);
+        crate::cli::render::json::check::write(&mut ui.out, &value)?;
+    } else {
+        text(&mut ui.out, "", digests)?;
+    }
+    ui.out.flush().context("could not write the result")
+}
+
+/// A line for each digest, behind `prefix`.
+pub fn text(out: &mut dyn Write, prefix: &str, digests: &Digests) -> io::Result<()> {
+    if let Some(digest) = &digests.active {
+        writeln!(out, "{prefix}{}: {}", digest.algorithm.name(), digest.hex())?;
+    }
+    for one in &digests.snapshots {
+        let Some(digest) = &one.digest else { continue };
+        // A name must not pass for another line.
+        let (id, name) = (one.snapshot.id.escape_debug(), one.snapshot.name.escape_debug());
+        let algorithm = digest.algorithm.name();
+        writeln!(out, "{prefix}{algorithm} of snapshot {id} ({name}): {}", digest.hex())?;
+    }
+    Ok(())
+}
+
+/// The same as one text; `None` where there is no digest.
+pub fn lines(digests: &Digests) -> Option<String> {
+    let mut bytes = Vec::new();
+    text(&mut bytes, "", digests).ok()?;
+    let lines = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    Some(lines).filter(|lines| !lines.is_empty())
+}
+
+/// Adds the digests to an image's object, behind qemu-img's keys.
+pub fn add_to(value: &mut Value, digests: &Digests) {
+    if let Some(digest) = &digests.active {
+        value["digest"] = describe(digest);
+    }
+    if !digests.snapshots.is_empty() {
+        let one = |one: &qcheck::verify::SnapshotDigest| {
+            let mut value = json!({ "id": one.snapshot.id, "name": one.snapshot.name });
+            if let Some(digest) = &one.digest {
+                value["digest"] = describe(digest);
+            }
+            value
+        };
+        value["snapshots"] = digests.snapshots.iter().map(one).collect();
+    }
+}
+
+fn describe(digest: &Digest) -> Value {
+    json!({ "algorithm": digest.algorithm.name(), "value": digest.hex(), "size": digest.size })
+}

@@ -1,0 +1,7 @@
+//! Results for programs.
+
+pub mod check;
+pub mod info;
+pub mod map;
+pub mod metadata;
+pub mod stream;
