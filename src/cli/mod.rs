@@ -198,4 +198,19 @@ mod tests {
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_command_has_examples_that_are_right() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let mut lines = help.lines();
+            assert_eq!(lines.next(), Some("Examples:"), "{name}");
+            assert!(help.contains(&format!("\n  qcheck {name} ")), "{name}");
+            for line in lines {
+                let words = line.split_whitespace().map(OsString::from).collect();
+                assert!(Cli::try_parse_from(expand(words)).is_ok(), "{line}");
+            }
+        }
+    }
 }

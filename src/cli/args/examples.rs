@@ -1,4 +1,4 @@
-//! Examples for `qcheck help COMMAND`; a test parses each of them.
+//! Examples for `qcheck help COMMAND`; a test of `cli` parses each of them.
 
 /// For `check`.
 pub const CHECK: &str = "\
@@ -59,27 +59,3 @@ pub const UNDO: &str = "\
 Examples:
   qcheck check --repair --undo before disk.qcow2
   qcheck undo before disk.qcow2";
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsString;
-
-    use clap::{CommandFactory, Parser};
-
-    use crate::cli::{Cli, expand};
-
-    #[test]
-    fn every_command_has_examples_that_are_right() {
-        for command in Cli::command().get_subcommands() {
-            let name = command.get_name();
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let mut lines = help.lines();
-            assert_eq!(lines.next(), Some("Examples:"), "{name}");
-            assert!(help.contains(&format!("\n  qcheck {name} ")), "{name}");
-            for line in lines {
-                let words = line.split_whitespace().map(OsString::from).collect();
-                assert!(Cli::try_parse_from(expand(words)).is_ok(), "{line}");
-            }
-        }
-    }
-}

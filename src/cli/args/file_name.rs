@@ -1,8 +1,9 @@
 //! Names of images on the command line.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
@@ -78,6 +79,16 @@ pub fn parse(name: OsString) -> Result<PathBuf, String> {
 fn protocol(name: &[u8]) -> Option<&[u8]> {
     let colon = name.iter().position(|&byte| byte == b':' || byte == b'/')?;
     (name[colon] == b':').then(|| &name[..colon])
+}
+
+/// A file name in messages, quoted.
+pub fn quoted(path: &Path) -> impl fmt::Display {
+    format!("'{}'", path.display())
+}
+
+/// The beginning of qemu-img's line for a file that cannot be opened, which programs match.
+pub fn could_not_open(path: &Path) -> String {
+    format!("Could not open {}", quoted(path))
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// The program whose place this one takes when it is called by that name.
-pub const NAME: &str = "qemu-img";
+use crate::cli::terminal::ui::QEMU_IMG;
 
 /// The version whose arguments and output are followed.
 const VERSION: &str = concat!("version 10.0.2 (qcheck ", env!("CARGO_PKG_VERSION"), ")");
@@ -25,21 +24,21 @@ const SHORTEST: usize = 5;
 
 /// The command line under this name.
 pub fn under_name(command: Command, name: &str) -> Command {
-    if name != NAME {
+    if name != QEMU_IMG {
         return command;
     }
     let own = format!("{} ", command.get_name());
     let with_name = |command: Command| {
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        command.after_help(examples.replace(&own, &format!("{NAME} ")))
+        command.after_help(examples.replace(&own, &format!("{QEMU_IMG} ")))
     };
     let names: Vec<String> =
         command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let renamed =
         names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_name));
     // Programs look for both in the help.
-    let first = format!("{NAME} {VERSION}");
-    renamed.name(NAME).version(VERSION).before_help(first).after_help(FORMATS)
+    let first = format!("{QEMU_IMG} {VERSION}");
+    renamed.name(QEMU_IMG).version(VERSION).before_help(first).after_help(FORMATS)
 }
 
 /// What to say of an argument that only qemu-img knows.

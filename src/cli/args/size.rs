@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+/// The smallest and the greatest cluster, in bytes.
+const CLUSTER_BYTES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
+
 /// Why a text is no size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SizeError {
@@ -94,6 +97,16 @@ fn shift(suffix: char) -> Result<u32, SizeError> {
         'p' => Ok(50),
         'e' => Ok(60),
         _ => Err(SizeError::NotASize),
+    }
+}
+
+/// A cluster size as a power of two.
+pub fn parse_cluster_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    if bytes.is_power_of_two() && CLUSTER_BYTES.contains(&bytes) {
+        Ok(bytes.trailing_zeros())
+    } else {
+        Err("not a power of two from 512 to 2M".into())
     }
 }
 
@@ -191,5 +204,13 @@ mod tests {
             assert_eq!(parse_size(text), Err(SizeError::TooLarge), "{text}");
         }
         assert_eq!(parse_size("9223372036854775807"), Ok(i64::MAX.unsigned_abs()));
+    }
+
+    #[test]
+    fn a_cluster_size_is_a_power_of_two_within_the_limits() {
+        assert_eq!(parse_cluster_size("64k"), Ok(16));
+        assert_eq!(parse_cluster_size("512"), Ok(9));
+        assert!(parse_cluster_size("3k").is_err());
+        assert!(parse_cluster_size("4M").is_err());
     }
 }

@@ -9,10 +9,11 @@ use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 
-use crate::cli::args::file_name;
+use crate::cli::args::file_name::{self, quoted};
+use crate::cli::args::format::{QCOW2_ONLY, format_name, parse_format};
 use crate::cli::args::size::human_size;
 use crate::cli::files::new_file::NewFile;
-use crate::cli::files::open::{self, Purpose, QCOW2_ONLY, format_name, parse_format, quoted};
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::verdict::tally_text;

@@ -11,12 +11,11 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};
 
-use super::create::parse_preallocation;
-use crate::cli::args::file_name;
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::args::format::{BOTH, format_name, parse_backing_format, parse_format};
+use crate::cli::args::new_image::parse_preallocation;
 use crate::cli::args::size::{human_size, parse_size};
-use crate::cli::files::open::{
-    self, BOTH, Purpose, format_name, parse_backing_format, parse_format, quoted,
-};
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -120,7 +119,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Qcow2 => {
             let opener = FileOpener::default();
             let image = writable::open_qcow2(image.storage, path, args.backing(), &opener, ui);
-            let image = image.with_context(|| open::could_not_open(path))?;
+            let image = image.with_context(|| could_not_open(path))?;
             qcow2(args, image).with_context(context)?;
         }
         ImageFormat::Raw => raw(args, image.storage).with_context(context)?,

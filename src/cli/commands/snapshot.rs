@@ -14,14 +14,13 @@ use qcheck::snapshot;
 use qcheck::storage::FileStorage;
 use serde_json::Value;
 
-use super::check::Output;
-use crate::cli::args::file_name;
-use crate::cli::files::open::{self, BOTH, Purpose, QCOW2_ONLY, format_name, parse_format, quoted};
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::args::format::{BOTH, QCOW2_ONLY, format_name, parse_format};
+use crate::cli::args::output::Output;
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::check as json;
-use crate::cli::render::json::info as info_json;
-use crate::cli::render::text::info as info_text;
+use crate::cli::render::{json, text};
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
@@ -79,9 +78,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = open::open(&args.image, args.format, Purpose::ReadMetadata, args.force_share)?;
     let context = || quoted(&args.image).to_string();
-    let could_not_open = || open::could_not_open(&args.image);
+    let unopened = || could_not_open(&args.image);
     let snapshots: Vec<SnapshotInfo> = match image.format {
-        ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(could_not_open)?.snapshots,
+        ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(unopened)?.snapshots,
         ImageFormat::Raw => Vec::new(),
         ImageFormat::Other(name) => bail!("{}: cannot read the format {name}: {BOTH}", context()),
     };
@@ -89,11 +88,11 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         Output::Human if snapshots.is_empty() => {}
         Output::Human => {
             ui.out.line("Snapshot list:")?;
-            info_text::snapshot_table(&mut ui.out, &snapshots)?;
+            text::info::snapshot_table(&mut ui.out, &snapshots)?;
         }
         Output::Json => {
-            let list: Value = snapshots.iter().map(info_json::snapshot).collect();
-            json::write(&mut ui.out, &list)?;
+            let list: Value = snapshots.iter().map(json::info::snapshot).collect();
+            json::document::write(&mut ui.out, &list)?;
         }
     }
     ui.out.flush().context("could not write the list")?;
@@ -112,7 +111,7 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
     let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
-    let image = image.with_context(|| open::could_not_open(path))?;
+    let image = image.with_context(|| could_not_open(path))?;
     change_qcow2(args, image).with_context(|| quoted(path).to_string())?;
     Ok(ExitCode::Success)
 }

@@ -1,16 +1,15 @@
-//! `qcheck undo`: put back what an image was before a repair; and the file that makes it possible.
+//! `qcheck undo`: put back what an image was before a repair.
 
-use std::fs;
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use qcheck::format::probe::ImageFormat;
-use qcheck::storage::{Access, FileStorage, Latch, Storage, sync_directory_of};
-use qcheck::undo::{Record, UndoLog, Undone, undo};
+use qcheck::storage::{FileStorage, Latch};
+use qcheck::undo::{Record, Undone, undo};
 
-use crate::cli::args::file_name;
-use crate::cli::files::open::{self, Purpose, quoted};
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
@@ -44,7 +43,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let what = || open::could_not_open(&args.file);
+    let what = || could_not_open(&args.file);
     let file = FileStorage::open_read(&args.file).with_context(what)?;
     // Not told from its first bytes: they may be what is to be mended.
     let image = open::open(&args.image, Some(ImageFormat::Qcow2), Purpose::Change, false)?;
@@ -64,56 +63,4 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ui.out.flush()?;
     }
     Ok(ExitCode::Success)
-}
-
-/// An undo file that a repair is to write.
-pub struct UndoFile<'a> {
-    path: &'a Path,
-    storage: FileStorage,
-    is_ours: bool,
-}
-
-impl<'a> UndoFile<'a> {
-    /// Makes the file, or takes an empty one that is there.
-    pub fn create(path: &'a Path) -> Result<Self> {
-        let what = || format!("could not create {}", quoted(path));
-        let (storage, is_ours) = match FileStorage::create_new(path) {
-            Ok(storage) => (storage, true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                (FileStorage::open_write(path).with_context(what)?, false)
-            }
-            Err(error) => return Err(error).with_context(what),
-        };
-        open::take_lock(&storage, path, Access::Write)?;
-        if is_ours {
-            sync_directory_of(path).with_context(what)?;
-        }
-        Ok(Self { path, storage, is_ours })
-    }
-
-    /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written, the
-    /// file goes again.
-    pub fn record<T>(
-        self,
-        image: impl Storage,
-        repair: impl FnOnce(&dyn Storage) -> qcheck::error::Result<T>,
-    ) -> Result<T> {
-        let name = || quoted(self.path).to_string();
-        let log = UndoLog::new(image, &self.storage).with_context(name)?;
-        let result = repair(&Latch::new(&log)).map_err(anyhow::Error::from);
-        let result = match result {
-            Ok(outcome) => log.finish().map(|_| outcome).with_context(name),
-            Err(error) => Err(error),
-        };
-        let has_begun = log.has_begun();
-        drop(log);
-        if has_begun {
-            return result;
-        }
-        self.remove().with_context(name).and(result)
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        if self.is_ours { fs::remove_file(self.path) } else { Ok(()) }
-    }
 }

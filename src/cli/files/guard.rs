@@ -15,7 +15,8 @@ use qcheck::image::{FileOpener, Opener};
 use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
-use super::open::{format_of, quoted};
+use super::open::format_of;
+use crate::cli::args::file_name::quoted;
 
 /// The files of one command. Every file that it reads is entered before the first one is opened for writing, and
 /// each that it writes is looked up first.

@@ -9,7 +9,9 @@ use anyhow::{Context, Result};
 use qcheck::storage::{Access, FileStorage, Latch};
 
 use super::guard::Allowed;
-use super::open::{Cache, quoted, take_lock};
+use super::open::{apply_cache, take_lock};
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::quoted;
 
 /// How a new file is made and written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +42,7 @@ impl NewFile {
         if how.nocow {
             file.disable_copy_on_write();
         }
-        how.cache.apply(&mut file, path)?;
+        apply_cache(how.cache, &mut file, path)?;
         Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
     }
 

@@ -1,6 +1,5 @@
 //! Opening the image that the user names.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -13,100 +12,8 @@ use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use qcheck::tables::announced_format;
 
 use super::spool;
-use crate::cli::args::nearest;
-
-/// Formats of QEMU that this program can tell by name but not read.
-const OTHER_FORMATS: [&str; 11] =
-    ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
-
-/// What to say where a format is one of neither.
-pub const BOTH: &str = "qcow2 and raw are supported";
-/// What to say where only one is of use.
-pub const QCOW2_ONLY: &str = "only qcow2 is supported";
-
-/// A format as the user names it.
-pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
-    match name {
-        "qcow2" => Ok(ImageFormat::Qcow2),
-        "raw" => Ok(ImageFormat::Raw),
-        _ => OTHER_FORMATS
-            .iter()
-            .find(|known| **known == name)
-            .map(|known| ImageFormat::Other(known))
-            .ok_or_else(|| format!("unknown format '{name}': {BOTH}")),
-    }
-}
-
-/// The format of a backing file, by a name that is recorded for one.
-pub fn parse_backing_format(name: &str) -> Result<String, String> {
-    match parse_format(name)? {
-        ImageFormat::Other(name) => Err(format!("cannot read the format {name}: {BOTH}")),
-        format => Ok(format_name(format).to_owned()),
-    }
-}
-
-/// The name of a format.
-pub const fn format_name(format: ImageFormat) -> &'static str {
-    match format {
-        ImageFormat::Qcow2 => "qcow2",
-        ImageFormat::Raw => "raw",
-        ImageFormat::Other(name) => name,
-    }
-}
-
-/// Cache modes of QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cache {
-    /// Through the page cache, flushed at the end.
-    #[default]
-    Writeback,
-    /// Likewise.
-    Writethrough,
-    /// Without the page cache, flushed at the end.
-    None,
-    /// Likewise.
-    Directsync,
-    /// Through the page cache, and not flushed.
-    Unsafe,
-}
-
-impl Cache {
-    /// Has a file written like this.
-    pub fn apply(self, storage: &mut FileStorage, path: &Path) -> Result<()> {
-        if self == Self::Unsafe {
-            storage.leave_unflushed();
-        }
-        if self.is_direct() { bypass_cache(storage, path, true) } else { Ok(()) }
-    }
-
-    /// Whether the page cache is bypassed.
-    pub fn is_direct(self) -> bool {
-        matches!(self, Self::None | Self::Directsync)
-    }
-}
-
-/// Their names.
-const CACHE_MODES: [&str; 5] = ["none", "writeback", "writethrough", "directsync", "unsafe"];
-
-/// A cache mode.
-pub fn parse_cache(name: &str) -> Result<Cache, String> {
-    Ok(match name {
-        "none" | "off" => Cache::None,
-        "writeback" => Cache::Writeback,
-        "writethrough" => Cache::Writethrough,
-        "directsync" => Cache::Directsync,
-        "unsafe" => Cache::Unsafe,
-        _ => {
-            let hint = nearest::hint(name, &CACHE_MODES);
-            return Err(format!("valid are {}{hint}", CACHE_MODES.join(", ")));
-        }
-    })
-}
-
-/// A file name in messages, quoted.
-pub fn quoted(path: &Path) -> impl fmt::Display {
-    format!("'{}'", path.display())
-}
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::{could_not_open, quoted};
 
 /// An image that is open and locked.
 pub struct Opened {
@@ -179,11 +86,6 @@ pub fn open(
     Ok(Opened { storage, format })
 }
 
-/// The beginning of qemu-img's line for a file that cannot be opened, which programs match.
-pub fn could_not_open(path: &Path) -> String {
-    format!("Could not open {}", quoted(path))
-}
-
 /// The format given, or else the one that the first bytes announce.
 pub fn format_of(storage: &dyn ReadAt, given: Option<ImageFormat>) -> Result<ImageFormat, Error> {
     match given {
@@ -213,6 +115,14 @@ pub fn likeness_notice(path: &Path, opened: &Opened, given: Option<ImageFormat>)
     Some(format!("NOTICE: {} seems to be {likeness}", quoted(path)))
 }
 
+/// Has a file written as this cache mode says.
+pub fn apply_cache(cache: Cache, storage: &mut FileStorage, path: &Path) -> Result<()> {
+    if cache == Cache::Unsafe {
+        storage.leave_unflushed();
+    }
+    if cache.is_direct() { bypass_cache(storage, path, true) } else { Ok(()) }
+}
+
 /// Makes an open file be read, or also written, past the page cache.
 pub fn bypass_cache(storage: &mut FileStorage, path: &Path, writing: bool) -> Result<()> {
     let bypassed = storage.bypass_cache(writing);
@@ -222,19 +132,4 @@ pub fn bypass_cache(storage: &mut FileStorage, path: &Path, writing: bool) -> Re
 /// Whether QEMU would take this for a raw image though it is neither file nor block device.
 pub fn is_character_device(path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path)?.file_type().is_char_device())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn formats_are_known_by_qemus_names() {
-        assert_eq!(parse_format("qcow2"), Ok(ImageFormat::Qcow2));
-        assert_eq!(parse_format("vdi"), Ok(ImageFormat::Other("vdi")));
-        assert_eq!(
-            parse_format("foo").unwrap_err(),
-            "unknown format 'foo': qcow2 and raw are supported"
-        );
-    }
 }

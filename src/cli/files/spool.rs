@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use qcheck::storage::{FileStorage, ReadAt};
 
-use super::open::could_not_open;
+use crate::cli::args::file_name::could_not_open;
 
 /// The numbers of the standard streams.
 const STDIN: u32 = 0;

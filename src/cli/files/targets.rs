@@ -14,8 +14,9 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::{MAX_DEPTH, is_raw_name, resolve};
 use qcheck::tables::HeaderArea;
 
-use super::open::{self, Opened, Purpose, parse_format, quoted};
-use crate::cli::args::file_name::Given;
+use super::open::{self, Opened, Purpose};
+use crate::cli::args::file_name::{Given, could_not_open, quoted};
+use crate::cli::args::format::parse_format;
 use crate::cli::terminal::fault;
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
@@ -45,7 +46,7 @@ pub fn listed(file: &Path) -> Result<Vec<Given>> {
         read(&mut io::stdin().lock(), &mut bytes).context("could not read standard input")?;
     } else {
         let opened = fs::File::open(file).and_then(|mut list| read(&mut list, &mut bytes));
-        opened.with_context(|| open::could_not_open(file))?;
+        opened.with_context(|| could_not_open(file))?;
     }
     let names = names(&bytes);
     let too_long = names.iter().any(|name| name.as_os_str().len() > MOST_NAME_BYTES);

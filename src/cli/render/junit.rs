@@ -8,7 +8,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::exit::ExitCode;
 use super::verdict::{Judged, Verdict};
-use crate::cli::commands::check::data as deep;
+use crate::cli::render::text::digests;
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::escape;
 
@@ -32,7 +32,7 @@ impl Suite {
         let name = escape(&judged.name).into_owned();
         let mut case = TestCase::new(name, status(judged, max_findings));
         case.set_classname(SUITE).set_time(judged.took);
-        if let Some(digests) = deep::lines(&judged.digests) {
+        if let Some(digests) = digests::lines(&judged.digests) {
             case.set_system_out(digests);
         }
         self.0.add_test_case(case);

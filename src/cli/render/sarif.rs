@@ -7,7 +7,7 @@ use qcheck::check::{Affected, CheckReport, Finding, Severity, Verb, place_text};
 use serde_json::{Value, json};
 
 use super::verdict::{Judged, Verdict};
-use crate::cli::commands::check::data as deep;
+use crate::cli::render::text::digests;
 
 /// Where a rule is explained.
 const FINDINGS: &str = "docs/findings.md";
@@ -42,7 +42,7 @@ impl Log {
             Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
             Verdict::Failed(error) => self.notify("error", error, &artifact),
         }
-        if let Some(digests) = deep::lines(&judged.digests) {
+        if let Some(digests) = digests::lines(&judged.digests) {
             self.notify("note", &digests, &artifact);
         }
     }

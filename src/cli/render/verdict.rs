@@ -1,17 +1,12 @@
-//! What came out for one image among several: its line, its exit code, its object.
+//! What came out for one image among several: its line, its exit code.
 
 use std::time::Duration;
 
 use qcheck::check::{Affected, CheckReport, Tally};
 use qcheck::policy::Violation;
-use qcheck::repair::Fixed;
 use qcheck::verify::Digests;
-use serde_json::{Value, json};
 
 use super::exit::ExitCode;
-use crate::cli::commands::check::data as deep;
-use crate::cli::commands::check::policy::describe;
-use crate::cli::render::json::check::{CheckResult, check_result};
 use crate::cli::terminal::count::counted;
 
 /// How a check ended.
@@ -88,29 +83,6 @@ impl Judged {
             Verdict::Checked(checked) => parts.extend(tally_text(checked.0.tally)),
         }
         parts.join(", ")
-    }
-
-    /// The object for programs: qemu-img's keys where there is a report.
-    pub fn value(&self, max_findings: u64, explain: bool) -> Value {
-        let mut value = match &self.verdict {
-            Verdict::Checked(checked) => check_result(&CheckResult {
-                filename: &self.name,
-                report: &checked.0,
-                affected: &checked.1,
-                explain,
-                fixed: Fixed::default(),
-                max_findings,
-            }),
-            Verdict::NoChecker(format) => json!({ "filename": self.name, "format": format }),
-            Verdict::Failed(error) => json!({ "filename": self.name, "error": error }),
-        };
-        deep::add_to(&mut value, &self.digests);
-        if !self.violations.is_empty() {
-            value["violations"] = describe(&self.violations);
-        }
-        value["verdict"] = self.word().into();
-        value["exit-code"] = (self.code() as u8).into();
-        value
     }
 }
 
@@ -206,8 +178,6 @@ mod tests {
         let both = judged(Verdict::Failed("why".into()), &["backing", "dirty"]);
         assert_eq!((both.code(), both.word()), (ExitCode::Denied, "denied"));
         assert_eq!(both.text(), "denied: backing, dirty, no verdict");
-        assert_eq!(both.value(0, false)["error"], "why");
-        assert_eq!(both.value(0, false)["violations"][1]["word"], "dirty");
     }
 
     #[test]

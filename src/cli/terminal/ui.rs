@@ -8,7 +8,9 @@ use std::path::Path;
 use anstyle::Style;
 
 use super::color::{BAD, STRONG, When};
-use crate::cli::args::qemu;
+
+/// The program whose place this one takes when it is called by that name.
+pub const QEMU_IMG: &str = "qemu-img";
 
 /// Standard output and standard error as a subcommand sees them.
 pub struct Ui {
@@ -35,7 +37,7 @@ impl Ui {
 
     /// Chooses when there are colours. Under qemu-img's name there are none: it has none.
     pub fn set_color(&mut self, when: When) {
-        let when = if self.name == qemu::NAME { When::Never } else { when };
+        let when = if self.name == QEMU_IMG { When::Never } else { when };
         self.out.colored = when.applies_to(&io::stdout());
         self.err.colored = when.applies_to(&io::stderr());
     }

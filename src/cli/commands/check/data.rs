@@ -1,6 +1,6 @@
 //! `--data` and `--digest`: what reading everything tells, beside the check.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,10 +13,11 @@ use qcheck::image::{FileOpener, Opener};
 use qcheck::policy::{MAX_RATIO, Policy, Trait};
 use qcheck::progress::Progress;
 use qcheck::storage::ReadAt;
-use qcheck::verify::{Algorithm, Digest, Digests, Files, Wanted, deep, digest, digests};
-use serde_json::{Value, json};
+use qcheck::verify::{Algorithm, Digests, Files, Wanted, deep, digest, digests};
+use serde_json::json;
 
 use crate::cli::files::open::Purpose;
+use crate::cli::render::{json, text};
 use crate::cli::terminal::ui::Ui;
 
 /// What to read.
@@ -156,54 +157,10 @@ impl Deep {
 pub fn tell_raw(path: &Path, digests: &Digests, as_json: bool, ui: &mut Ui) -> Result<()> {
     if as_json {
         let mut value = json!({ "filename": path.to_string_lossy(), "format": "raw" });
-        add_to(&mut value, digests);
-        crate::cli::render::json::check::write(&mut ui.out, &value)?;
+        json::digests::add_to(&mut value, digests);
+        json::document::write(&mut ui.out, &value)?;
     } else {
-        text(&mut ui.out, "", digests)?;
+        text::digests::print(&mut ui.out, "", digests)?;
     }
     ui.out.flush().context("could not write the result")
-}
-
-/// A line for each digest, behind `prefix`.
-pub fn text(out: &mut dyn Write, prefix: &str, digests: &Digests) -> io::Result<()> {
-    if let Some(digest) = &digests.active {
-        writeln!(out, "{prefix}{}: {}", digest.algorithm.name(), digest.hex())?;
-    }
-    for one in &digests.snapshots {
-        let Some(digest) = &one.digest else { continue };
-        // A name must not pass for another line.
-        let (id, name) = (one.snapshot.id.escape_debug(), one.snapshot.name.escape_debug());
-        let algorithm = digest.algorithm.name();
-        writeln!(out, "{prefix}{algorithm} of snapshot {id} ({name}): {}", digest.hex())?;
-    }
-    Ok(())
-}
-
-/// The same as one text; `None` where there is no digest.
-pub fn lines(digests: &Digests) -> Option<String> {
-    let mut bytes = Vec::new();
-    text(&mut bytes, "", digests).ok()?;
-    let lines = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-    Some(lines).filter(|lines| !lines.is_empty())
-}
-
-/// Adds the digests to an image's object, behind qemu-img's keys.
-pub fn add_to(value: &mut Value, digests: &Digests) {
-    if let Some(digest) = &digests.active {
-        value["digest"] = describe(digest);
-    }
-    if !digests.snapshots.is_empty() {
-        let one = |one: &qcheck::verify::SnapshotDigest| {
-            let mut value = json!({ "id": one.snapshot.id, "name": one.snapshot.name });
-            if let Some(digest) = &one.digest {
-                value["digest"] = describe(digest);
-            }
-            value
-        };
-        value["snapshots"] = digests.snapshots.iter().map(one).collect();
-    }
-}
-
-fn describe(digest: &Digest) -> Value {
-    json!({ "algorithm": digest.algorithm.name(), "value": digest.hex(), "size": digest.size })
 }

@@ -13,22 +13,21 @@ use qcheck::policy::{Policy, Violation};
 use qcheck::verify::Digests;
 use serde_json::Value;
 
-use super::data::{self as deep, Deep};
+use super::data::Deep;
 use super::policy::Gate;
-use crate::cli::args::file_name::Given;
+use crate::cli::args::file_name::{Given, quoted};
+use crate::cli::args::format::format_name;
 use crate::cli::args::size::parse_number;
 use crate::cli::commands::check::remarkable;
-use crate::cli::files::open::{self, Opened, format_name, quoted};
+use crate::cli::files::open::{self, Opened};
 use crate::cli::files::targets::{self, Target};
 use crate::cli::files::workers::in_order;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::check as json;
 use crate::cli::render::junit;
 use crate::cli::render::sarif;
-use crate::cli::render::text::check as text;
-use crate::cli::render::text::explain;
-use crate::cli::render::text::listing::{self, Budget};
+use crate::cli::render::text::listing::Budget;
 use crate::cli::render::verdict::{Judged, Totals, Verdict};
+use crate::cli::render::{json, text};
 use crate::cli::terminal::color::PLAIN;
 use crate::cli::terminal::fault;
 use crate::cli::terminal::progress::Meter;
@@ -137,9 +136,9 @@ pub fn run(args: &Args, settings: &Settings, ui: &mut Ui) -> Result<ExitCode> {
         match gathered {
             Gathered::Nothing if settings.form == Form::Human => ui.out.line(&totals.text())?,
             Gathered::Nothing => {}
-            Gathered::Json(values) => json::write(&mut ui.out, &Value::Array(values))?,
+            Gathered::Json(values) => json::document::write(&mut ui.out, &Value::Array(values))?,
             Gathered::Junit(suite) => suite.write(&mut ui.out)?,
-            Gathered::Sarif(log) => json::write(&mut ui.out, &log.into_value())?,
+            Gathered::Sarif(log) => json::document::write(&mut ui.out, &log.into_value())?,
         }
     }
     ui.out.flush().context("could not write the result")?;
@@ -165,7 +164,9 @@ impl Gathered {
         let max_findings = settings.max_findings;
         match self {
             Self::Nothing => {}
-            Self::Json(values) => values.push(judged.value(max_findings, settings.explain)),
+            Self::Json(values) => {
+                values.push(json::verdict::value(judged, max_findings, settings.explain))
+            }
             Self::Junit(suite) => suite.add(judged, max_findings),
             Self::Sarif(log) => log.add(judged, max_findings),
         }
@@ -274,7 +275,12 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
             if !report.tally.is_clean() {
                 ui.message(&of("found:"))?;
                 let mut budget = Budget::new(settings.max_findings);
-                listing::print(&mut ui.err, report, text::check_steps(report), &mut budget)?;
+                text::listing::print(
+                    &mut ui.err,
+                    report,
+                    text::check::check_steps(report),
+                    &mut budget,
+                )?;
             }
             remarkable(Path::new(&judged.name), settings.max_findings, report, ui)?;
         }
@@ -284,20 +290,20 @@ fn tell(judged: &Judged, settings: &Settings, gathered: &mut Gathered, ui: &mut 
     // One line each, whatever the name.
     let name = format!("{}: ", escape(&judged.name));
     if settings.quiet {
-        deep::text(&mut ui.out, &name, &judged.digests)?;
+        text::digests::print(&mut ui.out, &name, &judged.digests)?;
         return ui.out.flush().context("could not write the result");
     }
     match settings.form {
         Form::Human => {
             ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
-            deep::text(&mut ui.out, &name, &judged.digests)?;
+            text::digests::print(&mut ui.out, &name, &judged.digests)?;
             if let (Verdict::Checked(checked), true) = (&judged.verdict, settings.explain) {
-                explain::print(&mut ui.out, &checked.0, &checked.1)?;
+                text::explain::print(&mut ui.out, &checked.0, &checked.1)?;
             }
         }
-        Form::Ndjson => {
-            ui.out.line(&judged.value(settings.max_findings, settings.explain).to_string())?
-        }
+        Form::Ndjson => ui.out.line(
+            &json::verdict::value(judged, settings.max_findings, settings.explain).to_string(),
+        )?,
         Form::Json | Form::Junit | Form::Sarif => gathered.add(judged, settings),
     }
     // Whoever waits for the lines has them as soon as they are known.

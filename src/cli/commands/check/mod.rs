@@ -19,23 +19,21 @@ use qcheck::repair::{DryRun, Fixed, Hints, RebuiltHeader, RepairMode, RepairOutc
 use qcheck::repair::{Request, dry_run, repair_as_asked};
 use qcheck::storage::{Latch, Storage};
 
-use crate::cli::args::file_name::{self, Given};
-use crate::cli::args::qemu;
-use crate::cli::args::size::{parse_number, parse_size};
-use crate::cli::commands::undo::UndoFile;
-use crate::cli::files::open::{
-    self, Opened, Purpose, format_name, parse_cache, parse_format, quoted,
-};
+use crate::cli::args::cache::{Cache, parse_cache};
+use crate::cli::args::file_name::{self, Given, quoted};
+use crate::cli::args::format::{format_name, parse_format};
+use crate::cli::args::size::{parse_cluster_size, parse_number, parse_size};
+use crate::cli::files::open::{self, Opened, Purpose};
+use crate::cli::files::undo_file::UndoFile;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::check::{self as json, CheckResult};
-use crate::cli::render::plan;
-use crate::cli::render::text::check as text;
-use crate::cli::render::text::explain;
-use crate::cli::render::text::listing::{self, Budget};
+use crate::cli::render::json::check::CheckResult;
+use crate::cli::render::text::listing::Budget;
+use crate::cli::render::{json, text};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::progress::Meter;
-use crate::cli::terminal::ui::Ui;
-use data::{self as deep, Checked, Deep};
+use crate::cli::terminal::ui::{QEMU_IMG, Ui};
+
+use data::{Checked, Deep};
 use many::{Form, Settings};
 use policy::Gate;
 
@@ -80,7 +78,7 @@ pub struct Args {
     hint_size: Option<u64>,
 
     /// The size of a cluster, where the header that told it is damaged
-    #[arg(long, value_name = "SIZE", value_parser = header::parse_cluster_size,
+    #[arg(long, value_name = "SIZE", value_parser = parse_cluster_size,
           requires = "allow_data_loss")]
     hint_cluster_size: Option<u32>,
 
@@ -106,7 +104,7 @@ pub struct Args {
 
     /// Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe
     #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
-    cache: Option<open::Cache>,
+    cache: Option<Cache>,
 
     /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a
     /// file or pipe]
@@ -120,7 +118,7 @@ pub struct Args {
     policy: policy::Args,
 
     #[command(flatten)]
-    deep: deep::Args,
+    deep: data::Args,
 
     /// The image, or several
     #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::any(), value_hint = clap::ValueHint::AnyPath)]
@@ -132,15 +130,6 @@ pub struct Args {
 enum Mode {
     Leaks,
     All,
-}
-
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people, and scripts that read qemu-img's lines
-    Human,
-    /// For programs
-    Json,
 }
 
 /// Rewrites `--repair`, whose value may be left out, so that it always has one: a following word
@@ -323,7 +312,7 @@ fn not_checked(
     meter.finish();
     let digests = digests.with_context(|| quoted(path).to_string())?;
     let as_json = args.output == Form::Json && !args.quiet;
-    deep::tell_raw(path, &digests, as_json, ui)?;
+    data::tell_raw(path, &digests, as_json, ui)?;
     Ok(ExitCode::Success)
 }
 
@@ -404,11 +393,11 @@ fn tell_repair(
     ui: &mut Ui,
 ) -> Result<()> {
     if let Some(rebuilt) = &outcome.rebuilt_header {
-        header::tell(ui, path, rebuilt)?;
+        text::header::tell(ui, path, rebuilt)?;
     }
     let repaired = outcome.repaired();
-    let steps = text::repair_steps(outcome, &repaired);
-    listing::print(&mut ui.err, &outcome.before, steps, budget)?;
+    let steps = text::check::repair_steps(outcome, &repaired);
+    text::listing::print(&mut ui.err, &outcome.before, steps, budget)?;
     if outcome.held > 0 {
         ui.message(&format!(
             "{}: {} not released, since damaged structures may hide references to {}",
@@ -420,10 +409,10 @@ fn tell_repair(
     ui.err.flush()?;
     if let (Some(after), false) = (&outcome.after, outcome.fixed == Fixed::default()) {
         if !args.quiet && args.output != Form::Json {
-            text::fixed(&mut ui.out, outcome.fixed)?;
+            text::check::fixed(&mut ui.out, outcome.fixed)?;
             ui.out.flush()?;
         }
-        listing::print(&mut ui.err, after, text::check_steps(after), budget)?;
+        text::listing::print(&mut ui.err, after, text::check::check_steps(after), budget)?;
     }
     Ok(())
 }
@@ -437,7 +426,12 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
     let rebuilt = result.rebuilt_header();
     match result {
         Ended::Checked(..) | Ended::Planned(_) => {
-            listing::print(&mut ui.err, verdict, text::check_steps(verdict), &mut budget)?;
+            text::listing::print(
+                &mut ui.err,
+                verdict,
+                text::check::check_steps(verdict),
+                &mut budget,
+            )?;
         }
         Ended::Repaired(outcome) => tell_repair(args, path, outcome, &mut budget, ui)?,
     }
@@ -446,7 +440,7 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
     let digests = if let Ended::Checked(checked) = result { Some(&checked.digests) } else { None };
     if args.quiet {
         if let Some(digests) = digests {
-            deep::text(&mut ui.out, "", digests)?;
+            text::digests::print(&mut ui.out, "", digests)?;
         }
         return ui.out.flush().context("could not write the result");
     }
@@ -461,28 +455,28 @@ fn render(args: &Args, path: &Path, result: &Ended, gate: &Gate<'_>, ui: &mut Ui
             fixed: result.fixed(),
             max_findings: args.most_findings(),
         };
-        let mut value = json::check_result(&result);
-        header::add_to(&mut value, rebuilt);
+        let mut value = json::check::check_result(&result);
+        json::header::add_to(&mut value, rebuilt);
         gate.add_to(&mut value);
         if let Some(digests) = digests {
-            deep::add_to(&mut value, digests);
+            json::digests::add_to(&mut value, digests);
         }
         if let Some(run) = planned {
-            value["plan"] = plan::value(run, args.most_lines(ui.out.is_terminal()));
+            value["plan"] = json::plan::value(run, args.most_lines(ui.out.is_terminal()));
         }
-        json::write(&mut ui.out, &value)?;
+        json::document::write(&mut ui.out, &value)?;
     } else {
-        let as_qemu_img = ui.name() == qemu::NAME;
-        text::summary(&mut ui.out, verdict, as_qemu_img)?;
+        let as_qemu_img = ui.name() == QEMU_IMG;
+        text::check::summary(&mut ui.out, verdict, as_qemu_img)?;
         if args.explain {
-            explain::print(&mut ui.out, verdict, result.affected())?;
+            text::explain::print(&mut ui.out, verdict, result.affected())?;
         }
         if let Some(digests) = digests {
-            deep::text(&mut ui.out, "", digests)?;
+            text::digests::print(&mut ui.out, "", digests)?;
         }
         if let Some(run) = planned {
             let most = args.most_lines(ui.out.is_terminal());
-            plan::text(&mut ui.out, run, most)?;
+            text::plan::print(&mut ui.out, run, most)?;
         }
     }
     ui.out.flush().context("could not write the result")

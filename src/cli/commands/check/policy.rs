@@ -8,11 +8,13 @@ use qcheck::check::CheckReport;
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::{Policy, Trait, Violation};
 use qcheck::storage::ReadAt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::cli::args::file_name::quoted;
 use crate::cli::args::size::{parse_number, parse_size};
-use crate::cli::files::open::{Opened, quoted};
+use crate::cli::files::open::Opened;
 use crate::cli::render::exit::ExitCode;
+use crate::cli::render::json::violations;
 use crate::cli::terminal::fault;
 use crate::cli::terminal::ui::Ui;
 
@@ -137,13 +139,6 @@ impl<'a> Gate<'a> {
 
     /// Adds the violations to an object for programs.
     pub fn add_to(&self, value: &mut Value) {
-        if !self.violations.is_empty() {
-            value["violations"] = describe(&self.violations);
-        }
+        violations::add_to(value, &self.violations);
     }
-}
-
-/// Violations for programs.
-pub fn describe(violations: &[Violation]) -> Value {
-    violations.iter().map(|v| json!({ "word": v.word, "message": v.message })).collect()
 }

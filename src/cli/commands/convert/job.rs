@@ -10,12 +10,13 @@ use qcheck::convert::{
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::FileOpener;
 
-use super::Args;
+use super::args::Args;
 use super::source::{Opening, Sources};
 use super::target::{Asked, Target};
-use crate::cli::commands::check::Output;
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::output::Output;
 use crate::cli::files::guard::Guard;
-use crate::cli::files::open::{Cache, quoted};
 use crate::cli::files::spool;
 use crate::cli::terminal::ui::Ui;
 

@@ -1,175 +1,31 @@
 //! `qcheck convert`: copy disks into a new image, or into one that is there.
 
+mod args;
 mod job;
 mod source;
 mod target;
-
-use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::format::probe::ImageFormat;
 use serde_json::{Value, json};
 
-use crate::cli::args::file_name;
+use crate::cli::args::format::{BOTH, format_name, parse_format};
 use crate::cli::args::options::{self, Table};
-use crate::cli::args::size::{parse_number, parse_size};
-use crate::cli::commands::check::Output;
+use crate::cli::args::output::Output;
 use crate::cli::files::guard::Guard;
-use crate::cli::files::open::{
-    BOTH, Cache, format_name, parse_backing_format, parse_cache, parse_format,
-};
 use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::check as json;
+use crate::cli::render::json;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
+pub use args::Args;
+
 use job::Job;
-use source::{Choice, Opening, parse_choice};
+use source::Opening;
 use target::Asked;
-
-/// Most threads that can be asked for.
-const MAX_THREADS: u16 = 16;
-/// The longest run of zeroes that can be asked for as the least that is not stored.
-const MAX_SPARSE: u64 = 16 << 20;
-
-/// Copy one or several disks into one image, qcow2 or raw.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The format of the sources, qcow2 or raw; told from their first bytes if not given
-    #[arg(short, long = "source-format", value_name = "FMT")]
-    format: Option<String>,
-
-    /// The format of the target
-    #[arg(short = 'O', long, alias = "output-format", value_name = "FMT", default_value = "raw")]
-    target_format: String,
-
-    /// Options of the target's format, as name=value,...; "help" lists them
-    #[arg(short = 'o', long, alias = "options", value_name = "OPTIONS", action = clap::ArgAction::Append)]
-    target_options: Vec<String>,
-
-    /// Compress the target's clusters
-    #[arg(short, long)]
-    compress: bool,
-
-    /// The target has this backing file, and stores only what differs from it
-    #[arg(short = 'B', long, value_name = "FILE")]
-    backing: Option<String>,
-
-    /// The format of the backing file
-    #[arg(short = 'F', long, value_name = "FMT")]
-    backing_format: Option<String>,
-
-    /// The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a
-    /// file is raw, or refused where it begins like an image
-    #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
-    source_backing_format: Option<String>,
-
-    /// Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..
-    #[arg(short = 'l', long, alias = "snapshot", value_name = "SNAPSHOT", value_parser = parse_choice)]
-    source_snapshot: Option<Choice>,
-
-    /// Read the snapshot of this id or name
-    #[arg(short = 's', value_name = "SNAPSHOT", value_parser = parse_legacy_choice, conflicts_with = "source_snapshot", hide = true)]
-    snapshot: Option<Choice>,
-
-    /// The least run of zeroes that is not stored, in bytes; 0 stores all
-    #[arg(short = 'S', long, value_name = "SIZE", value_parser = parse_sparse)]
-    sparse_size: Option<u64>,
-
-    /// How many threads work, 1 to 16; as many as there are cores if not given
-    #[arg(short = 'm', long, value_name = "N", value_parser = parse_threads)]
-    parallel: Option<u16>,
-
-    /// Accepted as by qemu-img: writes are never in order, and the target looks the same every time
-    #[arg(short = 'W', long)]
-    oob_writes: bool,
-
-    /// Write into an image that is there
-    #[arg(short, long)]
-    no_create: bool,
-
-    /// The target, which is there, reads as zeroes
-    #[arg(long)]
-    target_is_zero: bool,
-
-    /// How the target is written: writeback, writethrough, none, directsync or unsafe
-    #[arg(short = 't', long, alias = "output-cache", value_name = "CACHE", value_parser = parse_cache, default_value = "unsafe")]
-    target_cache: Cache,
-
-    /// How the sources are read, likewise
-    #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache, default_value = "writeback")]
-    source_cache: Cache,
-
-    /// Most bytes a second
-    #[arg(short, long, value_name = "RATE", value_parser = parse_rate)]
-    rate: Option<u64>,
-
-    /// Let the system copy data from file to file where it can
-    #[arg(short = 'C', long)]
-    copy_range_offloading: bool,
-
-    /// What cannot be read becomes zeroes, and is told
-    #[arg(long)]
-    salvage: bool,
-
-    /// Copy the persistent bitmaps, too
-    #[arg(long)]
-    bitmaps: bool,
-
-    /// Leave bitmaps out that are not consistent
-    #[arg(long)]
-    skip_broken_bitmaps: bool,
-
-    /// Read both sides again afterwards, and compare
-    #[arg(long)]
-    verify: bool,
-
-    /// How to tell what was lost (--salvage)
-    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
-    output: Output,
-
-    /// Read the sources even if another program has them open for writing
-    #[arg(short = 'U', long)]
-    force_share: bool,
-
-    /// Show the progress
-    #[arg(short, long)]
-    progress: bool,
-
-    /// Show no progress and no losses
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// The sources, and last the target; - is standard input or output, and so are /dev/stdin and /dev/stdout
-    #[arg(value_name = "FILE", required_unless_present = "target_options", value_parser = file_name::parser())]
-    files: Vec<PathBuf>,
-}
-
-fn parse_sparse(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text).map_err(|error| error.to_string())?;
-    if bytes % 512 != 0 || bytes > MAX_SPARSE {
-        return Err(format!("valid sizes are multiples of 512 up to {MAX_SPARSE}"));
-    }
-    Ok(bytes)
-}
-
-fn parse_legacy_choice(text: &str) -> Result<Choice, String> {
-    Ok(Choice::IdOrName(text.to_owned()))
-}
-
-fn parse_threads(text: &str) -> Result<u16, String> {
-    match parse_number(text) {
-        Ok(threads @ 1..=MAX_THREADS) => Ok(threads),
-        _ => Err(format!("valid are 1 to {MAX_THREADS}")),
-    }
-}
-
-fn parse_rate(text: &str) -> Result<u64, String> {
-    parse_size(text).map_err(|error| error.to_string())
-}
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
@@ -298,7 +154,7 @@ impl Args {
                     json!({ "start": start, "length": length, "reason": loss.reason })
                 })
                 .collect();
-            json::write(&mut ui.out, &json!({ "losses": losses }))?;
+            json::document::write(&mut ui.out, &json!({ "losses": losses }))?;
             std::io::Write::flush(&mut ui.out)?;
         } else if !self.quiet {
             for loss in &report.losses {

@@ -12,8 +12,11 @@ use qcheck::format::snapshot::SnapshotEntry;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::storage::FileStorage;
 
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::could_not_open;
+use crate::cli::args::format::BOTH;
 use crate::cli::files::guard::Guard;
-use crate::cli::files::open::{self, BOTH, Cache, Purpose};
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::files::spool;
 
 /// Which snapshot is read.
@@ -187,7 +190,7 @@ impl Opening<'_> {
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;
         }
-        self.disk(opened.storage, opened.format, path).with_context(|| open::could_not_open(path))
+        self.disk(opened.storage, opened.format, path).with_context(|| could_not_open(path))
     }
 
     fn disk(&self, storage: FileStorage, format: ImageFormat, path: &Path) -> Result<Disk> {

@@ -14,11 +14,14 @@ use qcheck::image::{BackingPolicy, Image, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
 use super::source::Opening;
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::could_not_open;
+use crate::cli::args::format::parse_format;
+use crate::cli::args::new_image;
 use crate::cli::args::options::Options;
-use crate::cli::commands::create;
 use crate::cli::files::guard::{Allowed, Guard};
 use crate::cli::files::new_file::{HowNew, NewFile};
-use crate::cli::files::open::{self, Cache, Purpose, parse_format};
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::files::spool;
 use crate::cli::files::writable;
 use crate::cli::terminal::ui::Ui;
@@ -64,7 +67,7 @@ impl Asked {
     /// What a new qcow2 image is to be.
     pub fn new_image(&mut self, size: u64) -> Result<NewImage> {
         self.given.set_number("size", size);
-        Ok(NewImage::new(&create::create_options(&self.given)?)?)
+        Ok(NewImage::new(&new_image::create_options(&self.given)?)?)
     }
 
     /// The target's format.
@@ -160,13 +163,13 @@ impl Target {
             None => NewFile::nameless(),
         };
         if asked.format == ImageFormat::Raw {
-            let preallocation = create::preallocation(&asked.given)?;
+            let preallocation = new_image::preallocation(&asked.given)?;
             return Ok(Self {
                 kind: Kind::NewRaw(preallocation),
                 files: vec![open(&file, Access::WriteData)?],
             });
         }
-        let options = create::create_options(&asked.given)?;
+        let options = new_image::create_options(&asked.given)?;
         let new = Box::new(NewImage::new(&options)?);
         let kind = Kind::New { new, backing };
         let mut target = Self { kind, files: vec![open(&file, Access::Write)?] };
@@ -189,12 +192,12 @@ impl Target {
         ui: &mut Ui,
     ) -> Result<Self> {
         let mut opened = open::open(path, Some(asked.format), Purpose::WriteData, false)?;
-        asked.cache.apply(&mut opened.storage, path)?;
+        open::apply_cache(asked.cache, &mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
                 let backing = BackingPolicy::AsNamed;
                 let image = writable::open_qcow2(opened.storage, path, backing, opener, ui);
-                let image = image.with_context(|| open::could_not_open(path))?;
+                let image = image.with_context(|| could_not_open(path))?;
                 Kind::Image { image: Box::new(image), is_zero }
             }
             _ => Kind::Raw { storage: Latch::new(Box::new(opened.storage)), is_zero },

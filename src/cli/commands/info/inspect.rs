@@ -1,28 +1,19 @@
-//! What `info --metadata` and `info --map` look at: an image that was gone through once.
+//! Opens an image for `info --metadata` and `info --map`, and goes through it once.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use qcheck::check::{CheckOptions, Survey, survey};
+use qcheck::check::{CheckOptions, survey};
 use qcheck::format::probe::ImageFormat;
-use qcheck::layout::{self, Field, Layout};
-use qcheck::storage::{FileStorage, ReadAt};
+use qcheck::layout::{self, Field};
+use qcheck::storage::FileStorage;
 
-use crate::cli::files::open::{self, Purpose, QCOW2_ONLY, format_name, quoted};
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::format::{QCOW2_ONLY, format_name};
+use crate::cli::files::open::{self, Purpose};
+use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
-
-/// An image and what a check found in it.
-pub struct Inspected {
-    /// Its name, as given.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub storage: FileStorage,
-    /// Bytes that it takes on its file system.
-    pub disk_bytes: u64,
-    /// What was found.
-    pub survey: Survey,
-}
 
 /// An image whose header may be all that can be told of it.
 pub struct Begun {
@@ -52,18 +43,5 @@ impl Begun {
             survey(&self.storage, &CheckOptions::default(), &meter).with_context(context)?;
         let disk_bytes = self.storage.disk_usage().with_context(context)?;
         Ok(Inspected { path: self.path, storage: self.storage, disk_bytes, survey })
-    }
-}
-
-impl Inspected {
-    /// What its clusters are for.
-    pub fn layout(&self) -> Layout<'_> {
-        Layout::new(&self.storage as &dyn ReadAt, &self.survey)
-    }
-
-    /// Which disk an L1 table is of, in words: nothing for the active one.
-    pub fn snapshot(&self, index: u32) -> String {
-        let name = usize::try_from(index).ok().and_then(|i| self.survey.report.snapshots.get(i));
-        name.map_or_else(|| index.to_string(), |name| format!("{} '{}'", name.id, name.name))
     }
 }

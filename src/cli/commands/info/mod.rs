@@ -1,6 +1,6 @@
 //! `qcheck info`: what is this image.
 
-pub mod inspect;
+mod inspect;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::backing::{MAX_DEPTH, is_raw_name};
-use qcheck::info::{Qcow2Info, qcow2_info};
+use qcheck::info::qcow2_info;
 use qcheck::storage::{Capacity, ReadAt, Storage};
 use serde_json::Value;
 
-use crate::cli::args::file_name;
-use crate::cli::commands::check::Output;
-use crate::cli::files::open::{
-    self, BOTH, Purpose, could_not_open, format_name, parse_format, quoted,
-};
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::output::Output;
+use crate::cli::files::open::{self, Purpose};
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::check as json;
-use crate::cli::render::json::info as info_json;
-use crate::cli::render::json::map as map_json;
-use crate::cli::render::json::metadata as metadata_json;
-use crate::cli::render::text::info as info_text;
-use crate::cli::render::text::map as map_text;
-use crate::cli::render::text::metadata as metadata_text;
+use crate::cli::render::image::ImageInfo;
+use crate::cli::render::{json, text};
 use crate::cli::terminal::ui::{self, Ui};
 
 /// Tell what an image is: format, sizes, snapshots, bitmaps.
@@ -61,36 +55,6 @@ pub struct Args {
     image: PathBuf,
 }
 
-/// What is told of one image.
-pub struct ImageInfo {
-    /// Its name, as given or as the image above it leads to it.
-    pub filename: String,
-    /// qcow2 or raw.
-    pub format: &'static str,
-    /// "file" or "host_device".
-    pub protocol: &'static str,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// Bytes that it takes on its file system.
-    pub disk_bytes: u64,
-    /// Bytes of the disk.
-    pub virtual_bytes: u64,
-    /// What a qcow2 image says of itself.
-    pub qcow2: Option<Qcow2Info>,
-}
-
-impl ImageInfo {
-    /// Where the backing file is, seen from the current folder.
-    pub fn full_backing_name(&self) -> Option<String> {
-        let name = self.qcow2.as_ref()?.backing_name.as_deref()?;
-        if name.starts_with("file:") {
-            return Some(name.to_owned());
-        }
-        let folder = Path::new(&self.filename).parent()?;
-        Some(folder.join(name).to_string_lossy().into_owned())
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     match (args.metadata, args.map) {
@@ -109,16 +73,16 @@ fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 if number > 0 {
                     ui.out.line("")?;
                 }
-                info_text::print(&mut ui.out, image)?;
+                text::info::print(&mut ui.out, image)?;
             }
         }
         Output::Json => {
-            let mut values: Vec<Value> = chain.iter().map(info_json::image).collect();
+            let mut values: Vec<Value> = chain.iter().map(json::info::image).collect();
             let value = match values.pop() {
                 Some(only) if !args.backing_chain => only,
                 last => values.into_iter().chain(last).collect(),
             };
-            json::write(&mut ui.out, &value)?;
+            json::document::write(&mut ui.out, &value)?;
         }
     }
     ui.out.flush().context("could not write the result")?;
@@ -131,7 +95,7 @@ fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let fields = begun.fields.clone();
     let human = args.output == Output::Human;
     if human {
-        metadata_text::head(&mut ui.out, &args.image, &fields)?;
+        text::metadata::head(&mut ui.out, &args.image, &fields)?;
     }
     let image = begun.inspect(ui);
     if human {
@@ -139,9 +103,9 @@ fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let image = image?;
     if human {
-        metadata_text::rest(&mut ui.out, &image)?;
+        text::metadata::rest(&mut ui.out, &image)?;
     } else {
-        metadata_json::print(&mut ui.out, &image, &fields)?;
+        json::metadata::print(&mut ui.out, &image, &fields)?;
     }
     ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
@@ -151,8 +115,8 @@ fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = inspect::open(&args.image, args.format, args.force_share)?.inspect(ui)?;
     match args.output {
-        Output::Human => map_text::print(&mut ui.out, &image, ui::width())?,
-        Output::Json => map_json::print(&mut ui.out, &image)?,
+        Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
+        Output::Json => json::map::print(&mut ui.out, &image)?,
     }
     ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)

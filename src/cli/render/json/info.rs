@@ -4,8 +4,8 @@ use qcheck::format::luks::{KeySlot, LuksHeader};
 use qcheck::info::{BitmapInfo, Encryption, Qcow2Info, SnapshotInfo};
 use serde_json::{Value, json};
 
-use super::check::Object;
-use crate::cli::commands::info::ImageInfo;
+use super::document::Object;
+use crate::cli::render::image::ImageInfo;
 
 /// qemu-img's object for an image.
 pub fn image(image: &ImageInfo) -> Value {

@@ -5,10 +5,10 @@ use std::io;
 use qcheck::layout::GuestMap;
 use serde_json::json;
 
-use super::check::{self as json, Object};
+use super::document::{self, Object};
 use super::metadata::space;
 use super::stream::{Sink, Streamed};
-use crate::cli::commands::info::inspect::Inspected;
+use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::ui::Output;
 
 /// Prints one object.
@@ -24,7 +24,7 @@ pub fn print(out: &mut Output, image: &Inspected) -> io::Result<()> {
         .set("space", space(&layout))
         .each("file", |sink| file(image, sink))
         .each("guest", |sink| guest(image, sink));
-    json::write(out, &object)
+    document::write(out, &object)
 }
 
 /// Stops a walk whose result nobody wants any more.

@@ -7,9 +7,10 @@ use qcheck::format::HostOffset;
 use qcheck::layout::{self, Field, Layout, Role, Structures, Table, Totals};
 use serde_json::{Value, json};
 
-use super::check::{self as json, Object};
+use super::check::severity;
+use super::document::{self, Object};
 use super::stream::{Sink, Streamed};
-use crate::cli::commands::info::inspect::Inspected;
+use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::ui::Output;
 
 /// Prints one object.
@@ -48,7 +49,7 @@ pub fn print(out: &mut Output, image: &Inspected, fields: &[Field]) -> io::Resul
         object.each("bitmaps", |sink| bitmaps(&structures, sink));
     }
     object.set("space", space(&layout)).each("findings", |sink| findings(image, sink));
-    json::write(out, &object)
+    document::write(out, &object)
 }
 
 fn field(field: &Field) -> Value {
@@ -185,7 +186,7 @@ fn findings(image: &Inspected, sink: &mut Sink<'_>) {
     for finding in &image.survey.report.findings {
         let value = json!({
             "code": finding.code(),
-            "severity": json::severity(finding.severity()),
+            "severity": severity(finding.severity()),
             "place": place_text(finding.place),
             "message": finding.line(0, Verb::Tell),
         });

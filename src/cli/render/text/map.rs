@@ -7,7 +7,7 @@ use anstyle::Style;
 use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run};
 
 use crate::cli::args::size::human_size;
-use crate::cli::commands::info::inspect::Inspected;
+use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::color::{FAINT, PLAIN, STRONG, letters, on};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::Output;

@@ -8,7 +8,7 @@ use qcheck::format::HostOffset;
 use qcheck::layout::{self, Field, Role, Structures, Table, Totals};
 
 use crate::cli::args::size::human_size;
-use crate::cli::commands::info::inspect::Inspected;
+use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::color::{BAD, PLAIN, STRONG};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::Output;
