@@ -31,6 +31,10 @@ pub fn in_order<T: Sync, R: Send, E>(
     mut take: impl FnMut(R) -> Result<(), E>,
 ) -> Result<(), E> {
     let threads = threads.clamp(1, items.len().max(1));
+    if threads == 1 {
+        // Where no thread can be had, this one does.
+        return items.iter().try_for_each(|item| take(work(item)));
+    }
     let queue = Queue {
         state: Mutex::new(State { next: 0, taken: 0, ready: BTreeMap::new(), broken: false }),
         changed: Condvar::new(),

@@ -76,7 +76,7 @@ fn description(judged: &Judged, max_findings: u64) -> String {
     match &judged.verdict {
         Verdict::Failed(error) => lines.push(error.clone()),
         Verdict::NoChecker(_) => {}
-        Verdict::Checked(checked) => lines.extend(findings(&checked.0, max_findings)),
+        Verdict::Checked(outcome) => lines.extend(findings(outcome.report(), max_findings)),
     }
     lines.join("\n")
 }

@@ -6,6 +6,7 @@ pub mod image;
 pub mod inspected;
 pub mod json;
 pub mod junit;
+pub mod outcome;
 pub mod plan;
 pub mod sarif;
 pub mod text;

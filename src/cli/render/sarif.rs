@@ -36,8 +36,8 @@ impl Log {
             self.push(id, &about, "README.md", result);
         }
         match &judged.verdict {
-            Verdict::Checked(checked) => {
-                self.add_findings(&checked.0, &checked.1, &artifact, max_findings);
+            Verdict::Checked(outcome) => {
+                self.add_findings(outcome.report(), outcome.affected(), &artifact, max_findings);
             }
             Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
             Verdict::Failed(error) => self.notify("error", error, &artifact),

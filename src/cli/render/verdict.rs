@@ -1,23 +1,42 @@
-//! What came out for one image among several: its line, its exit code.
+//! What came out for an image: its line, its exit code.
 
 use std::time::Duration;
 
-use qcheck::check::{Affected, CheckReport, Tally};
+use qcheck::check::Tally;
 use qcheck::policy::Violation;
 use qcheck::verify::Digests;
 
 use super::exit::ExitCode;
+use super::outcome::Outcome;
 use crate::cli::terminal::count::counted;
 
 /// How a check ended.
 #[derive(Debug)]
 pub enum Verdict {
-    /// With a report, and what it means for guests.
-    Checked(Box<(CheckReport, Affected)>),
-    /// There is no checker for the format of this name.
-    NoChecker(&'static str),
+    /// With a report.
+    Checked(Outcome),
+    /// There is no checker for the format.
+    NoChecker(Unchecked),
     /// Without a verdict, for this reason.
     Failed(String),
+}
+
+/// An image of another format than qcow2.
+#[derive(Debug)]
+pub struct Unchecked {
+    /// The name of its format.
+    pub format: &'static str,
+    /// Whether it is a device that is no disk, and was not opened.
+    pub is_device: bool,
+    /// What a raw image of which nobody says so seems to be instead.
+    pub seems: Option<String>,
+}
+
+impl Unchecked {
+    /// A device that is no disk, which QEMU takes for a raw image.
+    pub const fn device() -> Self {
+        Self { format: "raw", is_device: true, seems: None }
+    }
 }
 
 /// An image with its verdict.
@@ -44,9 +63,11 @@ impl Judged {
             return ExitCode::Denied;
         }
         match &self.verdict {
-            Verdict::Checked(checked) => ExitCode::of(&checked.0),
+            Verdict::Checked(outcome) => ExitCode::of(outcome.report()),
             Verdict::NoChecker(_) if self.is_digest() => ExitCode::Success,
-            Verdict::NoChecker("raw") if self.is_below => ExitCode::Success,
+            Verdict::NoChecker(image) if self.is_below && image.format == "raw" => {
+                ExitCode::Success
+            }
             Verdict::NoChecker(_) => ExitCode::NoChecker,
             Verdict::Failed(_) => ExitCode::Failure,
         }
@@ -76,11 +97,11 @@ impl Judged {
         }
         match &self.verdict {
             Verdict::Failed(_) => parts.push("no verdict".into()),
-            Verdict::NoChecker(format) if self.is_digest() => {
-                parts.push(format!("digest of {format}"));
+            Verdict::NoChecker(image) if self.is_digest() => {
+                parts.push(format!("digest of {}", image.format));
             }
-            Verdict::NoChecker(format) => parts.push(format!("no checker for {format}")),
-            Verdict::Checked(checked) => parts.extend(tally_text(checked.0.tally)),
+            Verdict::NoChecker(image) => parts.push(format!("no checker for {}", image.format)),
+            Verdict::Checked(outcome) => parts.extend(tally_text(outcome.report().tally)),
         }
         parts.join(", ")
     }
@@ -159,6 +180,10 @@ impl Totals {
 mod tests {
     use super::*;
 
+    fn unchecked(format: &'static str) -> Verdict {
+        Verdict::NoChecker(Unchecked { format, is_device: false, seems: None })
+    }
+
     fn judged(verdict: Verdict, words: &[&'static str]) -> Judged {
         let violation = |&word| Violation { word, message: "it has".into() };
         let violations = words.iter().map(violation).collect();
@@ -184,9 +209,9 @@ mod tests {
     fn the_summary_counts_each_verdict_once() {
         let mut totals = Totals::default();
         assert_eq!((totals.text().as_str(), totals.code()), ("0 images", ExitCode::Success));
-        totals.add(&judged(Verdict::NoChecker("raw"), &[]));
+        totals.add(&judged(unchecked("raw"), &[]));
         totals.add(&judged(Verdict::Failed("why".into()), &[]));
-        totals.add(&judged(Verdict::NoChecker("vdi"), &[]));
+        totals.add(&judged(unchecked("vdi"), &[]));
         assert_eq!(totals.text(), "3 images: 1 no-verdict, 2 no-checker");
         assert_eq!(totals.code(), ExitCode::Failure);
     }

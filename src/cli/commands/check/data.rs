@@ -1,11 +1,10 @@
 //! `--data` and `--digest`: what reading everything tells, beside the check.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use qcheck::check::{Affected, CheckOptions, CheckReport, Finding, Kind, Place, Survey, survey};
+use anyhow::{Result, bail};
+use qcheck::check::{Affected, CheckOptions, Finding, Kind, Place, Survey, survey};
 use qcheck::convert::Disk;
 use qcheck::error::Error;
 use qcheck::format::header::HeaderField;
@@ -14,11 +13,9 @@ use qcheck::policy::{MAX_RATIO, Policy, Trait};
 use qcheck::progress::Progress;
 use qcheck::storage::ReadAt;
 use qcheck::verify::{Algorithm, Digests, Files, Wanted, deep, digest, digests};
-use serde_json::json;
 
 use crate::cli::files::open::Purpose;
-use crate::cli::render::{json, text};
-use crate::cli::terminal::ui::Ui;
+use crate::cli::render::outcome::Checked;
 
 /// What to read.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -53,17 +50,6 @@ pub struct Deep {
     policy: Policy,
 }
 
-/// What came out for one image.
-#[derive(Debug)]
-pub struct Checked {
-    /// The findings.
-    pub report: CheckReport,
-    /// What they mean for guests.
-    pub affected: Affected,
-    /// The digests, where they were asked for.
-    pub digests: Digests,
-}
-
 impl Args {
     /// What a policy denies is not opened.
     pub fn deep(&self, policy: &Policy, force_share: bool) -> Deep {
@@ -96,12 +82,12 @@ impl Deep {
         path: &Path,
         options: &CheckOptions,
         progress: &dyn Progress,
-    ) -> Result<Checked, Error> {
+    ) -> Result<(Checked, Digests), Error> {
         let source = image.as_ref();
         let mut survey = survey(source, options, progress)?;
         if self.is_too_much(source, &mut survey)? {
             let affected = Affected::find(source, &survey);
-            return Ok(Checked { report: survey.report, affected, digests: Digests::default() });
+            return Ok((Checked { report: survey.report, affected }, Digests::default()));
         }
         let allowed = |word| {
             let is = !self.policy.denied.contains(&word);
@@ -117,7 +103,7 @@ impl Deep {
             None => Digests::default(),
         };
         let affected = Affected::find(source, &survey);
-        Ok(Checked { report: survey.report, affected, digests })
+        Ok((Checked { report: survey.report, affected }, digests))
     }
 
     /// Whether an image holds more than the policy allows for its size, so that its data is not read.
@@ -133,11 +119,6 @@ impl Deep {
         Ok(is)
     }
 
-    /// Whether digests are wanted.
-    pub const fn has_digest(&self) -> bool {
-        self.digest.is_some()
-    }
-
     /// The digest of a raw image, where one is wanted.
     pub fn raw(
         &self,
@@ -151,16 +132,4 @@ impl Deep {
             Err(error) => bail!("no digest: {}", error.reason),
         }
     }
-}
-
-/// Prints the digest of a raw image, of which nothing else can be told.
-pub fn tell_raw(path: &Path, digests: &Digests, as_json: bool, ui: &mut Ui) -> Result<()> {
-    if as_json {
-        let mut value = json!({ "filename": path.to_string_lossy(), "format": "raw" });
-        json::digests::add_to(&mut value, digests);
-        json::document::write(&mut ui.out, &value)?;
-    } else {
-        text::digests::print(&mut ui.out, "", digests)?;
-    }
-    ui.out.flush().context("could not write the result")
 }

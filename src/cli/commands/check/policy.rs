@@ -2,21 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use qcheck::check::CheckReport;
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::{Policy, Trait, Violation};
 use qcheck::storage::ReadAt;
-use serde_json::Value;
 
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::size::{parse_number, parse_size};
 use crate::cli::files::open::Opened;
-use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::violations;
-use crate::cli::terminal::fault;
-use crate::cli::terminal::ui::Ui;
 
 /// What the user denies.
 #[derive(Debug, Clone, clap::Args)]
@@ -79,15 +74,14 @@ impl Args {
 #[derive(Debug)]
 pub struct Gate<'a> {
     policy: &'a Policy,
-    path: &'a Path,
     file_bytes: u64,
     violations: Vec<Violation>,
 }
 
 impl<'a> Gate<'a> {
     /// Looks at what the file says of itself, before it is checked.
-    pub fn new(policy: &'a Policy, path: &'a Path, image: &Opened) -> Result<Self> {
-        let mut gate = Self { policy, path, file_bytes: 0, violations: Vec::new() };
+    pub fn new(policy: &'a Policy, path: &Path, image: &Opened) -> Result<Self> {
+        let mut gate = Self { policy, file_bytes: 0, violations: Vec::new() };
         if !policy.is_active() {
             return Ok(gate);
         }
@@ -111,34 +105,5 @@ impl<'a> Gate<'a> {
     /// What was found.
     pub fn into_violations(self) -> Vec<Violation> {
         self.violations
-    }
-
-    /// The exit code of an image that would have this one without a policy.
-    pub fn code(&self, code: ExitCode) -> ExitCode {
-        if self.violations.is_empty() { code } else { code.worse(ExitCode::Denied) }
-    }
-
-    /// Tells of each violation on a line of its own.
-    pub fn tell(&self, ui: &mut Ui) -> Result<()> {
-        let path = quoted(self.path);
-        for violation in &self.violations {
-            ui.message(&format!("{path}: {violation}"))?;
-        }
-        Ok(())
-    }
-
-    /// Ends a check that came to no verdict: what is denied is known all the same.
-    pub fn without_verdict(&self, error: Error, ui: &mut Ui) -> Result<ExitCode> {
-        if self.violations.is_empty() {
-            return Err(error);
-        }
-        self.tell(ui)?;
-        ui.message(&fault::line(&error))?;
-        Ok(ExitCode::Denied)
-    }
-
-    /// Adds the violations to an object for programs.
-    pub fn add_to(&self, value: &mut Value) {
-        violations::add_to(value, &self.violations);
     }
 }

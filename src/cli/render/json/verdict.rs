@@ -1,6 +1,5 @@
 //! The verdict on one image among several, as JSON.
 
-use qcheck::repair::Fixed;
 use serde_json::{Value, json};
 
 use super::check::{CheckResult, check_result};
@@ -11,15 +10,15 @@ use crate::cli::render::verdict::{Judged, Verdict};
 /// The object for programs: qemu-img's keys where there is a report.
 pub fn value(judged: &Judged, max_findings: u64, explain: bool) -> Value {
     let mut value = match &judged.verdict {
-        Verdict::Checked(checked) => check_result(&CheckResult {
+        Verdict::Checked(outcome) => check_result(&CheckResult {
             filename: &judged.name,
-            report: &checked.0,
-            affected: &checked.1,
+            report: outcome.report(),
+            affected: outcome.affected(),
             explain,
-            fixed: Fixed::default(),
+            fixed: outcome.fixed(),
             max_findings,
         }),
-        Verdict::NoChecker(format) => json!({ "filename": judged.name, "format": format }),
+        Verdict::NoChecker(image) => json!({ "filename": judged.name, "format": image.format }),
         Verdict::Failed(error) => json!({ "filename": judged.name, "error": error }),
     };
     digests::add_to(&mut value, &judged.digests);

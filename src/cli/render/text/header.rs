@@ -1,21 +1,18 @@
 //! A header that was rebuilt, in words.
 
-use std::path::Path;
+use std::io;
 
-use anyhow::Result;
 use qcheck::repair::RebuiltHeader;
 
-use crate::cli::args::file_name::quoted;
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::Ui;
 
 /// Tells of a header on standard error.
-pub fn tell(ui: &mut Ui, path: &Path, rebuilt: &RebuiltHeader) -> Result<()> {
-    let name = quoted(path);
+pub fn tell(ui: &mut Ui, name: &str, rebuilt: &RebuiltHeader) -> io::Result<()> {
     let header = &rebuilt.header;
     let what = if rebuilt.kept { "set right" } else { "rebuilt" };
     ui.message(&format!(
-        "{name}: the header was {what}: version {}, clusters of {} bytes, a disk of {} bytes, the L1 \
+        "'{name}': the header was {what}: version {}, clusters of {} bytes, a disk of {} bytes, the L1 \
          table at {:#x}, the refcount table at {:#x}, counts of {}, {}",
         header.version,
         1u64 << header.cluster_bits,
@@ -26,11 +23,11 @@ pub fn tell(ui: &mut Ui, path: &Path, rebuilt: &RebuiltHeader) -> Result<()> {
         counted(u64::from(header.snapshot_count), "snapshot", "snapshots"),
     ))?;
     if rebuilt.empty {
-        ui.message(&format!("{name}: no L1 table was found; the disk is empty"))?;
+        ui.message(&format!("'{name}': no L1 table was found; the disk is empty"))?;
     }
     if rebuilt.size_guessed {
         ui.message(&format!(
-            "{name}: the size of the disk is what its tables map; --hint-size tells another one"
+            "'{name}': the size of the disk is what its tables map; --hint-size tells another one"
         ))?;
     }
     Ok(())

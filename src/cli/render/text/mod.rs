@@ -9,3 +9,4 @@ pub mod listing;
 pub mod map;
 pub mod metadata;
 pub mod plan;
+pub mod remarks;
