@@ -41,7 +41,8 @@ pub struct Given {
     pub problem: Option<String>,
 }
 
-/// Takes any name; what is wrong with one is told where it is used, so that others are not stopped by it.
+/// Takes any name; what is wrong with one is told where it is used, so that others are not stopped
+/// by it.
 pub fn any() -> impl TypedValueParser<Value = Given> {
     OsStringValueParser::new().map(|name| match parse(name.clone()) {
         Ok(path) => Given { path, problem: None },
@@ -49,7 +50,8 @@ pub fn any() -> impl TypedValueParser<Value = Given> {
     })
 }
 
-/// Takes a name as qemu-img does: `file:` before it says that what follows is a file's name, whatever it has in it.
+/// Takes a name as qemu-img does: `file:` before it says that what follows is a file's name,
+/// whatever it has in it.
 pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(parse)
 }

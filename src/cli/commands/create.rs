@@ -177,7 +177,8 @@ fn backing_size(
     disk_size(&file, format).map(Some)
 }
 
-/// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can have it open.
+/// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can
+/// have it open.
 fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
     if format == ImageFormat::Raw && is_null_device(file) {
         return Ok(0);

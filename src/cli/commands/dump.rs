@@ -24,8 +24,9 @@ use crate::cli::terminal::ui::Ui;
 /// Copy an image's metadata, for a bug report: it checks like the image, and holds no guest data.
 ///
 /// Everything that a check reads is in the dump, byte for byte and in its place; data, VM state,
-/// bitmap data, salts and keys of encryption headers and leaked clusters are holes. What damage leads
-/// a check to read as a table is in it too, be it data. Names are in it unless --blank-names is given.
+/// bitmap data, salts and keys of encryption headers and leaked clusters are holes. What damage
+/// leads a check to read as a table is in it too, be it data. Names are in it unless --blank-names
+/// is given.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format; told from its first bytes if not given

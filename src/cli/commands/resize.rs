@@ -37,8 +37,8 @@ pub struct Args {
     #[arg(long)]
     shrink: bool,
 
-    /// The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or
-    /// refused where it begins like an image
+    /// The format of backing files for which an image records none, qcow2 or raw; without this such
+    /// a file is raw, or refused where it begins like an image
     #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
     backing_format: Option<String>,
 

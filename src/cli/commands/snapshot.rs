@@ -116,7 +116,8 @@ fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Says that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired first.
+/// Says that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
+/// first.
 fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
     if qcow2_info(storage)?.dirty {
         return Ok(());
@@ -126,7 +127,8 @@ fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
     if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };
         ui.message(&format!(
-            "WARNING: the image has {errors} error{plural}, and so has the snapshot; 'check' reports them"
+            "WARNING: the image has {errors} error{plural}, and so has the snapshot; \
+             'check' reports them"
         ))?;
     }
     Ok(())

@@ -73,7 +73,8 @@ impl NewFile {
         Ok(Self { path: PathBuf::new(), storage: Arc::new(Latch::new(file)), is_new: false })
     }
 
-    /// Takes a file away that was not there before; returns whether one is left that is not what it was.
+    /// Takes a file away that was not there before; returns whether one is left that is not what it
+    /// was.
     pub fn give_up(self) -> bool {
         let taken_away = self.is_new && fs::remove_file(&self.path).is_ok();
         !taken_away && self.storage.is_touched()

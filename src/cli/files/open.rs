@@ -23,7 +23,8 @@ pub struct Opened {
     pub format: ImageFormat,
 }
 
-/// What an image is opened for. With the format it decides which locks are taken: those that `qemu-img` takes.
+/// What an image is opened for. With the format it decides which locks are taken: those that
+/// `qemu-img` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To read what it says of itself.
@@ -45,8 +46,8 @@ impl Purpose {
         matches!(self, Self::WriteData | Self::Resize | Self::Change)
     }
 
-    /// The locks for an image of this format; none where nothing is read that another process could write. With `share`
-    /// others may write while it is read.
+    /// The locks for an image of this format; none where nothing is read that another process could
+    /// write. With `share` others may write while it is read.
     const fn access(self, format: ImageFormat, share: bool) -> Option<Access> {
         let is_qcow2 = matches!(format, ImageFormat::Qcow2);
         match (self, is_qcow2) {
@@ -65,8 +66,8 @@ impl Purpose {
     }
 }
 
-/// Opens and locks an image and finds out its format where none is given. With `share` it is read though another program may
-/// be writing it.
+/// Opens and locks an image and finds out its format where none is given. With `share` it is read
+/// though another program may be writing it.
 pub fn open(
     path: &Path,
     format: Option<ImageFormat>,

@@ -1,4 +1,5 @@
-//! Standard input and output as files: read or written at any place, by way of a file without a name.
+//! Standard input and output as files: read or written at any place, by way of a file without a
+//! name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,7 +20,8 @@ const STDERR: u32 = 2;
 /// Bytes that are copied at once.
 const PIECE: usize = 1 << 20;
 
-/// The number of the open file that a name means: `-` is `standard`, the others are Linux's names for one.
+/// The number of the open file that a name means: `-` is `standard`, the others are Linux's names
+/// for one.
 fn number(path: &Path, standard: u32) -> Option<u32> {
     match path.to_str()? {
         "-" => Some(standard),
@@ -41,7 +43,8 @@ pub fn is_standard(path: &Path) -> bool {
     path == Path::new("-") || number(path, STDIN).is_some() && !is_file()
 }
 
-/// Whether what a name means is read or written from its beginning to its end, once: [`is_standard`], or a FIFO.
+/// Whether what a name means is read or written from its beginning to its end, once:
+/// [`is_standard`], or a FIFO.
 pub fn is_stream(path: &Path) -> bool {
     is_standard(path) || fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo())
 }

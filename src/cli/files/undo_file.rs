@@ -36,8 +36,8 @@ impl<'a> UndoFile<'a> {
         Ok(Self { path, storage, is_ours })
     }
 
-    /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written, the
-    /// file goes again.
+    /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written,
+    /// the file goes again.
     pub fn record<T>(
         self,
         image: impl Storage,

@@ -22,8 +22,8 @@ struct Queue<R> {
     ahead: usize,
 }
 
-/// Does `work` on each item in up to `threads` threads and hands the results to `take` in order, here. An error of
-/// `take` ends everything early.
+/// Does `work` on each item in up to `threads` threads and hands the results to `take` in order,
+/// here. An error of `take` ends everything early.
 pub fn in_order<T: Sync, R: Send, E>(
     items: &[T],
     threads: usize,

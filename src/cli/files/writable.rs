@@ -12,7 +12,8 @@ use qcheck::storage::FileStorage;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
 
-/// Opens a qcow2 image for writing. One that is marked dirty is checked and repaired first, with a notice.
+/// Opens a qcow2 image for writing. One that is marked dirty is checked and repaired first, with a
+/// notice.
 pub fn open_qcow2(
     storage: FileStorage,
     path: &Path,

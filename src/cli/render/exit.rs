@@ -37,7 +37,8 @@ impl ExitCode {
         }
     }
 
-    /// The worse of two: what the policy denies, then what has no verdict, then errors, leaks, and formats without a checker.
+    /// The worse of two: what the policy denies, then what has no verdict, then errors, leaks, and
+    /// formats without a checker.
     pub fn worse(self, other: Self) -> Self {
         if other.badness() > self.badness() { other } else { self }
     }

@@ -1,4 +1,5 @@
-//! What a finding means and what to do about it: from `docs/findings.md`, which has an entry for each.
+//! What a finding means and what to do about it: from `docs/findings.md`, which has an entry for
+//! each.
 
 use qcheck::check::{CheckReport, Source};
 

@@ -1,4 +1,5 @@
-//! Verdicts as SARIF 2.1.0: a result for each finding and each violation, for views of code scanners.
+//! Verdicts as SARIF 2.1.0: a result for each finding and each violation, for views of code
+//! scanners.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

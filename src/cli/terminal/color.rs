@@ -20,8 +20,8 @@ pub enum When {
 }
 
 impl When {
-    /// What the arguments ask for, before they are known to be right: what is wrong with them is told in
-    /// colours or not, too.
+    /// What the arguments ask for, before they are known to be right: what is wrong with them is
+    /// told in colours or not, too.
     pub fn given(args: &[OsString]) -> Self {
         let args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
         let args: Vec<_> = args.take_while(|arg| arg != "--").collect();

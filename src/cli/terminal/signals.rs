@@ -1,4 +1,5 @@
-//! Signals: SIGINT, SIGTERM and SIGHUP end the work, the first in order, the second at once; SIGUSR1 asks how far it is.
+//! Signals: SIGINT, SIGTERM and SIGHUP end the work, the first in order, the second at once;
+//! SIGUSR1 asks how far it is.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +16,8 @@ pub fn interruption() -> Arc<AtomicBool> {
     let wanted = Arc::new(AtomicBool::new(false));
     let ignored = ignored();
     for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&s| !has(ignored, s)) {
-        // Registered first, so that it acts from the second signal on. Without handlers a signal ends the
-        // program as it always did.
+        // Registered first, so that it acts from the second signal on. Without handlers a signal
+        // ends the program as it always did.
         let _ = flag::register_conditional_shutdown(signal, 128 + signal, wanted.clone());
         let _ = flag::register(signal, wanted.clone());
     }
@@ -36,8 +37,8 @@ pub fn is_progress_asked() -> bool {
     ASKED.get().is_some_and(|asked| asked.swap(false, Ordering::Relaxed))
 }
 
-/// The signals that whoever started the program has it ignore (`nohup`, jobs in the background): one bit each. None where the
-/// system does not say so.
+/// The signals that whoever started the program has it ignore (`nohup`, jobs in the background):
+/// one bit each. None where the system does not say so.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

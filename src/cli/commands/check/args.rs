@@ -13,9 +13,9 @@ use crate::cli::args::size::{parse_cluster_size, parse_number, parse_size};
 
 /// Check qcow2 images, and repair one with -r.
 ///
-/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 4 denied
-/// by the policy, 63 no checker for this format. With several images it is the worst of theirs, in
-/// the order 4, 1, 2, 3, 63, 0.
+/// Exit codes: 0 nothing wrong, 1 no verdict, 2 errors in the image, 3 leaked clusters only, 4
+/// denied by the policy, 63 no checker for this format. With several images it is the worst of
+/// theirs, in the order 4, 1, 2, 3, 63, 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
@@ -36,13 +36,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub undo: Option<PathBuf>,
 
-    /// With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and
-    /// bitmaps that cannot be read, and release what may have belonged to them
+    /// With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots
+    /// and bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     pub allow_data_loss: bool,
 
-    /// With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this
-    /// cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries
+    /// With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or
+    /// the table in this cluster into this L1 entry, of the snapshot with this ID if @ID follows. A
+    /// check names tables and entries
     #[arg(long, value_name = "CLUSTER=L1INDEX", requires = "repair", num_args = 0..=1,
           require_equals = true, default_missing_value = "", value_parser = reattach::parse)]
     pub reattach: Vec<reattach::Value>,
@@ -80,8 +81,8 @@ pub struct Args {
     #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache)]
     pub cache: Option<Cache>,
 
-    /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a
-    /// file or pipe]
+    /// Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000;
+    /// 100000 lines into a file or pipe]
     #[arg(long, value_name = "N", value_parser = parse_number::<u64>)]
     pub max_findings: Option<u64>,
 
@@ -95,7 +96,8 @@ pub struct Args {
     pub data: data::Args,
 
     /// The image, or several
-    #[arg(value_name = "IMAGE", required_unless_present = "files_from", value_parser = file_name::any(), value_hint = clap::ValueHint::AnyPath)]
+    #[arg(value_name = "IMAGE", required_unless_present = "files_from",
+          value_parser = file_name::any(), value_hint = clap::ValueHint::AnyPath)]
     pub images: Vec<Given>,
 }
 
@@ -127,8 +129,8 @@ impl Args {
         self.max_findings.unwrap_or(1000)
     }
 
-    /// The most lines of a listing; 0 means all. A reader of a terminal sees the end only; a program that
-    /// reads them wants them all.
+    /// The most lines of a listing; 0 means all. A reader of a terminal sees the end only; a
+    /// program that reads them wants them all.
     pub fn most_lines(&self, to_terminal: bool) -> u64 {
         let most = if to_terminal { 1000 } else { 100_000 };
         self.max_findings.unwrap_or(most)

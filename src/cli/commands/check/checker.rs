@@ -1,4 +1,5 @@
-//! The check of an image from its name to its verdict: open, policy, check or repair, data, digests.
+//! The check of an image from its name to its verdict: open, policy, check or repair, data,
+//! digests.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -22,12 +22,13 @@ use crate::cli::render::outcome::Checked;
 #[command(next_help_heading = "Data")]
 #[group(skip)]
 pub struct Args {
-    /// Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the
-    /// external data file and all backing files are there
+    /// Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether
+    /// the external data file and all backing files are there
     #[arg(long, conflicts_with = "repair")]
     data: bool,
 
-    /// Print a digest of the disk as a guest sees it, and of each snapshot's: the same for each format
+    /// Print a digest of the disk as a guest sees it, and of each snapshot's: the same for each
+    /// format
     #[arg(long, value_enum, value_name = "sha256|blake3", conflicts_with = "repair")]
     digest: Option<Hash>,
 }
@@ -106,7 +107,8 @@ impl Deep {
         Ok((Checked { report: survey.report, affected }, digests))
     }
 
-    /// Whether an image holds more than the policy allows for its size, so that its data is not read.
+    /// Whether an image holds more than the policy allows for its size, so that its data is not
+    /// read.
     fn is_too_much(&self, source: &dyn ReadAt, survey: &mut Survey) -> Result<bool, Error> {
         let bytes = source.len().map_err(|e| Error::file("tell the file's length", e))?;
         let violations = self.policy.judge(&survey.report, bytes);

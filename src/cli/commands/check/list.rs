@@ -25,8 +25,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "policy")]
     pub backing_chain: bool,
 
-    /// Check this many images at a time, 1 if not given; 0: as many as there are processors. The form of the output is that
-    /// of several images
+    /// Check this many images at a time, 1 if not given; 0: as many as there are processors. The
+    /// form of the output is that of several images
     #[arg(short, long, value_name = "N", value_parser = parse_number::<usize>)]
     pub jobs: Option<usize>,
 }

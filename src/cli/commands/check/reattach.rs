@@ -53,7 +53,8 @@ pub fn reattach(values: &[Value]) -> Reattach {
     }
 }
 
-/// Joins the option with a value that follows it as a word of its own: any other word is not its value.
+/// Joins the option with a value that follows it as a word of its own: any other word is not its
+/// value.
 pub fn expand(args: Vec<OsString>) -> Vec<OsString> {
     let mut out: Vec<OsString> = Vec::with_capacity(args.len());
     let mut rest = args.into_iter().peekable();

@@ -26,7 +26,8 @@ pub struct Args {
     pub target_format: String,
 
     /// Options of the target's format, as name=value,...; "help" lists them
-    #[arg(short = 'o', long, alias = "options", value_name = "OPTIONS", action = clap::ArgAction::Append)]
+    #[arg(short = 'o', long, alias = "options", value_name = "OPTIONS",
+          action = clap::ArgAction::Append)]
     pub target_options: Vec<String>,
 
     /// Compress the target's clusters
@@ -41,17 +42,19 @@ pub struct Args {
     #[arg(short = 'F', long, value_name = "FMT")]
     pub backing_format: Option<String>,
 
-    /// The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a
-    /// file is raw, or refused where it begins like an image
+    /// The format of backing files of the sources for which an image records none, qcow2 or raw;
+    /// without this such a file is raw, or refused where it begins like an image
     #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
     pub source_backing_format: Option<String>,
 
     /// Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..
-    #[arg(short = 'l', long, alias = "snapshot", value_name = "SNAPSHOT", value_parser = parse_choice)]
+    #[arg(short = 'l', long, alias = "snapshot", value_name = "SNAPSHOT",
+          value_parser = parse_choice)]
     pub source_snapshot: Option<Choice>,
 
     /// Read the snapshot of this id or name
-    #[arg(short = 's', value_name = "SNAPSHOT", value_parser = parse_legacy_choice, conflicts_with = "source_snapshot", hide = true)]
+    #[arg(short = 's', value_name = "SNAPSHOT", value_parser = parse_legacy_choice,
+          conflicts_with = "source_snapshot", hide = true)]
     pub snapshot: Option<Choice>,
 
     /// The least run of zeroes that is not stored, in bytes; 0 stores all
@@ -75,11 +78,13 @@ pub struct Args {
     pub target_is_zero: bool,
 
     /// How the target is written: writeback, writethrough, none, directsync or unsafe
-    #[arg(short = 't', long, alias = "output-cache", value_name = "CACHE", value_parser = parse_cache, default_value = "unsafe")]
+    #[arg(short = 't', long, alias = "output-cache", value_name = "CACHE",
+          value_parser = parse_cache, default_value = "unsafe")]
     pub target_cache: Cache,
 
     /// How the sources are read, likewise
-    #[arg(short = 'T', long, value_name = "CACHE", value_parser = parse_cache, default_value = "writeback")]
+    #[arg(short = 'T', long, value_name = "CACHE",
+          value_parser = parse_cache, default_value = "writeback")]
     pub source_cache: Cache,
 
     /// Most bytes a second
@@ -122,8 +127,10 @@ pub struct Args {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// The sources, and last the target; - is standard input or output, and so are /dev/stdin and /dev/stdout
-    #[arg(value_name = "FILE", required_unless_present = "target_options", value_parser = file_name::parser())]
+    /// The sources, and last the target; - is standard input or output, and so are /dev/stdin and
+    /// /dev/stdout
+    #[arg(value_name = "FILE", required_unless_present = "target_options",
+          value_parser = file_name::parser())]
     pub files: Vec<PathBuf>,
 }
 

@@ -154,8 +154,8 @@ impl Opening<'_> {
         Ok(Sources::Disks(Source::new(paths.iter().map(open).collect::<Result<_>>()?)?))
     }
 
-    /// A stream: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file, since it is not read in
-    /// its order.
+    /// A stream: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file,
+    /// since it is not read in its order.
     fn stream(&self, name: &Path) -> Result<Sources> {
         let mut file = spool::input(name)?;
         self.guard.enters(&file, "the source", name);

@@ -35,7 +35,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Whether such a target can be written as a stream while the source is read; if not, it is made in a file first.
+    /// Whether such a target can be written as a stream while the source is read; if not, it is
+    /// made in a file first.
     pub fn streams(&self, compress: bool) -> bool {
         let preallocated = self.given.text("preallocation").is_some_and(|mode| mode != "off");
         let special = self.given.text("data_file").is_some() || self.backing.is_some();

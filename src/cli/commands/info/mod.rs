@@ -36,13 +36,13 @@ pub struct Args {
     #[arg(short, long)]
     backing_chain: bool,
 
-    /// Tell of every header field and every table, where it lies, and which bytes of the file are for what; not
-    /// together with --map
+    /// Tell of every header field and every table, where it lies, and which bytes of the file are
+    /// for what; not together with --map
     #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
     metadata: bool,
 
-    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not together with
-    /// --metadata
+    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not
+    /// together with --metadata
     #[arg(long, conflicts_with = "backing_chain")]
     map: bool,
 

@@ -1,4 +1,5 @@
-//! What an image is, as QEMU's JSON; the part that is particular to qcow2 is printed for people too.
+//! What an image is, as QEMU's JSON; the part that is particular to qcow2 is printed for people
+//! too.
 
 use qcheck::format::luks::{KeySlot, LuksHeader};
 use qcheck::info::{BitmapInfo, Encryption, Qcow2Info, SnapshotInfo};

@@ -84,7 +84,8 @@ pub fn fixed(out: &mut dyn Write, fixed: Fixed) -> io::Result<()> {
     )
 }
 
-/// The verdict and how the image is filled. In qemu-img's place its words are printed, whatever leaked clusters may hold.
+/// The verdict and how the image is filled. In qemu-img's place its words are printed, whatever
+/// leaked clusters may hold.
 pub fn summary(out: &mut dyn Write, report: &CheckReport, as_qemu_img: bool) -> io::Result<()> {
     let tally = report.tally;
     if tally.is_clean() {

@@ -12,8 +12,8 @@ pub fn tell(ui: &mut Ui, name: &str, rebuilt: &RebuiltHeader) -> io::Result<()> 
     let header = &rebuilt.header;
     let what = if rebuilt.kept { "set right" } else { "rebuilt" };
     ui.message(&format!(
-        "'{name}': the header was {what}: version {}, clusters of {} bytes, a disk of {} bytes, the L1 \
-         table at {:#x}, the refcount table at {:#x}, counts of {}, {}",
+        "'{name}': the header was {what}: version {}, clusters of {} bytes, a disk of {} bytes, \
+         the L1 table at {:#x}, the refcount table at {:#x}, counts of {}, {}",
         header.version,
         1u64 << header.cluster_bits,
         header.size,

@@ -40,8 +40,8 @@ const fn first(letter: &'static str, style: Style, text: &'static str) -> Look {
     Look { letter, style, text, first: true }
 }
 
-/// What cells of the file show: the first ones wherever they are, then what there is most of, and of
-/// equals the one that comes first.
+/// What cells of the file show: the first ones wherever they are, then what there is most of, and
+/// of equals the one that comes first.
 const FILE: [Look; 12] = [
     first("!", on(Red, White).bold(), "errors"),
     first("?", on(Magenta, White).bold(), "lost tables and data"),
@@ -111,8 +111,8 @@ struct Grid<'l> {
 }
 
 impl<'l> Grid<'l> {
-    /// A grid for `bytes` bytes, in lines of `width` characters and not more than `rows`. A cell stands for
-    /// `unit` bytes, or for twice as many, and so on.
+    /// A grid for `bytes` bytes, in lines of `width` characters and not more than `rows`. A cell
+    /// stands for `unit` bytes, or for twice as many, and so on.
     fn new(looks: &'l [Look], bytes: u64, unit: u64, width: usize, rows: u64) -> Self {
         let label = format!("{bytes:#x}").len();
         let row = (width.saturating_sub(label + 2) / STEP).max(1) * STEP;

@@ -1,4 +1,5 @@
-//! Everything about an image's metadata for people: aligned, grouped, and bounded whatever the image has.
+//! Everything about an image's metadata for people: aligned, grouped, and bounded whatever the
+//! image has.
 
 use std::io;
 use std::path::Path;
