@@ -54,9 +54,9 @@ fn with_usual_sections(name: &str, page: &str) -> String {
     let is_raw = page.contains(".SH EXAMPLES\n");
     let exit = match name {
         "qcheck" | "qcheck-check" => {
-            "check ends with 0 where nothing is wrong, 1 without a verdict, 2 with errors in the image, 3 with leaked \
-             clusters only, 4 where the image has what the policy denies, 63 where the format has no checker. \
-             Every other command ends with 0, or with 1 where it failed."
+            "check ends with 0 where nothing is wrong, 1 without a verdict, 2 with errors in the \
+             image, 3 with leaked clusters only, 4 where the image has what the policy denies, 63 \
+             where the format has no checker. Every other command ends with 0, or with 1 where it failed."
         }
         _ => "0 where the command has done its work, 1 where it failed.",
     };
@@ -67,7 +67,8 @@ fn with_usual_sections(name: &str, page: &str) -> String {
         all.filter(|other| other != name).map(|other| format!("\\fB{other}\\fR(1)")).collect();
     let end_of_examples = if is_raw { "\n.fi" } else { "" };
     format!(
-        "{}{end_of_examples}\n.SH \"EXIT STATUS\"\n{exit}\n.SH \"SEE ALSO\"\n{}, \\fBqemu\\-img\\fR(1)\n",
+        "{}{end_of_examples}\n.SH \"EXIT STATUS\"\n{exit}\n.SH \"SEE ALSO\"\n{}, \
+         \\fBqemu\\-img\\fR(1)\n",
         page.trim_end(),
         all.join(", ").replace('-', "\\-")
     )

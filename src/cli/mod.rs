@@ -1,56 +1,12 @@
 //! The command line: parse, run, print, exit.
 
-mod check;
-mod color;
-mod convert;
-mod count;
-mod create;
-mod deep;
-mod dump;
-mod examples;
-mod exit;
-mod explain;
-mod fault;
-mod file_name;
+mod args;
+mod commands;
 mod files;
 #[cfg(test)]
 mod generated;
-mod header;
-mod info;
-mod info_json;
-mod info_text;
-mod inspect;
-mod json;
-mod json_stream;
-mod junit;
-mod listing;
-mod many;
-mod map_json;
-mod map_text;
-mod metadata_json;
-mod metadata_text;
-mod nearest;
-mod new_file;
-mod open;
-mod options;
-mod plan;
-mod policy;
-mod progress;
-mod qemu;
-mod reattach;
-mod resize;
-mod sarif;
-mod signals;
-mod size;
-mod snapshot;
-mod spool;
-mod targets;
-mod text;
-mod ui;
-mod undo;
-mod verdict;
-mod workers;
-mod writable;
+mod render;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -59,10 +15,14 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use color::When;
 use env_logger::WriteStyle;
-use exit::ExitCode;
-use ui::Ui;
+
+use args::{examples, nearest, qemu};
+use commands::{check, convert, create, dump, info, resize, snapshot, undo};
+use render::exit::ExitCode;
+use terminal::color::When;
+use terminal::ui::Ui;
+use terminal::{fault, signals};
 
 /// Check, repair and manage qcow2 disk images, with the command line of qemu-img
 #[derive(Debug, Parser)]
@@ -237,5 +197,20 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_right() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let mut lines = help.lines();
+            assert_eq!(lines.next(), Some("Examples:"), "{name}");
+            assert!(help.contains(&format!("\n  qcheck {name} ")), "{name}");
+            for line in lines {
+                let words = line.split_whitespace().map(OsString::from).collect();
+                assert!(Cli::try_parse_from(expand(words)).is_ok(), "{line}");
+            }
+        }
     }
 }

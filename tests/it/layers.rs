@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::imports;
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -21,8 +21,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
     ("chain", &["tables", "format", "storage", "error", "progress"]),
     ("image", &["chain", "tables", "codec", "format", "storage", "error", "progress"]),
-    ("disk", &["image", "repair", "check", "tables", "format", "storage", "error", "progress"]),
-    ("create", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("create", &["image", "tables", "format", "storage", "error", "progress"]),
     ("convert", &["create", "image", "tables", "codec", "format", "storage", "error", "progress"]),
     (
         "verify",
@@ -31,9 +30,9 @@ const ROOMS: [(&str, &[&str]); 21] = [
             "progress",
         ],
     ),
-    ("resize", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
-    ("snapshot", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
-    ("info", &["disk", "image", "tables", "format", "storage", "error", "progress"]),
+    ("resize", &["image", "tables", "format", "storage", "error", "progress"]),
+    ("snapshot", &["image", "tables", "format", "storage", "error", "progress"]),
+    ("info", &["image", "tables", "format", "storage", "error", "progress"]),
 ];
 
 /// The sub-rooms of a room: folders, and files beside them (`mod` is the room's own). Each uses only those before it.
@@ -44,13 +43,30 @@ const IMAGE: [&str; 13] = [
 const CONVERT: [&str; 9] =
     ["zeroes", "source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];
 
-/// The rooms whose sub-rooms have an order.
-const SUB_ROOMS: [(&str, &[&str]); 2] = [("image", &IMAGE), ("convert", &CONVERT)];
+const CLI: [&str; 6] = ["terminal", "args", "files", "render", "commands", "mod"];
+const RENDER: [&str; 12] = [
+    "mod",
+    "exit",
+    "findings",
+    "image",
+    "inspected",
+    "outcome",
+    "plan",
+    "verdict",
+    "json",
+    "text",
+    "junit",
+    "sarif",
+];
+
+/// The folders whose sub-rooms have an order.
+const SUB_ROOMS: [(&str, &[&str]); 4] =
+    [("image", &IMAGE), ("convert", &CONVERT), ("cli", &CLI), ("cli/render", &RENDER)];
 
 /// The rooms in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 17] = [
-    "chain", "codec", "convert", "create", "dump", "error", "format", "image", "info", "layout",
-    "policy", "progress", "resize", "snapshot", "storage", "undo", "verify",
+const WITHOUT_CIRCLES: [&str; 18] = [
+    "chain", "cli", "codec", "convert", "create", "dump", "error", "format", "image", "info",
+    "layout", "policy", "progress", "resize", "snapshot", "storage", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.
@@ -165,48 +181,54 @@ fn no_room_uses_one_that_is_not_below_it() {
 }
 
 #[test]
-fn the_table_of_rooms_itself_points_only_down() {
+fn rules_are_about_rooms_that_exist_and_point_only_down() {
     for (at, (room, allowed)) in ROOMS.iter().enumerate() {
         for used in *allowed {
             let below = ROOMS[..at].iter().any(|(name, _)| name == used);
             assert!(below, "{room} may use {used}, which is not listed before it");
         }
     }
+    let sources = sources();
+    let exists =
+        |room: &str| sources.iter().any(|(path, _)| is_in(room.trim_end_matches('/'), path));
+    let homes = CRATES.iter().flat_map(|(_, homes)| homes.iter().copied());
+    let homes = homes.filter(|home| home.ends_with('/'));
+    for room in ROOMS.iter().map(|(room, _)| *room).chain(WITHOUT_CIRCLES).chain(homes) {
+        assert!(exists(room), "there is a rule for '{room}', which does not exist");
+    }
 }
 
-/// The import graph of some rooms.
-fn imports_within(rooms: &[&str]) -> imports::Graph {
+/// The import graph of some folders.
+fn imports_within(folders: &[&str]) -> imports::Graph {
     let mut graph = imports::graph(&sources());
-    graph.retain(|file, _| rooms.contains(&room_of(file)));
+    graph.retain(|file, _| folders.iter().any(|folder| is_in(folder, file)));
     graph
 }
 
-/// The sub-room of a file: the folder in its room, or the file's own name there.
-fn sub_room_of(path: &str) -> &str {
-    let within = path.split_once('/').map_or(path, |(_, within)| within);
-    room_of(within)
+/// Whether a file is a room or in its folder.
+fn is_in(folder: &str, file: &str) -> bool {
+    file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
 }
 
-/// What points upwards in a room whose sub-rooms have this order.
-fn against_the_order(room: &str, order: &[&str]) -> Vec<String> {
-    let graph = imports_within(&[room]);
-    let place = |path: &str| order.iter().position(|name| *name == sub_room_of(path));
-    let exists = |name: &&str| graph.keys().any(|path| sub_room_of(path) == *name);
-    let mut wrong: Vec<String> = order
-        .iter()
-        .filter(|name| !exists(name))
-        .map(|name| format!("{room} has no sub-room '{name}'"))
-        .collect();
+/// What points upwards in a folder whose sub-rooms have this order: folders, and files beside them.
+fn against_the_order(folder: &str, order: &[&str]) -> Vec<String> {
+    let graph = imports_within(&[folder]);
+    let name = |path: &str| room_of(&path[folder.len() + 1..]).to_owned();
+    let place = |path: &str| order.iter().position(|room| *room == name(path));
+    let exists = |room: &&&str| graph.keys().any(|path| name(path) == **room);
+    let missing = order.iter().filter(|room| !exists(room));
+    let mut wrong: Vec<String> =
+        missing.map(|room| format!("{folder} has no sub-room '{room}'")).collect();
     for (path, used) in &graph {
         // What only unit tests need stands outside of the order.
-        if sub_room_of(path) == "testing" {
+        if ["testing", "generated"].contains(&name(path).as_str()) {
             continue;
         }
         if place(path).is_none() {
-            wrong.push(format!("{path} has no place in the order of {room}"));
+            wrong.push(format!("{path} has no place in the order of {folder}"));
         }
         let upwards =
-            used.iter().filter(|other| room_of(other) == room && place(other) > place(path));
+            used.iter().filter(|other| is_in(folder, other) && place(other) > place(path));
         wrong.extend(upwards.map(|other| format!("{path} uses {other}, which is not below it")));
     }
     wrong

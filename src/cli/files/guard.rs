@@ -12,10 +12,11 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
-use super::super::open::{format_of, quoted};
+use super::open::format_of;
+use crate::cli::args::file_name::quoted;
 
-/// The files of one command. Every file that it reads is entered before the first one is opened for writing, and
-/// each that it writes is looked up first.
+/// The files of one command. Every file that it reads is entered before the first one is opened for
+/// writing, and each that it writes is looked up first.
 #[derive(Debug, Default)]
 pub struct Guard(RefCell<Vec<(Key, String)>>);
 
@@ -49,8 +50,9 @@ impl Guard {
         self.enter(FileId::of_open(file).ok().map(Key::Existing), role, path);
     }
 
-    /// Enters an image that is named as a backing file, and whatever is below it, without locks and as far as it can be
-    /// followed: an image that another process uses can be one, and so can one that is damaged.
+    /// Enters an image that is named as a backing file, and whatever is below it, without locks and
+    /// as far as it can be followed: an image that another process uses can be one, and so can one
+    /// that is damaged.
     pub fn reads_chain(&self, path: &Path, format: Option<ImageFormat>) {
         let files = FileOpener::default();
         let mut walk = Walk::new(&files, None);
@@ -106,7 +108,8 @@ impl Guard {
         }
     }
 
-    /// Opens the files that images name; those that are read are entered, those that are written looked up.
+    /// Opens the files that images name; those that are read are entered, those that are written
+    /// looked up.
     pub const fn opener(&self, files: FileOpener) -> Guarded<'_> {
         Guarded { guard: self, files }
     }
@@ -127,7 +130,8 @@ impl<'a> Allowed<'a> {
         self.path
     }
 
-    /// The file is open now. A name that meant no file before, or was given to another one since, is looked at again.
+    /// The file is open now. A name that meant no file before, or was given to another one since,
+    /// is looked at again.
     pub fn opened(&self, file: impl AsFd) -> Result<()> {
         let key = FileId::of_open(file).ok().map(Key::Existing);
         if key == self.key {

@@ -1,3 +1,10 @@
-//! The files of a command: what they are to it, and what it may do to them.
+//! The files of a command: which they are, how they are opened, and what it may do to them.
 
 pub mod guard;
+pub mod new_file;
+pub mod open;
+pub mod spool;
+pub mod targets;
+pub mod undo_file;
+pub mod workers;
+pub mod writable;

@@ -1,0 +1,61 @@
+//! Examples for `qcheck help COMMAND`; a test of `cli` parses each of them.
+
+/// For `check`.
+pub const CHECK: &str = "\
+Examples:
+  qcheck check disk.qcow2
+  qcheck check -r leaks disk.qcow2
+  qcheck check --repair --dry-run disk.qcow2
+  qcheck check --repair --undo before disk.qcow2
+  qcheck check --data --digest sha256 disk.qcow2
+  qcheck check -j 8 --output junit a.qcow2 b.qcow2
+  qcheck check --files-from list --output ndjson
+  qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2";
+
+/// For `convert`.
+pub const CONVERT: &str = "\
+Examples:
+  qcheck convert -p -O qcow2 disk.raw disk.qcow2
+  qcheck convert -c -O qcow2 -o compression_type=zstd disk.qcow2 small.qcow2
+  qcheck convert -O raw disk.qcow2 /dev/vg/disk";
+
+/// For `create`.
+pub const CREATE: &str = "\
+Examples:
+  qcheck create -f qcow2 disk.qcow2 20G
+  qcheck create -f qcow2 -o cluster_size=128k,preallocation=metadata disk.qcow2 1T
+  qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2";
+
+/// For `dump`.
+pub const DUMP: &str = "\
+Examples:
+  qcheck dump disk.qcow2 report.qcow2
+  qcheck dump --blank-names disk.qcow2 report.qcow2";
+
+/// For `info`.
+pub const INFO: &str = "\
+Examples:
+  qcheck info disk.qcow2
+  qcheck info --backing-chain --output json overlay.qcow2
+  qcheck info --metadata disk.qcow2
+  qcheck info --map --color always disk.qcow2";
+
+/// For `resize`.
+pub const RESIZE: &str = "\
+Examples:
+  qcheck resize disk.qcow2 +10G
+  qcheck resize --shrink disk.qcow2 5G";
+
+/// For `snapshot`.
+pub const SNAPSHOT: &str = "\
+Examples:
+  qcheck snapshot -l disk.qcow2
+  qcheck snapshot -c before-upgrade disk.qcow2
+  qcheck snapshot -a before-upgrade disk.qcow2
+  qcheck snapshot -d before-upgrade disk.qcow2";
+
+/// For `undo`.
+pub const UNDO: &str = "\
+Examples:
+  qcheck check --repair --undo before disk.qcow2
+  qcheck undo before disk.qcow2";

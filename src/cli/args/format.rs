@@ -1,0 +1,57 @@
+//! Formats by the names that the user gives them.
+
+use qcheck::format::probe::ImageFormat;
+
+/// Formats of QEMU that this program can tell by name but not read.
+const OTHER_FORMATS: [&str; 11] =
+    ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
+
+/// What to say where a format is one of neither.
+pub const BOTH: &str = "qcow2 and raw are supported";
+/// What to say where only one is of use.
+pub const QCOW2_ONLY: &str = "only qcow2 is supported";
+
+/// A format as the user names it.
+pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
+    match name {
+        "qcow2" => Ok(ImageFormat::Qcow2),
+        "raw" => Ok(ImageFormat::Raw),
+        _ => OTHER_FORMATS
+            .iter()
+            .find(|known| **known == name)
+            .map(|known| ImageFormat::Other(known))
+            .ok_or_else(|| format!("unknown format '{name}': {BOTH}")),
+    }
+}
+
+/// The format of a backing file, by a name that is recorded for one.
+pub fn parse_backing_format(name: &str) -> Result<String, String> {
+    match parse_format(name)? {
+        ImageFormat::Other(name) => Err(format!("cannot read the format {name}: {BOTH}")),
+        format => Ok(format_name(format).to_owned()),
+    }
+}
+
+/// The name of a format.
+pub const fn format_name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Qcow2 => "qcow2",
+        ImageFormat::Raw => "raw",
+        ImageFormat::Other(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_known_by_qemus_names() {
+        assert_eq!(parse_format("qcow2"), Ok(ImageFormat::Qcow2));
+        assert_eq!(parse_format("vdi"), Ok(ImageFormat::Other("vdi")));
+        assert_eq!(
+            parse_format("foo").unwrap_err(),
+            "unknown format 'foo': qcow2 and raw are supported"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Arguments: the values that options and names of files take, and what the help says of them.
+
+pub mod cache;
+pub mod examples;
+pub mod file_name;
+pub mod format;
+pub mod nearest;
+pub mod new_image;
+pub mod options;
+pub mod output;
+pub mod qemu;
+pub mod size;

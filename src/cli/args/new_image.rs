@@ -1,0 +1,66 @@
+//! What a new image is to be: its `-o` options as the library takes them.
+
+use anyhow::{Result, anyhow, bail};
+use qcheck::create::{Backing, Compression, CreateOptions, DataFile, Preallocation, Version};
+
+use super::nearest;
+use super::options::Options;
+
+/// What a new image has from the start.
+pub fn preallocation(given: &Options) -> Result<Preallocation> {
+    let Some(name) = given.text("preallocation") else { return Ok(Preallocation::Off) };
+    parse_preallocation(name).map_err(|error| anyhow!("preallocation: {error}"))
+}
+
+/// A way to preallocate by its name.
+pub fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
+    match name {
+        "off" => Ok(Preallocation::Off),
+        "metadata" => Ok(Preallocation::Metadata),
+        "falloc" => Ok(Preallocation::Falloc),
+        "full" => Ok(Preallocation::Full),
+        _ => {
+            let hint = nearest::hint(name, &["off", "metadata", "falloc", "full"]);
+            Err(format!("'{name}' is none of off, metadata, falloc, full{hint}"))
+        }
+    }
+}
+
+/// What a new qcow2 image is to be.
+pub fn create_options(given: &Options) -> Result<CreateOptions> {
+    let version = match given.text("compat") {
+        None | Some("1.1" | "v3") => Version::V3,
+        Some("0.10" | "v2") => Version::V2,
+        Some(other) => {
+            let hint = nearest::hint(other, &["0.10", "v2", "1.1", "v3"]);
+            bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3{hint}")
+        }
+    };
+    let compression = match given.text("compression_type") {
+        None | Some("zlib") => Compression::Zlib,
+        Some("zstd") => Compression::Zstd,
+        Some(other) => {
+            let hint = nearest::hint(other, &["zlib", "zstd"]);
+            bail!("compression_type: '{other}' is neither zlib nor zstd{hint}")
+        }
+    };
+    let raw = given.switch("data_file_raw");
+    let data_file = given.text("data_file").map(|name| DataFile { name: name.into(), raw });
+    if raw && data_file.is_none() {
+        bail!("data_file_raw needs data_file");
+    }
+    let backing = given.text("backing_file").filter(|name| !name.is_empty());
+    let format = given.text("backing_fmt").unwrap_or_default();
+    Ok(CreateOptions {
+        size: given.number("size").unwrap_or(0),
+        version,
+        cluster_bytes: given.number("cluster_size").unwrap_or(1 << 16),
+        refcount_bits: given.number("refcount_bits").unwrap_or(16),
+        lazy_refcounts: given.switch("lazy_refcounts"),
+        preallocation: preallocation(given)?,
+        compression,
+        extended_l2: given.switch("extended_l2"),
+        data_file,
+        backing: backing.map(|name| Backing { name: name.into(), format: format.into() }),
+    })
+}

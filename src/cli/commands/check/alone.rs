@@ -1,0 +1,147 @@
+//! The result for one image that is checked alone: qemu-img's form.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use qcheck::check::{Severity, Verb};
+use qcheck::repair::{Fixed, RepairOutcome};
+use serde_json::json;
+
+use super::args::{Args, Form};
+use crate::cli::render::json::check::CheckResult;
+use crate::cli::render::outcome::Outcome;
+use crate::cli::render::text::listing::Budget;
+use crate::cli::render::verdict::{Judged, Unchecked, Verdict};
+use crate::cli::render::{json, text};
+use crate::cli::terminal::count::counted;
+use crate::cli::terminal::ui::{QEMU_IMG, Ui};
+
+/// Prints the findings to standard error and the result to standard output.
+pub fn tell(args: &Args, judged: &Judged, ui: &mut Ui) -> Result<()> {
+    for violation in &judged.violations {
+        ui.message(&format!("'{}': {violation}", judged.name))?;
+    }
+    match &judged.verdict {
+        Verdict::Failed(error) if judged.violations.is_empty() => ui.error(error)?,
+        // What is denied is the result.
+        Verdict::Failed(error) => ui.message(error)?,
+        Verdict::NoChecker(image) if judged.digests.active.is_none() => {
+            no_checker(args, judged, image, ui)?;
+        }
+        Verdict::NoChecker(image) => digest(args, judged, image, ui)?,
+        Verdict::Checked(outcome) => {
+            findings(args, judged, outcome, ui)?;
+            result(args, judged, outcome, ui)?;
+        }
+    }
+    ui.out.flush().context("could not write the result")
+}
+
+fn no_checker(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Result<()> {
+    if args.allow_data_loss && image.format == "raw" && !image.is_device {
+        ui.message(
+            "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
+        )?;
+    }
+    // qemu-img's words, for which scripts look.
+    ui.message("This image format does not support checks")?;
+    if image.format != "raw" {
+        let (name, format) = (&judged.name, image.format);
+        ui.message(&format!("NOTICE: '{name}' is {format}; only qcow2 images can be checked"))?;
+    }
+    Ok(image.seems.iter().try_for_each(|notice| ui.message(notice))?)
+}
+
+/// The digest of a raw image, of which nothing else can be told.
+fn digest(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Result<()> {
+    if args.output != Form::Json || args.quiet {
+        return Ok(text::digests::print(&mut ui.out, "", &judged.digests)?);
+    }
+    let mut value = json!({ "filename": judged.name, "format": image.format });
+    json::digests::add_to(&mut value, &judged.digests);
+    Ok(json::document::write(&mut ui.out, &value)?)
+}
+
+fn findings(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Result<()> {
+    let mut budget = Budget::new(args.most_lines(ui.err.is_terminal()));
+    let report = outcome.report();
+    for finding in report.findings.iter().filter(|f| f.severity() == Severity::Notice) {
+        log::info!("{}", finding.line(0, Verb::Tell));
+    }
+    match outcome {
+        Outcome::Checked(_) | Outcome::Planned(_) => {
+            let steps = text::check::check_steps(report);
+            text::listing::print(&mut ui.err, report, steps, &mut budget)?;
+        }
+        Outcome::Repaired(outcome) => repair(args, judged, outcome, &mut budget, ui)?,
+    }
+    text::remarks::print(ui, &judged.name, report, args.most_findings())?;
+    Ok(ui.err.flush()?)
+}
+
+/// What a repair did, and what the check after it found.
+fn repair(
+    args: &Args,
+    judged: &Judged,
+    outcome: &RepairOutcome,
+    budget: &mut Budget,
+    ui: &mut Ui,
+) -> Result<()> {
+    if let Some(rebuilt) = &outcome.rebuilt_header {
+        text::header::tell(ui, &judged.name, rebuilt)?;
+    }
+    let repaired = outcome.repaired();
+    let steps = text::check::repair_steps(outcome, &repaired);
+    text::listing::print(&mut ui.err, &outcome.before, steps, budget)?;
+    if outcome.held > 0 {
+        ui.message(&format!(
+            "'{}': {} not released, since damaged structures may hide references to {}",
+            judged.name,
+            counted(outcome.held, "leaked cluster was", "leaked clusters were"),
+            if outcome.held == 1 { "it" } else { "them" }
+        ))?;
+    }
+    ui.err.flush()?;
+    if let (Some(after), false) = (&outcome.after, outcome.fixed == Fixed::default()) {
+        if !args.quiet && args.output != Form::Json {
+            text::check::fixed(&mut ui.out, outcome.fixed)?;
+            ui.out.flush()?;
+        }
+        text::listing::print(&mut ui.err, after, text::check::check_steps(after), budget)?;
+    }
+    Ok(())
+}
+
+fn result(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Result<()> {
+    let most_writes = args.most_lines(ui.out.is_terminal());
+    if args.quiet {
+        text::digests::print(&mut ui.out, "", &judged.digests)?;
+    } else if args.output == Form::Json {
+        let mut value = json::check::check_result(&CheckResult {
+            filename: &judged.name,
+            report: outcome.report(),
+            affected: outcome.affected(),
+            explain: args.explain,
+            fixed: outcome.fixed(),
+            max_findings: args.most_findings(),
+        });
+        json::header::add_to(&mut value, outcome.rebuilt_header());
+        json::violations::add_to(&mut value, &judged.violations);
+        json::digests::add_to(&mut value, &judged.digests);
+        if let Outcome::Planned(run) = outcome {
+            value["plan"] = json::plan::value(run, most_writes);
+        }
+        json::document::write(&mut ui.out, &value)?;
+    } else {
+        let as_qemu_img = ui.name() == QEMU_IMG;
+        text::check::summary(&mut ui.out, outcome.report(), as_qemu_img)?;
+        if args.explain {
+            text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;
+        }
+        text::digests::print(&mut ui.out, "", &judged.digests)?;
+        if let Outcome::Planned(run) = outcome {
+            text::plan::print(&mut ui.out, run, most_writes)?;
+        }
+    }
+    Ok(())
+}

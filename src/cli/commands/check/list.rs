@@ -1,0 +1,69 @@
+//! Which images are checked, and how many at a time.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use qcheck::format::probe::ImageFormat;
+use qcheck::policy::Policy;
+
+use crate::cli::args::file_name::Given;
+use crate::cli::args::size::parse_number;
+use crate::cli::files::targets::{self, Target};
+
+/// Which images, and how many at a time.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Many images")]
+#[group(skip)]
+pub struct Args {
+    /// Check also the images that this file names, one a line or with a zero byte behind each; - is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+
+    /// Check the files below the images too, each once
+    #[arg(long, conflicts_with = "policy")]
+    pub backing_chain: bool,
+
+    /// Check this many images at a time, 1 if not given; 0: as many as there are processors. The
+    /// form of the output is that of several images
+    #[arg(short, long, value_name = "N", value_parser = parse_number::<usize>)]
+    pub jobs: Option<usize>,
+}
+
+/// The processors of this machine.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+impl Args {
+    /// How many images are checked at a time.
+    pub fn jobs(&self) -> usize {
+        match self.jobs {
+            Some(0) => processors(),
+            jobs => jobs.unwrap_or(1),
+        }
+    }
+
+    /// The images named, those that a list names, and those below them.
+    pub fn targets(
+        &self,
+        images: &[Given],
+        format: Option<ImageFormat>,
+        force_share: bool,
+        policy: &Policy,
+    ) -> Result<Vec<Target>> {
+        let mut names = images.to_vec();
+        if let Some(list) = &self.files_from {
+            names.extend(targets::listed(list)?);
+        }
+        let images = targets::plain(names, format);
+        if !self.backing_chain {
+            return Ok(images);
+        }
+        if policy.is_active() {
+            bail!("--backing-chain opens files that an image names, which a policy does not");
+        }
+        Ok(targets::with_chains(images, force_share))
+    }
+}

@@ -1,0 +1,109 @@
+//! `--policy`, `--deny` and the limits: what a checked image may not have.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use qcheck::check::CheckReport;
+use qcheck::format::probe::ImageFormat;
+use qcheck::policy::{Policy, Trait, Violation};
+use qcheck::storage::ReadAt;
+
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::size::{parse_number, parse_size};
+use crate::cli::files::open::Opened;
+
+/// What the user denies.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Policy")]
+#[group(skip)]
+pub struct Args {
+    /// Deny what an image from elsewhere should not have: every word of --deny but 'compressed'
+    #[arg(long, value_enum, value_name = "untrusted")]
+    policy: Option<Named>,
+
+    /// Deny what these words mean; exit code 4 for an image that has it
+    #[arg(long, value_name = "WORD,...", value_delimiter = ',', value_parser = words())]
+    deny: Vec<Trait>,
+
+    /// Take words back from --policy and --deny
+    #[arg(long, value_name = "WORD,...", value_delimiter = ',', value_parser = words())]
+    allow: Vec<Trait>,
+
+    /// Deny disks of more bytes than this, for example 100G
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    max_virtual_size: Option<u64>,
+
+    /// Deny images that hold more than N bytes of guest data for each byte of their file
+    #[arg(long, value_name = "N", value_parser = parse_number::<u64>)]
+    max_ratio: Option<u64>,
+}
+
+/// A policy that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Named {
+    /// For images from somewhere else
+    Untrusted,
+}
+
+fn words() -> impl TypedValueParser<Value = Trait> {
+    PossibleValuesParser::new(Trait::ALL.map(Trait::word))
+        .try_map(|word| Trait::from_word(&word).ok_or("no such word"))
+}
+
+fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string())
+}
+
+impl Args {
+    /// The policy that they make.
+    pub fn policy(&self) -> Policy {
+        let mut policy = match self.policy {
+            Some(Named::Untrusted) => Policy::untrusted(),
+            None => Policy::default(),
+        };
+        policy.denied.extend(&self.deny);
+        policy.denied.retain(|denied| !self.allow.contains(denied));
+        policy.max_virtual_bytes = self.max_virtual_size;
+        policy.max_ratio = self.max_ratio;
+        policy
+    }
+}
+
+/// One image under a policy.
+#[derive(Debug)]
+pub struct Gate<'a> {
+    policy: &'a Policy,
+    file_bytes: u64,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Gate<'a> {
+    /// Looks at what the file says of itself, before it is checked.
+    pub fn new(policy: &'a Policy, path: &Path, image: &Opened) -> Result<Self> {
+        let mut gate = Self { policy, file_bytes: 0, violations: Vec::new() };
+        if !policy.is_active() {
+            return Ok(gate);
+        }
+        let context = || quoted(path).to_string();
+        gate.file_bytes = image.storage.len().with_context(context)?;
+        match image.format {
+            ImageFormat::Qcow2 => {
+                gate.violations = policy.inspect(&image.storage).with_context(context)?;
+            }
+            ImageFormat::Raw => gate.violations.extend(policy.inspect_size(gate.file_bytes)),
+            ImageFormat::Other(name) => gate.violations.extend(policy.inspect_other_format(name)),
+        }
+        Ok(gate)
+    }
+
+    /// Adds what a check brought up.
+    pub fn judge(&mut self, report: &CheckReport) {
+        self.violations.extend(self.policy.judge(report, self.file_bytes));
+    }
+
+    /// What was found.
+    pub fn into_violations(self) -> Vec<Violation> {
+        self.violations
+    }
+}

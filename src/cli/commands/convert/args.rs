@@ -1,0 +1,158 @@
+//! The arguments of `qcheck convert`.
+
+use super::source::{Choice, parse_choice};
+use std::path::PathBuf;
+
+use crate::cli::args::cache::{Cache, parse_cache};
+use crate::cli::args::file_name;
+use crate::cli::args::format::parse_backing_format;
+use crate::cli::args::output::Output;
+use crate::cli::args::size::{parse_number, parse_size};
+
+/// Most threads that can be asked for.
+const MAX_THREADS: u16 = 16;
+/// The longest run of zeroes that can be asked for as the least that is not stored.
+const MAX_SPARSE: u64 = 16 << 20;
+
+/// Copy one or several disks into one image, qcow2 or raw.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The format of the sources, qcow2 or raw; told from their first bytes if not given
+    #[arg(short, long = "source-format", value_name = "FMT")]
+    pub format: Option<String>,
+
+    /// The format of the target
+    #[arg(short = 'O', long, alias = "output-format", value_name = "FMT", default_value = "raw")]
+    pub target_format: String,
+
+    /// Options of the target's format, as name=value,...; "help" lists them
+    #[arg(short = 'o', long, alias = "options", value_name = "OPTIONS",
+          action = clap::ArgAction::Append)]
+    pub target_options: Vec<String>,
+
+    /// Compress the target's clusters
+    #[arg(short, long)]
+    pub compress: bool,
+
+    /// The target has this backing file, and stores only what differs from it
+    #[arg(short = 'B', long, value_name = "FILE")]
+    pub backing: Option<String>,
+
+    /// The format of the backing file
+    #[arg(short = 'F', long, value_name = "FMT")]
+    pub backing_format: Option<String>,
+
+    /// The format of backing files of the sources for which an image records none, qcow2 or raw;
+    /// without this such a file is raw, or refused where it begins like an image
+    #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
+    pub source_backing_format: Option<String>,
+
+    /// Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..
+    #[arg(short = 'l', long, alias = "snapshot", value_name = "SNAPSHOT",
+          value_parser = parse_choice)]
+    pub source_snapshot: Option<Choice>,
+
+    /// Read the snapshot of this id or name
+    #[arg(short = 's', value_name = "SNAPSHOT", value_parser = parse_legacy_choice,
+          conflicts_with = "source_snapshot", hide = true)]
+    pub snapshot: Option<Choice>,
+
+    /// The least run of zeroes that is not stored, in bytes; 0 stores all
+    #[arg(short = 'S', long, value_name = "SIZE", value_parser = parse_sparse)]
+    pub sparse_size: Option<u64>,
+
+    /// How many threads work, 1 to 16; as many as there are cores if not given
+    #[arg(short = 'm', long, value_name = "N", value_parser = parse_threads)]
+    pub parallel: Option<u16>,
+
+    /// Accepted as by qemu-img: writes are never in order, and the target looks the same every time
+    #[arg(short = 'W', long)]
+    pub oob_writes: bool,
+
+    /// Write into an image that is there
+    #[arg(short, long)]
+    pub no_create: bool,
+
+    /// The target, which is there, reads as zeroes
+    #[arg(long)]
+    pub target_is_zero: bool,
+
+    /// How the target is written: writeback, writethrough, none, directsync or unsafe
+    #[arg(short = 't', long, alias = "output-cache", value_name = "CACHE",
+          value_parser = parse_cache, default_value = "unsafe")]
+    pub target_cache: Cache,
+
+    /// How the sources are read, likewise
+    #[arg(short = 'T', long, value_name = "CACHE",
+          value_parser = parse_cache, default_value = "writeback")]
+    pub source_cache: Cache,
+
+    /// Most bytes a second
+    #[arg(short, long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<u64>,
+
+    /// Let the system copy data from file to file where it can
+    #[arg(short = 'C', long)]
+    pub copy_range_offloading: bool,
+
+    /// What cannot be read becomes zeroes, and is told
+    #[arg(long)]
+    pub salvage: bool,
+
+    /// Copy the persistent bitmaps, too
+    #[arg(long)]
+    pub bitmaps: bool,
+
+    /// Leave bitmaps out that are not consistent
+    #[arg(long)]
+    pub skip_broken_bitmaps: bool,
+
+    /// Read both sides again afterwards, and compare
+    #[arg(long)]
+    pub verify: bool,
+
+    /// How to tell what was lost (--salvage)
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    pub output: Output,
+
+    /// Read the sources even if another program has them open for writing
+    #[arg(short = 'U', long)]
+    pub force_share: bool,
+
+    /// Show the progress
+    #[arg(short, long)]
+    pub progress: bool,
+
+    /// Show no progress and no losses
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// The sources, and last the target; - is standard input or output, and so are /dev/stdin and
+    /// /dev/stdout
+    #[arg(value_name = "FILE", required_unless_present = "target_options",
+          value_parser = file_name::parser())]
+    pub files: Vec<PathBuf>,
+}
+
+fn parse_sparse(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    if bytes % 512 != 0 || bytes > MAX_SPARSE {
+        return Err(format!("valid sizes are multiples of 512 up to {MAX_SPARSE}"));
+    }
+    Ok(bytes)
+}
+
+fn parse_legacy_choice(text: &str) -> Result<Choice, String> {
+    Ok(Choice::IdOrName(text.to_owned()))
+}
+
+fn parse_threads(text: &str) -> Result<u16, String> {
+    match parse_number(text) {
+        Ok(threads @ 1..=MAX_THREADS) => Ok(threads),
+        _ => Err(format!("valid are 1 to {MAX_THREADS}")),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string())
+}

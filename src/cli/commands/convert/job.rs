@@ -1,0 +1,140 @@
+//! One conversion with everything that it needs: into a file, or into a stream.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use qcheck::convert::{
+    Control, ConvertOptions, ConvertReport, Input, Outlet, Source, convert_to_stream, verify,
+};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::FileOpener;
+
+use super::args::Args;
+use super::source::{Opening, Sources};
+use super::target::{Asked, Target};
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::output::Output;
+use crate::cli::files::guard::Guard;
+use crate::cli::files::spool;
+use crate::cli::terminal::ui::Ui;
+
+/// A conversion.
+pub struct Job<'a> {
+    /// What the user asked for.
+    pub args: &'a Args,
+    /// How to convert.
+    pub options: ConvertOptions,
+    /// The files that are read and written.
+    pub guard: &'a Guard,
+    /// Whoever wants it to end, and who is told of it.
+    pub control: Control<'a>,
+}
+
+impl Job<'_> {
+    /// Makes a file, or writes into one that exists.
+    pub fn to_file(
+        &self,
+        mut sources: Sources,
+        asked: Asked,
+        path: &Path,
+        ui: &mut Ui,
+    ) -> Result<ConvertReport> {
+        let context = || quoted(path).to_string();
+        let format = asked.format();
+        if self.args.verify || (asked.needs_size() && !self.args.no_create) {
+            // A stream is gone once it is read.
+            sources = Sources::Disks(sources.into_disks()?);
+        }
+        let target = match self.args.no_create {
+            true => {
+                self.guard.writes("the target", path)?;
+                let opener = self.guard.opener(FileOpener {
+                    force_share: self.args.force_share,
+                    unflushed: self.args.target_cache == Cache::Unsafe,
+                });
+                Target::open(path, asked, self.args.target_is_zero, &opener, ui)
+            }
+            false => Target::create(path, asked, sources.bytes().unwrap_or(0), self.guard),
+        };
+        let target = target?;
+        match target.convert(sources.input(), &self.options, self.control) {
+            Ok(report) => {
+                target.close().with_context(context)?;
+                if let (true, Sources::Disks(source)) = (self.args.verify, &sources) {
+                    self.verify(source, path, format).with_context(context)?;
+                }
+                Ok(report)
+            }
+            Err(error) => {
+                let left = target.give_up();
+                Err(error.context(format!("{}{left}", context())))
+            }
+        }
+    }
+
+    /// Writes a stream.
+    pub fn to_stream(&self, sources: Sources, asked: Asked, path: &Path) -> Result<ConvertReport> {
+        if self.args.no_create || self.args.verify || self.args.output == Output::Json {
+            bail!("-n, --verify and --output json need a target that is a file");
+        }
+        let mut out = spool::output(path)?;
+        self.guard.writes_open(&out, path)?;
+        let is_spooled = asked.needs_size()
+            || asked.is_qcow2() && !asked.streams(self.args.compress || self.args.bitmaps);
+        match is_spooled {
+            true => self.by_way_of_a_file(sources, asked, path, &mut out),
+            false => self.at_once(sources, asked, &mut out),
+        }
+        .with_context(|| quoted(path).to_string())
+    }
+
+    /// Makes the target in a file without a name first.
+    fn by_way_of_a_file(
+        &self,
+        mut sources: Sources,
+        asked: Asked,
+        path: &Path,
+        out: &mut File,
+    ) -> Result<ConvertReport> {
+        if asked.needs_size() {
+            sources = Sources::Disks(sources.into_disks()?);
+        }
+        let size = sources.bytes().unwrap_or(0);
+        let target = Target::create(path, asked, size, self.guard)?;
+        let report = target.convert(sources.input(), &self.options, self.control)?;
+        target.give_out(out)?;
+        Ok(report)
+    }
+
+    /// Writes the target while the sources are read.
+    fn at_once(
+        &self,
+        mut sources: Sources,
+        mut asked: Asked,
+        out: &mut File,
+    ) -> Result<ConvertReport> {
+        let (options, control) = (&self.options, self.control);
+        if !asked.is_qcow2() {
+            return Ok(convert_to_stream(sources.input(), Outlet::Raw, out, options, control)?);
+        }
+        let source = sources.into_disks()?;
+        let new = asked.new_image(source.bytes())?;
+        let (input, outlet) = (Input::Disks(&source), Outlet::Qcow2(&new));
+        Ok(convert_to_stream(input, outlet, out, options, control)?)
+    }
+
+    fn verify(&self, source: &Source, path: &Path, format: ImageFormat) -> Result<()> {
+        let opening = Opening {
+            format: Some(format),
+            snapshot: None,
+            force_share: false,
+            backing_format: None,
+            cache: self.args.target_cache,
+            guard: &Guard::default(),
+        };
+        let made = Source::new(vec![opening.open(path)?])?;
+        Ok(verify(source, &made, &self.options, self.control)?)
+    }
+}

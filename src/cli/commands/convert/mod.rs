@@ -1,0 +1,167 @@
+//! `qcheck convert`: copy disks into a new image, or into one that is there.
+
+mod args;
+mod job;
+mod source;
+mod target;
+
+use anyhow::{Result, anyhow, bail};
+use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
+use qcheck::format::probe::ImageFormat;
+use serde_json::{Value, json};
+
+use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::options::{self, Table};
+use crate::cli::args::output::Output;
+use crate::cli::files::guard::Guard;
+use crate::cli::files::spool;
+use crate::cli::render::exit::ExitCode;
+use crate::cli::render::json;
+use crate::cli::terminal::progress::Meter;
+use crate::cli::terminal::signals;
+use crate::cli::terminal::ui::Ui;
+
+pub use args::Args;
+
+use job::Job;
+use source::Opening;
+use target::Asked;
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    // The last one given counts, so that only that one has to be right.
+    let parse = |name: &str| parse_format(name).map_err(|error| anyhow!(error));
+    let format = parse(&args.target_format)?;
+    let source_format = args.format.as_deref().map(parse).transpose()?;
+    let qcow2 = match format {
+        ImageFormat::Qcow2 => true,
+        ImageFormat::Raw => false,
+        other => {
+            bail!("cannot write the format {}: {BOTH}", format_name(other))
+        }
+    };
+    let table = Table::of_convert(qcow2);
+    let given = match options::parse(&args.target_options, table)? {
+        options::Asked::Help => {
+            options::help(&mut ui.out, table, !args.files.is_empty())?;
+            return Ok(ExitCode::Success);
+        }
+        options::Asked::Options(given) => given,
+    };
+    let Some((target, sources)) =
+        args.files.split_last().filter(|(_, sources)| !sources.is_empty())
+    else {
+        bail!("a source and a target are needed");
+    };
+    args.refuse_misfits(qcow2, sources.len())?;
+    let cancel = signals::interruption();
+    let guard = Guard::default();
+    let sources_open = args.opening(source_format, &guard).open_all(sources)?;
+    let mut asked = Asked::new(format, given, args.target_cache);
+    // An image that is there keeps its own.
+    if !args.no_create {
+        asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
+    }
+    let meter = args.meter(ui, spool::is_stream(target));
+    let control = Control { cancel: &cancel, progress: &meter };
+    let options = args.options(asked.compression_level(args.compress)?);
+    let job = Job { args, options, guard: &guard, control };
+    let report = match spool::is_stream(target) {
+        true => job.to_stream(sources_open, asked, target),
+        false => job.to_file(sources_open, asked, target, ui),
+    };
+    meter.finish();
+    args.tell(&report?, ui)?;
+    Ok(ExitCode::Success)
+}
+
+impl Args {
+    fn refuse_misfits(&self, qcow2: bool, sources: usize) -> Result<()> {
+        let backing = self.backing.is_some() && !self.no_create;
+        let misfits = [
+            (self.target_is_zero && !self.no_create, "--target-is-zero needs -n"),
+            (
+                self.no_create && !self.target_options.is_empty(),
+                "-o has no effect when no image is created",
+            ),
+            (self.compress && !qcow2, "raw images cannot be compressed"),
+            (
+                self.copy_range_offloading && self.sparse_size.is_some(),
+                "-C copies without looking, so -S cannot be kept",
+            ),
+            (self.copy_range_offloading && self.compress, "-C cannot compress"),
+            (self.skip_broken_bitmaps && !self.bitmaps, "--skip-broken-bitmaps needs --bitmaps"),
+            (self.bitmaps && sources > 1, "bitmaps can be copied from a single source only"),
+            (self.bitmaps && !qcow2, "raw images have no bitmaps"),
+            (backing && sources > 1, "several sources together have no backing file"),
+            (backing && !qcow2, "a raw image cannot have a backing file"),
+            (
+                self.backing_format.is_some() && self.backing.is_none() && !qcow2,
+                "a raw image cannot have a backing file",
+            ),
+        ];
+        match misfits.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => bail!("{why}"),
+            None => Ok(()),
+        }
+    }
+
+    fn opening<'a>(&'a self, format: Option<ImageFormat>, guard: &'a Guard) -> Opening<'a> {
+        Opening {
+            format,
+            snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
+            force_share: self.force_share,
+            backing_format: self.source_backing_format.as_deref(),
+            cache: self.source_cache,
+            guard,
+        }
+    }
+
+    fn options(&self, level: Option<u8>) -> ConvertOptions {
+        ConvertOptions {
+            sparse: self.sparse_size.unwrap_or(DEFAULT_SPARSE),
+            compress: self.compress,
+            level,
+            threads: self.parallel.map_or(0, usize::from),
+            offload: self.copy_range_offloading,
+            only_different: self.no_create && self.backing.is_some(),
+            salvage: self.salvage,
+            bitmaps: self.bitmaps,
+            skip_broken_bitmaps: self.skip_broken_bitmaps,
+            rate: self.rate.filter(|&rate| rate > 0),
+        }
+    }
+
+    fn meter(&self, ui: &Ui, to_stdout: bool) -> Meter {
+        if self.progress && !self.quiet && !ui.out.is_terminal() && !to_stdout {
+            return Meter::percent();
+        }
+        Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal())
+    }
+
+    /// Tells what was lost.
+    fn tell(&self, report: &ConvertReport, ui: &mut Ui) -> Result<()> {
+        for name in &report.skipped_bitmaps {
+            let name = name.escape_debug();
+            ui.message(&format!("the bitmap '{name}' is not consistent and was left out"))?;
+        }
+        if self.output == Output::Json {
+            let losses: Value = report
+                .losses
+                .iter()
+                .map(|loss| {
+                    let (start, length) = (loss.range.start, loss.range.end - loss.range.start);
+                    json!({ "start": start, "length": length, "reason": loss.reason })
+                })
+                .collect();
+            json::document::write(&mut ui.out, &json!({ "losses": losses }))?;
+            std::io::Write::flush(&mut ui.out)?;
+        } else if !self.quiet {
+            for loss in &report.losses {
+                let (start, end) = (loss.range.start, loss.range.end);
+                ui.message(&format!("lost: guest offset {start:#x} to {end:#x}: {}", loss.reason))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! `qcheck info`: what is this image.
+
+mod inspect;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::chain::{FileOpener, Walk};
+use qcheck::format::probe::ImageFormat;
+use qcheck::info::qcow2_info;
+use qcheck::storage::{Capacity, ReadAt, Storage};
+use qcheck::tables::HeaderArea;
+use serde_json::Value;
+
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::output::Output;
+use crate::cli::files::open::{self, Opened, Purpose};
+use crate::cli::render::exit::ExitCode;
+use crate::cli::render::image::ImageInfo;
+use crate::cli::render::{json, text};
+use crate::cli::terminal::ui::{self, Ui};
+
+/// Tell what an image is: format, sizes, snapshots, bitmaps.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    output: Output,
+
+    /// Tell of the backing file too, and of its backing file, and so on
+    #[arg(short, long)]
+    backing_chain: bool,
+
+    /// Tell of every header field and every table, where it lies, and which bytes of the file are
+    /// for what; not together with --map
+    #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
+    metadata: bool,
+
+    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not
+    /// together with --metadata
+    #[arg(long, conflicts_with = "backing_chain")]
+    map: bool,
+
+    /// Read the image even if another program has it open for writing
+    #[arg(short = 'U', long)]
+    force_share: bool,
+
+    /// The image
+    #[arg(value_parser = file_name::parser())]
+    image: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    match (args.metadata, args.map) {
+        (true, _) => metadata(args, ui),
+        (_, true) => map(args, ui),
+        (false, false) => describe(args, ui),
+    }
+}
+
+/// Tells what qemu-img tells.
+fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let chain = chain(args, ui)?;
+    match args.output {
+        Output::Human => {
+            for (number, image) in chain.iter().enumerate() {
+                if number > 0 {
+                    ui.out.line("")?;
+                }
+                text::info::print(&mut ui.out, image)?;
+            }
+        }
+        Output::Json => {
+            let mut values: Vec<Value> = chain.iter().map(json::info::image).collect();
+            let value = match values.pop() {
+                Some(only) if !args.backing_chain => only,
+                last => values.into_iter().chain(last).collect(),
+            };
+            json::document::write(&mut ui.out, &value)?;
+        }
+    }
+    ui.out.flush().context("could not write the result")?;
+    Ok(ExitCode::Success)
+}
+
+/// Tells of the metadata. The header's fields are told of even where nothing else can be.
+fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let begun = inspect::open(&args.image, args.format, args.force_share)?;
+    let fields = begun.fields.clone();
+    let human = args.output == Output::Human;
+    if human {
+        text::metadata::head(&mut ui.out, &args.image, &fields)?;
+    }
+    let image = begun.inspect(ui);
+    if human {
+        ui.out.flush()?;
+    }
+    let image = image?;
+    if human {
+        text::metadata::rest(&mut ui.out, &image)?;
+    } else {
+        json::metadata::print(&mut ui.out, &image, &fields)?;
+    }
+    ui.out.flush().context("could not write the result")?;
+    Ok(ExitCode::Success)
+}
+
+/// Draws the file and the disk.
+fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let image = inspect::open(&args.image, args.format, args.force_share)?.inspect(ui)?;
+    match args.output {
+        Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
+        Output::Json => json::map::print(&mut ui.out, &image)?,
+    }
+    ui.out.flush().context("could not write the result")?;
+    Ok(ExitCode::Success)
+}
+
+/// The image, and with `--backing-chain` those below it.
+fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
+    let mut chain: Vec<ImageInfo> = Vec::new();
+    let files = FileOpener::default();
+    let mut walk = Walk::new(&files, Some(&args.image));
+    let mut next = Some((args.image.clone(), args.format));
+    while let Some((path, format)) = next.take() {
+        let image = open::open(&path, format, Purpose::Describe, args.force_share)?;
+        chain.push(look(&path, &image, format, ui)?);
+        if args.backing_chain && image.format == ImageFormat::Qcow2 {
+            next = below(&mut walk, &path, &image, args.force_share)?;
+        }
+    }
+    Ok(chain)
+}
+
+/// The backing file of an image, and its format where one is recorded.
+fn below(
+    walk: &mut Walk<'_>,
+    path: &Path,
+    image: &Opened,
+    share: bool,
+) -> Result<Option<(PathBuf, Option<ImageFormat>)>> {
+    let area = HeaderArea::load(&image.storage).with_context(|| could_not_open(path))?;
+    let link = walk.next(&area, path).map_err(|stop| anyhow!("{}: {stop}", quoted(stop.path())))?;
+    let Some(link) = link else { return Ok(None) };
+    let format = open::format_below(&link, share);
+    let format = format.with_context(|| format!("{}: backing file", quoted(path)))?;
+    Ok(Some((link.path.clone(), link.recorded().map(|_| format))))
+}
+
+fn look(
+    path: &Path,
+    image: &Opened,
+    format: Option<ImageFormat>,
+    ui: &mut Ui,
+) -> Result<ImageInfo> {
+    if let Some(notice) = open::likeness_notice(path, image, format) {
+        ui.message(&notice)?;
+    }
+    let context = || quoted(path).to_string();
+    let sectors = |bytes: u64| bytes.checked_next_multiple_of(512).unwrap_or(bytes);
+    let file_bytes = sectors(image.storage.len().with_context(context)?);
+    let qcow2 = match image.format {
+        ImageFormat::Qcow2 => {
+            Some(qcow2_info(&image.storage).with_context(|| could_not_open(path))?)
+        }
+        ImageFormat::Raw => None,
+        ImageFormat::Other(name) => {
+            bail!("{}: cannot read the format {name}: {BOTH}", quoted(path))
+        }
+    };
+    let is_file = image.storage.capacity() == Capacity::Growable;
+    Ok(ImageInfo {
+        filename: path.to_string_lossy().into_owned(),
+        format: format_name(image.format),
+        protocol: if is_file { "file" } else { "host_device" },
+        file_bytes,
+        disk_bytes: image.storage.disk_usage().with_context(context)?,
+        virtual_bytes: qcow2.as_ref().map_or(file_bytes, |q| q.geometry.virtual_size()),
+        qcow2,
+    })
+}

@@ -1,0 +1,153 @@
+//! `qcheck snapshot`: list, take, delete and go back to internal snapshots.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use qcheck::check::{CheckOptions, check};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::{BackingPolicy, FileOpener, Image};
+use qcheck::info::{SnapshotInfo, qcow2_info};
+use qcheck::progress::Silent;
+use qcheck::snapshot;
+use qcheck::storage::FileStorage;
+use serde_json::Value;
+
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::args::format::{BOTH, QCOW2_ONLY, format_name, parse_format};
+use crate::cli::args::output::Output;
+use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::writable;
+use crate::cli::render::exit::ExitCode;
+use crate::cli::render::{json, text};
+use crate::cli::terminal::signals;
+use crate::cli::terminal::ui::Ui;
+
+/// List the snapshots in an image, take one, go back to one, or delete one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// List the snapshots; this is what is done if nothing else is asked for
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    list: u8,
+
+    /// Take a snapshot of this name
+    #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
+    create: Vec<String>,
+
+    /// Go back to the snapshot of this id or name
+    #[arg(short, long, value_name = "SNAPSHOT", allow_hyphen_values = true)]
+    apply: Vec<String>,
+
+    /// Delete the snapshot of this name
+    #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
+    delete: Vec<String>,
+
+    /// How to print the list
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    output: Output,
+
+    /// Accepted as by qemu-img: only a list prints anything
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// List even if another program has the image open for writing
+    #[arg(short = 'U', long, conflicts_with_all = ["create", "apply", "delete"])]
+    force_share: bool,
+
+    /// The image
+    #[arg(value_parser = file_name::parser())]
+    image: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let changes = args.create.len() + args.apply.len() + args.delete.len();
+    match changes + usize::from(args.list) {
+        0 => list(args, ui),
+        1 if changes == 0 => list(args, ui),
+        1 => change(args, ui),
+        _ => bail!("only one of -l, -c, -a and -d can be done at a time"),
+    }
+}
+
+fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let image = open::open(&args.image, args.format, Purpose::ReadMetadata, args.force_share)?;
+    let context = || quoted(&args.image).to_string();
+    let unopened = || could_not_open(&args.image);
+    let snapshots: Vec<SnapshotInfo> = match image.format {
+        ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(unopened)?.snapshots,
+        ImageFormat::Raw => Vec::new(),
+        ImageFormat::Other(name) => bail!("{}: cannot read the format {name}: {BOTH}", context()),
+    };
+    match args.output {
+        Output::Human if snapshots.is_empty() => {}
+        Output::Human => {
+            ui.out.line("Snapshot list:")?;
+            text::info::snapshot_table(&mut ui.out, &snapshots)?;
+        }
+        Output::Json => {
+            let list: Value = snapshots.iter().map(json::info::snapshot).collect();
+            json::document::write(&mut ui.out, &list)?;
+        }
+    }
+    ui.out.flush().context("could not write the list")?;
+    Ok(ExitCode::Success)
+}
+
+fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let path = &args.image;
+    let opened = open::open(path, args.format, Purpose::Change, false)?;
+    if opened.format != ImageFormat::Qcow2 {
+        let format = format_name(opened.format);
+        bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));
+    }
+    if !args.create.is_empty() {
+        warn_of_errors(&opened.storage, ui).with_context(|| quoted(path).to_string())?;
+    }
+    let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
+    let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+    let image = image.with_context(|| could_not_open(path))?;
+    change_qcow2(args, image).with_context(|| quoted(path).to_string())?;
+    Ok(ExitCode::Success)
+}
+
+/// Says that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
+/// first.
+fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
+    if qcow2_info(storage)?.dirty {
+        return Ok(());
+    }
+    let tally = check(storage, &CheckOptions::default(), &Silent)?.tally;
+    let errors = tally.corruptions.saturating_add(tally.check_errors);
+    if errors > 0 {
+        let plural = if errors == 1 { "" } else { "s" };
+        ui.message(&format!(
+            "WARNING: the image has {errors} error{plural}, and so has the snapshot; \
+             'check' reports them"
+        ))?;
+    }
+    Ok(())
+}
+
+fn change_qcow2(args: &Args, mut image: Image) -> Result<()> {
+    image.cancel_on(signals::interruption())?;
+    // The beginnings are qemu-img's, which programs match.
+    let could_not = |what, name: &str| format!("Could not {what} snapshot '{name}'");
+    if let Some(name) = args.create.first() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        snapshot::create(&mut image, name, now).with_context(|| could_not("create", name))?;
+    } else if let Some(wanted) = args.apply.first() {
+        let found = snapshot::find(&image, wanted).context("Failed to load snapshot");
+        let applied = found.and_then(|_| Ok(snapshot::apply(&mut image, wanted)?));
+        applied.with_context(|| could_not("apply", wanted))?;
+    } else if let Some(name) = args.delete.first() {
+        let deleted = snapshot::delete_named(&mut image, name);
+        deleted.with_context(|| could_not("delete", name))?;
+    }
+    Ok(image.close()?)
+}

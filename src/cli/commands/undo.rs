@@ -1,0 +1,66 @@
+//! `qcheck undo`: put back what an image was before a repair.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use qcheck::format::probe::ImageFormat;
+use qcheck::storage::{FileStorage, Latch};
+use qcheck::undo::{Record, Undone, undo};
+
+use crate::cli::args::file_name::{self, could_not_open, quoted};
+use crate::cli::files::open::{self, Purpose};
+use crate::cli::render::exit::ExitCode;
+use crate::cli::terminal::progress::Meter;
+use crate::cli::terminal::ui::Ui;
+
+/// Undo a repair: put back every byte that 'check -r .. --undo FILE' recorded before it wrote.
+///
+/// An image that has changed since is refused, and so is another image. An undo that was
+/// interrupted is ended by the next one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Put the bytes back even if the image has changed since: what was written meanwhile may not
+    /// fit them
+    #[arg(long)]
+    force: bool,
+
+    /// Do not tell that it is done
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Show progress even where standard error is no terminal
+    #[arg(short, long)]
+    progress: bool,
+
+    /// What 'check --undo' wrote
+    file: PathBuf,
+
+    /// The image
+    #[arg(value_parser = file_name::parser())]
+    image: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let what = || could_not_open(&args.file);
+    let file = FileStorage::open_read(&args.file).with_context(what)?;
+    // Not told from its first bytes: they may be what is to be mended.
+    let image = open::open(&args.image, Some(ImageFormat::Qcow2), Purpose::Change, false)?;
+    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
+    let record = Record::load(&file).with_context(|| quoted(&args.file).to_string())?;
+    let done = undo(&record, &Latch::new(image.storage), args.force, &meter);
+    let done = done.with_context(|| quoted(&args.image).to_string())?;
+    drop(meter);
+    if !args.quiet {
+        let text = match done {
+            Undone::Restored { bytes } => {
+                format!("Repair undone: {bytes} bytes were put back.")
+            }
+            Undone::Nothing => "Nothing to undo: the image is as it was before the repair.".into(),
+        };
+        ui.out.line(&text)?;
+        ui.out.flush()?;
+    }
+    Ok(ExitCode::Success)
+}

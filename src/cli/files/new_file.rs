@@ -1,0 +1,82 @@
+//! A file that is being made: taken away again when that fails.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use qcheck::storage::{Access, FileStorage, Latch};
+
+use super::guard::Allowed;
+use super::open::{apply_cache, take_lock};
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::quoted;
+
+/// How a new file is made and written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HowNew {
+    /// A file that was not there before is not copied on write by its file system.
+    pub nocow: bool,
+    /// How it is written.
+    pub cache: Cache,
+}
+
+/// A file that a command makes, or whose content it replaces.
+pub struct NewFile {
+    path: PathBuf,
+    /// Its bytes.
+    pub storage: Arc<Latch<FileStorage>>,
+    is_new: bool,
+}
+
+impl NewFile {
+    /// Opens and locks the file for this access; it keeps its content for now.
+    pub fn open(file: &Allowed<'_>, access: Access, how: HowNew) -> Result<Self> {
+        let (allowed, path) = (file, file.path());
+        let is_new = !path.exists();
+        let mut file = FileStorage::open_or_create(path)
+            .with_context(|| format!("Could not create {}", quoted(path)))?;
+        allowed.opened(&file)?;
+        take_lock(&file, path, access)?;
+        if how.nocow {
+            file.disable_copy_on_write();
+        }
+        apply_cache(how.cache, &mut file, path)?;
+        Ok(Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new })
+    }
+
+    /// From now on every write fails once `interruption` is set, so that its maker gives it up.
+    pub fn fail_on(&mut self, interruption: &Arc<AtomicBool>) {
+        if let Some(storage) = Arc::get_mut(&mut self.storage) {
+            storage.fail_on(interruption.clone());
+        }
+    }
+
+    /// Makes and locks a file; one that is there is an error.
+    pub fn create_new(path: &Path) -> Result<Self> {
+        let file = FileStorage::create_new(path).context("Could not create the file")?;
+        let file =
+            Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new: true };
+        match take_lock(file.storage.get_ref(), path, Access::Write) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                file.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// A file without a name.
+    pub fn nameless() -> Result<Self> {
+        let file = FileStorage::from_file(super::spool::nameless()?)?;
+        Ok(Self { path: PathBuf::new(), storage: Arc::new(Latch::new(file)), is_new: false })
+    }
+
+    /// Takes a file away that was not there before; returns whether one is left that is not what it
+    /// was.
+    pub fn give_up(self) -> bool {
+        let taken_away = self.is_new && fs::remove_file(&self.path).is_ok();
+        !taken_away && self.storage.is_touched()
+    }
+}

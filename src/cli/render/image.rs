@@ -1,0 +1,35 @@
+//! What is told of an image.
+
+use std::path::Path;
+
+use qcheck::info::Qcow2Info;
+
+/// One image: a qcow2 image or a raw one.
+pub struct ImageInfo {
+    /// Its name, as given or as the image above it leads to it.
+    pub filename: String,
+    /// qcow2 or raw.
+    pub format: &'static str,
+    /// "file" or "host_device".
+    pub protocol: &'static str,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes that it takes on its file system.
+    pub disk_bytes: u64,
+    /// Bytes of the disk.
+    pub virtual_bytes: u64,
+    /// What a qcow2 image says of itself.
+    pub qcow2: Option<Qcow2Info>,
+}
+
+impl ImageInfo {
+    /// Where the backing file is, seen from the current folder.
+    pub fn full_backing_name(&self) -> Option<String> {
+        let name = self.qcow2.as_ref()?.backing_name.as_deref()?;
+        if name.starts_with("file:") {
+            return Some(name.to_owned());
+        }
+        let folder = Path::new(&self.filename).parent()?;
+        Some(folder.join(name).to_string_lossy().into_owned())
+    }
+}

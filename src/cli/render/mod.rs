@@ -1,0 +1,13 @@
+//! Results as text, JSON, JUnit, SARIF and exit codes: functions from data to a writer.
+
+pub mod exit;
+pub mod findings;
+pub mod image;
+pub mod inspected;
+pub mod json;
+pub mod junit;
+pub mod outcome;
+pub mod plan;
+pub mod sarif;
+pub mod text;
+pub mod verdict;

@@ -1,0 +1,12 @@
+//! Results for people.
+
+pub mod check;
+pub mod digests;
+pub mod explain;
+pub mod header;
+pub mod info;
+pub mod listing;
+pub mod map;
+pub mod metadata;
+pub mod plan;
+pub mod remarks;

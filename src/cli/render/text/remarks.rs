@@ -1,0 +1,30 @@
+//! Findings that are told by themselves, whatever the counts of errors and leaks say.
+
+use std::io;
+
+use qcheck::check::{CheckReport, Finding, Kind, Verb};
+
+use crate::cli::terminal::ui::Ui;
+
+/// Reports lost tables, which look like leaks and are not, and files that were not opened or have
+/// no name; at most `most` findings, 0 meaning all.
+pub fn print(ui: &mut Ui, name: &str, report: &CheckReport, most: u64) -> io::Result<()> {
+    let told = |f: &&Finding| {
+        matches!(
+            f.kind,
+            Kind::OrphanTable(_)
+                | Kind::BlankTable { .. }
+                | Kind::SnapshotsUncounted(_)
+                | Kind::SnapshotBlank
+                | Kind::Unaccounted { .. }
+                | Kind::NotOpened(_)
+                | Kind::DataFileUnnamed
+        )
+    };
+    let told = report.findings.iter().filter(told);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    for finding in told.take(if most == 0 { usize::MAX } else { most }) {
+        ui.message(&format!("'{name}': {}", finding.line(0, Verb::Tell)))?;
+    }
+    Ok(())
+}
