@@ -84,7 +84,9 @@ impl<'a> Case<'a> {
         let table = |view: &View, l1: u64| view.number(l1 + 8 * index, 8) & OFFSET_MASK;
         let (is, named) = (table(&after.view, l1), table(&self.damaged, l1));
         let plain = named ^ is != 0 && (named ^ is) & !(head.cluster() - 1) == 0;
-        let own = if plain { is } else { table(&self.truth.view, self.truth.disks[number].l1) };
+        let kept = named == is;
+        let own =
+            if plain || kept { is } else { table(&self.truth.view, self.truth.disks[number].l1) };
         let entry = own + guest % head.span() / head.cluster() * head.entry();
         let offset = |view: &View| view.number(entry, 8) & !COPIED;
         let bitmap = |view: &View| view.number(entry + 8, 8);
@@ -102,11 +104,18 @@ impl<'a> Case<'a> {
         let (was, left) = (words(&self.truth.view), words(&self.damaged));
         let same = was.iter().zip(&left).filter(|(a, b)| **a != 0 && a == b).count();
         let replaced = 2 * same < was.iter().filter(|word| **word != 0).count();
+        // The entry is as it was, or one of those that changed places.
+        let number = (entry - own) / head.entry();
+        let restored = (0u64..).zip(was.iter().zip(&left)).any(|(n, (was, left))| {
+            let moved = n == number || was & !COPIED != left & !COPIED;
+            *was != 0 && was & !COPIED == offset(&after.view) && moved
+        });
         let is_plain = offset(&self.damaged) & !(head.cluster() - 1) == offset(&after.view);
         own != 0
             && is == own
-            && (replaced && is_plain
-                || offset(&self.damaged) == offset(&after.view)
+            && (restored
+                || replaced && is_plain
+                || !kept && offset(&self.damaged) == offset(&after.view)
                 || is_own_offset)
     }
 
@@ -299,12 +308,25 @@ impl<'a> Case<'a> {
         let bit = (COPIED >> 56) as u8;
         // A pointer to a copy of what it pointed to.
         let cluster = self.truth.head.cluster();
-        let is_copy = |was: u64, is: u64| {
+        let contents = |was: u64, is: u64| {
             let at = |entry: u64| (entry & OFFSET_MASK) / cluster;
             let standard = (was | is) & COMPRESSED == 0 && (was ^ is) & !OFFSET_MASK & !COPIED == 0;
             let old = slice(self.damaged.bytes, at(was), cluster);
-            standard && !old.is_empty() && old == slice(after.view.bytes, at(is), cluster)
+            let new = slice(after.view.bytes, at(is), cluster);
+            (standard && !old.is_empty()).then_some((old, new))
         };
+        let is_copy = |was, is| contents(was, is).is_some_and(|(old, new)| old == new);
+        // A table's copy points to copies in its turn.
+        let is_copied_table = |was, is| {
+            contents(was, is).is_some_and(|(old, new)| {
+                let mut pairs = old.chunks_exact(8).zip(new.chunks_exact(8));
+                pairs.all(|(a, b)| {
+                    let (a, b) = (word(a, 0), word(b, 0));
+                    a | COPIED == b | COPIED || is_copy(a, b)
+                })
+            })
+        };
+        let is_l1 = matches!(roles[0], Role::L1(_));
         let step = if matches!(roles[0], Role::L2(..)) { self.truth.head.entry() } else { 8 };
         table
             && was.len() == is.len()
@@ -313,6 +335,7 @@ impl<'a> Case<'a> {
                 a == b
                     || (at as u64 % step == 0 && a | bit == b | bit)
                     || is_copy(word(was, start), word(is, start))
+                    || is_l1 && is_copied_table(word(was, start), word(is, start))
             })
     }
 

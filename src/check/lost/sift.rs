@@ -1,6 +1,6 @@
 //! Leaked clusters that are formed like L2 tables: which of them are something else, and which contradict each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shape::{Evidence, Shape};
 use crate::check::context::Context;
@@ -68,25 +68,28 @@ impl Lost {
 /// like one. Marks those that cannot all be tables.
 pub fn sift(ctx: &Context, counts: &StoredCounts, lost: &mut Vec<Lost>) {
     let cluster = |lost: &Lost| ctx.geometry.cluster_floor(lost.table);
-    let tables: BTreeSet<HostCluster> = lost.iter().map(cluster).collect();
+    let damaged = |lost: &Lost| (cluster(lost), lost.shape.damaged);
+    let tables: BTreeMap<HostCluster, u64> = lost.iter().map(damaged).collect();
     let mut data = BTreeSet::new();
     for one in lost.iter() {
-        if one.clusters().any(|to| tables.contains(&to)) && points_to_data(ctx, one, &tables) {
-            data.extend(one.clusters().filter(|to| tables.contains(to)));
+        if one.clusters().any(|to| tables.contains_key(&to)) && points_to_data(ctx, one, &tables) {
+            // What is less of a table says nothing of another.
+            let less = |to: &HostCluster| tables.get(to).is_some_and(|&n| n >= one.shape.damaged);
+            data.extend(one.clusters().filter(less));
         }
     }
     lost.retain(|one| {
         let former_l1 =
-            !one.shape.clusters.is_empty() && one.clusters().all(|c| tables.contains(&c));
+            !one.shape.clusters.is_empty() && one.clusters().all(|c| tables.contains_key(&c));
         !former_l1 && !data.contains(&cluster(one))
     });
     contradictions(ctx, counts, lost);
 }
 
 /// Whether a table points to something that no L1 table can point to.
-fn points_to_data(ctx: &Context, one: &Lost, tables: &BTreeSet<HostCluster>) -> bool {
+fn points_to_data(ctx: &Context, one: &Lost, tables: &BTreeMap<HostCluster, u64>) -> bool {
     let mut head = vec![0; ctx.geometry.cluster_len().min(HEAD_BYTES)];
-    one.clusters().filter(|to| !tables.contains(to)).any(|to| {
+    one.clusters().filter(|to| !tables.contains_key(to)).any(|to| {
         let read = ctx.source.peek_at(ctx.geometry.offset_of(to).get(), &mut head);
         read.is_ok() && !Shape::begins_like(ctx, &head)
     })

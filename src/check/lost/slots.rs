@@ -186,7 +186,12 @@ impl<'a> Slots<'a> {
             let right = [true, false].map(|copied| L1Entry::new(table, copied));
             right.iter().any(|right| (right.0 ^ entry.0).count_ones() <= 1)
         };
-        let near = |d: &&Damaged| !d.readable && !d.missing && is_one_bit_off(d.entry);
+        // Without an offset an entry is one bit off from many.
+        let sole = damaged().count() == 1;
+        let near = |d: &&Damaged| {
+            let told = sole || d.entry.offset().get() != 0;
+            !d.readable && !d.missing && told && is_one_bit_off(d.entry)
+        };
         let mut proven = damaged().filter(near);
         if let (Some(damaged), None) = (proven.next(), proven.next()) {
             let named = vec![damaged.slot];

@@ -132,7 +132,7 @@ fn l1_entry(
         return Ok(None);
     };
     let certain = if table.get() == 0 {
-        survey.report.tally.leaks == 0
+        known.misses_nothing()
     } else {
         survey.map.get(cluster) == tables.times(table)
             && stored_count(known.storage, survey, cluster)? > 0
@@ -154,7 +154,9 @@ fn l2_entry(known: &Known, spot: &Spot, fixes: Vec<&'static str>) -> Result<Opti
         return Ok(None);
     }
     let right = without_defects(survey, entry);
-    let none = is_misplaced(survey, entry) && known.misses_nothing();
+    // Of an entry in which more is wrong, the zero flag need not be right, and a backing file shows the difference.
+    let is_plain = entry.bits & L2Entry::RESERVED == 0 || survey.area.backing_name.is_none();
+    let none = is_misplaced(survey, entry) && is_plain && known.misses_nothing();
     for right in [Some(right), none.then(|| right.without_cluster())].into_iter().flatten() {
         if right != entry && is_certain(known, entry, right, spot)? {
             let bytes = right.encode(geometry);
