@@ -96,9 +96,16 @@ impl Visits {
         }
     }
 
+    /// The entry of an L1 table with this index, if it points to a table.
+    pub fn find(&self, source: Source, index: L1Index) -> Option<L1Entry> {
+        let positions = self.positions(source);
+        let at = self.indices[positions.clone()].binary_search(&index.get()).ok()?;
+        Some(self.entry(positions.start + at))
+    }
+
     /// Whether an L1 table's entry with this index points to a table.
     pub fn has(&self, source: Source, index: L1Index) -> bool {
-        self.indices[self.positions(source)].binary_search(&index.get()).is_ok()
+        self.find(source, index).is_some()
     }
 
     /// The entries of an L1 table.

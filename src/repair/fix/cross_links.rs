@@ -73,12 +73,16 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
         return Ok(());
     }
     let fixes = codes(&survey.report, |finding| is_cross_link(&finding.kind));
-    let mut moves = guest_clusters(&space.storage, survey, space.quarantine);
-    moves.extend(tables(survey));
-    moves.retain(|step| step.times <= survey.area.geometry.refcount_max());
-    let clusters = ClusterCount::new(moves.iter().map(|step| step.count.get()).sum());
-    if !space.quarantine.may_copy(plan.geometry.bytes_of(clusters)) {
+    let shared_tables = SharedTables::of(survey);
+    let clusters = |count| plan.geometry.bytes_of(ClusterCount::new(count));
+    if !space.quarantine.may_copy(clusters(shared_tables.fewest_copies(survey))) {
         return Ok(()); // What refers to clusters so often is not a table.
+    }
+    let mut moves = guest_clusters(&space.storage, survey, space.quarantine);
+    moves.extend(shared_tables.moves(survey));
+    moves.retain(|step| step.times <= survey.area.geometry.refcount_max());
+    if !space.quarantine.may_copy(clusters(moves.iter().map(|step| step.count.get()).sum())) {
+        return Ok(());
     }
     moves.truncate(MAX_COPIES);
     let (mut counts, mut copies, mut pointers) = (Vec::new(), Vec::new(), Vec::new());
@@ -299,41 +303,66 @@ pub fn data_of(
     Ok(data.collect())
 }
 
-/// L2 tables at more than one guest position, and those that more L1 entries point to than can be
-/// counted: the first keeps the table.
-fn tables(survey: &Survey) -> Vec<Move> {
-    let geometry = &survey.area.geometry;
-    let (mut twice, mut uncounted) = (HashSet::new(), HashSet::new());
-    for finding in &survey.report.findings {
-        match (&finding.kind, finding.place) {
-            (Kind::L2TableTwice { table, .. }, _) => {
-                twice.insert(*table);
+/// L2 tables that need copies.
+struct SharedTables {
+    /// At more than one guest position.
+    twice: HashSet<HostOffset>,
+    /// More L1 entries point to them than can be counted.
+    uncounted: HashSet<HostOffset>,
+}
+
+impl SharedTables {
+    fn of(survey: &Survey) -> Self {
+        let (mut twice, mut uncounted) = (HashSet::new(), HashSet::new());
+        for finding in &survey.report.findings {
+            match (&finding.kind, finding.place) {
+                (Kind::L2TableTwice { table, .. }, _) => {
+                    twice.insert(*table);
+                }
+                (Kind::Overflow { .. }, Place::Clusters(first, count)) => {
+                    let clusters = (0..count.get().min(MAX_RUN)).map(ClusterCount::new);
+                    uncounted.extend(clusters.map(|n| survey.area.geometry.offset_of(first + n)));
+                }
+                _ => {}
             }
-            (Kind::Overflow { .. }, Place::Clusters(first, count)) => {
-                let clusters = (0..count.get().min(MAX_RUN)).map(ClusterCount::new);
-                uncounted.extend(clusters.map(|n| geometry.offset_of(first + n)));
-            }
-            _ => {}
         }
+        Self { twice, uncounted }
     }
-    let mut places: BTreeMap<HostOffset, BTreeMap<L1Index, Vec<Visit>>> = BTreeMap::new();
-    for visit in &survey.visits {
-        let table = visit.entry.offset();
-        if geometry.is_aligned(table) && (twice.contains(&table) || uncounted.contains(&table)) {
+
+    /// The L1 entries that point to them.
+    fn visits<'a>(&self, survey: &'a Survey) -> impl Iterator<Item = Visit> + use<'a, '_> {
+        survey.visits.iter().filter(|visit| {
+            let table = visit.entry.offset();
+            survey.area.geometry.is_aligned(table)
+                && (self.twice.contains(&table) || self.uncounted.contains(&table))
+        })
+    }
+
+    /// How many copies are needed at least: snapshots may share one.
+    fn fewest_copies(&self, survey: &Survey) -> u64 {
+        let active = self.visits(survey).filter(|visit| visit.source == Source::Active).count();
+        active.saturating_sub(self.twice.len() + self.uncounted.len()) as u64
+    }
+
+    /// The first position keeps the table.
+    fn moves(&self, survey: &Survey) -> Vec<Move> {
+        let mut places: BTreeMap<HostOffset, BTreeMap<L1Index, Vec<Visit>>> = BTreeMap::new();
+        for visit in self.visits(survey) {
+            let table = visit.entry.offset();
             places.entry(table).or_default().entry(visit.index).or_default().push(visit);
         }
+        // The copy of one position serves one disk: snapshots that share it take a copy each.
+        let others = places.into_iter().flat_map(|(table, places)| {
+            let keeps_position = !self.uncounted.contains(&table);
+            let first = places.values().next().map_or(0, Vec::len);
+            places.into_values().flatten().skip(if keeps_position { first } else { 1 })
+        });
+        let moved = |visit: Visit| {
+            let pointer = pointers::l1_entry(survey, visit.source, visit.index)?;
+            let first = survey.area.geometry.cluster_floor(visit.entry.offset());
+            let kind = Pointer::L1 { active: visit.source == Source::Active };
+            Some(Move { first, count: ClusterCount::new(1), pointer, times: 1, kind })
+        };
+        others.filter_map(moved).collect()
     }
-    // The copy of one position serves one disk: snapshots that share it take a copy each.
-    let others = places.into_iter().flat_map(|(table, places)| {
-        let keeps_position = !uncounted.contains(&table);
-        let first = places.values().next().map_or(0, Vec::len);
-        places.into_values().flatten().skip(if keeps_position { first } else { 1 })
-    });
-    let moved = |visit: Visit| {
-        let pointer = pointers::l1_entry(survey, visit.source, visit.index)?;
-        let first = geometry.cluster_floor(visit.entry.offset());
-        let kind = Pointer::L1 { active: visit.source == Source::Active };
-        Some(Move { first, count: ClusterCount::new(1), pointer, times: 1, kind })
-    };
-    others.filter_map(moved).collect()
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::check::{RegionKind, Source, Survey};
+use crate::check::{RegionKind, Source, Survey, Visits};
 use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
+use crate::format::l1::L1Entry;
 use crate::format::l2::L2Entry;
 use crate::format::{HostCluster, HostOffset, L1Index, L2Index};
 use crate::storage::ReadAt;
@@ -82,26 +83,24 @@ pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Opt
 
 /// The L2 tables by the L1 entries that point to them, and how many point to each.
 #[derive(Debug)]
-pub struct Tables {
-    by_slot: HashMap<(Source, L1Index), HostOffset>,
+pub struct Tables<'a> {
+    visits: &'a Visits,
     times: HashMap<HostOffset, u64>,
 }
 
-impl Tables {
+impl<'a> Tables<'a> {
     /// Those of an image.
-    pub fn of(survey: &Survey) -> Self {
-        let mut tables = Self { by_slot: HashMap::new(), times: HashMap::new() };
+    pub fn of(survey: &'a Survey) -> Self {
+        let mut times = HashMap::new();
         for visit in &survey.visits {
-            let table = visit.entry.offset();
-            tables.by_slot.insert((visit.source, visit.index), table);
-            *tables.times.entry(table).or_default() += 1;
+            *times.entry(visit.entry.offset()).or_default() += 1;
         }
-        tables
+        Self { visits: &survey.visits, times }
     }
 
     /// The table that an L1 entry points to.
     pub fn get(&self, source: Source, index: L1Index) -> Option<HostOffset> {
-        self.by_slot.get(&(source, index)).copied()
+        self.visits.find(source, index).map(L1Entry::offset)
     }
 
     /// How many L1 entries point to a table.
