@@ -69,7 +69,7 @@ pub fn compare(image: &dyn ReadAt, record: &Record) -> Result<Comparison> {
         }
         State::Repairing if len >= record.old_bytes => found.is_undone &= len == record.old_bytes,
         _ => {
-            found.is_undone = false;
+            found.is_undone &= record.appended(len) > 0;
             found.count(len.min(record.old_bytes), false, true);
         }
     }

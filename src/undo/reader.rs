@@ -36,6 +36,14 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The bytes that somebody else has appended to an image that is so long now.
+    pub(super) fn appended(&self, bytes: u64) -> u64 {
+        match self.state {
+            State::Ended(new) => bytes.saturating_sub(new.max(self.old_bytes)),
+            State::Repairing => 0,
+        }
+    }
+
     /// Reads and proves a whole undo file.
     pub fn load(file: &'a dyn ReadAt) -> Result<Self> {
         if length(file)? == 0 {

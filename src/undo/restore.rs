@@ -16,6 +16,8 @@ pub enum Undone {
     Restored {
         /// Bytes that were written.
         bytes: u64,
+        /// Bytes at the end that were appended since the repair, and stay.
+        appended: u64,
     },
     /// It was so already.
     Nothing,
@@ -45,7 +47,7 @@ pub fn undo(
         let what = "the image does not hold what was written to it";
         return Err(Error::Refused(what.into()));
     }
-    Ok(Undone::Restored { bytes })
+    Ok(Undone::Restored { bytes, appended: record.appended(length(image)?) })
 }
 
 /// Refuses an image that is not the one, or not as it was left.
@@ -87,7 +89,9 @@ impl Restore<'_> {
             }
             self.sync()?;
         }
-        if length(self.image)? != self.record.old_bytes {
+        let now = length(self.image)?;
+        // What was appended since is somebody else's.
+        if now != self.record.old_bytes && self.record.appended(now) == 0 {
             let len = self.record.old_bytes;
             self.image.set_len(len).map_err(|e| Error::io("set the image's length", len, e))?;
             self.sync()?;

@@ -116,6 +116,19 @@ fn an_image_that_has_changed_is_refused_and_force_overrides_that() {
 }
 
 #[test]
+fn what_was_appended_since_the_repair_stays() {
+    let (before, after, file) = example();
+    let mut longer = after.clone();
+    longer.extend([9; 8192]);
+    let image = MemoryStorage::new(longer);
+    let done = undone(&file, &image, true).expect("forced");
+    assert!(matches!(done, Undone::Restored { appended: 8192, .. }), "{done:?}");
+    let restored = image.into_inner();
+    assert!(restored[..before.len().min(after.len())] == before[..before.len().min(after.len())]);
+    assert!(restored.len() == after.len() + 8192 && restored.ends_with(&[9; 8192]));
+}
+
+#[test]
 fn a_length_that_has_changed_is_refused() {
     let (before, after, file) = example();
     for length in [after.len() + 4096, after.len() - 512, before.len() + 512] {
@@ -207,7 +220,7 @@ fn old_bytes_of_every_kind_of_change_are_put_back() {
     assert_eq!(image.len().unwrap(), 401_000);
     let file = file.into_inner();
     let done = undone(&file, &image, false).unwrap();
-    assert!(matches!(done, Undone::Restored { bytes } if bytes > 100_000), "{done:?}");
+    assert!(matches!(done, Undone::Restored { bytes, .. } if bytes > 100_000), "{done:?}");
     assert!(image.into_inner() == before);
 }
 

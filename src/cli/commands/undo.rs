@@ -54,9 +54,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     drop(meter);
     if !args.quiet {
         let text = match done {
-            Undone::Restored { bytes } => {
+            Undone::Restored { bytes, appended: 0 } => {
                 format!("Repair undone: {bytes} bytes were put back.")
             }
+            Undone::Restored { bytes, appended } => format!(
+                "Repair undone: {bytes} bytes were put back; {appended} bytes at the end, \
+                 appended since the repair, were left."
+            ),
             Undone::Nothing => "Nothing to undo: the image is as it was before the repair.".into(),
         };
         ui.out.line(&text)?;
