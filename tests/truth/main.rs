@@ -146,8 +146,13 @@ fn judge_mode(
         match repair(&image, mode, &options(), &Silent) {
             Ok(_) if all_but_marks(&image.to_vec()) == all_but_marks(&repaired.bytes) => {}
             Ok(_) if holds && mode != RepairMode::Lossy => {}
-            // Once they are raised, refcounts can be believed, and where the device is free is known.
-            Ok(_) if fixed && end == "errors" => {}
+            // Once they are raised, refcounts can be believed, and what they were is not known any more.
+            Ok(_) if end == "errors" && mode != RepairMode::Lossy => {
+                let bytes = image.to_vec();
+                let after = case.after(&bytes, unpacked);
+                let broken = case.destroyed(&after).into_iter().chain(case.guessed(&after));
+                wrong.extend(broken.map(|why| format!("after a second repair: {why}")));
+            }
             Ok(_) => wrong.push("a second repair writes".into()),
             // What the first round cannot place is refused.
             Err(Error::NoRoom { .. }) if fixed => {}
