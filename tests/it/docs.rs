@@ -58,7 +58,7 @@ fn the_debian_package_names_the_version_and_the_owners_of_the_program() {
         read("docs/debian/changelog").starts_with(&version),
         "the changelog is not of {version}"
     );
-    let licence = read("licences/MIT");
+    let licence = read("LICENSE-MIT");
     let owners = licence.lines().find_map(|line| line.strip_prefix("Copyright (c) ")).unwrap();
     assert!(copyright.contains(&format!("Copyright: {owners}\n")), "{owners}");
     let (_, names) = owners.split_once(" The ").unwrap();
@@ -67,4 +67,28 @@ fn the_debian_package_names_the_version_and_the_owners_of_the_program() {
         assert!(line.contains(names), "{line}");
     }
     assert!(read("docs/debian/changelog").contains(&format!("\n -- {names} <")), "{names}");
+}
+
+#[test]
+fn the_examples_of_the_library_check_and_repair_an_image() {
+    // Only a run of all tests has built them already.
+    let build = ["build", "--quiet", "--offline", "--examples"];
+    assert!(std::process::Command::new(env!("CARGO")).args(build).status().unwrap().success());
+    let folder = tempfile::tempdir().unwrap();
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_qcheck")).with_file_name("examples");
+    let image = folder.path().join("disk.qcow2");
+    std::fs::copy("tests/data/damaged.qcow2", &image).unwrap();
+    let run = |name: &str, more: &[&std::path::Path]| {
+        let mut command = std::process::Command::new(programs.join(name));
+        let done = command.arg(&image).args(more).output().expect("an example");
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let record = folder.path().join("before.undo");
+    assert!(!run("check", &[]).ends_with("0 corruptions, 0 leaked clusters\n"));
+    let repaired = run("repair_with_undo", &[&record]);
+    assert!(repaired.starts_with("0 corruptions and 0 leaked clusters are left\n"), "{repaired}");
+    assert!(run("check", &[]).ends_with("0 corruptions, 0 leaked clusters\n"));
+    let undo = qcheck::undo::Record::load;
+    assert!(undo(&qcheck::storage::FileStorage::open_read(&record).unwrap()).is_ok());
 }
