@@ -72,6 +72,12 @@ pub fn for_each<S, T: Send>(
     });
 }
 
+/// Takes one from what is left; returns whether there was one.
+pub fn take_one(room: &AtomicUsize) -> bool {
+    let less = |room: usize| room.checked_sub(1);
+    room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::check::spots::Spots;
+use crate::check::affected::spots::Spots;
 use crate::check::{Finding, Place, Severity, Survey};
 use crate::format::{HostCluster, HostOffset};
 use crate::storage::ReadAt;

@@ -4,11 +4,10 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use super::damage;
 use super::holes::Holes;
-use super::{Role, Totals};
+use super::{Role, Totals, damage};
 use crate::check::Survey;
-use crate::check::refcount_map::RefcountMap;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;

@@ -11,7 +11,7 @@ fn read(path: &str) -> String {
 
 /// The codes in the source, by the text of the one function that names them.
 fn codes_in_source() -> BTreeSet<String> {
-    let source = read("src/check/finding.rs");
+    let source = read("src/check/report/finding.rs");
     let function = source.split("pub fn code(").nth(1).expect("findings have a code");
     let function = function.split("\n    }\n").next().unwrap();
     function.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap().into()).collect()

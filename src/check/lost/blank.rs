@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::check::context::Context;
-use crate::check::finding::{Finding, Kind, Place, RegionKind, Source};
-use crate::check::pass_compare::Compared;
-use crate::check::pass_snapshots;
-use crate::check::stored::StoredCounts;
-use crate::check::visits::Visit;
-use crate::check::walk::{Mapping, Table};
+use crate::check::passes::compare::Compared;
+use crate::check::passes::mapping::walk::{Mapping, Table};
+use crate::check::passes::snapshots;
+use crate::check::report::{Finding, Kind, Place, RegionKind, Source};
+use crate::check::survey::context::Context;
+use crate::check::survey::stored::StoredCounts;
+use crate::check::survey::visits::Visit;
 use crate::format::l2::{L2Entry, SECTOR_BYTES};
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, HostCluster, HostOffset};
@@ -113,7 +113,7 @@ fn visit_in_disk(ctx: &Context, mapping: &Mapping, table: &Table) -> Option<Visi
 
 /// The disks of which no L1 entry points to a table.
 fn blank_l1_tables(ctx: &Context, mapping: &Mapping) -> Vec<Source> {
-    let snapshots = pass_snapshots::l1_tables(ctx).into_iter();
+    let snapshots = snapshots::l1_tables(ctx).into_iter();
     let snapshots = snapshots.map(|(index, _, entries)| (Source::Snapshot(index), entries));
     let active = (Source::Active, u64::from(ctx.area.header.l1_entries));
     let with_tables: BTreeSet<Source> = mapping.visits.iter().map(|v| v.source).collect();
@@ -210,9 +210,8 @@ fn uncounted_snapshots(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Fin
     let more = SnapshotTable::load_known(ctx.source, table, count + 1);
     let Some(entry) = more.entries.get(count as usize) else { return };
     let l1 = entry.header.l1_table;
-    let plausible = pass_snapshots::is_text(&entry.id)
-        && entry.header.l1_entries > 0
-        && l1.get() < ctx.file_bytes;
+    let plausible =
+        snapshots::is_text(&entry.id) && entry.header.l1_entries > 0 && l1.get() < ctx.file_bytes;
     let l1 = ctx.geometry.cluster_exact(l1).filter(|at| at.get() > 0 && plausible);
     if l1.is_some_and(is_leaked) {
         found.push(Finding::new(Kind::SnapshotsUncounted(count), Place::SnapshotTable));

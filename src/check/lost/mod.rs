@@ -11,13 +11,13 @@ mod sift;
 mod slots;
 pub(super) mod too_low;
 
-use super::context::Context;
-use super::finding::{Finding, Kind, Place};
-use super::pass_compare::Compared;
-use super::pass_refcounts::Refcounts;
-use super::refcount_map::RefcountMap;
-use super::stored::StoredCounts;
-use super::walk::Mapping;
+use crate::check::passes::compare::Compared;
+use crate::check::passes::mapping::walk::Mapping;
+use crate::check::passes::refcounts::Refcounts;
+use crate::check::report::{Finding, Kind, Place};
+use crate::check::survey::context::Context;
+use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::stored::StoredCounts;
 use slots::Slots;
 
 /// What the search found.

@@ -7,13 +7,12 @@ use super::blank::needed;
 use super::search::one;
 use super::sift::Lost;
 use super::slots::{Candidates, Slots};
-use crate::check::context::Context;
-use crate::check::finding::{Finding, Kind, Source};
-use crate::check::orphan::{Orphan, Slot};
-use crate::check::pass_compare::Compared;
-use crate::check::pass_refcounts::Refcounts;
-use crate::check::refcount_map::RefcountMap;
-use crate::check::stored::StoredCounts;
+use crate::check::passes::compare::Compared;
+use crate::check::passes::refcounts::Refcounts;
+use crate::check::report::{Finding, Kind, Orphan, Slot, Source};
+use crate::check::survey::context::Context;
+use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostOffset};
 
 /// Finds each table's slots. A table that no L1 entry can have pointed to is a leak like others, unless the size of the

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::shape::{Evidence, Shape};
-use crate::check::context::Context;
-use crate::check::refcount_map::RefcountMap;
-use crate::check::stored::StoredCounts;
+use crate::check::survey::context::Context;
+use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
 
 /// Bytes that are enough to tell most clusters from tables.

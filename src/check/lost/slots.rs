@@ -6,13 +6,12 @@ use std::ops::Range;
 
 use super::blank::needed;
 use super::shape::Shape;
-use crate::check::context::{Context, Extent};
-use crate::check::finding::{Kind, Place, Source};
-use crate::check::orphan::Slot;
-use crate::check::pass_snapshots;
-use crate::check::stored::StoredCounts;
-use crate::check::visits::Visit;
-use crate::check::walk::Mapping;
+use crate::check::passes::mapping::walk::Mapping;
+use crate::check::passes::snapshots;
+use crate::check::report::{Kind, Place, Slot, Source};
+use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::stored::StoredCounts;
+use crate::check::survey::visits::Visit;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES, OFFSET_MASK};
 use crate::format::{HostCluster, HostOffset, L1Index, L2Index};
@@ -96,8 +95,8 @@ impl<'a> Slots<'a> {
         let entries = u64::from(header.l1_entries);
         self.table(Source::Active, entries.min(needed));
         self.add_cut_off(ctx, Source::Active, header.l1_table, entries);
-        for (index, offset, entries) in pass_snapshots::l1_tables(ctx) {
-            match pass_snapshots::l1_defect(ctx, index) {
+        for (index, offset, entries) in snapshots::l1_tables(ctx) {
+            match snapshots::l1_defect(ctx, index) {
                 None => self.table(Source::Snapshot(index), entries),
                 Some(_) => self.blind = true,
             }

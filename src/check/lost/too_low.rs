@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::check::context::Context;
-use crate::check::finding::{Kind, Place, RegionKind};
-use crate::check::pass_compare::Compared;
-use crate::check::walk::{Mapping, Table};
+use crate::check::passes::compare::Compared;
+use crate::check::passes::mapping::walk::{Mapping, Table};
+use crate::check::report::{Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
 use crate::format::feature::incompatible;
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, HostCluster};

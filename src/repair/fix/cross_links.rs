@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use crate::check::owners::{self, Owner};
+use crate::check::affected::references::{self, Owner};
 use crate::check::{CheckReport, Finding, Kind, Place, Source, Survey, Visit};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
@@ -208,7 +208,7 @@ fn guest_clusters(source: &dyn ReadAt, survey: &Survey, quarantine: &Quarantine)
     }
     shared.extend(uncounted.iter().copied());
     let wanted = metadata.union(&shared).copied().collect();
-    let owners = owners::find(source, survey, &wanted);
+    let owners = references::find(source, survey, &wanted);
     // One position keeps shared data: compressed data, which others are beside, before plain data.
     let extent = |owner: &Owner| owner.entry.compressed_extent(geometry).offset;
     let mut kept: HashSet<HostCluster> = HashSet::new();

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::{bitmap_directory, lengths, snapshot_table};
-use crate::check::orphan::Slot;
-use crate::check::owners::{self, Owner};
+use crate::check::affected::references::{self, Owner};
+use crate::check::report::Slot;
 use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey, Visit};
 use crate::error::{Error, Result};
 use crate::format::geometry::SUBCLUSTERS;
@@ -221,7 +221,7 @@ pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
             _ => {}
         }
     }
-    let owners = owners::find(source, survey, &metadata.union(&uncounted).copied().collect());
+    let owners = references::find(source, survey, &metadata.union(&uncounted).copied().collect());
     let mut kept: HashSet<HostCluster> = HashSet::new();
     let bytes = nothing(survey).encode(&survey.area.geometry);
     let drop = |owner: &Owner| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::check::orphan::{Orphan, Slot};
+use crate::check::report::{Orphan, Slot};
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::{Error, Result};
 use crate::format::l1::L1Entry;

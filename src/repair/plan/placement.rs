@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::check::refcount_map::RefcountMap;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::refcount::MAX_REFTABLE_BYTES;

@@ -4,7 +4,7 @@ use super::counts::CountCodes;
 use super::placement::{self, Free, Placement};
 use super::quarantine::{Quarantine, is_empty};
 use super::step::{CountChange, RepairPlan, StageKind, Step, Write, codes};
-use crate::check::regions::Region;
+use crate::check::survey::regions::Region;
 use crate::check::{Finding, Kind, Place, RegionKind, Survey};
 use crate::error::Result;
 use crate::format::geometry::TABLE_ENTRY_BYTES;

@@ -6,7 +6,7 @@ use super::placement::Free;
 use super::quarantine::Quarantine;
 use super::step::{CountChange, Step, Write};
 use crate::check::Survey;
-use crate::check::refcount_map::RefcountMap;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
 use crate::storage::{Capacity, Storage};

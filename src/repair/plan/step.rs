@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::purpose::Risk;
-use crate::check::refcount_map::RefcountMap;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::{CheckReport, Finding, Kind, Severity, Survey};
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::{Geometry, HostOffset, ReftableIndex};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::quarantine::Quarantine;
 use crate::check::Survey;
-use crate::check::refcount_map::RefcountMap;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::error::{Error, Result};
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};

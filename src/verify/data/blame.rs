@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::packed::Packed;
 use super::tables::{Data, Tables};
-use crate::check::scan::take_one;
+use crate::check::parallel::take_one;
 use crate::check::{CheckReport, Finding, Kind, Place};
 use crate::codec::Fault;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index};

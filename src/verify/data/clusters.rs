@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::blame::{Blame, Failed};
 use crate::check::parallel;
-use crate::check::refcount_map::RefcountMap;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::format::geometry::Geometry;
 use crate::format::{ClusterCount, HostCluster};
 use crate::progress::Progress;

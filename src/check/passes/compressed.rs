@@ -4,13 +4,12 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
-use super::context::Context;
-use super::finding::{Finding, Kind, Place};
-use super::parallel;
-use super::pass_overlaps::is_equal;
-use super::scan::take_one;
-use super::stored::StoredCounts;
-use super::walk::{MAX_EXTENTS, Mapping, Table};
+use super::mapping::walk::{MAX_EXTENTS, Mapping, Table};
+use super::overlaps::is_equal;
+use crate::check::parallel::{self, take_one};
+use crate::check::report::{Finding, Kind, Place};
+use crate::check::survey::context::Context;
+use crate::check::survey::stored::StoredCounts;
 use crate::format::l1::COPIED;
 use crate::format::l2::{COMPRESSED, CompressedExtent, L2Entry, SECTOR_BYTES};
 use crate::format::{HostCluster, decode_entries};

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::finding::{RegionKind, Source};
+use crate::check::report::{RegionKind, Source};
 use crate::format::{ClusterCount, HostCluster};
 
 /// A run of clusters that a metadata structure owns.

@@ -1,8 +1,8 @@
 //! Encryption: the pointers to the LUKS header, and the header itself as far as it is no secret.
 //! Relies on the header pass.
 
-use super::context::Context;
-use super::finding::{Kind, Place, RegionKind};
+use crate::check::report::{Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
 use crate::format::crypto::{CryptMethod, CryptoHeader, LUKS_HEADER_BYTES, MAX_LUKS_HEADER_BYTES};
 use crate::format::extension;
 use crate::format::header::HeaderField;

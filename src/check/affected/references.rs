@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Survey;
-use super::parallel;
-use super::walk::MANY_BYTES;
+use crate::check::passes::mapping::walk::MANY_BYTES;
+use crate::check::{Survey, parallel};
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index};
 use crate::storage::ReadAt;

@@ -3,8 +3,10 @@
 
 use std::fmt::Write;
 
-use super::finding::{Finding, Kind, Place, RegionKind, Severity, Source};
+use super::finding::Finding;
+use super::kind::{Kind, Severity};
 use super::orphan::Orphan;
+use super::place::{Place, RegionKind, Source};
 use crate::format::HostOffset;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS};
 

@@ -4,11 +4,11 @@
 use std::io;
 use std::ops::Range;
 
-use super::context::Context;
-use super::finding::{Finding, Kind, Place};
-use super::parallel;
-use super::pass_refcounts::{Block, Refcounts};
-use super::stored;
+use super::refcounts::{Block, Refcounts};
+use crate::check::parallel;
+use crate::check::report::{Finding, Kind, Place};
+use crate::check::survey::context::Context;
+use crate::check::survey::stored;
 use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};

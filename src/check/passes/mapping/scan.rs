@@ -1,13 +1,14 @@
 //! One L2 table: counts what it references, in runs, and collects what is wrong.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
-use super::Hold;
-use super::beyond::Beyond;
-use super::context::{Context, Extent};
-use super::finding::Kind;
-use super::refcount_map::RefcountMap;
+use crate::check::Hold;
+use crate::check::parallel::take_one;
+use crate::check::report::Kind;
+use crate::check::survey::beyond::Beyond;
+use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::format::l1::{COPIED, OFFSET_MASK};
 use crate::format::l2::{COMPRESSED, L2Entry, Meaning, ZERO};
 use crate::format::{
@@ -378,12 +379,6 @@ fn is_cut_off(ctx: &Context, kind: &Kind) -> bool {
     let Kind::BeyondEnd { offset, bytes } = *kind else { return false };
     let near = ctx.file_bytes.saturating_mul(FAR);
     bytes == ctx.geometry.cluster_bytes() && ctx.geometry.is_aligned(offset) && offset.get() < near
-}
-
-/// Takes one from what is left; returns whether there was one.
-pub fn take_one(room: &AtomicUsize) -> bool {
-    let less = |room: usize| room.checked_sub(1);
-    room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
 }
 
 fn be64(bytes: &[u8]) -> u64 {

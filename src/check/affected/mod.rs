@@ -1,11 +1,14 @@
 //! Whose clusters a finding is about: a second, targeted walk, for suspicious clusters only.
 
+pub(crate) mod references;
+pub(crate) mod spots;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::finding::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
-use super::regions::Region;
-use super::{Survey, owners, spots};
+use crate::check::Survey;
+use crate::check::report::{Finding, GuestRange, Kind, Place, RegionKind, Severity, Source};
+use crate::check::survey::regions::Region;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::storage::ReadAt;
 
@@ -119,7 +122,7 @@ impl Affected {
         room: &mut usize,
     ) {
         let clusters: HashSet<HostCluster> = wanted.keys().copied().collect();
-        let owners = owners::find_first(source, survey, &clusters, MAX_WANTED);
+        let owners = references::find_first(source, survey, &clusters, MAX_WANTED);
         let visits = visits(survey, &owners.iter().map(|owner| owner.table).collect());
         for owner in owners {
             let places = visits.get(&owner.table).map_or(&[][..], Vec::as_slice);

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::Survey;
-use super::finding::{Finding, Kind, Place, Source};
+use crate::check::Survey;
+use crate::check::report::{Finding, Kind, Place, Source};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::header::HeaderField;
 use crate::format::{HostOffset, L1Index};

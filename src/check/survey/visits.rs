@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::finding::Source;
+use crate::check::report::Source;
 use crate::format::L1Index;
 use crate::format::l1::L1Entry;
 

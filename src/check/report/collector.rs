@@ -1,7 +1,9 @@
 //! Takes findings in order, joins runs, and keeps what the report can hold.
 
-use super::finding::{Finding, Kind, Place};
-use super::report::Tally;
+use super::finding::Finding;
+use super::kind::Kind;
+use super::place::Place;
+use super::tally::Tally;
 
 /// Findings on their way into the report.
 #[derive(Debug, Default)]

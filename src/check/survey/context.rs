@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use super::beyond::Beyond;
-use super::collector::Collector;
-use super::finding::{Finding, Kind, Place, RegionKind};
-use super::parallel;
 use super::plausible::Plausible;
 use super::refcount_map::RefcountMap;
 use super::regions::{Region, RegionMap};
-use super::report::Allocation;
-use super::{Assume, CheckOptions, Hold};
+use crate::check::report::collector::Collector;
+use crate::check::report::{Allocation, Finding, Kind, Place, RegionKind};
+use crate::check::{Assume, CheckOptions, Hold, parallel};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::progress::Progress;
 use crate::storage::ReadAt;

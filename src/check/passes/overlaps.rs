@@ -1,11 +1,11 @@
 //! Clusters that more than one structure claims. Relies on everything being counted and compared.
 
-use super::context::Context;
-use super::finding::{Finding, Kind, Place, RegionKind};
-use super::regions::Region;
-use super::stored::StoredCounts;
-use super::walk::Mapping;
-use super::{pass_compressed, pass_shared};
+use super::mapping::walk::Mapping;
+use super::{compressed, shared};
+use crate::check::report::{Finding, Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
+use crate::check::survey::regions::Region;
+use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster};
 
 /// Clusters of metadata that are looked at, far more than any sound image has: structures that lie
@@ -17,8 +17,8 @@ pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts) -> Vec<F
     let mut found = Vec::new();
     metadata(ctx, counts, &mut found);
     tables_at_two_places(ctx, mapping, counts, &mut found);
-    pass_shared::run(ctx, mapping, &mut found);
-    pass_compressed::run(ctx, mapping, counts, &mut found);
+    shared::run(ctx, mapping, &mut found);
+    compressed::run(ctx, mapping, counts, &mut found);
     found
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::context::Context;
-use super::finding::{Finding, Kind, Place, RegionKind};
+use crate::check::report::{Finding, Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
 use crate::format::HostOffset;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::MAX_L1_BYTES;

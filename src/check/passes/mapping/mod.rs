@@ -2,14 +2,17 @@
 //! in file order, and counts as often as L1 entries point to it. Relies on the header and snapshot
 //! passes.
 
-use super::context::{Context, Extent};
-use super::finding::{Finding, Kind, Place, RegionKind, Source};
-use super::pass_snapshots;
-use super::visits::Visit;
-use super::walk::{self, Mapping};
+pub mod scan;
+pub mod walk;
+
+use crate::check::passes::snapshots;
+use crate::check::report::{Finding, Kind, Place, RegionKind, Source};
+use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::visits::Visit;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::{HostOffset, L1Index, decode_entries};
+use walk::Mapping;
 
 /// Bytes of an L1 table that are decoded at once.
 const CHUNK_BYTES: usize = 1 << 16;
@@ -26,11 +29,11 @@ pub fn run(ctx: &mut Context) -> Mapping {
     let header = &ctx.area.header;
     let active = (Source::Active, header.l1_table, u64::from(header.l1_entries));
     l1_table(ctx, active, &mut mapping, &mut pending, &mut budget);
-    if let Some(finding) = pass_snapshots::misplaced(ctx) {
+    if let Some(finding) = snapshots::misplaced(ctx) {
         pending.push((mapping.visits.len(), finding));
     }
-    for (index, offset, entries) in pass_snapshots::l1_tables(ctx) {
-        let defect = pass_snapshots::l1_defect(ctx, index);
+    for (index, offset, entries) in snapshots::l1_tables(ctx) {
+        let defect = snapshots::l1_defect(ctx, index);
         let readable = defect.as_ref().is_none_or(|(_, readable)| *readable);
         if let Some((kind, _)) = defect {
             pending.push((mapping.visits.len(), Finding::new(kind, Place::Snapshot(index))));
@@ -45,7 +48,7 @@ pub fn run(ctx: &mut Context) -> Mapping {
     for (_, finding) in pending {
         ctx.found.push(finding);
     }
-    pass_snapshots::claim_table(ctx);
+    snapshots::claim_table(ctx);
     mapping
 }
 

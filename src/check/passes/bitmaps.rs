@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::context::Context;
-use super::finding::{Kind, Place, RegionKind};
+use crate::check::report::{Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
 use crate::format::bitmap::{
     BitmapEntry, BitmapTableEntry, BitmapsExtension, MAX_BITMAPS, MAX_DIRECTORY_BYTES,
     MAX_TABLE_ENTRIES,

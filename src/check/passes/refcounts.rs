@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::io;
 
-use super::context::{Context, Extent};
-use super::finding::{Kind, Place, RegionKind};
+use crate::check::report::{Kind, Place, RegionKind};
+use crate::check::survey::context::{Context, Extent};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};

@@ -4,38 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::pass_refcounts::Refcounts;
 use super::refcount_map::RefcountMap;
+use crate::check::options::Assume;
+use crate::check::passes::refcounts::Refcounts;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
 
 /// Blocks kept in memory at most, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
-
-/// Which counts to assume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Assume {
-    /// Those in the file.
-    #[default]
-    Stored,
-    /// Those in the file once refcounts that are too high are lowered.
-    LeaksRepaired,
-    /// Those that the references ask for.
-    AllRepaired,
-}
-
-/// Whether refcounts that are higher than the references found stay as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hold {
-    /// Where something may hide references.
-    #[default]
-    ByEvidence,
-    /// In any case: something did before.
-    Always,
-    /// Never, and lost tables are not counted: what may be lost was given up.
-    Never,
-}
 
 /// Looks counts up.
 pub struct StoredCounts<'a> {

@@ -1,40 +1,22 @@
 //! The result of a check: findings in the order in which qemu-img tells them, and what they add up
 //! to.
 
-use super::finding::{Finding, GuestRange, Kind, Place, Severity};
-use super::orphan::{Orphan, Slot};
+pub(crate) mod collector;
+mod finding;
+mod kind;
+mod orphan;
+mod place;
+mod tally;
+mod words;
+
+pub use finding::Finding;
+pub use kind::{Kind, Severity};
+pub use orphan::{Orphan, Slot};
+pub use place::{GuestRange, Place, RegionKind, Source};
+pub use tally::Tally;
+pub use words::{Verb, place_text, region_text};
+
 use crate::format::{ClusterCount, Geometry, HostOffset, L2Index};
-
-/// How much was found, by severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Errors in the image.
-    pub corruptions: u64,
-    /// Clusters with a count that is too high.
-    pub leaks: u64,
-    /// Parts that could not be checked.
-    pub check_errors: u64,
-    /// Remarks that are no errors.
-    pub notices: u64,
-}
-
-impl Tally {
-    /// Adds one finding.
-    pub fn add(&mut self, finding: &Finding) {
-        let sum = match finding.severity() {
-            Severity::Corruption => &mut self.corruptions,
-            Severity::Leak => &mut self.leaks,
-            Severity::CheckError => &mut self.check_errors,
-            Severity::Notice => &mut self.notices,
-        };
-        *sum = sum.saturating_add(finding.weight());
-    }
-
-    /// Whether nothing is wrong.
-    pub const fn is_clean(&self) -> bool {
-        self.corruptions == 0 && self.leaks == 0 && self.check_errors == 0
-    }
-}
 
 /// How the active disk is mapped, in clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

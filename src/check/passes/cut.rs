@@ -1,7 +1,7 @@
 //! A file that ends within a table. Relies on every region being known.
 
-use super::context::Context;
-use super::finding::{Kind, Place, RegionKind};
+use crate::check::report::{Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
 use crate::format::{ClusterCount, HostOffset};
 
 /// Reports each kind of structure that takes whole clusters, of which the last one is not whole. QEMU

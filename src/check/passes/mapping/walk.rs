@@ -6,15 +6,14 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
-use super::context::{Context, Extent};
-use super::finding::{Finding, Kind, Place, RegionKind, Source};
-use super::parallel;
-use super::pass_mapping::Pending;
-use super::refcount_map::RefcountMap;
-use super::regions::Region;
-use super::report::Allocation;
+use super::Pending;
 use super::scan::{CopiedSummary, Reach, Scan, Scanner};
-use super::visits::{Visit, Visits};
+use crate::check::parallel;
+use crate::check::report::{Allocation, Finding, Kind, Place, RegionKind, Source};
+use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::regions::Region;
+use crate::check::survey::visits::{Visit, Visits};
 use crate::format::{Geometry, HostOffset, L2Index};
 
 /// Tables in the middle of clusters can lie over each other in any number; so many are read.

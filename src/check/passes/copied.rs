@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 
-use super::context::Context;
-use super::finding::{Kind, Place, Source};
-use super::lost::too_low::continues;
-use super::parallel;
-use super::pass_compare::Compared;
-use super::scan::{CopiedSummary, take_one};
-use super::stored::StoredCounts;
-use super::visits::Visit;
-use super::walk::{Mapping, Table};
+use super::compare::Compared;
+use super::mapping::scan::CopiedSummary;
+use super::mapping::walk::{Mapping, Table};
+use crate::check::lost::too_low::continues;
+use crate::check::parallel::{self, take_one};
+use crate::check::report::{Kind, Place, Source};
+use crate::check::survey::context::Context;
+use crate::check::survey::stored::StoredCounts;
+use crate::check::survey::visits::Visit;
 use crate::format::feature::incompatible;
 use crate::format::l1::{COPIED, OFFSET_MASK};
 use crate::format::l2::{L2Entry, Meaning};

@@ -1,8 +1,8 @@
 //! The header: fields in range, pointers to tables sound. Relies on nothing.
 
-use super::context::Context;
-use super::finding::{Kind, Place, RegionKind};
-use super::pass_crypto;
+use super::crypto;
+use crate::check::report::{Kind, Place, RegionKind};
+use crate::check::survey::context::Context;
 use crate::format::HostOffset;
 use crate::format::drivers::{MAX_FORMAT_BYTES, is_driver};
 use crate::format::extension::{self, ExtensionDefect};
@@ -23,7 +23,7 @@ pub fn run(ctx: &mut Context) {
     l1_table(ctx);
     reftable(ctx);
     data_file(ctx);
-    pass_crypto::pointers(ctx);
+    crypto::pointers(ctx);
 }
 
 fn at(field: HeaderField) -> Place {

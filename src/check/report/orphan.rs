@@ -1,6 +1,6 @@
 //! An L2 table that no L1 entry points to, and the L1 entries that may have pointed to it.
 
-use super::finding::Source;
+use super::place::Source;
 use crate::format::{HostOffset, L1Index, L2Index};
 
 /// An L1 entry, by its table.

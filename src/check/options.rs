@@ -1,0 +1,44 @@
+//! How to check.
+
+/// How to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Threads that read and count; 0 chooses by the machine.
+    pub threads: usize,
+    /// Runs of findings to keep one by one; further ones are counted only.
+    pub keep: usize,
+    /// The refcounts by which COPIED flags are judged: those after a repair, when one follows.
+    pub assume: Assume,
+    /// Whether that repair keeps refcounts that are too high.
+    pub hold: Hold,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { threads: 0, keep: 100_000, assume: Assume::Stored, hold: Hold::ByEvidence }
+    }
+}
+
+/// Which counts to assume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Assume {
+    /// Those in the file.
+    #[default]
+    Stored,
+    /// Those in the file once refcounts that are too high are lowered.
+    LeaksRepaired,
+    /// Those that the references ask for.
+    AllRepaired,
+}
+
+/// Whether refcounts that are higher than the references found stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// Where something may hide references.
+    #[default]
+    ByEvidence,
+    /// In any case: something did before.
+    Always,
+    /// Never, and lost tables are not counted: what may be lost was given up.
+    Never,
+}
