@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::journal::Journal;
+use super::rounds::repair_as_asked;
 use crate::check::{Affected, CheckOptions, CheckReport, survey};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::repair::mode::RepairMode;
 use crate::repair::outcome::RepairOutcome;
 use crate::repair::plan::purpose::Purpose;
-use crate::repair::{RepairMode, Request, repair_as_asked};
+use crate::repair::request::Request;
 use crate::storage::{Capacity, Overlay, ReadAt, Storage};
 
 /// Most memory that the changes may take.

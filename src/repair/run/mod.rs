@@ -7,3 +7,4 @@ pub mod end;
 pub mod journal;
 pub mod mark;
 pub mod round;
+pub mod rounds;

@@ -1,6 +1,7 @@
 //! A header for an image whose own is damaged: what the file holds is searched for the structures that a
 //! header leads to, and the header that explains most of them is taken.
 
+mod basis;
 mod candidate;
 mod judge;
 mod l1;
@@ -10,8 +11,9 @@ mod scan;
 mod shape;
 mod variants;
 
+pub use basis::Hints;
+
 use std::collections::HashSet;
-use std::ops::Range;
 
 use super::fix::compression;
 use super::plan::pointers;
@@ -21,10 +23,10 @@ use crate::error::{Error, Result};
 use crate::format::L1Index;
 use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
-use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
 use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
+use basis::Search;
 use candidate::Candidate;
 use judge::{Judge, Worth};
 use overlay::Overlay;
@@ -34,25 +36,6 @@ use remains::Remains;
 const MOST_DAMAGED: usize = 16;
 /// Bytes that may be changed for that in memory.
 const MOST_CHANGED: usize = 1 << 20;
-
-/// What is known of an image from elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Hints {
-    /// Bytes of the guest's disk.
-    pub size: Option<u64>,
-    /// log2 of the cluster size.
-    pub cluster_bits: Option<u32>,
-}
-
-impl Hints {
-    /// The cluster sizes that are possible, as powers of two.
-    fn sizes(&self) -> Range<u32> {
-        match self.cluster_bits {
-            Some(bits) => bits..bits + 1,
-            None => MIN_CLUSTER_BITS..MAX_CLUSTER_BITS + 1,
-        }
-    }
-}
 
 /// A header that was found to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,16 +243,6 @@ pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
     }
     let failed = |e| Error::io("write the header", 0, e);
     storage.write_at(0, &rebuilt.head).and_then(|()| storage.sync()).map_err(failed)
-}
-
-/// What the candidates come from.
-struct Search<'a> {
-    /// Whether the old header's sizes are right.
-    sizes_known: bool,
-    source: &'a dyn ReadAt,
-    remains: &'a Remains,
-    hints: &'a Hints,
-    growable: bool,
 }
 
 impl Search<'_> {

@@ -1,6 +1,6 @@
 //! The headers that are tried: the old one with other sizes, and those that lead to what was sighted.
 
-use super::Search;
+use super::basis::Search;
 use super::candidate::{Candidate, blank};
 use super::judge::Judge;
 use super::l1::{self, L1Table};

@@ -1,0 +1,159 @@
+//! A repair: rounds of planning and writing until nothing is left to do, then the verdict.
+
+use std::ops::Range;
+
+use super::end::{self, Left};
+use super::journal::{Journal, Round};
+use super::round::{self, Aim};
+use super::{apply, begin, mark};
+use crate::check::{self, Affected, Assume, CheckOptions, Hold, Survey};
+use crate::error::{Error, Result};
+use crate::format::HostCluster;
+use crate::progress::Progress;
+use crate::repair::fix::{cross_links, loss};
+use crate::repair::mode::RepairMode;
+use crate::repair::outcome::RepairOutcome;
+use crate::repair::plan::quarantine::Quarantine;
+use crate::repair::plan::step::{RepairPlan, StageKind};
+use crate::repair::request::Request;
+use crate::storage::Storage;
+
+/// Rounds of planning and writing: repairing a table can bring up what was under it. More than this
+/// many are never needed, and a repair that does not converge must end.
+const MAX_ROUNDS: usize = 24;
+
+/// Checks an image, repairs what the mode allows, and checks again.
+pub fn repair(
+    storage: &dyn Storage,
+    mode: RepairMode,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<RepairOutcome> {
+    repair_as_asked(storage, &Request::new(mode), options, progress, &mut ())
+}
+
+/// The same with all that can be asked, reporting every step to a journal before it is taken.
+pub fn repair_as_asked(
+    storage: &dyn Storage,
+    request: &Request,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+    journal: &mut dyn Journal,
+) -> Result<RepairOutcome> {
+    let mode = request.mode;
+    // What is written must not depend on how many findings are printed.
+    let options = CheckOptions { keep: CheckOptions::default().keep, ..*options };
+    let look =
+        |assume, hold| check::survey(&storage, &CheckOptions { assume, hold, ..options }, progress);
+    let begun = begin::begin(storage, mode, &request.hints, &options, progress, journal)?;
+    let (mut survey, mut outcome) = (begun.survey, begun.outcome);
+    let was_marked = mark::is_set(&survey) && outcome.rebuilt_header.is_none();
+    let (mut released, mut number) = (Vec::new(), 0);
+    let mut quarantine = quarantine_of(storage, &survey, mode)?;
+    // Rounds after which a check found the same as before: what they did is not done again.
+    let mut idle: Vec<Vec<StageKind>> = Vec::new();
+    for _ in 0..MAX_ROUNDS {
+        let aim = Aim { mode, reattach: &request.reattach, quarantine: &quarantine };
+        let planned = round::plan(storage, &survey, &aim);
+        let may_give_up = mode == RepairMode::Lossy && !quarantine.is_given_up();
+        let is_repeated = |plan: &RepairPlan| idle.contains(&plan.kinds());
+        if is_stuck(&planned, is_repeated, may_give_up || number > 0) {
+            if !may_give_up {
+                break;
+            }
+            quarantine.give_up();
+            idle.clear();
+            if survey.report.tally.is_clean() {
+                break;
+            }
+            survey = look(mode.assume(), quarantine.hold())?;
+            continue;
+        }
+        let plan = planned?;
+        progress.stage("repair", 0);
+        outcome.rebuilt |= plan.rebuilds;
+        number += 1;
+        let round = Round { number, plan: &plan, survey: &survey };
+        released.extend(apply::apply(storage, &round, journal)?);
+        let kinds = plan.kinds();
+        drop(plan);
+        let found = std::mem::take(&mut survey.report.findings);
+        drop(survey);
+        survey = look(mode.assume(), quarantine.hold())?;
+        quarantine.note(&survey);
+        outcome.after = Some(survey.report.clone());
+        if mark::is_all_else_equal(&survey.report.findings, &found) {
+            idle.push(kinds);
+        } else {
+            idle.clear();
+        }
+    }
+    let left = Ended { survey, quarantine: &quarantine, released, was_marked, rounds: number };
+    verdict(storage, &look, left, &mut outcome, journal)?;
+    Ok(outcome)
+}
+
+/// Whether a round has nothing to do, or no free space where it need not have any: what may be lost takes the space, or
+/// what was written before stays and has its verdict.
+fn is_stuck(
+    planned: &Result<RepairPlan>,
+    is_repeated: impl Fn(&RepairPlan) -> bool,
+    may_lack_space: bool,
+) -> bool {
+    match planned {
+        Ok(plan) => plan.stages.is_empty() || is_repeated(plan),
+        Err(Error::NoRoom { .. }) => may_lack_space,
+        Err(_) => false,
+    }
+}
+
+/// What the first check says of clusters that seem free, are shared by mistake, or are taken for tables.
+fn quarantine_of(storage: &dyn Storage, survey: &Survey, mode: RepairMode) -> Result<Quarantine> {
+    let mut quarantine = Quarantine::of(storage, survey)?;
+    quarantine.cross(cross_links::crossed(&storage, survey)?);
+    if mode == RepairMode::Lossy {
+        quarantine.condemn(loss::mistaken(&storage, survey)?);
+    }
+    Ok(quarantine)
+}
+
+/// A check under an assumption about refcounts.
+type Look<'a> = &'a dyn Fn(Assume, Hold) -> Result<Survey>;
+
+/// What the rounds of a repair end with.
+struct Ended<'a> {
+    survey: Survey,
+    quarantine: &'a Quarantine,
+    released: Vec<Range<HostCluster>>,
+    was_marked: bool,
+    rounds: usize,
+}
+
+/// The last check's verdict, and what follows it.
+fn verdict(
+    storage: &dyn Storage,
+    look: Look,
+    ended: Ended,
+    outcome: &mut RepairOutcome,
+    journal: &mut dyn Journal,
+) -> Result<()> {
+    let Ended { mut survey, quarantine, released, was_marked, rounds } = ended;
+    outcome.held = if quarantine.holds(&survey) { survey.report.tally.leaks } else { 0 };
+    let keep_mark = was_marked || end::is_worse(&survey.report.tally, &outcome.before.tally);
+    // Flags were judged by the refcounts that a repair leaves; the verdict goes by those stored.
+    if outcome.after.is_some() && !survey.report.tally.is_clean() {
+        survey = look(Assume::Stored, Hold::ByEvidence)?;
+        outcome.after = Some(survey.report.clone());
+    }
+    // Where no copy can be made, with leave clusters may be shared: nobody writes in place without COPIED.
+    if let Some(after) = outcome.after.as_mut().filter(|_| !quarantine.is_given_up()) {
+        end::report_still_shared(after, quarantine.crossed());
+    }
+    journal.stage(rounds + 1, "what follows the verdict");
+    end::finish(storage, outcome, &survey, &Left { released, keep_mark }, journal)?;
+    if let Some(after) = &outcome.after {
+        survey.report.findings.clone_from(&after.findings);
+    }
+    outcome.affected = Affected::find(&storage, &survey);
+    Ok(())
+}

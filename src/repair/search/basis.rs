@@ -1,0 +1,40 @@
+//! What a search for a header begins with: hints, and what the file still has.
+
+use std::ops::Range;
+
+use super::remains::Remains;
+use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
+use crate::storage::ReadAt;
+
+/// What is known of an image from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// Bytes of the guest's disk.
+    pub size: Option<u64>,
+    /// log2 of the cluster size.
+    pub cluster_bits: Option<u32>,
+}
+
+impl Hints {
+    /// The cluster sizes that are possible, as powers of two.
+    pub fn sizes(&self) -> Range<u32> {
+        match self.cluster_bits {
+            Some(bits) => bits..bits + 1,
+            None => MIN_CLUSTER_BITS..MAX_CLUSTER_BITS + 1,
+        }
+    }
+}
+
+/// What the candidates come from.
+pub struct Search<'a> {
+    /// Whether the old header's sizes are right.
+    pub sizes_known: bool,
+    /// The file.
+    pub source: &'a dyn ReadAt,
+    /// What is left of the old header.
+    pub remains: &'a Remains,
+    /// What is known from elsewhere.
+    pub hints: &'a Hints,
+    /// Whether the file can be made longer.
+    pub growable: bool,
+}
