@@ -10,12 +10,12 @@ pub(crate) mod survey;
 
 pub use affected::Affected;
 pub use options::{Assume, CheckOptions, Hold};
-pub use passes::refcounts::{Block, Refcounts};
 pub use report::{
     Allocation, CheckReport, Finding, GuestRange, Kind, Place, RegionKind, Severity, SnapshotName,
     Source, Tally, Verb, place_text, region_text,
 };
 pub use survey::Survey;
+pub use survey::refcounts::{Block, Refcounts};
 pub use survey::visits::{Visit, Visits};
 
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::progress::Progress;
 use crate::storage::ReadAt;
 use crate::tables::HeaderArea;
 use passes::compare::Compared;
-use passes::mapping::walk::Mapping;
 use passes::{
     bitmaps, compare, copied, crypto, cut, header, mapping, overlaps, refcounts, snapshots,
 };
 use survey::context::Context;
+use survey::mapping::Mapping;
 use survey::refcount_map::RefcountMap;
 use survey::stored::StoredCounts;
 

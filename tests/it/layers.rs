@@ -59,14 +59,59 @@ const RENDER: [&str; 12] = [
     "sarif",
 ];
 
+const CHECK: [&str; 8] =
+    ["parallel", "options", "report", "survey", "passes", "lost", "affected", "mod"];
+const REPORT: [&str; 8] =
+    ["place", "orphan", "kind", "finding", "tally", "words", "collector", "mod"];
+const SURVEY: [&str; 12] = [
+    "refcount_map",
+    "extent",
+    "beyond",
+    "plausible",
+    "regions",
+    "refcounts",
+    "stored",
+    "visits",
+    "copied",
+    "mapping",
+    "context",
+    "mod",
+];
+const PASSES: [&str; 13] = [
+    "crypto",
+    "header",
+    "snapshots",
+    "mapping",
+    "bitmaps",
+    "refcounts",
+    "compare",
+    "cut",
+    "shared",
+    "compressed",
+    "overlaps",
+    "copied",
+    "mod",
+];
+const REPAIR: [&str; 8] = ["mode", "plan", "fix", "search", "request", "outcome", "run", "mod"];
+
 /// The folders whose sub-rooms have an order.
-const SUB_ROOMS: [(&str, &[&str]); 4] =
-    [("image", &IMAGE), ("convert", &CONVERT), ("cli", &CLI), ("cli/render", &RENDER)];
+const SUB_ROOMS: [(&str, &[&str]); 9] = [
+    ("image", &IMAGE),
+    ("convert", &CONVERT),
+    ("cli", &CLI),
+    ("cli/render", &RENDER),
+    ("check", &CHECK),
+    ("check/report", &REPORT),
+    ("check/survey", &SURVEY),
+    ("check/passes", &PASSES),
+    ("repair", &REPAIR),
+];
 
 /// The rooms in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 18] = [
-    "chain", "cli", "codec", "convert", "create", "dump", "error", "format", "image", "info",
-    "layout", "policy", "progress", "resize", "snapshot", "storage", "undo", "verify",
+const WITHOUT_CIRCLES: [&str; 20] = [
+    "chain", "check", "cli", "codec", "convert", "create", "dump", "error", "format", "image",
+    "info", "layout", "policy", "progress", "repair", "resize", "snapshot", "storage", "undo",
+    "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.

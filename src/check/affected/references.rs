@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::check::passes::mapping::walk::MANY_BYTES;
+use crate::check::survey::mapping::MANY_BYTES;
 use crate::check::{Survey, parallel};
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index};

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::check::passes::compare::Compared;
-use crate::check::passes::mapping::walk::{Mapping, Table};
 use crate::check::passes::snapshots;
 use crate::check::report::{Finding, Kind, Place, RegionKind, Source};
 use crate::check::survey::context::Context;
+use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::stored::StoredCounts;
 use crate::check::survey::visits::Visit;
 use crate::format::l2::{L2Entry, SECTOR_BYTES};

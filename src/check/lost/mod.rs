@@ -3,31 +3,23 @@
 //! and on the regions being in order.
 
 mod blank;
+mod found;
 mod place;
 pub(crate) mod reftable;
 mod search;
 mod shape;
 mod sift;
 mod slots;
-pub(super) mod too_low;
+mod too_low;
 
 use crate::check::passes::compare::Compared;
-use crate::check::passes::mapping::walk::Mapping;
-use crate::check::passes::refcounts::Refcounts;
 use crate::check::report::{Finding, Kind, Place};
 use crate::check::survey::context::Context;
-use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::mapping::Mapping;
+use crate::check::survey::refcounts::Refcounts;
 use crate::check::survey::stored::StoredCounts;
+use found::Found;
 use slots::Slots;
-
-/// What the search found.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// Lost tables, other signs of a loss, and what could not be read.
-    pub findings: Vec<Finding>,
-    /// References that the lost tables would have and make if an L1 entry pointed to them.
-    pub claims: RefcountMap,
-}
 
 /// Looks for what may be lost.
 pub fn run(

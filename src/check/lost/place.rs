@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Found;
 use super::blank::needed;
+use super::found::Found;
 use super::search::one;
 use super::sift::Lost;
 use super::slots::{Candidates, Slots};
 use crate::check::passes::compare::Compared;
-use crate::check::passes::refcounts::Refcounts;
 use crate::check::report::{Finding, Kind, Orphan, Slot, Source};
 use crate::check::survey::context::Context;
 use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::refcounts::Refcounts;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostOffset};
 

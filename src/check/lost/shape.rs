@@ -1,7 +1,8 @@
 //! Whether a cluster can be an L2 table: its entries are well formed, and what they point to is counted or free as it
 //! would be for a table that lost its L1 entry. Some entries may be damaged: a table can be lost and damaged.
 
-use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::context::Context;
+use crate::check::survey::extent::Extent;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::l2::{L2Entry, Meaning};

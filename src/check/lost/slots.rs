@@ -6,10 +6,11 @@ use std::ops::Range;
 
 use super::blank::needed;
 use super::shape::Shape;
-use crate::check::passes::mapping::walk::Mapping;
 use crate::check::passes::snapshots;
 use crate::check::report::{Kind, Place, Slot, Source};
-use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::context::Context;
+use crate::check::survey::extent::Extent;
+use crate::check::survey::mapping::Mapping;
 use crate::check::survey::stored::StoredCounts;
 use crate::check::survey::visits::Visit;
 use crate::format::geometry::TABLE_ENTRY_BYTES;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::check::passes::compare::Compared;
-use crate::check::passes::mapping::walk::{Mapping, Table};
+use crate::check::passes::copied::continues;
 use crate::check::report::{Kind, Place, RegionKind};
 use crate::check::survey::context::Context;
+use crate::check::survey::mapping::{Mapping, Table};
 use crate::format::feature::incompatible;
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, HostCluster};
@@ -94,15 +95,4 @@ fn in_sequence(
         }
     }
     Some(found)
-}
-
-/// Whether what an entry of an L2 table points to continues what those beside it point to.
-pub fn continues(ctx: &Context, entries: &[L2Entry], index: usize) -> bool {
-    let host_at = |n: usize| entries.get(n).and_then(|entry| entry.host_cluster(&ctx.geometry));
-    let Some(own) = host_at(index) else { return false };
-    let before = index.checked_sub(1).and_then(host_at);
-    let after = host_at(index + 1);
-    (before.is_some() || after.is_some())
-        && before.is_none_or(|before| before.next() == own)
-        && after.is_none_or(|after| own.next() == after)
 }

@@ -4,10 +4,10 @@
 use std::io;
 use std::ops::Range;
 
-use super::refcounts::{Block, Refcounts};
 use crate::check::parallel;
 use crate::check::report::{Finding, Kind, Place};
 use crate::check::survey::context::Context;
+use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::check::survey::stored;
 use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount::get_refcount;

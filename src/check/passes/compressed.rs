@@ -4,11 +4,10 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 
-use super::mapping::walk::{MAX_EXTENTS, Mapping, Table};
-use super::overlaps::is_equal;
 use crate::check::parallel::{self, take_one};
 use crate::check::report::{Finding, Kind, Place};
 use crate::check::survey::context::Context;
+use crate::check::survey::mapping::{MAX_EXTENTS, Mapping, Table};
 use crate::check::survey::stored::StoredCounts;
 use crate::format::l1::COPIED;
 use crate::format::l2::{COMPRESSED, CompressedExtent, L2Entry, SECTOR_BYTES};
@@ -116,7 +115,7 @@ fn compare(
     for (before, after) in overlapping {
         let told = |extent: CompressedExtent| {
             let (first, count) = geometry.span(extent.offset, extent.bytes);
-            !is_equal(ctx, counts, first, count)
+            !counts.is_equal(first, count)
         };
         let counted = told(before) || told(after);
         let (first, count) = geometry.span(after.offset, after.bytes);

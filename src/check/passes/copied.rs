@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 
 use super::compare::Compared;
-use super::mapping::scan::CopiedSummary;
-use super::mapping::walk::{Mapping, Table};
-use crate::check::lost::too_low::continues;
 use crate::check::parallel::{self, take_one};
 use crate::check::report::{Kind, Place, Source};
 use crate::check::survey::context::Context;
+use crate::check::survey::copied::CopiedSummary;
+use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::stored::StoredCounts;
 use crate::check::survey::visits::Visit;
 use crate::format::feature::incompatible;
@@ -256,4 +255,15 @@ fn look(
         }
     }
     wrong
+}
+
+/// Whether what an entry of an L2 table points to continues what those beside it point to.
+pub fn continues(ctx: &Context, entries: &[L2Entry], index: usize) -> bool {
+    let host_at = |n: usize| entries.get(n).and_then(|entry| entry.host_cluster(&ctx.geometry));
+    let Some(own) = host_at(index) else { return false };
+    let before = index.checked_sub(1).and_then(host_at);
+    let after = host_at(index + 1);
+    (before.is_some() || after.is_some())
+        && before.is_none_or(|before| before.next() == own)
+        && after.is_none_or(|after| own.next() == after)
 }

@@ -1,9 +1,9 @@
 //! Clusters that more than one structure claims. Relies on everything being counted and compared.
 
-use super::mapping::walk::Mapping;
 use super::{compressed, shared};
 use crate::check::report::{Finding, Kind, Place, RegionKind};
 use crate::check::survey::context::Context;
+use crate::check::survey::mapping::Mapping;
 use crate::check::survey::regions::Region;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster};
@@ -54,7 +54,7 @@ fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
             let told = region.told || other.is_some_and(|o| o.told);
             let other = other.map(|o| o.kind);
             let blocks = [Some(region.kind), other].contains(&Some(RegionKind::Refblock));
-            let counted = blocks || told || !is_equal(ctx, counts, first, count);
+            let counted = blocks || told || !counts.is_equal(first, count);
             let kind = Kind::Overlap { owner: region.kind, other, counted };
             let finding = Finding::new(kind, Place::Clusters(first, count));
             // A million entries can point to one cluster.
@@ -74,21 +74,6 @@ fn precedes(a: &Region, b: &Region) -> bool {
     (a.first, a.count, a.kind) < (b.first, b.count, b.kind)
 }
 
-/// Whether the comparison had nothing to say of these clusters.
-pub fn is_equal(
-    ctx: &Context,
-    counts: &StoredCounts,
-    first: HostCluster,
-    count: ClusterCount,
-) -> bool {
-    let max = ctx.geometry.refcount_max();
-    (0..count.get()).all(|n| {
-        let cluster = first + ClusterCount::new(n);
-        let references = ctx.map.get(cluster);
-        references <= max && counts.stored(cluster) == Some(references)
-    })
-}
-
 /// An L2 table maps one guest range; at a second L1 index it maps another with the same clusters.
 fn tables_at_two_places(
     ctx: &Context,
@@ -100,7 +85,7 @@ fn tables_at_two_places(
         let Some((_, first)) = mapping.visits_of(table).next() else { continue };
         let cluster = ctx.geometry.cluster_floor(table.offset);
         let told = !ctx.geometry.is_aligned(table.offset);
-        let counted = told || !is_equal(ctx, counts, cluster, ClusterCount::new(1));
+        let counted = told || !counts.is_equal(cluster, ClusterCount::new(1));
         let kind = Kind::L2TableTwice { table: table.offset, counted };
         found.push(Finding::new(kind, Place::L1(first.source, first.index)));
     }

@@ -5,46 +5,13 @@ use std::collections::HashSet;
 use std::io;
 
 use crate::check::report::{Kind, Place, RegionKind};
-use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::context::Context;
+use crate::check::survey::extent::Extent;
+use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::tables::load_entries;
-
-/// A refcount table entry that points to something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
-    /// Its position in the table.
-    pub index: ReftableIndex,
-    /// Where the block is said to lie.
-    pub offset: HostOffset,
-    /// Whether the pointer is sound and the cluster its own.
-    pub sound: bool,
-}
-
-/// The refcount structures as they stand.
-#[derive(Debug, Default)]
-pub struct Refcounts {
-    /// The entries of the refcount table.
-    pub entries: Vec<u64>,
-    /// The entries that point to something, in order.
-    pub blocks: Vec<Block>,
-    /// The table's own place is wrong, so no count can be read.
-    pub unreadable: bool,
-}
-
-impl Refcounts {
-    /// The block that describes this part of the file.
-    pub fn block(&self, index: ReftableIndex) -> Option<Block> {
-        let found = self.blocks.binary_search_by_key(&index, |b| b.index);
-        found.ok().map(|at| self.blocks[at])
-    }
-
-    /// Whether the structure cannot be mended by changing counts in its blocks.
-    pub fn is_broken(&self) -> bool {
-        self.unreadable || self.blocks.iter().any(|b| !b.sound)
-    }
-}
 
 /// Loads the table, claims it and its blocks.
 pub fn run(ctx: &mut Context) -> Refcounts {

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::mapping::walk::{MANY_BYTES, Mapping, Table};
 use crate::check::parallel;
 use crate::check::report::{Finding, Kind, Place, Source};
 use crate::check::survey::context::Context;
+use crate::check::survey::mapping::{MANY_BYTES, Mapping, Table};
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, HostCluster, L1Index};
 

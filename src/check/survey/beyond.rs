@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::context::Extent;
+use super::extent::Extent;
 use super::refcount_map::RefcountMap;
 use crate::format::{Geometry, HostCluster};
 

@@ -2,8 +2,12 @@
 
 pub mod beyond;
 pub mod context;
+pub mod copied;
+pub mod extent;
+pub mod mapping;
 pub mod plausible;
 pub mod refcount_map;
+pub mod refcounts;
 pub mod regions;
 pub mod stored;
 pub mod visits;
@@ -12,12 +16,12 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::check::passes::refcounts::Refcounts;
 use crate::check::report::CheckReport;
 use crate::format::{HostCluster, HostOffset, L1Index, ReftableIndex};
 use crate::tables::{HeaderArea, SnapshotTable};
 use plausible::Plausible;
 use refcount_map::RefcountMap;
+use refcounts::Refcounts;
 use regions::RegionMap;
 use visits::Visits;
 

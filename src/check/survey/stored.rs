@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::refcount_map::RefcountMap;
+use super::refcounts::Refcounts;
 use crate::check::options::Assume;
-use crate::check::passes::refcounts::Refcounts;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
@@ -157,6 +157,16 @@ impl<'a> StoredCounts<'a> {
         }
         let bytes = self.load(index, block.offset)?;
         Some(get_refcount(&bytes, self.geometry.refcount_order(), entry.get() as usize))
+    }
+
+    /// Whether the comparison had nothing to say of these clusters.
+    pub fn is_equal(&self, first: HostCluster, count: ClusterCount) -> bool {
+        let max = self.geometry.refcount_max();
+        (0..count.get()).all(|n| {
+            let cluster = first + ClusterCount::new(n);
+            let references = self.map.get(cluster);
+            references <= max && self.stored(cluster) == Some(references)
+        })
     }
 
     /// The refcount of a cluster where it can be believed.

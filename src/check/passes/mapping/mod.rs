@@ -7,18 +7,16 @@ pub mod walk;
 
 use crate::check::passes::snapshots;
 use crate::check::report::{Finding, Kind, Place, RegionKind, Source};
-use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::context::Context;
+use crate::check::survey::extent::Extent;
+use crate::check::survey::mapping::{Mapping, Pending};
 use crate::check::survey::visits::Visit;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::{HostOffset, L1Index, decode_entries};
-use walk::Mapping;
 
 /// Bytes of an L1 table that are decoded at once.
 const CHUNK_BYTES: usize = 1 << 16;
-
-/// Findings on their way, with the place in the order of visits where they belong.
-pub type Pending = Vec<(usize, Finding)>;
 
 /// Walks everything.
 pub fn run(ctx: &mut Context) -> Mapping {

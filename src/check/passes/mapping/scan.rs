@@ -7,13 +7,14 @@ use crate::check::Hold;
 use crate::check::parallel::take_one;
 use crate::check::report::Kind;
 use crate::check::survey::beyond::Beyond;
-use crate::check::survey::context::{Context, Extent};
+use crate::check::survey::context::Context;
+use crate::check::survey::copied::CopiedSummary;
+use crate::check::survey::extent::Extent;
+use crate::check::survey::mapping::Reach;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::format::l1::{COPIED, OFFSET_MASK};
 use crate::format::l2::{COMPRESSED, L2Entry, Meaning, ZERO};
-use crate::format::{
-    ClusterCount, Geometry, GuestOffset, HostCluster, HostOffset, L1Index, L2Index,
-};
+use crate::format::{ClusterCount, Geometry, GuestOffset, HostOffset, L2Index};
 
 /// What does not change from table to table.
 #[derive(Clone, Copy)]
@@ -40,17 +41,6 @@ pub struct Scanner<'a> {
     pub extent_room: &'a AtomicUsize,
 }
 
-/// How a table is reached.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Reach {
-    /// L1 entries that point to it.
-    pub times: u64,
-    /// How many of them are of the active L1 table.
-    pub active: u64,
-    /// The index of the first of them.
-    pub index: L1Index,
-}
-
 /// What a table holds.
 #[derive(Debug, Default)]
 pub struct Scan {
@@ -71,53 +61,6 @@ pub struct Scan {
     /// Compressed extents, as descriptors without flags.
     pub extents: Vec<u64>,
     next_offset: u64,
-}
-
-/// The COPIED flags of a table in short: 16 bytes, since an image has millions of tables.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CopiedSummary {
-    /// Entries with the flag set, at most 2^18, with the two bits below.
-    set: u32,
-    /// Entries with the flag clear.
-    pub clear: u32,
-    /// The first run of clusters with the flag set; it ends where the next begins.
-    first: HostCluster,
-}
-
-impl CopiedSummary {
-    /// There is more than one run.
-    const MANY_RUNS: u32 = 1 << 31;
-    /// The entries have to be looked at one by one in any case.
-    const LOOK_AGAIN: u32 = 1 << 30;
-
-    fn add(&mut self, first: HostCluster, count: u32, copied: bool) {
-        if !copied {
-            self.clear += count;
-            return;
-        }
-        if self.set() == 0 {
-            self.first = first;
-        } else if self.first + ClusterCount::new(u64::from(self.set())) != first {
-            self.set |= Self::MANY_RUNS;
-        }
-        self.set += count;
-    }
-
-    /// Entries with the flag set.
-    pub const fn set(&self) -> u32 {
-        self.set & !(Self::MANY_RUNS | Self::LOOK_AGAIN)
-    }
-
-    /// Whether the entries have to be looked at one by one in any case.
-    pub const fn needs_look(&self) -> bool {
-        self.set & Self::LOOK_AGAIN != 0
-    }
-
-    /// The clusters with the flag set, where they are one run.
-    pub fn run(&self) -> Option<(HostCluster, ClusterCount)> {
-        let is_one = self.set & Self::MANY_RUNS == 0;
-        is_one.then(|| (self.first, ClusterCount::new(u64::from(self.set()))))
-    }
 }
 
 impl Scanner<'_> {
@@ -309,7 +252,7 @@ impl Scanner<'_> {
         if reach.active > 0 {
             self.active.add(clusters.first, clusters.count, 1);
         }
-        scan.copied.set |= CopiedSummary::LOOK_AGAIN;
+        scan.copied.look_again();
     }
 
     /// Keeps a finding, or counts it where there are too many.
