@@ -11,8 +11,8 @@ pub(crate) mod survey;
 pub use affected::Affected;
 pub use options::{Assume, CheckOptions, Hold};
 pub use report::{
-    Allocation, CheckReport, Finding, GuestRange, Kind, Place, RegionKind, Severity, SnapshotName,
-    Source, Tally, Verb, place_text, region_text,
+    Allocation, CheckReport, Finding, GuestRange, Kind, Place, RegionKind, Remedy, Row, Severity,
+    SnapshotName, Source, Tally, Verb, place_text, region_text,
 };
 pub use survey::Survey;
 pub use survey::refcounts::{Block, Refcounts};

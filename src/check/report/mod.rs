@@ -10,7 +10,7 @@ mod tally;
 mod words;
 
 pub use finding::Finding;
-pub use kind::{Kind, Severity};
+pub use kind::{Kind, Remedy, Row, SECTIONS, Section, Severity};
 pub use orphan::{Orphan, Slot};
 pub use place::{GuestRange, Place, RegionKind, Source};
 pub use tally::Tally;

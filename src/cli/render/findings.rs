@@ -1,20 +1,10 @@
-//! What a finding means and what to do about it: from `docs/findings.md`, which has an entry for
-//! each.
+//! What a finding means and what to do about it, in plain text.
 
-use qcheck::check::{CheckReport, Source};
+use qcheck::check::{CheckReport, Row, Source};
 
-/// Every entry: a heading with the code, then a paragraph that ends with the repair.
-const FINDINGS: &str = include_str!("../../../docs/findings.md");
-
-/// A finding's meaning, and its remedy, both in sentences without marks of the document.
-pub fn meaning(code: &str) -> (String, String) {
-    let heading = format!("### `{code}`\n");
-    let entry = FINDINGS.split_once(&heading).map_or("", |(_, rest)| rest);
-    let paragraph = entry.split("\n\n").next().unwrap_or("").trim();
-    let (meaning, remedy) = paragraph.split_once(" Repair: ").unwrap_or((paragraph, "None."));
-    // The severity is told by itself.
-    let meaning = meaning.trim_start_matches("Notice. ").trim_start_matches("Check error. ");
-    (meaning.replace('`', ""), remedy.replace('`', ""))
+/// What a kind of finding means, and its remedy, both in sentences without marks of Markdown.
+pub fn meaning(row: &Row) -> (String, String) {
+    (row.meaning.replace('`', ""), row.repair.replace('`', ""))
 }
 
 /// Which disk a guest range is of: nothing for the active one, else the snapshot's id.
@@ -26,24 +16,20 @@ pub fn snapshot(report: &CheckReport, source: Source) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use qcheck::check::Remedy;
+    use qcheck::check::report::SECTIONS;
+
     use super::*;
 
-    #[test]
-    fn a_meaning_ends_where_the_repair_begins() {
-        let (meaning, remedy) = meaning("copied-data");
-        assert_eq!(meaning, "COPIED of an L2 entry disagrees with the refcount of its cluster.");
-        assert_eq!(remedy, "-r all corrects it, -r leaks where no refcount is too low.");
-        let (meaning, remedy) = super::meaning("unreadable");
-        assert!(meaning.starts_with("The system could not read"), "{meaning}");
-        assert!(remedy.starts_with("None, "), "{remedy}");
+    fn rows() -> impl Iterator<Item = &'static Row> {
+        SECTIONS.iter().flat_map(|section| section.rows.iter().copied())
     }
 
     #[test]
-    fn every_entry_of_the_documentation_is_a_meaning_on_one_line() {
-        let codes = FINDINGS.lines().filter_map(|l| l.strip_prefix("### `")?.strip_suffix('`'));
-        let mut count = 0;
-        for code in codes {
-            let (meaning, remedy) = meaning(code);
+    fn every_kind_has_a_meaning_and_a_remedy_in_whole_sentences() {
+        for row in rows() {
+            let (meaning, remedy) = meaning(row);
+            let code = row.code;
             assert!(meaning.len() > 20 && !meaning.contains('\n'), "{code}: {meaning}");
             assert!(!remedy.contains('\n'), "{code}: {remedy}");
             let whole = |text: &str| {
@@ -54,8 +40,30 @@ mod tests {
             assert!(whole(&meaning) && whole(&remedy), "{code}: {meaning} {remedy}");
             let more_than_a_mode = remedy.split(' ').count() > 3 || remedy.starts_with("None");
             assert!(more_than_a_mode, "{code}: {remedy}");
-            count += 1;
         }
-        assert!(count > 30, "{count}");
+        assert!(rows().count() > 30);
+    }
+
+    #[test]
+    fn the_words_of_a_remedy_name_the_repair() {
+        for row in rows() {
+            let loses = row.repair.contains("`-r all --allow-data-loss`");
+            let is_named = match row.remedy {
+                Remedy::Leaks => row.repair.starts_with("`-r leaks` and `-r all` "),
+                Remedy::All => row.repair.starts_with("`-r all` "),
+                Remedy::DataLoss => loses && !row.repair.starts_with("None"),
+                Remedy::None => row.repair.starts_with("None") && !loses,
+            };
+            assert!(is_named, "{}: {:?}, but {}", row.code, row.remedy, row.repair);
+        }
+    }
+
+    #[test]
+    fn every_code_is_one_kind() {
+        let mut codes: Vec<&str> = rows().map(|row| row.code).collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
     }
 }

@@ -72,7 +72,7 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
         }
         // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
         let Place::L2(source, l1, _) = finding.place else { continue };
-        let table = tables.get(source, l1).filter(|_| is_lost_entry(&finding.kind));
+        let table = tables.get(source, l1).filter(|_| finding.row().is_entry);
         if let Some(table) = table.filter(|&table| !pointers::is_l2_table(survey, table)) {
             dropped.insert((source, l1), (table, finding.code()));
         }
@@ -166,27 +166,10 @@ fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step
     dropped.iter().filter_map(write).collect()
 }
 
-const fn is_lost_entry(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::L2Reserved(_)
-            | Kind::L2ZeroReserved(_)
-            | Kind::CompressedCopied { .. }
-            | Kind::CompressedWithDataFile(_)
-            | Kind::CompressedWithBitmap(_)
-            | Kind::SubclusterConflict(_)
-            | Kind::SubclustersWithoutCluster
-            | Kind::DataUnaligned(_)
-            | Kind::PreallocatedUnaligned(_)
-            | Kind::DataFileOffset(_)
-            | Kind::BeyondEnd { .. }
-    )
-}
-
 /// The entries with something wrong, each with all that is wrong with it.
 fn l2_entries(storage: &dyn Storage, survey: &Survey, tables: &Tables) -> Result<Vec<Step>> {
     let mut found: HashMap<HostOffset, (L1Index, L2Index, Vec<&Finding>)> = HashMap::new();
-    for finding in survey.report.findings.iter().filter(|f| is_lost_entry(&f.kind)) {
+    for finding in survey.report.findings.iter().filter(|f| f.row().is_entry) {
         let Place::L2(source, l1, l2) = finding.place else { continue };
         let Some(table) = tables.get(source, l1) else { continue };
         if pointers::is_l2_table(survey, table) {

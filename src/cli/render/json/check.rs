@@ -3,7 +3,8 @@
 use super::document::Object;
 use qcheck::check::affected::Owner;
 use qcheck::check::{
-    Affected, CheckReport, Finding, GuestRange, Kind, Severity, Verb, place_text, region_text,
+    Affected, CheckReport, Finding, GuestRange, Kind, Remedy, Severity, Verb, place_text,
+    region_text,
 };
 use qcheck::repair::Fixed;
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ fn finding(report: &CheckReport, finding: &Finding, owners: &[Owner]) -> Value {
         Kind::Count { stored, referenced } => (Some(stored), Some(referenced)),
         _ => (None, None),
     };
-    let (meaning, remedy) = findings::meaning(finding.code());
+    let (meaning, remedy) = findings::meaning(finding.row());
     let mut object = Object::default();
     object
         .set("code", finding.code())
@@ -122,53 +123,12 @@ pub const fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// Which repair mends it.
+/// Which repair corrects it.
 fn repair_mode(finding: &Finding) -> &'static str {
-    match &finding.kind {
-        Kind::Count { stored, referenced } if stored > referenced => "leaks",
-        Kind::Count { .. }
-        | Kind::L2TableCopied { .. }
-        | Kind::DataCopied { .. }
-        | Kind::PreallocatedUnaligned(_)
-        | Kind::ReftableReserved
-        | Kind::RefblockUnaligned
-        | Kind::RefblockOutside
-        | Kind::RefblockShared { .. }
-        | Kind::TooManySnapshots(_)
-        | Kind::SnapshotTableTooBig { .. }
-        | Kind::SnapshotExtraTooLarge(_)
-        | Kind::SnapshotIncomplete
-        | Kind::SnapshotIdTwice(_)
-        | Kind::L1Reserved(_)
-        | Kind::L2Reserved(_)
-        | Kind::L2ZeroReserved(_)
-        | Kind::CompressedCopied { .. }
-        | Kind::CompressedWithBitmap(_)
-        | Kind::CompressedOverlap { .. }
-        | Kind::DataUnaligned(_)
-        | Kind::L2TableTwice { .. }
-        | Kind::Overlap { other: None, .. }
-        | Kind::Overflow { .. }
-        | Kind::Dirty
-        | Kind::MarkedCorrupt => "all",
-        Kind::OrphanTable(orphan) if orphan.proven_owner().is_some() => "all",
-        Kind::L2TableUnaligned(_)
-        | Kind::BeyondEnd { .. }
-        | Kind::CutOff { .. }
-        | Kind::CompressedWithDataFile(_)
-        | Kind::SubclusterConflict(_)
-        | Kind::SubclustersWithoutCluster
-        | Kind::DataFileOffset(_)
-        | Kind::OrphanTable(_)
-        | Kind::SnapshotTableBroken(_)
-        | Kind::SnapshotL1Unaligned { .. }
-        | Kind::SnapshotL1TooLarge { .. }
-        | Kind::SnapshotL1TooSmall { .. }
-        | Kind::SnapshotsWithDataFile(_)
-        | Kind::Overlap { .. }
-        | Kind::BitmapDirectory(_)
-        | Kind::BitmapEntry { .. }
-        | Kind::BitmapTable { .. } => "data-loss",
-        _ => "none",
+    match finding.remedy() {
+        Remedy::Leaks => "leaks",
+        Remedy::All => "all",
+        Remedy::DataLoss => "data-loss",
+        Remedy::None => "none",
     }
 }

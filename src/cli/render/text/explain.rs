@@ -38,11 +38,12 @@ pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io:
 fn kind(out: &mut Output, report: &CheckReport, affected: &Affected, code: &str) -> io::Result<()> {
     let all = report.findings.iter().enumerate().filter(|(_, f)| f.code() == code);
     let all: Vec<(usize, &Finding)> = all.collect();
-    let (meaning, remedy) = meaning(code);
-    let style = match all.first().map(|(_, finding)| finding.severity()) {
-        Some(Severity::Corruption | Severity::CheckError) => BAD,
-        Some(Severity::Leak) => WARNING,
-        Some(Severity::Notice) | None => STRONG,
+    let Some((_, first)) = all.first() else { return Ok(()) };
+    let (meaning, remedy) = meaning(first.row());
+    let style = match first.severity() {
+        Severity::Corruption | Severity::CheckError => BAD,
+        Severity::Leak => WARNING,
+        Severity::Notice => STRONG,
     };
     out.line("")?;
     out.styled(&[(style, code), (PLAIN, &format!(": {meaning}"))])?;

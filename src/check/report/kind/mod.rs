@@ -1,21 +1,30 @@
 //! What can be wrong with an image, with the numbers that describe it.
 
+mod bitmaps;
+mod data;
+mod header;
+mod reading;
+mod refcounts;
+mod row;
+mod snapshots;
+mod tables;
+
 use super::orphan::Orphan;
 use super::place::{Place, RegionKind};
 use crate::format::HostOffset;
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing; nothing is wrong.
-    Notice,
-    /// Space that nothing uses.
-    Leak,
-    /// The check could not see this part.
-    CheckError,
-    /// Data is lost or in danger.
-    Corruption,
-}
+pub use row::{Remedy, Row, Section, Severity};
+
+/// Every kind of finding, in the order of `docs/findings.md`.
+pub static SECTIONS: [&Section; 7] = [
+    &header::SECTION,
+    &snapshots::SECTION,
+    &tables::SECTION,
+    &refcounts::SECTION,
+    &bitmaps::SECTION,
+    &data::SECTION,
+    &reading::SECTION,
+];
 
 /// What is wrong, with the numbers that describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,4 +289,106 @@ pub enum Kind {
     Dirty,
     /// The corrupt bit: QEMU found damage while it was writing.
     MarkedCorrupt,
+}
+
+impl Kind {
+    /// What is known of the kind whatever the numbers.
+    pub fn row(&self) -> &'static Row {
+        match self {
+            Self::HeaderField(_) => &header::HEADER_FIELD,
+            Self::BackingFormat(_) => &header::BACKING_FORMAT,
+            Self::DataFileUnnamed => &header::DATA_FILE_UNNAMED,
+            Self::EncryptionHeader(_) => &header::ENCRYPTION_HEADER,
+            Self::TooManySnapshots(_) => &snapshots::TOO_MANY_SNAPSHOTS,
+            Self::SnapshotTableTooBig { .. } => &snapshots::SNAPSHOT_TABLE_TOO_BIG,
+            Self::SnapshotTableBroken(_) => &snapshots::SNAPSHOT_TABLE_BROKEN,
+            Self::SnapshotExtraTooLarge(_) => &snapshots::SNAPSHOT_EXTRA_TOO_LARGE,
+            Self::SnapshotIncomplete => &snapshots::SNAPSHOT_INCOMPLETE,
+            Self::SnapshotIdTwice(_) => &snapshots::SNAPSHOT_ID_TWICE,
+            Self::SnapshotsWithDataFile(_) => &snapshots::SNAPSHOTS_WITH_DATA_FILE,
+            Self::SnapshotL1Unaligned { .. } => &snapshots::SNAPSHOT_L1_UNALIGNED,
+            Self::SnapshotL1TooLarge { .. } => &snapshots::SNAPSHOT_L1_TOO_LARGE,
+            Self::SnapshotL1TooSmall { .. } => &snapshots::SNAPSHOT_L1_TOO_SMALL,
+            Self::L1TablesOverlap => &tables::L1_TABLES_OVERLAP,
+            Self::L1Reserved(_) => &tables::L1_RESERVED_BITS,
+            Self::L2TableUnaligned(_) => &tables::L2_TABLE_UNALIGNED,
+            Self::L2Reserved(_) => &tables::L2_RESERVED_BITS,
+            Self::L2ZeroReserved(_) => &tables::L2_ZERO_FLAG_RESERVED,
+            Self::CompressedCopied { .. } => &tables::COMPRESSED_COPIED,
+            Self::CompressedWithDataFile(_) => &tables::COMPRESSED_WITH_DATA_FILE,
+            Self::CompressedWithBitmap(_) => &tables::COMPRESSED_WITH_SUBCLUSTERS,
+            Self::CompressedOverlap { .. } => &tables::COMPRESSED_OVERLAP,
+            Self::SubclusterConflict(_) => &tables::SUBCLUSTER_CONFLICT,
+            Self::SubclustersWithoutCluster => &tables::SUBCLUSTERS_WITHOUT_CLUSTER,
+            Self::DataUnaligned(_) => &tables::DATA_UNALIGNED,
+            Self::PreallocatedUnaligned(_) => &tables::PREALLOCATED_UNALIGNED,
+            Self::DataFileOffset(_) => &tables::DATA_FILE_OFFSET,
+            Self::BeyondEnd { .. } => &tables::BEYOND_END,
+            Self::Overflow { .. } => &refcounts::REFCOUNT_OVERFLOW,
+            Self::ReftableReserved => &refcounts::REFTABLE_RESERVED_BITS,
+            Self::RefblockUnaligned => &refcounts::REFBLOCK_UNALIGNED,
+            Self::RefblockOutside => &refcounts::REFBLOCK_OUTSIDE,
+            Self::RefblockShared { .. } => &refcounts::REFBLOCK_SHARED,
+            Self::Count { stored, referenced } if stored > referenced => &refcounts::LEAK,
+            Self::Count { .. } => &refcounts::REFCOUNT_TOO_LOW,
+            Self::L2TableCopied { .. } => &tables::COPIED_L2_TABLE,
+            Self::DataCopied { .. } => &tables::COPIED_DATA,
+            Self::Overlap { .. } => &tables::OVERLAP,
+            Self::L2TableTwice { .. } => &tables::L2_TABLE_TWICE,
+            Self::SharedData => &tables::SHARED_DATA,
+            Self::StillShared => &tables::CROSS_LINKED_DATA,
+            Self::CutOff { .. } => &tables::CUT_OFF,
+            Self::CountedBeyondEnd => &tables::COUNTED_BEYOND_END,
+            Self::OrphanTable(_) => &tables::ORPHAN_L2_TABLE,
+            Self::BlankTable { .. } => &tables::BLANK_TABLE,
+            Self::SnapshotBlank => &snapshots::SNAPSHOT_BLANK,
+            Self::SnapshotsUncounted(_) => &snapshots::SNAPSHOTS_UNCOUNTED,
+            Self::Unaccounted { .. } => &tables::UNACCOUNTED_CLUSTERS,
+            Self::BitmapDirectory(_) => &bitmaps::BITMAP_DIRECTORY,
+            Self::BitmapEntry { .. } => &bitmaps::BITMAP_ENTRY,
+            Self::BitmapTable { .. } => &bitmaps::BITMAP_TABLE,
+            Self::Unreadable { .. } => &reading::UNREADABLE,
+            Self::CompressedData { .. } => &data::COMPRESSED_DATA,
+            Self::DataUnreadable { .. } => &data::DATA_UNREADABLE,
+            Self::DataBeyondEnd(_) => &data::DATA_BEYOND_END,
+            Self::DataFile { .. } => &data::DATA_FILE,
+            Self::BackingFile { .. } => &data::BACKING_FILE,
+            Self::BitmapData { .. } => &bitmaps::BITMAP_DATA,
+            Self::NotOpened(_) => &data::NOT_OPENED,
+            Self::NoDigest { .. } => &data::NO_DIGEST,
+            Self::Dirty => &header::DIRTY,
+            Self::MarkedCorrupt => &header::MARKED_CORRUPT,
+        }
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        let row = self.row();
+        row.lesser.filter(|_| self.is_lesser()).unwrap_or(row.severity)
+    }
+
+    /// Whether [`Row::lesser`] applies.
+    const fn is_lesser(&self) -> bool {
+        matches!(
+            self,
+            Self::Overlap { counted: true, .. }
+                | Self::L2TableTwice { counted: true, .. }
+                | Self::CompressedOverlap { counted: true, .. }
+                | Self::DataFile { unseen: true, .. }
+                | Self::BackingFile { unseen: true, .. }
+                | Self::NoDigest { damage: false, .. }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_that_a_kind_has_is_listed() {
+        let arm = ["=>", "&"].join(" ");
+        let arms = include_str!("mod.rs").matches(&arm).count();
+        assert_eq!(SECTIONS.iter().map(|section| section.rows.len()).sum::<usize>(), arms);
+    }
 }
