@@ -156,6 +156,8 @@ fn judge_mode(
             Ok(_) => wrong.push("a second repair writes".into()),
             // What the first round cannot place is refused.
             Err(Error::NoRoom { .. }) if fixed => {}
+            // With another header field right again, what the cluster size must be is seen.
+            Err(Error::Header { .. }) if damaged[20..24] != case.truth.view.bytes[20..24] => {}
             Err(error) => wrong.push(format!("the same repair again: {error}")),
         }
     }
@@ -278,7 +280,7 @@ fn keep(number: u64, mode: RepairMode, base: &Base, damaged: &[u8], after: &[u8]
 
 #[test]
 fn no_repair_destroys_what_it_cannot_account_for_or_guesses() {
-    let (cases, seed) = (number("QCHECK_CASES", 3500), number("QCHECK_SEED", 0));
+    let (cases, seed) = (number("QCHECK_CASES", 10_000), number("QCHECK_SEED", 0));
     let seen = Mutex::new(Seen::default());
     let next = AtomicU64::new(seed / CASES_PER_BASE);
     let end = seed + cases;
