@@ -4,6 +4,7 @@
 //!
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
 //!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
+//! * [`disk`]: a disk that is read, raw or qcow2, with its backing chain
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`chain`]: names stored in an image, followed
 //! * [`format`](mod@format): bytes to values and back, without I/O; [`storage`]: bytes at offsets,
@@ -21,6 +22,7 @@ pub mod check;
 pub mod codec;
 pub mod convert;
 pub mod create;
+pub mod disk;
 pub mod dump;
 pub mod error;
 pub mod format;
@@ -36,3 +38,5 @@ pub mod storage;
 pub mod tables;
 pub mod undo;
 pub mod verify;
+
+pub use disk::Disk;

@@ -1,0 +1,168 @@
+//! Disks that a command reads: opened, locked, and entered where they must not be written over.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use qcheck::convert::{Input, Source};
+use qcheck::disk::Disk;
+use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
+use qcheck::storage::FileStorage;
+
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::could_not_open;
+use crate::cli::args::format::BOTH;
+use crate::cli::args::snapshot::Choice;
+use crate::cli::files::guard::Guard;
+use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::spool;
+
+/// How sources are opened.
+pub struct Opening<'a> {
+    /// Their format, if it is not to be told from their first bytes.
+    pub format: Option<ImageFormat>,
+    /// Which snapshot is read.
+    pub snapshot: Option<&'a Choice>,
+    /// Others may be writing them.
+    pub force_share: bool,
+    /// The format of backing files for which an image records none.
+    pub backing_format: Option<&'a str>,
+    /// How they are read.
+    pub cache: Cache,
+    /// Where they are entered, so that none of them is written over.
+    pub guard: &'a Guard,
+}
+
+/// What there is to convert.
+pub enum Sources {
+    /// Disks.
+    Disks(Source),
+    /// A raw disk from standard input, after its first bytes.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Sources {
+    /// The disk's size in bytes, where it is known.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Disks(source) => Some(source.bytes()),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// What the library converts.
+    pub fn input(&mut self) -> Input<'_> {
+        match self {
+            Self::Disks(source) => Input::Disks(source),
+            Self::Stream(stream) => Input::Stream(stream),
+        }
+    }
+
+    /// Disks only: a stream is kept in a file first.
+    pub fn into_disks(self) -> Result<Source> {
+        match self {
+            Self::Disks(source) => Ok(source),
+            Self::Stream(stream) => {
+                let storage = spool::take_in(stream)?;
+                Ok(Source::new(vec![Disk::raw(Arc::new(storage))])?)
+            }
+        }
+    }
+}
+
+impl Opening<'_> {
+    /// Opens all sources, one of which may be standard input.
+    pub fn open_all(&self, paths: &[PathBuf]) -> Result<Sources> {
+        if let [path] = paths {
+            if spool::is_stream(path) {
+                return self.stream(path);
+            }
+        }
+        let open = |path: &PathBuf| match spool::is_stream(path) {
+            true => match self.stream(path)? {
+                Sources::Stream(stream) => Ok(Disk::raw(Arc::new(spool::take_in(stream)?))),
+                Sources::Disks(_) => {
+                    bail!("a stream can be one of several sources only if it is a raw disk")
+                }
+            },
+            false => self.open(path),
+        };
+        Ok(Sources::Disks(Source::new(paths.iter().map(open).collect::<Result<_>>()?)?))
+    }
+
+    /// A stream: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file,
+    /// since it is not read in its order.
+    fn stream(&self, name: &Path) -> Result<Sources> {
+        let mut file = spool::input(name)?;
+        self.guard.enters(&file, "the source", name);
+        let path = Path::new("");
+        let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
+        if spool::is_seekable(&file) {
+            let storage = FileStorage::from_file(file)?;
+            let format = open::format_of(&storage, self.format)?;
+            return disks(self.disk(storage, format, path)?);
+        }
+        let mut head = vec![0; PROBE_BYTES];
+        let mut read = 0;
+        while read < head.len() {
+            match file.read(&mut head[read..])? {
+                0 => break,
+                n => read += n,
+            }
+        }
+        head.truncate(read);
+        let format = self.format.unwrap_or_else(|| probe(&head));
+        let stream = io::Cursor::new(head).chain(file);
+        match format {
+            ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
+            format => disks(self.disk(spool::take_in(stream)?, format, path)?),
+        }
+    }
+
+    /// Opens a source.
+    pub fn open(&self, path: &Path) -> Result<Disk> {
+        let mut opened = open::open(path, self.format, Purpose::ReadData, self.force_share)?;
+        self.guard.enters(&opened.storage, "the source", path);
+        if self.cache.is_direct() {
+            open::bypass_cache(&mut opened.storage, path, false)?;
+        }
+        self.disk(opened.storage, opened.format, path).with_context(|| could_not_open(path))
+    }
+
+    fn disk(&self, storage: FileStorage, format: ImageFormat, path: &Path) -> Result<Disk> {
+        match format {
+            ImageFormat::Raw if self.snapshot.is_some() => {
+                bail!("a raw image has no snapshots")
+            }
+            ImageFormat::Raw => {
+                Ok(Disk::Raw(RawImage::new(Arc::new(storage), Some(path.to_owned()))))
+            }
+            ImageFormat::Qcow2 => self.qcow2(storage, path),
+            ImageFormat::Other(name) => {
+                bail!("cannot read the format {name}: {BOTH}")
+            }
+        }
+    }
+
+    fn qcow2(&self, storage: FileStorage, path: &Path) -> Result<Disk> {
+        let storage: Arc<FileStorage> = Arc::new(storage);
+        let opener = self
+            .guard
+            .opener(FileOpener { force_share: self.force_share, ..FileOpener::default() });
+        let backing = match self.backing_format {
+            Some(format) => BackingPolicy::AsNamedOr(format.to_owned()),
+            None => BackingPolicy::AsNamed,
+        };
+        let path = Some(path.to_owned());
+        let mut options = OpenOptions { path, backing, strict: true, ..OpenOptions::default() };
+        if let Some(choice) = self.snapshot {
+            let below = BackingPolicy::Leave;
+            let plain = OpenOptions { backing: below, ..options.clone() };
+            let image = Image::open_read(storage.clone(), &plain, &opener)?;
+            options.snapshot = Some(choice.find(image.snapshots()?)?);
+        }
+        Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
+    }
+}
