@@ -31,6 +31,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('dump', 'dump', [CompletionResultType]::ParameterValue, 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
+            [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
@@ -173,6 +174,21 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'qcheck;map' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result; for people, only data is printed')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Begin at this guest offset')
+            [CompletionResult]::new('--start-offset', '--start-offset', [CompletionResultType]::ParameterName, 'Begin at this guest offset')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'End after this many bytes')
+            [CompletionResult]::new('--max-length', '--max-length', [CompletionResultType]::ParameterName, 'End after this many bytes')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'qcheck;resize' {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
@@ -225,6 +241,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
             [CompletionResult]::new('dump', 'dump', [CompletionResultType]::ParameterValue, 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
+            [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
@@ -244,6 +261,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;info' {
+            break
+        }
+        'qcheck;help;map' {
             break
         }
         'qcheck;help;resize' {

@@ -34,6 +34,9 @@ _qcheck() {
             qcheck,info)
                 cmd="qcheck__subcmd__info"
                 ;;
+            qcheck,map)
+                cmd="qcheck__subcmd__map"
+                ;;
             qcheck,resize)
                 cmd="qcheck__subcmd__resize"
                 ;;
@@ -61,6 +64,9 @@ _qcheck() {
             qcheck__subcmd__help,info)
                 cmd="qcheck__subcmd__help__subcmd__info"
                 ;;
+            qcheck__subcmd__help,map)
+                cmd="qcheck__subcmd__help__subcmd__map"
+                ;;
             qcheck__subcmd__help,resize)
                 cmd="qcheck__subcmd__help__subcmd__resize"
                 ;;
@@ -77,7 +83,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --color --help --version check convert create dump info resize snapshot undo help"
+            opts="-h -V --color --help --version check convert create dump info map resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -391,7 +397,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="check convert create dump info resize snapshot undo help"
+            opts="check convert create dump info map resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -488,6 +494,20 @@ _qcheck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        qcheck__subcmd__help__subcmd__map)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         qcheck__subcmd__help__subcmd__resize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -547,6 +567,52 @@ _qcheck() {
                     ;;
                 --output)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__map)
+            opts="-f -s -l -U -h --format --output --start-offset --max-length --force-share --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --start-offset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-length)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)

@@ -28,6 +28,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand create 'Make a new image, qcow2 or raw'
             cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
+            cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
@@ -164,6 +165,20 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'qcheck;map'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --output 'How to print the result; for people, only data is printed'
+            cand -s 'Begin at this guest offset'
+            cand --start-offset 'Begin at this guest offset'
+            cand -l 'End after this many bytes'
+            cand --max-length 'End after this many bytes'
+            cand --color 'When output has colours'
+            cand -U 'Read the image even if another program has it open for writing'
+            cand --force-share 'Read the image even if another program has it open for writing'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;resize'= {
             cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
             cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
@@ -213,6 +228,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand create 'Make a new image, qcow2 or raw'
             cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
+            cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
@@ -227,6 +243,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;dump'= {
         }
         &'qcheck;help;info'= {
+        }
+        &'qcheck;help;map'= {
         }
         &'qcheck;help;resize'= {
         }

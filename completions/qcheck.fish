@@ -34,6 +34,7 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
@@ -154,6 +155,16 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Tell
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l map -d 'Draw the file\'s layout and how the disk is allocated; with --output json as runs; not together with --metadata'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l output -d 'How to print the result; for people, only data is printed' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s s -l start-offset -d 'Begin at this guest offset' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s l -l max-length -d 'End after this many bytes' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r
@@ -184,12 +195,13 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Do not tell that it is done'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info map resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -18,7 +18,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use env_logger::WriteStyle;
 
 use args::{examples, nearest, qemu};
-use commands::{check, convert, create, dump, info, resize, snapshot, undo};
+use commands::{check, convert, create, dump, info, map, resize, snapshot, undo};
 use render::exit::ExitCode;
 use terminal::color::When;
 use terminal::ui::Ui;
@@ -49,6 +49,8 @@ enum Command {
     Dump(dump::Args),
     #[command(after_help = examples::INFO)]
     Info(info::Args),
+    #[command(after_help = examples::MAP)]
+    Map(map::Args),
     #[command(after_help = examples::RESIZE)]
     Resize(resize::Args),
     #[command(after_help = examples::SNAPSHOT)]
@@ -111,6 +113,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Create(args) => create::run(args, ui),
         Command::Dump(args) => dump::run(args, ui),
         Command::Info(args) => info::run(args, ui),
+        Command::Map(args) => map::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
         Command::Undo(args) => undo::run(args, ui),

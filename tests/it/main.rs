@@ -65,6 +65,7 @@ mod lock_table;
 mod locks;
 mod lost_header;
 mod lost_tables;
+mod map;
 mod oracle;
 mod process;
 mod promises;

@@ -40,6 +40,13 @@ Examples:
   qcheck info --metadata disk.qcow2
   qcheck info --map --color always disk.qcow2";
 
+/// For `map`.
+pub const MAP: &str = "\
+Examples:
+  qcheck map disk.qcow2
+  qcheck map --output json overlay.qcow2
+  qcheck map -s 1G -l 64M disk.qcow2";
+
 /// For `resize`.
 pub const RESIZE: &str = "\
 Examples:

@@ -5,6 +5,7 @@ pub mod convert;
 pub mod create;
 pub mod dump;
 pub mod info;
+pub mod map;
 pub mod resize;
 pub mod snapshot;
 pub mod undo;
