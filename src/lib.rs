@@ -3,7 +3,7 @@
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
-//!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
+//!   [`policy`], [`layout`], [`dump`], [`convert`], [`compare`], [`measure`], [`verify`]
 //! * [`disk`]: a disk that is read, raw or qcow2, with its backing chain
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`chain`]: names stored in an image, followed
@@ -20,6 +20,7 @@
 pub mod chain;
 pub mod check;
 pub mod codec;
+pub mod compare;
 pub mod convert;
 pub mod create;
 pub mod disk;
@@ -29,6 +30,7 @@ pub mod format;
 pub mod image;
 pub mod info;
 pub mod layout;
+pub mod measure;
 pub mod policy;
 pub mod progress;
 pub mod repair;

@@ -1,42 +1,16 @@
 //! What is read: one or several disks, one after the other.
 
+use std::ops::Range;
+
 use crate::disk::Disk;
+use crate::disk::identity::{self, Identity};
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
-use crate::image::{Backing, Image, RunKind};
-use crate::storage::{FileId, ReadAt, Storage};
+use crate::image::{Backing, RunKind};
+use crate::storage::{ReadAt, Storage};
 
 /// Disks are counted in sectors.
 const SECTOR: u64 = 512;
-
-/// The files that an image of a chain is read from: the same ones, read as the same format, have
-/// the same bytes.
-type Identity = (Option<FileId>, Option<FileId>, bool);
-
-fn identity_of_raw(storage: &dyn ReadAt) -> Identity {
-    (storage.file().and_then(|file| FileId::of_open(file).ok()), None, false)
-}
-
-/// What the images of a chain are read from, from this one down.
-fn identities_of(image: &Image) -> Vec<Identity> {
-    let id = |storage: &dyn ReadAt| FileId::of_open(storage.file()?).ok();
-    let mut all = vec![(id(image.storage()), id(image.data_source()), true)];
-    match image.backing() {
-        None | Some(Backing::Closed) => {}
-        Some(Backing::Raw(raw)) => all.push(identity_of_raw(raw.storage())),
-        Some(Backing::Qcow2(below)) => all.extend(identities_of(below)),
-    }
-    all
-}
-
-/// The same of a backing file.
-fn identities_below(backing: &Backing) -> Vec<Identity> {
-    match backing {
-        Backing::Raw(raw) => vec![identity_of_raw(raw.storage())],
-        Backing::Qcow2(image) => identities_of(image),
-        Backing::Closed => Vec::new(),
-    }
-}
 
 /// Bytes of the disk as they lie in a file.
 pub(super) struct Plain<'a> {
@@ -80,6 +54,8 @@ struct Part {
     disk: Disk,
     start: u64,
     bytes: u64,
+    /// Bytes at the beginning of the disk that are left out.
+    skip: u64,
 }
 
 impl Source {
@@ -94,12 +70,24 @@ impl Source {
             }
             let bytes = disk.size()?;
             grain = grain.max(disk.grain());
-            parts.push(Part { disk, start, bytes });
+            parts.push(Part { disk, start, bytes, skip: 0 });
             let end = start.checked_add(bytes).filter(|&end| end <= i64::MAX.unsigned_abs());
             start =
                 end.ok_or_else(|| Error::Refused("the sources together are too long".into()))?;
         }
         Ok(Self { parts, bytes: start, grain })
+    }
+
+    /// A part of a disk. In the last sector there are zeroes after its end.
+    pub fn part_of(disk: Disk, range: Range<u64>) -> Result<Self> {
+        let mut whole = Self::new(vec![disk])?;
+        if let [part] = whole.parts.as_mut_slice() {
+            let start = range.start.min(part.bytes);
+            part.bytes = range.end.clamp(start, part.bytes) - start;
+            part.skip = start;
+            whole.bytes = part.bytes.next_multiple_of(SECTOR);
+        }
+        Ok(whole)
     }
 
     /// The size of all together in bytes.
@@ -108,10 +96,9 @@ impl Source {
     }
 
     fn identities(&self) -> Vec<Identity> {
-        match self.only() {
-            Some(Disk::Raw(raw)) => vec![identity_of_raw(raw.storage())],
-            Some(Disk::Qcow2(image)) => identities_of(image),
-            None => Vec::new(),
+        match self.parts.as_slice() {
+            [part] if part.skip == 0 => identity::of_disk(&part.disk),
+            _ => Vec::new(),
         }
     }
 
@@ -123,11 +110,11 @@ impl Source {
 
     /// [`Source::depth_of`] for a backing file.
     pub(super) fn depth_of_backing(&self, backing: &Backing) -> Option<usize> {
-        self.depth_where(&identities_below(backing))
+        self.depth_where(&identity::below(backing))
     }
 
     fn depth_where(&self, other: &[Identity]) -> Option<usize> {
-        let known = !other.is_empty() && other.iter().all(|(file, _, _)| file.is_some());
+        let known = !other.is_empty() && other.iter().all(Identity::is_known);
         let own = self.identities();
         let above = own.len().checked_sub(other.len()).filter(|_| known)?;
         // The image itself is not left to the backing file: all of it may be other data there.
@@ -158,7 +145,7 @@ impl Source {
             return Ok(Known { bytes: most, zero: true, depth: 0 });
         };
         let most = most.min(part.start + part.bytes - at);
-        let extent = part.disk.extent(at - part.start, most)?;
+        let extent = part.disk.extent(at - part.start + part.skip, most)?;
         Ok(Known { bytes: extent.length, zero: extent.zero, depth: extent.left })
     }
 
@@ -166,7 +153,8 @@ impl Source {
     /// to be read.
     pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
         let Some(part) = self.part(at) else { return Ok(None) };
-        let (at, most) = (at - part.start, most.min(part.start + part.bytes - at));
+        let most = most.min(part.start + part.bytes - at);
+        let at = at - part.start + part.skip;
         match &part.disk {
             Disk::Raw(raw) => {
                 let storage = raw.storage();
@@ -199,7 +187,7 @@ impl Source {
             let rest = part.start + part.bytes - at;
             let length = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
             let (head, rest) = buf.split_at_mut(length);
-            part.disk.read_at(head, at - part.start)?;
+            part.disk.read_at(head, at - part.start + part.skip)?;
             at += length as u64;
             buf = rest;
         }

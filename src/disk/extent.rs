@@ -59,9 +59,21 @@ impl Extent<'_> {
         }
     }
 
+    /// What is past the end of a disk.
+    pub(crate) fn nothing(start: u64) -> Self {
+        Self::new(start, u64::MAX - start, ExtentKind::Unallocated)
+    }
+
     /// Guest offset of the byte after the last.
     pub const fn end(&self) -> u64 {
         self.start.saturating_add(self.length)
+    }
+
+    /// The rest of it from `at` on, an offset in it.
+    pub(super) fn from(self, at: u64) -> Self {
+        let gone = at - self.start;
+        let host = self.host.map(|host| host + gone);
+        Self { start: at, length: self.length - gone, host, ..self }
     }
 
     /// Whether `next`, which follows, is alike, and goes on in the file where this one ends.
@@ -78,8 +90,27 @@ impl Extent<'_> {
     }
 }
 
+/// Up to which guest offset each image of a chain, from the first one down, is known to leave all
+/// bytes to the next one: a long run of them is looked at once, however many extents are below it.
+/// Right only while offsets go up.
+#[derive(Debug, Default)]
+pub(crate) struct Clear(Vec<u64>);
+
+impl Clear {
+    fn end(&self, depth: usize) -> u64 {
+        self.0.get(depth).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, depth: usize, end: u64) {
+        if self.0.len() <= depth {
+            self.0.resize(depth + 1, 0);
+        }
+        self.0[depth] = end;
+    }
+}
+
 /// What holds the data of an extent that is in a file.
-pub(crate) struct Holder<'a> {
+pub(super) struct Holder<'a> {
     /// The image that decides it, where it is one that can have space never written.
     pub(super) image: Option<&'a Image>,
 }
@@ -88,15 +119,20 @@ impl Disk {
     /// What is known of the bytes from `at` on, at most `most` of them (at least 1). Holes in an
     /// image file are not looked for.
     pub(crate) fn extent(&self, at: u64, most: u64) -> Result<Extent<'_>> {
-        Ok(held(self, at, most)?.0)
+        Ok(held(self, at, most, &mut Clear::default())?.0)
     }
 }
 
 /// What is known of the bytes from `at` on, and what holds them.
-pub(super) fn held(disk: &Disk, at: u64, most: u64) -> Result<(Extent<'_>, Holder<'_>)> {
+pub(super) fn held<'a>(
+    disk: &'a Disk,
+    at: u64,
+    most: u64,
+    clear: &mut Clear,
+) -> Result<(Extent<'a>, Holder<'a>)> {
     match disk {
         Disk::Raw(raw) => Ok((of_raw(raw, at, most)?, Holder { image: None })),
-        Disk::Qcow2(image) => of_image(image, at, most),
+        Disk::Qcow2(image) => of_image(image, at, most, 0, clear),
     }
 }
 
@@ -110,13 +146,22 @@ fn of_raw(raw: &RawImage, at: u64, most: u64) -> Result<Extent<'_>> {
     Ok(Extent { host: Some(at), file: raw.path(), ..Extent::new(at, length, kind) })
 }
 
-fn of_image(image: &Image, at: u64, most: u64) -> Result<(Extent<'_>, Holder<'_>)> {
+fn of_image<'a>(
+    image: &'a Image,
+    at: u64,
+    most: u64,
+    depth: usize,
+    clear: &mut Clear,
+) -> Result<(Extent<'a>, Holder<'a>)> {
     let holder = Holder { image: Some(image) };
-    let inside = image.virtual_size().saturating_sub(at);
+    let inside = image.virtual_size().saturating_sub(at).min(most);
     if inside == 0 {
         return Ok((Extent::new(at, most, ExtentKind::Unallocated), holder));
     }
-    let stored = image.map_stored(GuestOffset::new(at), most.min(inside))?;
+    if let Some(backing) = image.backing().filter(|_| clear.end(depth) > at) {
+        return of_next(backing, at, inside.min(clear.end(depth) - at), depth, clear);
+    }
+    let stored = image.map_stored(GuestOffset::new(at), inside)?;
     let run = stored.run;
     let host = stored.host.map(|host| host.get());
     let file = host.and_then(|_| image.data_path());
@@ -129,29 +174,51 @@ fn of_image(image: &Image, at: u64, most: u64) -> Result<(Extent<'_>, Holder<'_>
         RunKind::Unallocated => match image.backing() {
             None => own(ExtentKind::Unallocated),
             // Past its end nothing is looked up in a backing file.
-            Some(backing) if is_past(backing, at)? => {
+            Some(backing) if size_of(backing)? <= at => {
                 Extent { left: 1, ..own(ExtentKind::Unallocated) }
             }
             Some(backing) => {
-                let (below, holder) = of_backing(backing, at, run.length)?;
-                let (depth, left) = (below.depth + 1, below.left + 1);
-                return Ok((Extent { depth, left, ..below }, holder));
+                clear.set(depth, (at + run.length).min(size_of(backing)?));
+                return of_next(backing, at, run.length, depth, clear);
             }
         },
     };
     Ok((extent, holder))
 }
 
-fn is_past(backing: &Backing, at: u64) -> Result<bool> {
-    Ok(!matches!(backing, Backing::Closed) && backing.virtual_size()? <= at)
+/// What an image leaves to its backing file.
+fn of_next<'a>(
+    backing: &'a Backing,
+    at: u64,
+    most: u64,
+    depth: usize,
+    clear: &mut Clear,
+) -> Result<(Extent<'a>, Holder<'a>)> {
+    let (below, holder) = of_backing_at(backing, at, most, depth + 1, clear)?;
+    let (depth, left) = (below.depth + 1, below.left + 1);
+    Ok((Extent { depth, left, ..below }, holder))
+}
+
+/// One that was left closed may be of any size.
+fn size_of(backing: &Backing) -> Result<u64> {
+    match backing {
+        Backing::Closed => Ok(u64::MAX),
+        backing => backing.virtual_size(),
+    }
 }
 
 /// What is known of a backing file's bytes from `at` on.
-pub(crate) fn of_backing(
-    backing: &Backing,
+pub(crate) fn of_backing(backing: &Backing, at: u64, most: u64) -> Result<Extent<'_>> {
+    Ok(of_backing_at(backing, at, most, 0, &mut Clear::default())?.0)
+}
+
+fn of_backing_at<'a>(
+    backing: &'a Backing,
     at: u64,
     most: u64,
-) -> Result<(Extent<'_>, Holder<'_>)> {
+    depth: usize,
+    clear: &mut Clear,
+) -> Result<(Extent<'a>, Holder<'a>)> {
     match backing {
         Backing::Raw(raw) => {
             let extent = match raw.virtual_size()?.saturating_sub(at) {
@@ -160,7 +227,7 @@ pub(crate) fn of_backing(
             };
             Ok((extent, Holder { image: None }))
         }
-        Backing::Qcow2(image) => of_image(image, at, most),
+        Backing::Qcow2(image) => of_image(image, at, most, depth, clear),
         Backing::Closed => Ok((Extent::new(at, most, ExtentKind::Data), Holder { image: None })),
     }
 }

@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
-use super::extent::{self, Extent, ExtentKind, Holder};
+use super::extent::{self, Clear, Extent, ExtentKind, Holder};
 use super::preallocated::Preallocated;
 use super::read::Disk;
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ pub struct Extents<'a> {
     /// What ended it, after `last`.
     error: Option<Error>,
     preallocated: Preallocated,
+    clear: Clear,
 }
 
 impl Disk {
@@ -42,6 +43,7 @@ impl<'a> Extents<'a> {
             last: None,
             error: None,
             preallocated: Preallocated::default(),
+            clear: Clear::default(),
         }
     }
 
@@ -54,13 +56,28 @@ impl<'a> Extents<'a> {
         Ok(end)
     }
 
+    /// What is known of the bytes from `at` on; `None` at the end. Offsets that go up are looked up
+    /// fast.
+    pub(crate) fn at(&mut self, at: u64) -> Result<Option<Extent<'a>>> {
+        if let Some(last) = self.last.filter(|last| last.start <= at && at < last.end()) {
+            return Ok(Some(last.from(at)));
+        }
+        if at < self.at {
+            self.clear = Clear::default();
+        }
+        self.at = at;
+        self.last = self.piece()?;
+        Ok(self.last)
+    }
+
     /// The next extent, which may be a part of a longer one; `None` at the end.
     fn piece(&mut self) -> Result<Option<Extent<'a>>> {
         let end = self.end()?;
         if self.at >= end {
             return Ok(None);
         }
-        let (mut extent, holder) = extent::held(self.disk, self.at, end - self.at)?;
+        let (mut extent, holder) =
+            extent::held(self.disk, self.at, end - self.at, &mut self.clear)?;
         self.look_for_holes(&mut extent, &holder)?;
         self.at += extent.length;
         Ok(Some(extent))

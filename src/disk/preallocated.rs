@@ -31,7 +31,9 @@ impl Preallocated {
         let known = match self.0.get_mut(&depth) {
             Some(known) => known,
             None => {
-                let known = Known { sparse: image.is_sparse()?, last: (0..0, false) };
+                // Without refcounts it is not known; reading the data does not need it.
+                let sparse = image.is_sparse().unwrap_or(false);
+                let known = Known { sparse, last: (0..0, false) };
                 self.0.entry(depth).or_insert(known)
             }
         };

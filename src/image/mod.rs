@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset};
+use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostOffset};
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
@@ -59,6 +59,7 @@ pub use options::{BackingPolicy, OpenOptions};
 pub use raw::RawImage;
 
 use meta::Meta;
+use order::ordering::Side;
 use space::claims::Claims;
 
 /// An open image. All methods that take `&self` may be called from several threads at once; bytes
@@ -155,6 +156,11 @@ impl Image {
     /// The image file.
     pub(crate) fn storage(&self) -> &dyn ReadAt {
         self.file.as_ref()
+    }
+
+    /// Host offset of the L1 table of the disk that is read.
+    pub(crate) fn l1_offset(&self) -> Result<HostOffset> {
+        Ok(self.meta()?.ordering.root(Side::Mappings).offset())
     }
 
     /// The name of the file that holds guest data: the image or its external data file; `None`

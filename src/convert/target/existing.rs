@@ -128,7 +128,7 @@ impl<'a> Existing<'a> {
         while at < end {
             let (length, is_left) = self.left_below(at, end - at)?;
             if is_left {
-                let (extent, _) = extent::of_backing(backing, at, length)?;
+                let extent = extent::of_backing(backing, at, length)?;
                 if !extent.zero {
                     self.zero(at, extent.length)?;
                 }

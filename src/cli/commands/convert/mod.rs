@@ -2,7 +2,7 @@
 
 mod args;
 mod job;
-mod target;
+pub(super) mod target;
 
 use anyhow::{Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
