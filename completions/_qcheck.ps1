@@ -27,10 +27,14 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
+            [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
+            [CompletionResult]::new('dd', 'dd', [CompletionResultType]::ParameterValue, 'Copy blocks of a disk into a new image')
             [CompletionResult]::new('dump', 'dump', [CompletionResultType]::ParameterValue, 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
+            [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
+            [CompletionResult]::new('measure', 'measure', [CompletionResultType]::ParameterValue, 'Calculate how long the file of a new image will be')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
@@ -73,6 +77,26 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'qcheck;compare' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The format of the first image, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--a-format', '--a-format', [CompletionResultType]::ParameterName, 'The format of the first image, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the second image')
+            [CompletionResult]::new('--b-format', '--b-format', [CompletionResultType]::ParameterName, 'The format of the second image')
+            [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'How the images are read: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'How the images are read: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing')
+            [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the images even if another program has them open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the images even if another program has them open for writing')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             break
         }
         'qcheck;convert' {
@@ -143,6 +167,18 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             break
         }
+        'qcheck;dd' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-O', '-O ', [CompletionResultType]::ParameterName, 'The format of the new image')
+            [CompletionResult]::new('--output-format', '--output-format', [CompletionResultType]::ParameterName, 'The format of the new image')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the disk even if another program has it open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the disk even if another program has it open for writing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
         'qcheck;dump' {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format; told from its first bytes if not given')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format; told from its first bytes if not given')
@@ -167,6 +203,40 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--backing-chain', '--backing-chain', [CompletionResultType]::ParameterName, 'Tell of the backing file too, and of its backing file, and so on')
             [CompletionResult]::new('--metadata', '--metadata', [CompletionResultType]::ParameterName, 'Tell of every header field and every table, where it lies, and which bytes of the file are for what; not together with --map')
             [CompletionResult]::new('--map', '--map', [CompletionResultType]::ParameterName, 'Draw the file''s layout and how the disk is allocated; with --output json as runs; not together with --metadata')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'qcheck;map' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result; for people, only data is printed')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Begin at this guest offset')
+            [CompletionResult]::new('--start-offset', '--start-offset', [CompletionResultType]::ParameterName, 'Begin at this guest offset')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'End after this many bytes')
+            [CompletionResult]::new('--max-length', '--max-length', [CompletionResultType]::ParameterName, 'End after this many bytes')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'qcheck;measure' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-O', '-O ', [CompletionResultType]::ParameterName, 'The format of the new image')
+            [CompletionResult]::new('--target-format', '--target-format', [CompletionResultType]::ParameterName, 'The format of the new image')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the new image, as name=value,...; "help" lists them')
+            [CompletionResult]::new('--options', '--options', [CompletionResultType]::ParameterName, 'Options of the new image, as name=value,...; "help" lists them')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Measure a new image of this size without data')
+            [CompletionResult]::new('--size', '--size', [CompletionResultType]::ParameterName, 'Measure a new image of this size without data')
+            [CompletionResult]::new('-l', '-l', [CompletionResultType]::ParameterName, 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..')
+            [CompletionResult]::new('--snapshot', '--snapshot', [CompletionResultType]::ParameterName, 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
             [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
             [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the image even if another program has it open for writing')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
@@ -221,10 +291,14 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
         }
         'qcheck;help' {
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
+            [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Make a new image, qcow2 or raw')
+            [CompletionResult]::new('dd', 'dd', [CompletionResultType]::ParameterValue, 'Copy blocks of a disk into a new image')
             [CompletionResult]::new('dump', 'dump', [CompletionResultType]::ParameterValue, 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data')
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Tell what an image is: format, sizes, snapshots, bitmaps')
+            [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
+            [CompletionResult]::new('measure', 'measure', [CompletionResultType]::ParameterValue, 'Calculate how long the file of a new image will be')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Make the disk of an image longer, or with --shrink shorter')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List the snapshots in an image, take one, go back to one, or delete one')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
@@ -234,16 +308,28 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
         'qcheck;help;check' {
             break
         }
+        'qcheck;help;compare' {
+            break
+        }
         'qcheck;help;convert' {
             break
         }
         'qcheck;help;create' {
             break
         }
+        'qcheck;help;dd' {
+            break
+        }
         'qcheck;help;dump' {
             break
         }
         'qcheck;help;info' {
+            break
+        }
+        'qcheck;help;map' {
+            break
+        }
+        'qcheck;help;measure' {
             break
         }
         'qcheck;help;resize' {

@@ -24,10 +24,14 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
             cand check 'Check qcow2 images, and repair one with -r'
+            cand compare 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
+            cand dd 'Copy blocks of a disk into a new image'
             cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
+            cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
+            cand measure 'Calculate how long the file of a new image will be'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
@@ -69,6 +73,25 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --data 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
+        }
+        &'qcheck;compare'= {
+            cand -f 'The format of the first image, qcow2 or raw; told from its first bytes if not given'
+            cand --a-format 'The format of the first image, qcow2 or raw; told from its first bytes if not given'
+            cand -F 'The format of the second image'
+            cand --b-format 'The format of the second image'
+            cand -T 'How the images are read: writeback, writethrough, none, directsync or unsafe'
+            cand --cache 'How the images are read: writeback, writethrough, none, directsync or unsafe'
+            cand --color 'When output has colours'
+            cand -s 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing'
+            cand --strict 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing'
+            cand -U 'Read the images even if another program has them open for writing'
+            cand --force-share 'Read the images even if another program has them open for writing'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Print nothing but errors'
+            cand --quiet 'Print nothing but errors'
+            cand -h 'Print help'
+            cand --help 'Print help'
         }
         &'qcheck;convert'= {
             cand -f 'The format of the sources, qcow2 or raw; told from their first bytes if not given'
@@ -136,6 +159,17 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help'
             cand --help 'Print help'
         }
+        &'qcheck;dd'= {
+            cand -f 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given'
+            cand -O 'The format of the new image'
+            cand --output-format 'The format of the new image'
+            cand --color 'When output has colours'
+            cand -U 'Read the disk even if another program has it open for writing'
+            cand --force-share 'Read the disk even if another program has it open for writing'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
         &'qcheck;dump'= {
             cand -f 'The image''s format; told from its first bytes if not given'
             cand --format 'The image''s format; told from its first bytes if not given'
@@ -159,6 +193,38 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --backing-chain 'Tell of the backing file too, and of its backing file, and so on'
             cand --metadata 'Tell of every header field and every table, where it lies, and which bytes of the file are for what; not together with --map'
             cand --map 'Draw the file''s layout and how the disk is allocated; with --output json as runs; not together with --metadata'
+            cand -U 'Read the image even if another program has it open for writing'
+            cand --force-share 'Read the image even if another program has it open for writing'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'qcheck;map'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --output 'How to print the result; for people, only data is printed'
+            cand -s 'Begin at this guest offset'
+            cand --start-offset 'Begin at this guest offset'
+            cand -l 'End after this many bytes'
+            cand --max-length 'End after this many bytes'
+            cand --color 'When output has colours'
+            cand -U 'Read the image even if another program has it open for writing'
+            cand --force-share 'Read the image even if another program has it open for writing'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'qcheck;measure'= {
+            cand -f 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given'
+            cand -O 'The format of the new image'
+            cand --target-format 'The format of the new image'
+            cand -o 'Options of the new image, as name=value,...; "help" lists them'
+            cand --options 'Options of the new image, as name=value,...; "help" lists them'
+            cand -s 'Measure a new image of this size without data'
+            cand --size 'Measure a new image of this size without data'
+            cand -l 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..'
+            cand --snapshot 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..'
+            cand --output 'How to print the result'
+            cand --color 'When output has colours'
             cand -U 'Read the image even if another program has it open for writing'
             cand --force-share 'Read the image even if another program has it open for writing'
             cand -h 'Print help (see more with ''--help'')'
@@ -209,10 +275,14 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         }
         &'qcheck;help'= {
             cand check 'Check qcow2 images, and repair one with -r'
+            cand compare 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Make a new image, qcow2 or raw'
+            cand dd 'Copy blocks of a disk into a new image'
             cand dump 'Copy an image''s metadata, for a bug report: it checks like the image, and holds no guest data'
             cand info 'Tell what an image is: format, sizes, snapshots, bitmaps'
+            cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
+            cand measure 'Calculate how long the file of a new image will be'
             cand resize 'Make the disk of an image longer, or with --shrink shorter'
             cand snapshot 'List the snapshots in an image, take one, go back to one, or delete one'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
@@ -220,13 +290,21 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         }
         &'qcheck;help;check'= {
         }
+        &'qcheck;help;compare'= {
+        }
         &'qcheck;help;convert'= {
         }
         &'qcheck;help;create'= {
         }
+        &'qcheck;help;dd'= {
+        }
         &'qcheck;help;dump'= {
         }
         &'qcheck;help;info'= {
+        }
+        &'qcheck;help;map'= {
+        }
+        &'qcheck;help;measure'= {
         }
         &'qcheck;help;resize'= {
         }

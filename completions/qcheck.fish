@@ -30,10 +30,14 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "compare" -d 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dd" -d 'Copy blocks of a disk into a new image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "measure" -d 'Calculate how long the file of a new image will be'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
@@ -93,6 +97,17 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the files below the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s F -l b-format -d 'The format of the second image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s T -l cache -d 'How the images are read: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s s -l strict -d 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s U -l force-share -d 'Read the images even if another program has them open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s p -l progress -d 'Show the progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; told from their first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-format -d 'The format of the target' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s o -l target-options -d 'Options of the target\'s format, as name=value,...; "help" lists them' -r
@@ -134,6 +149,13 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s u -l backing-unsafe -d 'Do not open the backing file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not tell what is created'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s O -l output-format -d 'The format of the new image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s U -l force-share -d 'Read the disk even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
@@ -154,6 +176,28 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Tell
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l map -d 'Draw the file\'s layout and how the disk is allocated; with --output json as runs; not together with --metadata'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l output -d 'How to print the result; for people, only data is printed' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s s -l start-offset -d 'Begin at this guest offset' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s l -l max-length -d 'End after this many bytes' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s f -l format -d 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s O -l target-format -d 'The format of the new image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s o -l options -d 'Options of the new image, as name=value,...; "help" lists them' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s s -l size -d 'Measure a new image of this size without data' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s l -l snapshot -d 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r
@@ -184,12 +228,16 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Do not tell that it is done'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check convert create dump info resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "compare" -d 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dd" -d 'Copy blocks of a disk into a new image'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "measure" -d 'Calculate how long the file of a new image will be'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

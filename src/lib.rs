@@ -3,7 +3,8 @@
 //! The layers, each using only those below it (see `docs/design.md`):
 //!
 //! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
-//!   [`policy`], [`layout`], [`dump`], [`convert`], [`verify`]
+//!   [`policy`], [`layout`], [`dump`], [`convert`], [`compare`], [`measure`], [`verify`]
+//! * [`disk`]: a disk that is read, raw or qcow2, with its backing chain
 //! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
 //! * [`chain`]: names stored in an image, followed
 //! * [`format`](mod@format): bytes to values and back, without I/O; [`storage`]: bytes at offsets,
@@ -19,14 +20,17 @@
 pub mod chain;
 pub mod check;
 pub mod codec;
+pub mod compare;
 pub mod convert;
 pub mod create;
+pub mod disk;
 pub mod dump;
 pub mod error;
 pub mod format;
 pub mod image;
 pub mod info;
 pub mod layout;
+pub mod measure;
 pub mod policy;
 pub mod progress;
 pub mod repair;
@@ -36,3 +40,5 @@ pub mod storage;
 pub mod tables;
 pub mod undo;
 pub mod verify;
+
+pub use disk::Disk;

@@ -59,7 +59,14 @@ fn with_usual_sections(name: &str, page: &str) -> String {
         "qcheck" | "qcheck-check" => {
             "check ends with 0 where nothing is wrong, 1 without a verdict, 2 with errors in the \
              image, 3 with leaked clusters only, 4 where the image has what the policy denies, 63 \
-             where the format has no checker. Every other command ends with 0, or with 1 where it failed."
+             where the format has no checker. compare ends with 0 where the disks are the same, 1 \
+             where they are not, 2, 3 or 4 where an image cannot be opened, mapped or read. Every \
+             other command ends with 0, or with 1 where it failed."
+        }
+        "qcheck-compare" => {
+            "0 where a guest reads the same from both images, 1 where it does not or the arguments \
+             are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, 4 where \
+             its data cannot be read."
         }
         _ => "0 where the command has done its work, 1 where it failed.",
     };

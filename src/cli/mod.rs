@@ -18,7 +18,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use env_logger::WriteStyle;
 
 use args::{examples, nearest, qemu};
-use commands::{check, convert, create, dump, info, resize, snapshot, undo};
+use commands::{
+    check, compare, convert, create, dd, dump, info, map, measure, resize, snapshot, undo,
+};
 use render::exit::ExitCode;
 use terminal::color::When;
 use terminal::ui::Ui;
@@ -41,14 +43,22 @@ pub struct Cli {
 enum Command {
     #[command(after_help = examples::CHECK)]
     Check(check::Args),
+    #[command(after_help = examples::COMPARE)]
+    Compare(compare::Args),
     #[command(after_help = examples::CONVERT)]
     Convert(Box<convert::Args>),
     #[command(after_help = examples::CREATE)]
     Create(create::Args),
+    #[command(after_help = examples::DD)]
+    Dd(dd::Args),
     #[command(after_help = examples::DUMP)]
     Dump(dump::Args),
     #[command(after_help = examples::INFO)]
     Info(info::Args),
+    #[command(after_help = examples::MAP)]
+    Map(map::Args),
+    #[command(after_help = examples::MEASURE)]
+    Measure(measure::Args),
     #[command(after_help = examples::RESIZE)]
     Resize(resize::Args),
     #[command(after_help = examples::SNAPSHOT)]
@@ -107,10 +117,14 @@ impl Cli {
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args, ui),
+        Command::Compare(args) => compare::run(args, ui),
         Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
+        Command::Dd(args) => dd::run(args, ui),
         Command::Dump(args) => dump::run(args, ui),
         Command::Info(args) => info::run(args, ui),
+        Command::Map(args) => map::run(args, ui),
+        Command::Measure(args) => measure::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
         Command::Undo(args) => undo::run(args, ui),

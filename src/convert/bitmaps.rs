@@ -1,10 +1,11 @@
 //! The persistent bitmaps that a conversion copies.
 
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::image::Image;
 
-use super::source::{Disk, Source};
+use super::source::Source;
 
 /// The bitmaps that are copied.
 pub(super) struct Bitmaps<'a> {

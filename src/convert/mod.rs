@@ -5,7 +5,7 @@
 //! * [`source`]: what is read
 //! * `flow`: the source cut into items, and the threads that work on them
 //! * `target`: a new qcow2 image (`fresh`), a `raw` one, an `existing` image, or a stream (`pipe`)
-//! * `verify`: both sides read again; `bitmaps`: persistent bitmaps; `zeroes`: runs of zeroes
+//! * `verify`: both sides read again; `bitmaps`: persistent bitmaps
 
 mod bitmaps;
 mod flow;
@@ -14,10 +14,9 @@ mod run;
 pub mod source;
 mod target;
 mod verify;
-mod zeroes;
 
 pub(crate) use flow::InOrder;
 pub use flow::Loss;
 pub use options::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE, Input, Outlet, Target};
 pub use run::{convert, convert_to_stream, verify};
-pub use source::{DataPast, Disk, Source};
+pub use source::Source;

@@ -1,232 +1,16 @@
-//! What is read: one or several guest disks, one behind the other.
+//! What is read: one or several disks, one after the other.
 
 use std::ops::Range;
-use std::sync::Arc;
 
+use crate::disk::Disk;
+use crate::disk::identity::{self, Identity};
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
-use crate::format::crypto::CryptMethod;
-use crate::image::{Backing, Image, RunKind};
-use crate::storage::{FileId, ReadAt, Storage};
-
-use super::zeroes::data_runs;
+use crate::image::{Backing, RunKind};
+use crate::storage::{ReadAt, Storage};
 
 /// Disks are counted in sectors.
 const SECTOR: u64 = 512;
-
-/// Bytes that are read together where only their being zero matters.
-const READ_BYTES: u64 = 1 << 20;
-
-/// Data past some guest offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataPast {
-    /// How many bytes, in whole sectors.
-    pub bytes: u64,
-    /// From the first to the end of the last, as guest offsets.
-    pub range: Range<u64>,
-}
-
-/// A disk that is read.
-pub enum Disk {
-    /// A raw image.
-    Raw(Arc<dyn ReadAt>),
-    /// A qcow2 image, or one of its snapshots, with what lies below.
-    Qcow2(Box<Image>),
-}
-
-impl std::fmt::Debug for Disk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Raw(_) => "Disk::Raw",
-            Self::Qcow2(_) => "Disk::Qcow2",
-        })
-    }
-}
-
-impl Disk {
-    /// Its size in bytes; that of a raw image is rounded up to sectors.
-    pub fn bytes(&self) -> Result<u64> {
-        match self {
-            Self::Raw(storage) => {
-                let length = storage.len().map_err(|e| Error::file("get the length", e))?;
-                Ok(length.next_multiple_of(SECTOR))
-            }
-            Self::Qcow2(image) => Ok(image.virtual_size()),
-        }
-    }
-
-    /// Bytes that should be read together: a cluster, since compressed ones are unpacked as a
-    /// whole.
-    fn grain(&self) -> u64 {
-        match self {
-            Self::Raw(_) => SECTOR,
-            Self::Qcow2(image) => image.geometry().cluster_bytes(),
-        }
-    }
-
-    /// Bytes that should be read together because of this image or one below it.
-    pub(crate) fn whole_grain(&self) -> u64 {
-        let mut grain = self.grain();
-        let mut below = match self {
-            Self::Raw(_) => None,
-            Self::Qcow2(image) => image.backing(),
-        };
-        while let Some(Backing::Qcow2(image)) = below {
-            grain = grain.max(image.geometry().cluster_bytes());
-            below = image.backing();
-        }
-        grain
-    }
-
-    /// Reads bytes; past the end there are zeroes.
-    pub(crate) fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
-        match self {
-            Self::Raw(storage) => {
-                storage.read_padded_at(at, buf).map_err(|e| Error::io("read guest data", at, e))
-            }
-            Self::Qcow2(image) => {
-                let inside = inside(image.virtual_size(), at, buf.len());
-                let (low, high) = buf.split_at_mut(inside);
-                high.fill(0);
-                image.read(GuestOffset::new(at), low)
-            }
-        }
-    }
-
-    /// The data from `from` on, looked at in sectors of 512 bytes: those with a byte that is not
-    /// zero. In an encrypted image all that is mapped counts as data. `None`: there is none.
-    pub fn data_past(&self, from: u64) -> Result<Option<DataPast>> {
-        let end = self.bytes()?;
-        let mut found: Option<DataPast> = None;
-        let mut buffer = vec![0; usize::try_from(self.whole_grain().max(READ_BYTES)).unwrap_or(0)];
-        let mut at = from;
-        while at < end {
-            let extent = self.extent(at, end - at)?;
-            let mut bytes = extent.bytes;
-            if !extent.zero {
-                bytes = bytes.min(buffer.len() as u64);
-                let length = usize::try_from(bytes).unwrap_or(buffer.len());
-                let encrypted = self.is_encrypted()?;
-                if !encrypted {
-                    self.read(at, &mut buffer[..length])?;
-                }
-                let sparse = if encrypted { 0 } else { SECTOR };
-                for run in data_runs(&buffer[..length], at, sparse) {
-                    let run = at + run.start as u64..at + run.end as u64;
-                    let data = found.get_or_insert(DataPast { bytes: 0, range: run.clone() });
-                    data.bytes += run.end - run.start;
-                    data.range.end = run.end;
-                }
-            }
-            at += bytes;
-        }
-        Ok(found)
-    }
-
-    fn is_encrypted(&self) -> Result<bool> {
-        match self {
-            Self::Raw(_) => Ok(false),
-            Self::Qcow2(image) => Ok(image.header()?.crypt_method != CryptMethod::None),
-        }
-    }
-
-    /// What is known of the bytes from `at` on, at most `most` of them.
-    pub(crate) fn extent(&self, at: u64, most: u64) -> Result<Extent> {
-        match self {
-            Self::Raw(storage) => raw_extent(storage.as_ref(), at, most),
-            Self::Qcow2(image) => image_extent(image, at, most),
-        }
-    }
-}
-
-/// How many of `wanted` bytes at `at` lie on a disk of this size.
-fn inside(bytes: u64, at: u64, wanted: usize) -> usize {
-    usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX).min(wanted)
-}
-
-/// Bytes of which it is known without reading what they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// How many, at least 1.
-    pub(crate) bytes: u64,
-    /// Whether they surely are zeroes.
-    pub(crate) zero: bool,
-    /// How many images of the chain leave them to the next one.
-    pub(super) depth: usize,
-}
-
-impl Extent {
-    const fn new(bytes: u64, zero: bool) -> Self {
-        Self { bytes, zero, depth: 0 }
-    }
-}
-
-fn raw_extent(storage: &dyn ReadAt, at: u64, most: u64) -> Result<Extent> {
-    let data = storage.next_data(at).map_err(|e| Error::io("look for data", at, e))?;
-    Ok(match data {
-        Some(range) if range.start <= at => Extent::new((range.end - at).min(most), false),
-        Some(range) => Extent::new((range.start - at).min(most), true),
-        None => Extent::new(most, true),
-    })
-}
-
-fn image_extent(image: &Image, at: u64, most: u64) -> Result<Extent> {
-    let inside = image.virtual_size().saturating_sub(at);
-    if inside == 0 {
-        return Ok(Extent::new(most, true));
-    }
-    let run = image.map(GuestOffset::new(at), most.min(inside))?;
-    let extent = match run.kind {
-        RunKind::Zero => Extent::new(run.length, true),
-        RunKind::Data(_) | RunKind::Compressed(_) => Extent::new(run.length, false),
-        RunKind::Unallocated => match image.backing() {
-            None => Extent::new(run.length, true),
-            Some(backing) => {
-                let below = backing_extent(backing, at, run.length)?;
-                Extent { depth: below.depth + 1, ..below }
-            }
-        },
-    };
-    Ok(extent)
-}
-
-/// What is known of a backing file's bytes from `at` on.
-pub(super) fn backing_extent(backing: &Backing, at: u64, most: u64) -> Result<Extent> {
-    match backing {
-        Backing::Raw(raw) => raw_extent(raw.storage(), at, most),
-        Backing::Qcow2(image) => image_extent(image, at, most),
-        Backing::Closed => Ok(Extent::new(most, false)),
-    }
-}
-
-/// The files that an image of a chain is read from: the same ones, read as the same format, have
-/// the same bytes.
-type Identity = (Option<FileId>, Option<FileId>, bool);
-
-fn identity_of_raw(storage: &dyn ReadAt) -> Identity {
-    (storage.file().and_then(|file| FileId::of_open(file).ok()), None, false)
-}
-
-/// What the images of a chain are read from, from this one down.
-fn identities_of(image: &Image) -> Vec<Identity> {
-    let id = |storage: &dyn ReadAt| FileId::of_open(storage.file()?).ok();
-    let mut all = vec![(id(image.storage()), id(image.data_source()), true)];
-    match image.backing() {
-        None | Some(Backing::Closed) => {}
-        Some(Backing::Raw(raw)) => all.push(identity_of_raw(raw.storage())),
-        Some(Backing::Qcow2(below)) => all.extend(identities_of(below)),
-    }
-    all
-}
-
-/// The same of a backing file.
-fn identities_below(backing: &Backing) -> Vec<Identity> {
-    match backing {
-        Backing::Raw(raw) => vec![identity_of_raw(raw.storage())],
-        Backing::Qcow2(image) => identities_of(image),
-        Backing::Closed => Vec::new(),
-    }
-}
 
 /// Bytes of the disk as they lie in a file.
 pub(super) struct Plain<'a> {
@@ -246,6 +30,17 @@ impl Plain<'_> {
     }
 }
 
+/// Bytes of which it is known without reading what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    /// How many, at least 1.
+    pub(super) bytes: u64,
+    /// Whether they surely are zeroes.
+    pub(super) zero: bool,
+    /// How many images of the chain leave them to the next one.
+    pub(super) depth: usize,
+}
+
 /// All disks as one.
 #[derive(Debug)]
 pub struct Source {
@@ -259,6 +54,8 @@ struct Part {
     disk: Disk,
     start: u64,
     bytes: u64,
+    /// Bytes at the beginning of the disk that are left out.
+    skip: u64,
 }
 
 impl Source {
@@ -271,14 +68,26 @@ impl Source {
             if let Disk::Qcow2(image) = &disk {
                 image.require_plain()?;
             }
-            let bytes = disk.bytes()?;
+            let bytes = disk.size()?;
             grain = grain.max(disk.grain());
-            parts.push(Part { disk, start, bytes });
+            parts.push(Part { disk, start, bytes, skip: 0 });
             let end = start.checked_add(bytes).filter(|&end| end <= i64::MAX.unsigned_abs());
             start =
                 end.ok_or_else(|| Error::Refused("the sources together are too long".into()))?;
         }
         Ok(Self { parts, bytes: start, grain })
+    }
+
+    /// A part of a disk. In the last sector there are zeroes after its end.
+    pub fn part_of(disk: Disk, range: Range<u64>) -> Result<Self> {
+        let mut whole = Self::new(vec![disk])?;
+        if let [part] = whole.parts.as_mut_slice() {
+            let start = range.start.min(part.bytes);
+            part.bytes = range.end.clamp(start, part.bytes) - start;
+            part.skip = start;
+            whole.bytes = part.bytes.next_multiple_of(SECTOR);
+        }
+        Ok(whole)
     }
 
     /// The size of all together in bytes.
@@ -287,10 +96,9 @@ impl Source {
     }
 
     fn identities(&self) -> Vec<Identity> {
-        match self.only() {
-            Some(Disk::Raw(storage)) => vec![identity_of_raw(storage.as_ref())],
-            Some(Disk::Qcow2(image)) => identities_of(image),
-            None => Vec::new(),
+        match self.parts.as_slice() {
+            [part] if part.skip == 0 => identity::of_disk(&part.disk),
+            _ => Vec::new(),
         }
     }
 
@@ -302,11 +110,11 @@ impl Source {
 
     /// [`Source::depth_of`] for a backing file.
     pub(super) fn depth_of_backing(&self, backing: &Backing) -> Option<usize> {
-        self.depth_where(&identities_below(backing))
+        self.depth_where(&identity::below(backing))
     }
 
     fn depth_where(&self, other: &[Identity]) -> Option<usize> {
-        let known = !other.is_empty() && other.iter().all(|(file, _, _)| file.is_some());
+        let known = !other.is_empty() && other.iter().all(Identity::is_known);
         let own = self.identities();
         let above = own.len().checked_sub(other.len()).filter(|_| known)?;
         // The image itself is not left to the backing file: all of it may be other data there.
@@ -331,22 +139,28 @@ impl Source {
         self.parts.get(index)
     }
 
-    /// What is known of the bytes from `at` on, at most `most` of them, all on the disk.
-    pub(super) fn extent(&self, at: u64, most: u64) -> Result<Extent> {
-        let Some(part) = self.part(at) else { return Ok(Extent::new(most, true)) };
-        part.disk.extent(at - part.start, most.min(part.start + part.bytes - at))
+    /// What is known of the bytes from `at` on, at most `most` of them.
+    pub(super) fn extent(&self, at: u64, most: u64) -> Result<Known> {
+        let Some(part) = self.part(at) else {
+            return Ok(Known { bytes: most, zero: true, depth: 0 });
+        };
+        let most = most.min(part.start + part.bytes - at);
+        let extent = part.disk.extent(at - part.start + part.skip, most)?;
+        Ok(Known { bytes: extent.length, zero: extent.zero, depth: extent.left })
     }
 
     /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have
     /// to be read.
     pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
         let Some(part) = self.part(at) else { return Ok(None) };
-        let (at, most) = (at - part.start, most.min(part.start + part.bytes - at));
+        let most = most.min(part.start + part.bytes - at);
+        let at = at - part.start + part.skip;
         match &part.disk {
-            Disk::Raw(storage) => {
+            Disk::Raw(raw) => {
+                let storage = raw.storage();
                 let data = storage.next_data(at).map_err(|e| Error::io("look for data", at, e))?;
                 Ok(data.filter(|range| range.start <= at).map(|range| Plain {
-                    storage: storage.as_ref(),
+                    storage,
                     at,
                     bytes: most.min(range.end - at),
                 }))
@@ -370,9 +184,10 @@ impl Source {
                 buf.fill(0);
                 return Ok(());
             };
-            let length = inside(part.start + part.bytes, at, buf.len());
+            let rest = part.start + part.bytes - at;
+            let length = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
             let (head, rest) = buf.split_at_mut(length);
-            part.disk.read(at - part.start, head)?;
+            part.disk.read_at(head, at - part.start + part.skip)?;
             at += length as u64;
             buf = rest;
         }

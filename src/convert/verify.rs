@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 
 use super::source::Source;
-use super::zeroes;
 use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
+use crate::disk::zeroes;
 
 /// The longest range of zeroes that is read at once.
 const PIECE: u64 = 1 << 20;

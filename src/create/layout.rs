@@ -44,15 +44,7 @@ impl Layout {
     /// `data`: whether the guest's clusters are there too.
     pub fn new(geometry: &Geometry, tables: bool, data: bool) -> Result<Self> {
         let l1_entries = geometry.l1_entries_for(geometry.virtual_size());
-        let l1_bytes = l1_entries.saturating_mul(TABLE_ENTRY_BYTES);
-        if l1_bytes > MAX_L1_BYTES {
-            return Err(Error::Refused(format!(
-                "{} bytes are too many for clusters of {} bytes: choose larger clusters",
-                geometry.virtual_size(),
-                geometry.cluster_bytes()
-            )));
-        }
-        let l1_clusters = geometry.clusters_for(l1_bytes);
+        let l1_clusters = geometry.clusters_for(checked_l1_bytes(geometry)?);
         let l2_clusters = ClusterCount::new(if tables { l1_entries } else { 0 });
         let none = ClusterCount::new(0);
         let data_clusters = if data { geometry.guest_clusters() } else { none };
@@ -89,23 +81,27 @@ impl Layout {
     }
 }
 
+/// Bytes of the L1 table of a new image; an error where QEMU would not open it.
+pub(crate) fn checked_l1_bytes(geometry: &Geometry) -> Result<u64> {
+    let entries = geometry.l1_entries_for(geometry.virtual_size());
+    let bytes = entries.saturating_mul(TABLE_ENTRY_BYTES);
+    if bytes > MAX_L1_BYTES {
+        return Err(Error::Refused(format!(
+            "{} bytes are too many for clusters of {} bytes: choose larger clusters",
+            geometry.virtual_size(),
+            geometry.cluster_bytes()
+        )));
+    }
+    Ok(bytes)
+}
+
 /// How many clusters the refcount table and the refcount blocks take that describe `others` and
 /// themselves: the smallest numbers for which everything fits.
 pub(crate) fn refcount_clusters(
     geometry: &Geometry,
     others: ClusterCount,
 ) -> Result<(ClusterCount, ClusterCount)> {
-    let mut table = ClusterCount::new(1);
-    let mut blocks = ClusterCount::new(1);
-    loop {
-        let all = others + table + blocks;
-        let need_blocks = ClusterCount::new(all.get().div_ceil(geometry.refblock_entries()));
-        let need_table = geometry.clusters_for(need_blocks.get() * TABLE_ENTRY_BYTES);
-        if need_blocks <= blocks && need_table <= table {
-            break;
-        }
-        (blocks, table) = (blocks.max(need_blocks), table.max(need_table));
-    }
+    let (table, blocks) = counting_clusters(geometry, others);
     if geometry.bytes_of(table) > MAX_REFTABLE_BYTES.max(geometry.cluster_bytes()) {
         return Err(Error::Refused(format!(
             "a refcount table of {} bytes is over QEMU's limit: choose larger clusters or narrower \
@@ -114,6 +110,24 @@ pub(crate) fn refcount_clusters(
         )));
     }
     Ok((table, blocks))
+}
+
+/// The same without regard to QEMU's limit.
+pub(crate) fn counting_clusters(
+    geometry: &Geometry,
+    others: ClusterCount,
+) -> (ClusterCount, ClusterCount) {
+    let mut table = ClusterCount::new(1);
+    let mut blocks = ClusterCount::new(1);
+    loop {
+        let all = others + table + blocks;
+        let need_blocks = ClusterCount::new(all.get().div_ceil(geometry.refblock_entries()));
+        let need_table = geometry.clusters_for(need_blocks.get() * TABLE_ENTRY_BYTES);
+        if need_blocks <= blocks && need_table <= table {
+            return (table, blocks);
+        }
+        (blocks, table) = (blocks.max(need_blocks), table.max(need_table));
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ mod write;
 
 pub use crate::image::Preallocation;
 pub(crate) use header::Roots;
-pub(crate) use layout::refcount_clusters;
+pub(crate) use layout::{checked_l1_bytes, counting_clusters, refcount_clusters};
 pub use new_image::NewImage;
+pub(crate) use new_image::{geometry, round_up as in_sectors};
 pub use options::{Backing, Compression, CreateOptions, DataFile, Version};
 pub use write::create_raw;
 pub(crate) use write::cut_off;

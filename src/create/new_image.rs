@@ -81,14 +81,15 @@ impl NewImage {
 }
 
 /// A disk of so many bytes, in whole sectors.
-pub(super) fn round_up(size: u64) -> Result<u64> {
+pub(crate) fn round_up(size: u64) -> Result<u64> {
     let rounded = size.checked_next_multiple_of(SECTOR_BYTES);
     rounded
         .filter(|&bytes| bytes <= i64::MAX.unsigned_abs())
         .ok_or_else(|| Error::Refused(format!("a disk of {size} bytes is too large")))
 }
 
-fn geometry(options: &CreateOptions) -> Result<Geometry> {
+/// Cluster size, refcount width, L2 entry size and size of an image with these options.
+pub(crate) fn geometry(options: &CreateOptions) -> Result<Geometry> {
     let refuse = |text: String| Err(Error::Refused(text));
     let cluster_bits = options.cluster_bytes.trailing_zeros();
     let range = MIN_CLUSTER_BITS..=MAX_CLUSTER_BITS;

@@ -219,6 +219,32 @@ impl L2Entry {
     }
 }
 
+/// How many entries of `table` from `index` on go on like `entry`, the one before them: entry N
+/// after it has the same bits with an offset `step` bytes further each time. At most `most` are
+/// looked at.
+pub fn repeats(
+    table: &[u8],
+    geometry: &Geometry,
+    index: usize,
+    entry: L2Entry,
+    step: u64,
+    most: usize,
+) -> usize {
+    let width = geometry.l2_entry_bytes();
+    let rest = table.get(index * width..).unwrap_or_default();
+    // An offset that overflows would change the flags.
+    let fits = (OFFSET_MASK - entry.offset().get()).checked_div(step).unwrap_or(u64::MAX);
+    let most = most.min(usize::try_from(fits).unwrap_or(usize::MAX));
+    let mut bits = entry.bits;
+    rest.chunks_exact(width)
+        .take(most)
+        .take_while(|next| {
+            bits += step;
+            L2Entry::decode(next) == L2Entry { bits, bitmap: entry.bitmap }
+        })
+        .count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +271,20 @@ mod tests {
         assert_eq!(entry.meaning(&plain, false), Meaning::ZeroAllocated(HostOffset::new(0x10000)));
         assert!(!entry.has_reserved_bits(&plain));
         assert!(entry.has_reserved_bits(&geometry(16, true)));
+    }
+
+    #[test]
+    fn entries_repeat_up_to_the_first_that_is_another() {
+        let g = geometry(16, false);
+        let entries = [1u64, 2, 3, 5, 0, 0].map(|n| if n == 0 { 0 } else { COPIED | n << 16 });
+        let table = crate::format::encode_entries(&entries);
+        let data = L2Entry::standard(COPIED | 1 << 16);
+        assert_eq!(repeats(&table, &g, 1, data, 1 << 16, 9), 2);
+        assert_eq!(repeats(&table, &g, 1, data, 1 << 16, 1), 1);
+        assert_eq!(repeats(&table, &g, 5, L2Entry::standard(0), 0, 9), 1);
+        assert_eq!(repeats(&table, &g, 6, L2Entry::standard(0), 0, 9), 0);
+        let last = L2Entry::standard(OFFSET_MASK);
+        assert_eq!(repeats(&table, &g, 1, last, 1 << 16, 9), 0);
     }
 
     #[test]

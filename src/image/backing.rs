@@ -1,7 +1,7 @@
 //! Opens the backing file of an image, and through it that one's.
 
 use super::options::{BackingPolicy, OpenOptions};
-use super::raw::RawBacking;
+use super::raw::RawImage;
 use super::{Backing, Image};
 use crate::chain::{Format, Link, Walk};
 use crate::error::{Error, Result};
@@ -31,13 +31,7 @@ fn open_link(link: Link, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<B
     walk.enter(&link.path)?;
     let source = walk.opener().open_read(&link.path)?;
     match link.format(source.as_ref())? {
-        Format::Raw => {
-            let open_error = |source| Error::Open { path: link.path, source };
-            let bytes = source.len().map_err(open_error)?;
-            // QEMU sees a raw file in whole sectors.
-            let bytes = bytes.checked_next_multiple_of(512).unwrap_or(bytes);
-            Ok(Backing::Raw(RawBacking { source, bytes }))
-        }
+        Format::Raw => Ok(Backing::Raw(RawImage::new(source, Some(link.path)))),
         Format::Qcow2 => {
             let options = OpenOptions { path: Some(link.path), ..OpenOptions::below(options) };
             Ok(Backing::Qcow2(Box::new(Image::open_in_chain(source, &options, walk)?)))

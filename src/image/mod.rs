@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
 use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset};
+use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostOffset};
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
@@ -52,12 +53,13 @@ pub use bitmaps::BitmapBits;
 pub use change::Preallocation;
 pub(crate) use change::write_zero_buffers;
 pub use damage::Damage;
-pub use guest::{Run, RunKind};
+pub use guest::{Run, RunKind, Stored};
 pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
-pub use raw::RawBacking;
+pub use raw::RawImage;
 
 use meta::Meta;
+use order::ordering::Side;
 use space::claims::Claims;
 
 /// An open image. All methods that take `&self` may be called from several threads at once; bytes
@@ -65,6 +67,7 @@ use space::claims::Claims;
 pub struct Image {
     file: Arc<dyn Storage>,
     data_file: Option<Arc<dyn Storage>>,
+    names: Names,
     geometry: Geometry,
     backing: Option<Backing>,
     meta: Mutex<Meta>,
@@ -72,11 +75,18 @@ pub struct Image {
     unpackers: Unpackers,
 }
 
+/// The names by which the files of an image were opened.
+#[derive(Debug, Default)]
+struct Names {
+    image: Option<PathBuf>,
+    data_file: Option<PathBuf>,
+}
+
 /// The image below another.
 #[derive(Debug)]
 pub enum Backing {
     /// A raw image.
-    Raw(RawBacking),
+    Raw(RawImage),
     /// A qcow2 image.
     Qcow2(Box<Image>),
     /// There is one, and it was left closed.
@@ -87,7 +97,7 @@ impl Backing {
     /// Its disk size in bytes.
     pub fn virtual_size(&self) -> Result<u64> {
         match self {
-            Self::Raw(raw) => Ok(raw.bytes),
+            Self::Raw(raw) => raw.virtual_size(),
             Self::Qcow2(image) => Ok(image.virtual_size()),
             Self::Closed => Err(closed()),
         }
@@ -97,7 +107,7 @@ impl Backing {
     pub fn read(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
         match self {
             Self::Raw(raw) => raw
-                .source
+                .storage()
                 .read_padded_at(at.get(), buf)
                 .map_err(|e| Error::io("read the backing file", at.get(), e)),
             Self::Qcow2(image) => {
@@ -146,6 +156,18 @@ impl Image {
     /// The image file.
     pub(crate) fn storage(&self) -> &dyn ReadAt {
         self.file.as_ref()
+    }
+
+    /// Host offset of the L1 table of the disk that is read.
+    pub(crate) fn l1_offset(&self) -> Result<HostOffset> {
+        Ok(self.meta()?.ordering.root(Side::Mappings).offset())
+    }
+
+    /// The name of the file that holds guest data: the image or its external data file; `None`
+    /// where it has none, or none was given.
+    pub fn data_path(&self) -> Option<&Path> {
+        let name = if self.data_file.is_some() { &self.names.data_file } else { &self.names.image };
+        name.as_deref()
     }
 
     /// What unallocated clusters are read from, if there is anything.

@@ -1,6 +1,7 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::chain::{self, Opener, Walk};
@@ -19,7 +20,7 @@ use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
 use super::backing;
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
-use super::{Image, OpenOptions};
+use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
 use crate::image::order::disk::Disk;
@@ -111,7 +112,7 @@ impl Loader {
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
             reftable => reftable?,
         };
-        let data_file = self.open_data_file(options, walk)?;
+        let (data_file, data_path) = self.open_data_file(options, walk)?.unzip();
         let backing = backing::open(&self.area, options, walk)?;
         let mut disk =
             Disk::new(self.file.clone(), &self.head()?, self.area.header.clone(), geometry);
@@ -151,6 +152,7 @@ impl Loader {
         Ok(Image {
             file: self.file,
             data_file,
+            names: Names { image: options.path.clone(), data_file: data_path },
             geometry,
             backing,
             meta,
@@ -266,7 +268,7 @@ impl Loader {
         &self,
         options: &OpenOptions,
         walk: &Walk<'_>,
-    ) -> Result<Option<Arc<dyn Storage>>> {
+    ) -> Result<Option<(Arc<dyn Storage>, PathBuf)>> {
         if !self.area.header.has_data_file() {
             return match &options.data_file {
                 Some(_) => Err(Error::Refused("the image has no external data file".into())),
@@ -280,11 +282,11 @@ impl Loader {
                 chain::data_file(&self.area)?.ok_or_else(missing)?
             }
         };
-        Ok(Some(if self.writable {
-            walk.opener().open_write(&path)?
-        } else {
-            Arc::new(ReadOnly(walk.opener().open_data_file(&path)?))
-        }))
+        let file: Arc<dyn Storage> = match self.writable {
+            true => walk.opener().open_write(&path)?,
+            false => Arc::new(ReadOnly(walk.opener().open_data_file(&path)?)),
+        };
+        Ok(Some((file, path)))
     }
 
     /// The refcount blocks. A block that two entries share counts different clusters with the same

@@ -1,24 +1,46 @@
-//! A raw backing file.
+//! A raw image, below another or by itself.
 
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::storage::ReadAt;
 
+/// QEMU sees a raw file in whole sectors.
+const SECTOR: u64 = 512;
+
 /// A raw image that is read only.
-pub struct RawBacking {
-    pub(super) source: Arc<dyn ReadAt>,
-    pub(super) bytes: u64,
+pub struct RawImage {
+    source: Arc<dyn ReadAt>,
+    path: Option<PathBuf>,
 }
 
-impl RawBacking {
+impl RawImage {
+    /// A raw image of these bytes; where they are a file, with its name.
+    pub const fn new(source: Arc<dyn ReadAt>, path: Option<PathBuf>) -> Self {
+        Self { source, path }
+    }
+
     /// Its bytes.
     pub fn storage(&self) -> &dyn ReadAt {
         self.source.as_ref()
     }
+
+    /// The name of its file.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Its size in bytes, rounded up to sectors.
+    pub fn virtual_size(&self) -> Result<u64> {
+        let bytes = self.source.len().map_err(|e| Error::file("get the length", e))?;
+        Ok(bytes.checked_next_multiple_of(SECTOR).unwrap_or(bytes))
+    }
 }
 
-impl std::fmt::Debug for RawBacking {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawBacking").field("bytes", &self.bytes).finish_non_exhaustive()
+impl fmt::Debug for RawImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawImage").field("path", &self.path).finish_non_exhaustive()
     }
 }

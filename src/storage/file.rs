@@ -78,7 +78,7 @@ impl FileStorage {
 
     /// Bytes that the file takes on its file system; 0 for a device.
     pub fn disk_usage(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.blocks().saturating_mul(512))
+        disk_usage(&self.file)
     }
 
     /// Turns copy-on-write of the file system off for this file, where it has that (btrfs). Only
@@ -216,6 +216,12 @@ impl FileStorage {
         }
         Ok(())
     }
+}
+
+/// Bytes that an open file takes on its file system; 0 for a device.
+pub(crate) fn disk_usage(file: impl AsFd) -> io::Result<u64> {
+    let blocks = u64::try_from(rustix::fs::fstat(file)?.st_blocks).unwrap_or(0);
+    Ok(blocks.saturating_mul(512))
 }
 
 /// Returns once a file's entry in its directory is on stable storage.

@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
+pub(crate) use file::disk_usage;
 pub use file::{FileStorage, is_null_device, sync_directory_of};
 pub use identity::FileId;
 pub use lock::{Access, Locking, lock};

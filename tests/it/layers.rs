@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::imports;
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -21,13 +21,19 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
     ("chain", &["tables", "format", "storage", "error", "progress"]),
     ("image", &["chain", "tables", "codec", "format", "storage", "error", "progress"]),
+    ("disk", &["image", "chain", "tables", "format", "storage", "error", "progress"]),
     ("create", &["image", "tables", "format", "storage", "error", "progress"]),
-    ("convert", &["create", "image", "tables", "codec", "format", "storage", "error", "progress"]),
+    (
+        "convert",
+        &["create", "disk", "image", "tables", "codec", "format", "storage", "error", "progress"],
+    ),
+    ("compare", &["disk", "image", "format", "storage", "error", "progress"]),
+    ("measure", &["create", "disk", "image", "format", "storage", "error", "progress"]),
     (
         "verify",
         &[
-            "convert", "check", "image", "chain", "tables", "codec", "format", "storage", "error",
-            "progress",
+            "convert", "disk", "check", "image", "chain", "tables", "codec", "format", "storage",
+            "error", "progress",
         ],
     ),
     ("resize", &["image", "tables", "format", "storage", "error", "progress"]),
@@ -40,13 +46,14 @@ const IMAGE: [&str; 13] = [
     "run", "damage", "raw", "options", "order", "meta", "space", "mod", "bitmaps", "guest",
     "change", "backing", "open",
 ];
-const CONVERT: [&str; 9] =
-    ["zeroes", "source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];
+const CONVERT: [&str; 8] =
+    ["source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];
 
 const CLI: [&str; 6] = ["terminal", "args", "files", "render", "commands", "mod"];
-const RENDER: [&str; 12] = [
+const RENDER: [&str; 13] = [
     "mod",
     "exit",
+    "extents",
     "findings",
     "image",
     "inspected",
@@ -108,10 +115,10 @@ const SUB_ROOMS: [(&str, &[&str]); 9] = [
 ];
 
 /// The rooms in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 20] = [
-    "chain", "check", "cli", "codec", "convert", "create", "dump", "error", "format", "image",
-    "info", "layout", "policy", "progress", "repair", "resize", "snapshot", "storage", "undo",
-    "verify",
+const WITHOUT_CIRCLES: [&str; 23] = [
+    "chain", "check", "cli", "codec", "compare", "convert", "create", "disk", "dump", "error",
+    "format", "image", "info", "layout", "measure", "policy", "progress", "repair", "resize",
+    "snapshot", "storage", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.

@@ -12,6 +12,12 @@ Examples:
   qcheck check --files-from list --output ndjson
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2";
 
+/// For `compare`.
+pub const COMPARE: &str = "\
+Examples:
+  qcheck compare disk.qcow2 copy.raw
+  qcheck compare -s before.qcow2 after.qcow2";
+
 /// For `convert`.
 pub const CONVERT: &str = "\
 Examples:
@@ -26,6 +32,12 @@ Examples:
   qcheck create -f qcow2 -o cluster_size=128k,preallocation=metadata disk.qcow2 1T
   qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2";
 
+/// For `dd`.
+pub const DD: &str = "\
+Examples:
+  qcheck dd if=disk.qcow2 of=disk.raw bs=1M
+  qcheck dd -O qcow2 if=disk.raw of=part.qcow2 bs=1M skip=1 count=100";
+
 /// For `dump`.
 pub const DUMP: &str = "\
 Examples:
@@ -39,6 +51,20 @@ Examples:
   qcheck info --backing-chain --output json overlay.qcow2
   qcheck info --metadata disk.qcow2
   qcheck info --map --color always disk.qcow2";
+
+/// For `map`.
+pub const MAP: &str = "\
+Examples:
+  qcheck map disk.qcow2
+  qcheck map --output json overlay.qcow2
+  qcheck map -s 1G -l 64M disk.qcow2";
+
+/// For `measure`.
+pub const MEASURE: &str = "\
+Examples:
+  qcheck measure -O qcow2 disk.raw
+  qcheck measure -O qcow2 -o cluster_size=2M --size 1T
+  qcheck measure --output json -O qcow2 -l before-upgrade disk.qcow2";
 
 /// For `resize`.
 pub const RESIZE: &str = "\

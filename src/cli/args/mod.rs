@@ -10,3 +10,4 @@ pub mod options;
 pub mod output;
 pub mod qemu;
 pub mod size;
+pub mod snapshot;

@@ -1,10 +1,14 @@
 //! The subcommands: one file or folder each.
 
 pub mod check;
+pub mod compare;
 pub mod convert;
 pub mod create;
+pub mod dd;
 pub mod dump;
 pub mod info;
+pub mod map;
+pub mod measure;
 pub mod resize;
 pub mod snapshot;
 pub mod undo;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::Disk;
+use qcheck::disk::Disk;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
@@ -184,10 +184,10 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             let image = Image::open_read(storage, &options, &FileOpener::default());
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }
-        ImageFormat::Raw => Disk::Raw(storage),
+        ImageFormat::Raw => Disk::raw(storage),
         other => bail!("{}: cannot resize the format {}: {BOTH}", context(), format_name(other)),
     };
-    let old = disk.bytes().with_context(context)?;
+    let old = disk.size().with_context(context)?;
     let size = args.new_size(in_sectors(old)).with_context(context)?;
     if let Disk::Qcow2(image) = &disk {
         require_possible(image, size, args.options()).with_context(context)?;

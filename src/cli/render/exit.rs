@@ -23,6 +23,13 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// Of a comparison: an image could not be opened.
+    pub const NOT_OPENED: Self = Self::Corruption;
+    /// Of a comparison: where the data of an image is could not be found out.
+    pub const NOT_MAPPED: Self = Self::Leaks;
+    /// Of a comparison: data could not be read.
+    pub const NOT_READ: Self = Self::Denied;
+
     /// What a check's result means.
     pub fn of(report: &CheckReport) -> Self {
         let tally = report.tally;

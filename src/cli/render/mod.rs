@@ -1,6 +1,7 @@
 //! Results as text, JSON, JUnit, SARIF and exit codes: functions from data to a writer.
 
 pub mod exit;
+pub mod extents;
 pub mod findings;
 pub mod image;
 pub mod inspected;

@@ -11,8 +11,7 @@ use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
 use crate::convert::options::ConvertOptions;
-use crate::convert::source::backing_extent;
-use crate::convert::zeroes;
+use crate::disk::{extent, zeroes};
 
 /// The longest range of the backing file that is read at once.
 const PIECE: u64 = 1 << 20;
@@ -129,11 +128,11 @@ impl<'a> Existing<'a> {
         while at < end {
             let (length, is_left) = self.left_below(at, end - at)?;
             if is_left {
-                let extent = backing_extent(backing, at, length)?;
+                let extent = extent::of_backing(backing, at, length)?;
                 if !extent.zero {
-                    self.zero(at, extent.bytes)?;
+                    self.zero(at, extent.length)?;
                 }
-                at += extent.bytes;
+                at += extent.length;
             } else {
                 self.zero(at, length)?;
                 at += length;

@@ -16,7 +16,7 @@ use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::in_order::InOrder;
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
-use crate::convert::zeroes;
+use crate::disk::zeroes;
 
 /// Zeroes that are written at once.
 const ZEROES: usize = 1 << 20;

@@ -7,7 +7,7 @@ use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
 use crate::convert::source::Source;
-use crate::convert::zeroes;
+use crate::disk::zeroes;
 
 /// A raw image that is being filled.
 pub(in crate::convert) struct Raw<'a> {

@@ -1,61 +1,18 @@
-//! Where guest bytes are: guest ranges to runs, and the L2 entries behind them.
+//! L1 and L2 entries of guest clusters, read and changed.
 
 use crate::error::{Error, Result};
 use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l1::L1Entry;
-use crate::format::l2::{CompressedExtent, L2Entry, Meaning};
+use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{GuestCluster, GuestOffset, HostOffset};
-use crate::storage::ReadAt;
 
 use crate::format::ClusterCount;
-use crate::image::Image;
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
 use crate::image::order::ordering::Side;
 use crate::image::order::regions::Owner;
 use crate::image::run::ClusterRun;
 use crate::image::space::alloc::Allocation;
-
-/// What a run of guest bytes is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunKind {
-    /// Not in this image: the backing file's bytes, or zeroes.
-    Unallocated,
-    /// Zeroes.
-    Zero,
-    /// In the image file or the external data file, the first byte at this offset.
-    Data(HostOffset),
-    /// Inside one compressed cluster.
-    Compressed(CompressedExtent),
-}
-
-/// Guest bytes that are alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// Its first byte.
-    pub start: GuestOffset,
-    /// Its length in bytes, at least 1.
-    pub length: u64,
-    /// Where its bytes are.
-    pub kind: RunKind,
-}
-
-impl Image {
-    /// The run that begins at `start` and is no longer than `most` bytes (at least 1). Damage is an
-    /// error (see [`crate::image::Damage`]), never a run.
-    pub fn map(&self, start: GuestOffset, most: u64) -> Result<Run> {
-        self.require_on_disk(start, most)?;
-        if most == 0 {
-            return Err(Error::Refused("a run of no bytes".into()));
-        }
-        self.meta()?.run(start, most)
-    }
-
-    /// What holds the bytes of [`RunKind::Data`]: the image file or the external data file.
-    pub fn data_source(&self) -> &dyn ReadAt {
-        self.data()
-    }
-}
 
 /// The place of an L2 entry: which L1 entry, which L2 entry.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +93,7 @@ impl Meta {
     }
 
     /// Whether the file ends before or at this offset. Others can make it longer.
-    fn ends_before(&mut self, at: HostOffset) -> Result<bool> {
+    pub(in crate::image) fn ends_before(&mut self, at: HostOffset) -> Result<bool> {
         if at.get() >= self.file_end {
             let length = self.ordering.disk.file.len();
             self.file_end = length.map_err(|e| Error::file("get the length", e))?;
@@ -215,58 +172,5 @@ impl Meta {
     pub(in crate::image) const fn unit_bytes(&self) -> u64 {
         let subclusters = if self.geometry.extended_l2() { SUBCLUSTERS as u64 } else { 1 };
         self.geometry.cluster_bytes() / subclusters
-    }
-
-    /// The longest run from `start` on within `most` bytes.
-    pub(in crate::image) fn run(&mut self, start: GuestOffset, most: u64) -> Result<Run> {
-        let mut run = self.unit(start)?;
-        while run.length < most {
-            let next_at = GuestOffset::new(start.get() + run.length);
-            // The run so far stands, whatever follows.
-            let Ok(next) = self.unit(next_at) else { break };
-            let follows = match (run.kind, next.kind) {
-                (RunKind::Data(host), RunKind::Data(next)) => {
-                    host.checked_add(run.length) == Some(next)
-                }
-                (RunKind::Compressed(_), RunKind::Compressed(_)) => false,
-                (kind, next) => kind == next,
-            };
-            if !follows {
-                break;
-            }
-            run.length += next.length;
-        }
-        run.length = run.length.min(most);
-        Ok(run)
-    }
-
-    /// The rest, from `start` on, of one unit; of a whole L2 table's range where there is no table.
-    fn unit(&mut self, start: GuestOffset) -> Result<Run> {
-        let cluster = self.geometry.guest_cluster_floor(start);
-        let rest_of = |bytes: u64| bytes - start.get() % bytes;
-        if self.l1_entry(self.place(cluster).l1)?.offset().get() == 0 {
-            let length = rest_of(self.geometry.bytes_per_l2_table());
-            return Ok(Run { start, length, kind: RunKind::Unallocated });
-        }
-        let entry = self.entry(cluster)?;
-        let meaning = entry.meaning(&self.geometry, self.has_data_file());
-        let size = self.geometry.cluster_bytes();
-        let within = start.get() % size;
-        if let Meaning::Compressed(extent) = meaning {
-            let kind = RunKind::Compressed(extent);
-            return Ok(Run { start, length: rest_of(size), kind });
-        }
-        let unit = self.unit_bytes();
-        let bit = 1u64 << (within / unit);
-        let extended = self.geometry.extended_l2();
-        let kind = match meaning {
-            Meaning::Zero | Meaning::ZeroAllocated(_) => RunKind::Zero,
-            _ if extended && entry.zero() & bit != 0 => RunKind::Zero,
-            Meaning::Data(host) if !extended || entry.allocated() & bit != 0 => {
-                RunKind::Data(host.saturating_add(within))
-            }
-            _ => RunKind::Unallocated,
-        };
-        Ok(Run { start, length: rest_of(unit), kind })
     }
 }

@@ -3,7 +3,9 @@
 mod compress;
 pub(in crate::image) mod mapping;
 mod read;
+mod runs;
+mod sparse;
 mod write;
 mod zero;
 
-pub use mapping::{Run, RunKind};
+pub use runs::{Run, RunKind, Stored};

@@ -5,7 +5,7 @@ use crate::format::crypto::CryptMethod;
 use crate::format::l2::CompressedExtent;
 use crate::format::{GuestOffset, HostOffset};
 
-use super::mapping::RunKind;
+use super::runs::RunKind;
 use crate::image::Image;
 use crate::image::damage::damaged;
 use crate::image::space::claims::Access;
@@ -93,12 +93,15 @@ impl Image {
 
     /// An error where guest data is encrypted.
     pub(crate) fn require_plain(&self) -> Result<()> {
-        match self.meta()?.header().crypt_method {
-            CryptMethod::None => Ok(()),
-            _ => {
-                let why = "the image is encrypted: its guest data can be neither read nor written";
-                Err(Error::Unsupported(why.into()))
-            }
+        if self.is_encrypted()? {
+            let why = "the image is encrypted: its guest data can be neither read nor written";
+            return Err(Error::Unsupported(why.into()));
         }
+        Ok(())
+    }
+
+    /// Whether guest data is encrypted.
+    pub fn is_encrypted(&self) -> Result<bool> {
+        Ok(self.meta()?.header().crypt_method != CryptMethod::None)
     }
 }

@@ -7,7 +7,7 @@ use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning, ZERO};
 use crate::format::{ClusterCount, GuestOffset};
 
-use super::mapping::RunKind;
+use super::runs::RunKind;
 use crate::image::meta::Meta;
 use crate::image::space::claims::Access;
 use crate::image::{Backing, Image};

@@ -152,7 +152,8 @@ impl TableCache {
     }
 
     fn touch(&mut self, at: HostOffset) {
-        if let Some(slot) = self.slots.get_mut(&at) {
+        // What was used last is used again most often.
+        if let Some(slot) = self.slots.get_mut(&at).filter(|slot| slot.used != self.clock) {
             self.by_use.remove(&slot.used);
             self.clock += 1;
             slot.used = self.clock;

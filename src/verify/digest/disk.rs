@@ -7,7 +7,8 @@ use super::hasher::{Joiner, Piece, prepare};
 use super::memo::{self, Memo};
 use super::value::{Algorithm, Digest, NoDigest, Wanted};
 use crate::check::parallel;
-use crate::convert::{Disk, InOrder};
+use crate::convert::InOrder;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -36,7 +37,7 @@ pub(super) fn digest_with(
     what: &str,
     memo: Option<&Memo>,
 ) -> std::result::Result<Digest, NoDigest> {
-    let size = disk.bytes().map_err(|e| NoDigest::of(&e))?;
+    let size = disk.size().map_err(|e| NoDigest::of(&e))?;
     if let Some(most) = wanted.max_bytes.filter(|&most| size > most) {
         let reason = format!("the disk has {size} bytes, {most} are allowed");
         return Err(NoDigest { reason, damage: false });
@@ -160,7 +161,7 @@ impl Work<'_> {
                     buffer[..range.start].fill(0);
                     buffer
                 });
-                self.disk.read(at, &mut buffer[range]).map_err(|e| (at, e))?;
+                self.disk.read_at(&mut buffer[range], at).map_err(|e| (at, e))?;
             }
             at = next;
         }
@@ -170,14 +171,14 @@ impl Work<'_> {
     /// Up to where everything from `at` on is zero, or is not known to be.
     fn alike(&self, at: u64, end: u64) -> Result<(u64, bool)> {
         let first = self.disk.extent(at, end - at)?;
-        let mut next = at + first.bytes;
+        let mut next = at + first.length;
         while next < end {
             // What fails there is told when it is read.
             let Ok(extent) = self.disk.extent(next, end - next) else { break };
             if extent.zero != first.zero {
                 break;
             }
-            next += extent.bytes;
+            next += extent.length;
         }
         Ok((next, first.zero))
     }

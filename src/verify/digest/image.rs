@@ -7,7 +7,7 @@ use super::disk::digest_with;
 use super::memo::Memo;
 use super::value::{Digest, NoDigest, Wanted};
 use crate::check::{CheckOptions, Finding, Kind, Place, SnapshotName, Source, Survey};
-use crate::convert::Disk;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::image::{Image, OpenOptions, Opener};

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use blake3::hazmat::ChainingValue;
 
-use crate::convert::Disk;
+use crate::disk::Disk;
 use crate::format::GuestOffset;
 use crate::image::RunKind;
 

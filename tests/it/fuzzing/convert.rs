@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use qcheck::check::check;
 use qcheck::convert::{
-    Control, ConvertOptions, Disk, Input, Outlet, Source, Target, convert, convert_to_stream,
-    verify,
+    Control, ConvertOptions, Input, Outlet, Source, Target, convert, convert_to_stream, verify,
 };
 use qcheck::create::{Compression, CreateOptions, NewImage, Preallocation, Version};
+use qcheck::disk::Disk;
 use qcheck::error::{Error, Result};
 use qcheck::format::GuestOffset;
 use qcheck::image::{Image, OpenOptions, Opener};

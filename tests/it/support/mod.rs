@@ -5,6 +5,7 @@ pub mod builder;
 pub mod bytes;
 pub mod crash;
 pub mod damage;
+pub mod disks;
 pub mod fail;
 pub mod fields;
 pub mod imports;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qcheck::check::{Affected, CheckOptions, Finding, Kind, Place, Survey, survey};
-use qcheck::convert::Disk;
+use qcheck::disk::Disk;
 use qcheck::error::Error;
 use qcheck::format::header::HeaderField;
 use qcheck::image::{FileOpener, Opener};
@@ -129,7 +129,7 @@ impl Deep {
         progress: &dyn Progress,
     ) -> Result<Digests> {
         let Some(wanted) = self.digest else { return Ok(Digests::default()) };
-        match digest(&Disk::Raw(image), &wanted, threads, progress) {
+        match digest(&Disk::raw(image), &wanted, threads, progress) {
             Ok(digest) => Ok(Digests { active: Some(digest), snapshots: Vec::new() }),
             Err(error) => bail!("no digest: {}", error.reason),
         }

@@ -1,6 +1,5 @@
 //! The arguments of `qcheck convert`.
 
-use super::source::{Choice, parse_choice};
 use std::path::PathBuf;
 
 use crate::cli::args::cache::{Cache, parse_cache};
@@ -8,6 +7,7 @@ use crate::cli::args::file_name;
 use crate::cli::args::format::parse_backing_format;
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{parse_number, parse_size};
+use crate::cli::args::snapshot::{Choice, parse_choice};
 
 /// Most threads that can be asked for.
 const MAX_THREADS: u16 = 16;

@@ -11,11 +11,11 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::FileOpener;
 
 use super::args::Args;
-use super::source::{Opening, Sources};
 use super::target::{Asked, Target};
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::output::Output;
+use crate::cli::files::disks::{Opening, Sources};
 use crate::cli::files::guard::Guard;
 use crate::cli::files::spool;
 use crate::cli::terminal::ui::Ui;

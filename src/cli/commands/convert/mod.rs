@@ -2,8 +2,7 @@
 
 mod args;
 mod job;
-mod source;
-mod target;
+pub(super) mod target;
 
 use anyhow::{Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::args::format::{BOTH, format_name, parse_format};
 use crate::cli::args::options::{self, Table};
 use crate::cli::args::output::Output;
+use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
@@ -24,7 +24,6 @@ use crate::cli::terminal::ui::Ui;
 pub use args::Args;
 
 use job::Job;
-use source::Opening;
 use target::Asked;
 
 /// Runs the command.

@@ -13,12 +13,12 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, Image, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
-use super::source::Opening;
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::parse_format;
 use crate::cli::args::new_image;
 use crate::cli::args::options::Options;
+use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::{Allowed, Guard};
 use crate::cli::files::new_file::{HowNew, NewFile};
 use crate::cli::files::open::{self, Purpose};

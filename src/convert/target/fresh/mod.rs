@@ -24,7 +24,7 @@ use crate::convert::flow::in_order::InOrder;
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
 use crate::convert::source::Source;
-use crate::convert::zeroes;
+use crate::disk::zeroes;
 use counts::Block;
 use layout::{Layout, State};
 

@@ -1,85 +1,23 @@
-//! The sources of a conversion: opened, locked, and seen as disks.
+//! Disks that a command reads: opened, locked, and entered where they must not be written over.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{Disk, Input, Source};
+use anyhow::{Context, Result, bail};
+use qcheck::convert::{Input, Source};
+use qcheck::disk::Disk;
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
-use qcheck::format::snapshot::SnapshotEntry;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
 use qcheck::storage::FileStorage;
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::BOTH;
+use crate::cli::args::snapshot::Choice;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open::{self, Purpose};
 use crate::cli::files::spool;
-
-/// Which snapshot is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// The one with this id, or else with this name.
-    IdOrName(String),
-    /// The one with these.
-    Exact {
-        /// Its id.
-        id: Option<String>,
-        /// Its name.
-        name: Option<String>,
-    },
-}
-
-/// Parses `-l`: a name, or `snapshot.id=..,snapshot.name=..`.
-pub fn parse_choice(text: &str) -> Result<Choice, String> {
-    if !text.starts_with("snapshot.") {
-        return Ok(Choice::IdOrName(text.to_owned()));
-    }
-    let (mut id, mut name) = (None, None);
-    for item in crate::cli::args::options::split(text) {
-        match item.split_once('=') {
-            Some(("snapshot.id", value)) => id = Some(value.to_owned()),
-            Some(("snapshot.name", value)) => name = Some(value.to_owned()),
-            _ => return Err(format!("'{item}' is neither snapshot.id=.. nor snapshot.name=..")),
-        }
-    }
-    Ok(Choice::Exact { id, name })
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::IdOrName(text) => write!(f, "'{}'", text.escape_debug()),
-            Self::Exact { id, name } => {
-                let parts = [("snapshot.id", id), ("snapshot.name", name)];
-                let given = parts.iter().filter_map(|(key, value)| {
-                    Some(format!("{key}={}", value.as_ref()?.escape_debug()))
-                });
-                write!(f, "'{}'", given.collect::<Vec<_>>().join(","))
-            }
-        }
-    }
-}
-
-impl Choice {
-    fn find(&self, mut snapshots: Vec<SnapshotEntry>) -> Result<SnapshotEntry> {
-        let position = |test: &dyn Fn(&SnapshotEntry) -> bool| snapshots.iter().position(test);
-        let found = match self {
-            Self::IdOrName(text) => position(&|entry| entry.id_text() == *text)
-                .or_else(|| position(&|entry| entry.name_text() == *text)),
-            Self::Exact { id, name } => position(&|entry| {
-                id.as_ref().is_none_or(|id| entry.id_text() == *id)
-                    && name.as_ref().is_none_or(|name| entry.name_text() == *name)
-            }),
-        };
-        let missing = || anyhow!("Failed to load snapshot: Can't find snapshot {self}");
-        let found = found.ok_or_else(missing)?;
-        Ok(snapshots.swap_remove(found))
-    }
-}
 
 /// How sources are opened.
 pub struct Opening<'a> {
@@ -128,7 +66,7 @@ impl Sources {
             Self::Disks(source) => Ok(source),
             Self::Stream(stream) => {
                 let storage = spool::take_in(stream)?;
-                Ok(Source::new(vec![Disk::Raw(Arc::new(storage))])?)
+                Ok(Source::new(vec![Disk::raw(Arc::new(storage))])?)
             }
         }
     }
@@ -144,7 +82,7 @@ impl Opening<'_> {
         }
         let open = |path: &PathBuf| match spool::is_stream(path) {
             true => match self.stream(path)? {
-                Sources::Stream(stream) => Ok(Disk::Raw(Arc::new(spool::take_in(stream)?))),
+                Sources::Stream(stream) => Ok(Disk::raw(Arc::new(spool::take_in(stream)?))),
                 Sources::Disks(_) => {
                     bail!("a stream can be one of several sources only if it is a raw disk")
                 }
@@ -198,7 +136,9 @@ impl Opening<'_> {
             ImageFormat::Raw if self.snapshot.is_some() => {
                 bail!("a raw image has no snapshots")
             }
-            ImageFormat::Raw => Ok(Disk::Raw(Arc::new(storage))),
+            ImageFormat::Raw => {
+                Ok(Disk::Raw(RawImage::new(Arc::new(storage), Some(path.to_owned()))))
+            }
             ImageFormat::Qcow2 => self.qcow2(storage, path),
             ImageFormat::Other(name) => {
                 bail!("cannot read the format {name}: {BOTH}")
@@ -224,18 +164,5 @@ impl Opening<'_> {
             options.snapshot = Some(choice.find(image.snapshots()?)?);
         }
         Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_chosen_by_id_or_name() {
-        assert_eq!(parse_choice("before"), Ok(Choice::IdOrName("before".into())));
-        let both = Choice::Exact { id: Some("1".into()), name: Some("a,b".into()) };
-        assert_eq!(parse_choice("snapshot.id=1,snapshot.name=a,,b"), Ok(both));
-        assert!(parse_choice("snapshot.foo=1").is_err());
     }
 }

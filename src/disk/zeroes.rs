@@ -6,7 +6,7 @@ use std::ops::Range;
 const SECTOR: u64 = 512;
 
 /// Whether all bytes are zero.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Data is seldom zero for long: most of it is told by its first bytes.
     let (head, rest) = bytes.split_at(bytes.len().min(64));
     head.iter().all(|&b| b == 0)
@@ -16,7 +16,7 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
 /// The ranges of `bytes`, which lie at `at` on the disk, that have to be stored: everything but
 /// runs of zeroes of at least `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at
 /// multiples of `sparse` where that is a power of two, and of the next smaller one otherwise.
-pub(super) fn data_runs(bytes: &[u8], at: u64, sparse: u64) -> Vec<Range<usize>> {
+pub(crate) fn data_runs(bytes: &[u8], at: u64, sparse: u64) -> Vec<Range<usize>> {
     if sparse == 0 {
         return std::iter::once(0..bytes.len()).filter(|run| !run.is_empty()).collect();
     }

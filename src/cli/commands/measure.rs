@@ -1,0 +1,139 @@
+//! `qcheck measure`: how long the file of a new image will be.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::format::probe::ImageFormat;
+use qcheck::measure::{Format, Measure, measure_disk, measure_size};
+
+use crate::cli::args::cache::Cache;
+use crate::cli::args::file_name::{self, quoted};
+use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::new_image::create_options;
+use crate::cli::args::options::{self, Asked, Options, Table};
+use crate::cli::args::output::Output;
+use crate::cli::args::size::{SizeError, parse_size};
+use crate::cli::args::snapshot::{Choice, parse_choice};
+use crate::cli::files::disks::Opening;
+use crate::cli::files::guard::Guard;
+use crate::cli::render::exit::ExitCode;
+use crate::cli::render::json::document::{self, Object};
+use crate::cli::terminal::ui::Ui;
+
+/// Calculate how long the file of a new image will be.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The format of the image that is measured, qcow2 or raw; told from its first bytes if not
+    /// given
+    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    format: Option<ImageFormat>,
+
+    /// The format of the new image
+    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw")]
+    target_format: String,
+
+    /// Options of the new image, as name=value,...; "help" lists them
+    #[arg(short = 'o', long = "options", value_name = "OPTIONS",
+          action = clap::ArgAction::Append)]
+    target_options: Vec<String>,
+
+    /// Measure a new image of this size without data
+    #[arg(short = 's', long, value_name = "SIZE", value_parser = parse_bytes)]
+    size: Option<u64>,
+
+    /// Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..
+    #[arg(short = 'l', long, value_name = "SNAPSHOT", value_parser = parse_choice)]
+    snapshot: Option<Choice>,
+
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
+    output: Output,
+
+    /// Read the image even if another program has it open for writing
+    #[arg(short = 'U', long)]
+    force_share: bool,
+
+    /// Measure a new image with the content of this one
+    #[arg(value_parser = file_name::parser())]
+    image: Option<PathBuf>,
+}
+
+fn parse_bytes(text: &str) -> Result<u64, SizeError> {
+    parse_size(text)
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let target = parse_format(&args.target_format).map_err(|error| anyhow!(error))?;
+    let table = match target {
+        ImageFormat::Qcow2 => Table::of_create(true),
+        ImageFormat::Raw => Table::of_create(false),
+        ImageFormat::Other(name) => bail!("cannot measure for the format {name}: {BOTH}"),
+    };
+    args.refuse_misfits()?;
+    let given = match options::parse(&args.target_options, table)? {
+        Asked::Help => {
+            options::help(&mut ui.out, table, true)?;
+            return Ok(ExitCode::Success);
+        }
+        Asked::Options(given) => given,
+    };
+    print(&args.measure(target, &given)?, args.output, ui)?;
+    Ok(ExitCode::Success)
+}
+
+impl Args {
+    fn refuse_misfits(&self) -> Result<()> {
+        match (&self.image, self.size) {
+            (Some(_), Some(_)) => bail!("--size N cannot be used together with a filename."),
+            (None, None) => bail!("Either --size N or one filename must be specified."),
+            (None, Some(_)) if self.format.is_some() || self.snapshot.is_some() => {
+                bail!("-f and -l require a filename argument.")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn measure(&self, target: ImageFormat, given: &Options) -> Result<Measure> {
+        let options = match target {
+            ImageFormat::Qcow2 => Some(create_options(given)?),
+            _ => None,
+        };
+        let format = options.as_ref().map_or(Format::Raw, Format::Qcow2);
+        let Some(path) = &self.image else {
+            return Ok(measure_size(self.size.unwrap_or(0), &format)?);
+        };
+        let opening = Opening {
+            format: self.format,
+            snapshot: self.snapshot.as_ref(),
+            force_share: self.force_share,
+            backing_format: None,
+            cache: Cache::Writeback,
+            guard: &Guard::default(),
+        };
+        let disk = opening.open(path)?;
+        measure_disk(&disk, &format).with_context(|| quoted(path).to_string())
+    }
+}
+
+fn print(measure: &Measure, output: Output, ui: &mut Ui) -> Result<()> {
+    match output {
+        Output::Human => {
+            ui.out.line(&format!("required size: {}", measure.required))?;
+            ui.out.line(&format!("fully allocated size: {}", measure.fully_allocated))?;
+            if let Some(bytes) = measure.bitmaps {
+                ui.out.line(&format!("bitmaps size: {bytes}"))?;
+            }
+        }
+        Output::Json => {
+            let mut object = Object::default();
+            object
+                .set_some("bitmaps", measure.bitmaps)
+                .set("required", measure.required)
+                .set("fully-allocated", measure.fully_allocated);
+            document::write(&mut ui.out, &object.into_value())?;
+        }
+    }
+    ui.out.flush().context("could not write the result")
+}

@@ -1,0 +1,123 @@
+//! An open disk: its size and its bytes.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::chain::FileOpener;
+use crate::error::{Error, Result};
+use crate::format::GuestOffset;
+use crate::format::probe::ImageFormat;
+use crate::image::{Backing, Image, OpenOptions, RawImage};
+use crate::storage::{Access, FileStorage, ReadAt, lock};
+use crate::tables::announced_format;
+
+/// Disks are counted in sectors.
+pub(super) const SECTOR: u64 = 512;
+
+/// A disk that is read. All methods may be called from several threads at once.
+pub enum Disk {
+    /// A raw image.
+    Raw(RawImage),
+    /// A qcow2 image, or one of its snapshots, with what is below it.
+    Qcow2(Box<Image>),
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Raw(_) => "Disk::Raw",
+            Self::Qcow2(_) => "Disk::Qcow2",
+        })
+    }
+}
+
+impl Disk {
+    /// Opens the image at `path` for reading, with QEMU's locks: qcow2 where it begins like one,
+    /// and raw where it begins like no image. Its backing chain and external data file are opened
+    /// by the rules of [`crate::chain`].
+    ///
+    /// An error is a file that cannot be opened or is locked by a writer, an image of another
+    /// format, and a header or L1 table that is not valid. Other damage is an error where it is
+    /// read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let open_error = |source| Error::Open { path: path.to_owned(), source };
+        let file = FileStorage::open_read(path).map_err(open_error)?;
+        lock(&file, Access::Read)?;
+        let format = announced_format(&file)?;
+        let path = Some(path.to_owned());
+        match format {
+            ImageFormat::Raw => Ok(Self::Raw(RawImage::new(Arc::new(file), path))),
+            ImageFormat::Qcow2 => {
+                let options = OpenOptions { path, strict: true, ..OpenOptions::default() };
+                let image = Image::open_read(Arc::new(file), &options, &FileOpener::default())?;
+                Ok(Self::Qcow2(Box::new(image)))
+            }
+            ImageFormat::Other(name) => {
+                Err(Error::Unsupported(format!("the format {name} is not supported")))
+            }
+        }
+    }
+
+    /// A raw disk of bytes that have no name.
+    pub const fn raw(source: Arc<dyn ReadAt>) -> Self {
+        Self::Raw(RawImage::new(source, None))
+    }
+
+    /// Its size in bytes; that of a raw image is rounded up to sectors.
+    pub fn size(&self) -> Result<u64> {
+        match self {
+            Self::Raw(raw) => raw.virtual_size(),
+            Self::Qcow2(image) => Ok(image.virtual_size()),
+        }
+    }
+
+    /// Reads bytes at a guest offset; past the end there are zeroes.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        match self {
+            Self::Raw(raw) => raw
+                .storage()
+                .read_padded_at(offset, buf)
+                .map_err(|e| Error::io("read guest data", offset, e)),
+            Self::Qcow2(image) => {
+                let inside = image.virtual_size().saturating_sub(offset);
+                let inside = usize::try_from(inside).unwrap_or(usize::MAX).min(buf.len());
+                let (low, high) = buf.split_at_mut(inside);
+                high.fill(0);
+                image.read(GuestOffset::new(offset), low)
+            }
+        }
+    }
+
+    /// Bytes that should be read together: a cluster, since compressed ones are decompressed as a
+    /// whole.
+    pub(crate) fn grain(&self) -> u64 {
+        match self {
+            Self::Raw(_) => SECTOR,
+            Self::Qcow2(image) => image.geometry().cluster_bytes(),
+        }
+    }
+
+    /// Bytes that should be read together because of this image or one below it.
+    pub(crate) fn whole_grain(&self) -> u64 {
+        let mut grain = self.grain();
+        let mut below = match self {
+            Self::Raw(_) => None,
+            Self::Qcow2(image) => image.backing(),
+        };
+        while let Some(Backing::Qcow2(image)) = below {
+            grain = grain.max(image.geometry().cluster_bytes());
+            below = image.backing();
+        }
+        grain
+    }
+
+    /// Whether guest data cannot be read because it is encrypted.
+    pub(crate) fn is_encrypted(&self) -> Result<bool> {
+        match self {
+            Self::Raw(_) => Ok(false),
+            Self::Qcow2(image) => image.is_encrypted(),
+        }
+    }
+}
