@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 use super::buffer::{Buffer, Pool};
+use super::in_order::is_stopped;
 use super::rate::Rate;
 use super::salvage::{self, Salvage};
 use super::scan::{Cut, Item, Kind, Scan};
@@ -133,9 +134,9 @@ impl Shared<'_, '_> {
     }
 
     fn fail<T: Target>(&self, error: Error, target: &T) {
-        // Others stop because of the first; their errors only say so.
+        // Others stop because of the first; their errors only say so, and may come here before it.
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.is_none() {
+        if first.as_ref().is_none_or(is_stopped) {
             *first = Some(error);
         }
         drop(first);
