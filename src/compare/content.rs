@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::outcome::{Failure, Phase, Side};
-use crate::disk::{Disk, Extent, Extents, shared_from, zeroes};
+use crate::disk::{Disk, Extent, Extents, shared_from};
 use crate::error::Error;
 use crate::progress::Progress;
+use crate::storage::is_zero;
 
 /// Bytes that are read from each disk and compared at once; no less than a cluster.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -193,8 +194,8 @@ impl Shared<'_> {
         }
         let [first, second] = buffers;
         let other = match piece.zero {
-            [true, _] => (!zeroes::is_zero(second)).then(|| other_than_zero(second)),
-            [_, true] => (!zeroes::is_zero(first)).then(|| other_than_zero(first)),
+            [true, _] => (!is_zero(second)).then(|| other_than_zero(second)),
+            [_, true] => (!is_zero(first)).then(|| other_than_zero(first)),
             _ => (first != second).then(|| {
                 first
                     .iter()

@@ -6,7 +6,7 @@ use super::source::Source;
 use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
-use crate::disk::zeroes;
+use crate::storage::is_zero;
 
 /// The longest range of zeroes that is read at once.
 const PIECE: u64 = 1 << 20;
@@ -31,7 +31,7 @@ impl Compare<'_> {
             let bytes = extent.bytes.min(PIECE);
             buffer.set_len(usize::try_from(bytes).unwrap_or(0));
             self.other.read(at, buffer)?;
-            if !zeroes::is_zero(buffer) {
+            if !is_zero(buffer) {
                 let within = buffer.iter().position(|&b| b != 0).unwrap_or(0);
                 return Err(differs(at + within as u64));
             }

@@ -109,11 +109,8 @@ impl Clear {
     }
 }
 
-/// What holds the data of an extent that is in a file.
-pub(super) struct Holder<'a> {
-    /// The image that decides it, where it is one that can have space never written.
-    pub(super) image: Option<&'a Image>,
-}
+/// An extent, and the image that decides it where that can have space never written.
+type Held<'a> = (Extent<'a>, Option<&'a Image>);
 
 impl Disk {
     /// What is known of the bytes from `at` on, at most `most` of them (at least 1). Holes in an
@@ -123,15 +120,10 @@ impl Disk {
     }
 }
 
-/// What is known of the bytes from `at` on, and what holds them.
-pub(super) fn held<'a>(
-    disk: &'a Disk,
-    at: u64,
-    most: u64,
-    clear: &mut Clear,
-) -> Result<(Extent<'a>, Holder<'a>)> {
+/// What is known of the bytes from `at` on, and which image decides it.
+pub(super) fn held<'a>(disk: &'a Disk, at: u64, most: u64, clear: &mut Clear) -> Result<Held<'a>> {
     match disk {
-        Disk::Raw(raw) => Ok((of_raw(raw, at, most)?, Holder { image: None })),
+        Disk::Raw(raw) => Ok((of_raw(raw, at, most)?, None)),
         Disk::Qcow2(image) => of_image(image, at, most, 0, clear),
     }
 }
@@ -152,11 +144,10 @@ fn of_image<'a>(
     most: u64,
     depth: usize,
     clear: &mut Clear,
-) -> Result<(Extent<'a>, Holder<'a>)> {
-    let holder = Holder { image: Some(image) };
+) -> Result<Held<'a>> {
     let inside = image.virtual_size().saturating_sub(at).min(most);
     if inside == 0 {
-        return Ok((Extent::new(at, most, ExtentKind::Unallocated), holder));
+        return Ok((Extent::new(at, most, ExtentKind::Unallocated), Some(image)));
     }
     if let Some(backing) = image.backing().filter(|_| clear.end(depth) > at) {
         return of_next(backing, at, inside.min(clear.end(depth) - at), depth, clear);
@@ -183,7 +174,7 @@ fn of_image<'a>(
             }
         },
     };
-    Ok((extent, holder))
+    Ok((extent, Some(image)))
 }
 
 /// What an image leaves to its backing file.
@@ -193,10 +184,10 @@ fn of_next<'a>(
     most: u64,
     depth: usize,
     clear: &mut Clear,
-) -> Result<(Extent<'a>, Holder<'a>)> {
-    let (below, holder) = of_backing_at(backing, at, most, depth + 1, clear)?;
+) -> Result<Held<'a>> {
+    let (below, image) = of_backing_at(backing, at, most, depth + 1, clear)?;
     let (depth, left) = (below.depth + 1, below.left + 1);
-    Ok((Extent { depth, left, ..below }, holder))
+    Ok((Extent { depth, left, ..below }, image))
 }
 
 /// One that was left closed may be of any size.
@@ -218,16 +209,16 @@ fn of_backing_at<'a>(
     most: u64,
     depth: usize,
     clear: &mut Clear,
-) -> Result<(Extent<'a>, Holder<'a>)> {
+) -> Result<Held<'a>> {
     match backing {
         Backing::Raw(raw) => {
             let extent = match raw.virtual_size()?.saturating_sub(at) {
                 0 => Extent::new(at, most, ExtentKind::Unallocated),
                 inside => of_raw(raw, at, most.min(inside))?,
             };
-            Ok((extent, Holder { image: None }))
+            Ok((extent, None))
         }
         Backing::Qcow2(image) => of_image(image, at, most, depth, clear),
-        Backing::Closed => Ok((Extent::new(at, most, ExtentKind::Data), Holder { image: None })),
+        Backing::Closed => Ok((Extent::new(at, most, ExtentKind::Data), None)),
     }
 }

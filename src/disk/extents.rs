@@ -3,10 +3,11 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
-use super::extent::{self, Clear, Extent, ExtentKind, Holder};
+use super::extent::{self, Clear, Extent, ExtentKind};
 use super::preallocated::Preallocated;
 use super::read::Disk;
 use crate::error::{Error, Result};
+use crate::image::Image;
 
 /// The extents of a range, see [`Disk::extents`].
 #[derive(Debug)]
@@ -76,16 +77,15 @@ impl<'a> Extents<'a> {
         if self.at >= end {
             return Ok(None);
         }
-        let (mut extent, holder) =
-            extent::held(self.disk, self.at, end - self.at, &mut self.clear)?;
-        self.look_for_holes(&mut extent, &holder)?;
+        let (mut extent, image) = extent::held(self.disk, self.at, end - self.at, &mut self.clear)?;
+        self.look_for_holes(&mut extent, image)?;
         self.at += extent.length;
         Ok(Some(extent))
     }
 
     /// Data in space that was reserved and never written is zero.
-    fn look_for_holes(&mut self, extent: &mut Extent<'a>, holder: &Holder<'a>) -> Result<()> {
-        let (Some(image), Some(host)) = (holder.image, extent.host) else { return Ok(()) };
+    fn look_for_holes(&mut self, extent: &mut Extent<'a>, image: Option<&Image>) -> Result<()> {
+        let (Some(image), Some(host)) = (image, extent.host) else { return Ok(()) };
         if extent.kind != ExtentKind::Data {
             return Ok(());
         }

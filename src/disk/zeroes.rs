@@ -2,16 +2,10 @@
 
 use std::ops::Range;
 
+use crate::storage::is_zero;
+
 /// The least that can be told apart.
 const SECTOR: u64 = 512;
-
-/// Whether all bytes are zero.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    // Data is seldom zero for long: most of it is told by its first bytes.
-    let (head, rest) = bytes.split_at(bytes.len().min(64));
-    head.iter().all(|&b| b == 0)
-        && rest.chunks(1024).all(|part| part.iter().fold(0, |a, b| a | b) == 0)
-}
 
 /// The ranges of `bytes`, which lie at `at` on the disk, that have to be stored: everything but
 /// runs of zeroes of at least `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at
@@ -62,17 +56,5 @@ mod tests {
         assert_eq!(shifted, [block(1..5), block(9..10)]);
         assert!(data_runs(&[0; 100], 0, 4096).is_empty());
         assert!(data_runs(&[], 0, 0).is_empty());
-    }
-
-    #[test]
-    fn one_byte_anywhere_is_no_zero() {
-        for length in [1, 63, 64, 65, 1088, 5000] {
-            assert!(is_zero(&vec![0; length]));
-            for at in [0, length / 2, length - 1] {
-                let mut bytes = vec![0; length];
-                bytes[at] = 1;
-                assert!(!is_zero(&bytes), "{at} of {length}");
-            }
-        }
     }
 }

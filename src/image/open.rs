@@ -97,6 +97,15 @@ struct Loader {
     writable: bool,
 }
 
+/// Bytes for cached L2 tables and refcount blocks.
+fn budgets(options: &OpenOptions) -> (usize, usize) {
+    let or_default = |given, default| if given == 0 { default } else { given };
+    (
+        or_default(options.l2_cache_bytes, L2_CACHE_BYTES),
+        or_default(options.refblock_cache_bytes, REFBLOCK_CACHE_BYTES),
+    )
+}
+
 impl Loader {
     fn load(mut self, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<Image> {
         self.check_header()?;
@@ -124,13 +133,8 @@ impl Loader {
                 regions => regions?,
             };
         }
-        let or_default = |given, default| if given == 0 { default } else { given };
-        let budgets = (
-            or_default(options.l2_cache_bytes, L2_CACHE_BYTES),
-            or_default(options.refblock_cache_bytes, REFBLOCK_CACHE_BYTES),
-        );
         let meta = Meta {
-            ordering: Ordering::new(disk, l1, reftable, budgets),
+            ordering: Ordering::new(disk, l1, reftable, budgets(options)),
             geometry,
             writable: self.writable,
             strict: options.strict,

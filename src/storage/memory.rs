@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Capacity, ReadAt, Storage};
+use super::{Capacity, ReadAt, Storage, is_zero};
 
 /// Length in bytes that a growable storage does not exceed, so that a wild offset is an error and
 /// not the end of the process.
@@ -163,9 +163,4 @@ impl Storage for MemoryStorage {
 
 fn to_usize(range: Range<u64>) -> Option<Range<usize>> {
     Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
-}
-
-/// Whether there is nothing but zeroes.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
 }

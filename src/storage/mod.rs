@@ -6,6 +6,7 @@ mod lock;
 mod memory;
 mod ranges;
 mod wrapped;
+mod zero;
 
 use std::io;
 use std::ops::Range;
@@ -16,10 +17,10 @@ pub use file::{FileStorage, is_null_device, sync_directory_of};
 pub use identity::FileId;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
-pub(crate) use memory::is_zero;
 pub(crate) use ranges::RangeSet;
 pub use wrapped::{Latch, Overlay};
 pub(crate) use wrapped::{Peeked, ReadOnly};
+pub(crate) use zero::is_zero;
 
 /// Whether a storage can get longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

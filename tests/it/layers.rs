@@ -70,8 +70,9 @@ const CHECK: [&str; 8] =
     ["parallel", "options", "report", "survey", "passes", "lost", "affected", "mod"];
 const REPORT: [&str; 8] =
     ["place", "orphan", "kind", "finding", "tally", "words", "collector", "mod"];
-const SURVEY: [&str; 12] = [
+const SURVEY: [&str; 13] = [
     "refcount_map",
+    "unreferenced",
     "extent",
     "beyond",
     "plausible",

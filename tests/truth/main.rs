@@ -21,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use qcheck::check::{CheckOptions, Tally, Verb, check};
 use qcheck::error::Error;
@@ -204,6 +205,8 @@ struct Seen {
     violations: Vec<String>,
     /// Where a repair with leave gave up more than it had to, or did not end clean.
     shortfalls: Vec<String>,
+    /// How long each case took, in milliseconds.
+    times: Vec<(u128, u64)>,
 }
 
 /// All cases of one base.
@@ -223,6 +226,7 @@ fn cases_of(base_seed: u64, first: u64, count: u64, seen: &Mutex<Seen>) {
 }
 
 fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: &Mutex<Seen>) {
+    let begun = Instant::now();
     let mut rng = Rng::new(number.wrapping_mul(0x1234_5671) ^ 0xdead_beef);
     let (damaged, said) = match number % CASES_PER_BASE {
         0 => (base.bytes.clone(), String::new()),
@@ -230,7 +234,7 @@ fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: 
     };
     let case = Case::new(truth, &damaged, unpacked);
     let fixed = rng.below(6) == 0;
-    explain("damaged", &damaged);
+    explain(&format!("case {number} of {}, {} bytes: {said}", base.name, damaged.len()), &damaged);
     for mode in MODES {
         let (wrong, after, end) = judge_mode(&case, &damaged, mode, fixed, unpacked);
         let mut seen = seen.lock().expect("no test panicked");
@@ -246,7 +250,9 @@ fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: 
             }
         }
     }
-    seen.lock().expect("no test panicked").cases += 1;
+    let mut seen = seen.lock().expect("no test panicked");
+    seen.cases += 1;
+    seen.times.push((begun.elapsed().as_millis(), number));
 }
 
 /// Prints what a check finds, where that is asked for.
@@ -299,7 +305,10 @@ fn no_repair_destroys_what_it_cannot_account_for_or_guesses() {
             });
         }
     });
-    let seen = seen.into_inner().expect("no test panicked");
+    let mut seen = seen.into_inner().expect("no test panicked");
+    seen.times.sort_unstable_by(|a, b| b.cmp(a));
+    seen.times.truncate(10);
+    println!("slowest (milliseconds, case): {:?}", seen.times);
     println!("{} cases; {:?}", seen.cases, seen.ends);
     println!("{} shortfalls with leave:\n{}", seen.shortfalls.len(), seen.shortfalls.join("\n"));
     let count = seen.violations.len();

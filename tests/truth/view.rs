@@ -1,5 +1,6 @@
 //! What a guest reads from an image in whatever state, as QEMU reads it; shares no code with the library.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -307,27 +308,40 @@ impl<'a> View<'a> {
         let (at, length) = Self::extent(head, bits);
         let start = usize::try_from(at).unwrap_or(usize::MAX).min(self.bytes.len());
         let end = (start + length as usize).min(self.bytes.len());
+        if start == end {
+            return None;
+        }
         // All sectors that the extent touches.
         let sectors = self.hashes.get(start / 512..end.div_ceil(512)).unwrap_or_default();
         let key = (bits & !COPIED, sectors.iter().fold(1, |so_far, &sector| mix(so_far, sector)));
         if let Some(known) = self.unpacked.borrow().get(&key) {
             return known.clone();
         }
-        let mut input = self.bytes[start..end].to_vec();
-        input.resize(length as usize, 0);
-        let output = inflate(&input, head.cluster() as usize, head.zstd);
-        let sectors = output.map(|bytes| bytes.chunks(512).map(hash).collect::<Rc<[u64]>>());
+        let mut input = Cow::Borrowed(&self.bytes[start..end]);
+        if end - start < length as usize {
+            input.to_mut().resize(length as usize, 0);
+        }
+        let sectors = OUTPUT.with_borrow_mut(|output| {
+            output.resize(head.cluster() as usize, 0);
+            let is_whole = inflate(&input, output, head.zstd).is_some();
+            is_whole.then(|| output.chunks(512).map(hash).collect::<Rc<[u64]>>())
+        });
         self.unpacked.borrow_mut().insert(key, sectors.clone());
         sectors
     }
 }
 
-fn inflate(input: &[u8], length: usize, zstd: bool) -> Option<Vec<u8>> {
-    let mut output = vec![0; length];
+thread_local! {
+    /// A decompressed cluster: tables of noise have many entries that look compressed.
+    static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Decompresses a cluster; `None` where that gives another number of bytes.
+fn inflate(input: &[u8], output: &mut [u8], zstd: bool) -> Option<()> {
     if zstd {
         let mut decoder = zstd::stream::raw::Decoder::new().ok()?;
         let (mut read, mut written) = (0, 0);
-        while written < length && read < input.len() {
+        while written < output.len() && read < input.len() {
             use zstd::stream::raw::Operation;
             let step = decoder.run_on_buffers(&input[read..], &mut output[written..]).ok()?;
             if step.bytes_read == 0 && step.bytes_written == 0 {
@@ -336,11 +350,11 @@ fn inflate(input: &[u8], length: usize, zstd: bool) -> Option<Vec<u8>> {
             read += step.bytes_read;
             written += step.bytes_written;
         }
-        return (written == length).then_some(output);
+        return (written == output.len()).then_some(());
     }
     let mut stream = flate2::Decompress::new(false);
-    stream.decompress(input, &mut output, flate2::FlushDecompress::Finish).ok()?;
-    (stream.total_out() == length as u64).then_some(output)
+    stream.decompress(input, output, flate2::FlushDecompress::Finish).ok()?;
+    (stream.total_out() == output.len() as u64).then_some(())
 }
 
 /// The big-endian number of `width` bytes at `at`; what lies past the end reads as zeroes.

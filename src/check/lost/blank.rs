@@ -13,10 +13,11 @@ use crate::check::survey::visits::Visit;
 use crate::format::l2::{L2Entry, SECTOR_BYTES};
 use crate::format::snapshot::SnapshotEntry;
 use crate::format::{ClusterCount, HostCluster, HostOffset};
+use crate::storage::is_zero;
 use crate::tables::SnapshotTable;
 
 /// Leaked clusters whose content is looked at, at most.
-const MAX_LOOKED_AT: u64 = 1 << 14;
+const MAX_LOOKED_AT: usize = 1 << 14;
 /// L2 tables whose sectors are looked at, at most.
 const MAX_TABLES: usize = 1 << 14;
 
@@ -61,16 +62,10 @@ fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
             ranges.push(first..first + count);
         }
     }
-    let (mut found, mut left) = (BTreeMap::new(), MAX_LOOKED_AT);
+    let mut found = BTreeMap::new();
     for run in ranges.into_iter().flat_map(|range| ctx.map.unreferenced(range)) {
-        let mut cluster = run.start;
-        while cluster < run.end && left > 0 {
-            let at = ctx.geometry.offset_of(cluster);
-            if !ctx.is_hole(at, ctx.geometry.cluster_bytes()) {
-                left -= 1;
-                found.insert(cluster, has_data(ctx, at));
-            }
-            cluster = cluster.next();
+        for cluster in ctx.data_clusters(run).take(MAX_LOOKED_AT - found.len()) {
+            found.insert(cluster, has_data(ctx, ctx.geometry.offset_of(cluster)));
         }
     }
     found
@@ -167,7 +162,7 @@ fn blank_sector(
 
 fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &BTreeMap<HostCluster, bool>) -> bool {
     let sectors: Vec<&[u8]> = table.chunks_exact(512).collect();
-    let is_blank = |n: usize| sectors.get(n).is_some_and(|s| s.iter().all(|&byte| byte == 0));
+    let is_blank = |n: usize| sectors.get(n).is_some_and(|s| is_zero(s));
     let width = ctx.geometry.l2_entry_bytes();
     let host = |entry: &[u8]| L2Entry::decode(entry).host_cluster(&ctx.geometry);
     let count = ClusterCount::new(per_sector(ctx));

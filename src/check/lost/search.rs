@@ -13,6 +13,7 @@ use crate::check::survey::context::Context;
 use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::check::survey::stored::StoredCounts;
+use crate::check::survey::unreferenced;
 use crate::format::refcount::get_refcount;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
 use crate::storage::Peeked;
@@ -187,20 +188,13 @@ fn uncounted(ctx: &Context, compared: &Compared) -> Vec<Suspects> {
     let mut found = Vec::new();
     let mut left = MAX_UNCOUNTED;
     for range in &compared.uncounted {
-        for run in ctx.map.unreferenced(range.clone()) {
+        let runs = unreferenced::with_data(ctx.source, &ctx.geometry, &ctx.map, range.clone());
+        for run in runs.filter_map(Result::ok) {
             let mut at = run.start;
             while at < run.end && left > 0 {
-                let Ok(Some(data)) = ctx.source.next_data(ctx.geometry.offset_of(at).get()) else {
-                    break;
-                };
-                at = at.max(ctx.geometry.cluster_floor(HostOffset::new(data.start)));
-                let end = HostOffset::new(data.end.saturating_sub(1));
-                let end = ctx.geometry.cluster_floor(end).next().min(run.end);
-                while at < end && left > 0 {
-                    add(&mut found, at, Evidence::Uncounted);
-                    left -= 1;
-                    at = at.next();
-                }
+                add(&mut found, at, Evidence::Uncounted);
+                left -= 1;
+                at = at.next();
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What the passes share.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::beyond::Beyond;
@@ -86,6 +87,21 @@ impl<'a> Context<'a> {
     /// [`ReadAt::is_hole`] of the image.
     pub fn is_hole(&self, offset: HostOffset, bytes: u64) -> bool {
         self.source.is_hole(offset.get(), bytes)
+    }
+
+    /// The clusters of a range that are not holes. Holes are skipped, however long they are.
+    pub fn data_clusters(&self, range: Range<HostCluster>) -> impl Iterator<Item = HostCluster> {
+        let mut next = range.start;
+        let mut data = 0..0;
+        std::iter::from_fn(move || {
+            let start = self.geometry.offset_of(next).get();
+            if next < range.end && data.end <= start {
+                data = self.source.next_data(start).unwrap_or(Some(start..u64::MAX))?;
+            }
+            let cluster = self.geometry.cluster_floor(HostOffset::new(data.start)).max(next);
+            next = cluster.next();
+            (cluster < range.end).then_some(cluster)
+        })
     }
 
     /// The clusters of the file, the last one perhaps in part.

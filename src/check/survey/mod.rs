@@ -10,6 +10,7 @@ pub mod refcount_map;
 pub mod refcounts;
 pub mod regions;
 pub mod stored;
+pub mod unreferenced;
 pub mod visits;
 
 use std::collections::HashSet;

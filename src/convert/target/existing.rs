@@ -12,6 +12,7 @@ use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
 use crate::convert::options::ConvertOptions;
 use crate::disk::{extent, zeroes};
+use crate::storage::is_zero;
 
 /// The longest range of the backing file that is read at once.
 const PIECE: u64 = 1 << 20;
@@ -76,7 +77,7 @@ impl<'a> Existing<'a> {
             let at = at + (n * size) as u64;
             let whole =
                 cluster.len() == size || at + cluster.len() as u64 == self.image.virtual_size();
-            if self.sparse > 0 && zeroes::is_zero(cluster) {
+            if self.sparse > 0 && is_zero(cluster) {
                 self.zero(at, cluster.len() as u64)?;
             } else if whole {
                 self.image.write_compressed_with(GuestOffset::new(at), cluster, packer)?;

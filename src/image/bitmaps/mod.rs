@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, flag};
 use crate::format::header::HeaderField;
 use crate::format::{Geometry, GuestOffset, HostOffset, encode_entries};
+use crate::storage::is_zero;
 use crate::tables::load_entries;
 
 use crate::image::damage::damaged;
@@ -271,7 +272,7 @@ impl Meta {
     /// Puts new bits in the place of those behind an entry of a bitmap table.
     fn replace_bits(&mut self, slot: &mut u64, bytes: &[u8], rebuilt: &mut Rebuilt) -> Result<()> {
         let old = BitmapTableEntry(*slot).data();
-        *slot = match bytes.iter().all(|&byte| byte == 0) {
+        *slot = match is_zero(bytes) {
             true => 0,
             false => self.write_bitmap_part(bytes, &mut rebuilt.allocations)?.get(),
         };

@@ -12,7 +12,7 @@ use crate::format::feature::autoclear;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, GuestCluster, HostOffset, encode_entries};
-use crate::storage::{Capacity, Storage};
+use crate::storage::{Capacity, Storage, is_zero};
 
 use super::snapshots::Change;
 use crate::image::meta::Meta;
@@ -192,7 +192,7 @@ impl Meta {
             return Ok(());
         }
         let mut bytes = self.ordering.table(Side::Mappings, table)?.to_vec();
-        if bytes[start..].iter().all(|&byte| byte == 0) {
+        if is_zero(&bytes[start..]) {
             return Ok(());
         }
         for run in self.references(table, start)? {

@@ -75,13 +75,14 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     let fixes = codes(&survey.report, |finding| is_cross_link(&finding.kind));
     let shared_tables = SharedTables::of(survey);
     let clusters = |count| plan.geometry.bytes_of(ClusterCount::new(count));
-    if !space.quarantine.may_copy(clusters(shared_tables.fewest_copies(survey))) {
+    if !space.quarantine.may_copy(survey, clusters(shared_tables.fewest_copies(survey))) {
         return Ok(()); // What refers to clusters so often is not a table.
     }
     let mut moves = guest_clusters(&space.storage, survey, space.quarantine);
     moves.extend(shared_tables.moves(survey));
     moves.retain(|step| step.times <= survey.area.geometry.refcount_max());
-    if !space.quarantine.may_copy(clusters(moves.iter().map(|step| step.count.get()).sum())) {
+    if !space.quarantine.may_copy(survey, clusters(moves.iter().map(|step| step.count.get()).sum()))
+    {
         return Ok(());
     }
     moves.truncate(MAX_COPIES);

@@ -9,7 +9,7 @@ use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::l1::{COPIED, L1Entry, OFFSET_MASK};
 use crate::format::l2::{L2Entry, Meaning, ZERO};
-use crate::format::{HostCluster, HostOffset, L1Index};
+use crate::format::{Geometry, HostCluster, HostOffset, L1Index};
 use crate::repair::plan::pointers::{self, Tables};
 use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::step::Step;
@@ -28,6 +28,7 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, quarantine: &Quarantine) -> 
     let owned: HashSet<_> = survey.report.findings.iter().flat_map(slots).copied().collect();
     let twice: HashSet<HostOffset> =
         survey.report.findings.iter().filter_map(table_twice).collect();
+    let mut crossed = Crossed::default();
     let mut seen = HashSet::new();
     let mut steps = Vec::new();
     for finding in damaged {
@@ -49,8 +50,9 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, quarantine: &Quarantine) -> 
                 if !usable || !seen.insert(at) {
                     continue;
                 }
-                let is_active = source == Source::Active;
-                l2_entry(&known, &Spot { table, at, times: tables.times(table), is_active }, fixes)?
+                let crossed = crossed.of(&known, table)?;
+                let (times, is_active) = (tables.times(table), source == Source::Active);
+                l2_entry(&known, &Spot { at, times, is_active, crossed }, fixes)?
             }
             _ => None,
         };
@@ -80,26 +82,46 @@ impl Known<'_> {
         let survey = self.survey;
         survey.report.tally.leaks == 0 && !survey.too_low && survey.uncounted.is_empty()
     }
+}
 
-    /// Whether clusters of an L2 table, but for those of this entry, are shared by mistake: then it may be another position's.
-    fn is_crossed(&self, table: HostOffset, entry: L2Entry) -> Result<bool> {
-        let geometry = &self.survey.area.geometry;
-        // What begins in the middle of a cluster reaches into the next one.
-        let (first, count) = geometry.span(entry.offset(), geometry.cluster_bytes());
-        let data = cross_links::data_of(&self.storage, self.survey, table)?;
-        let mut others = data.into_iter().filter(|at| !(first..first + count).contains(at));
-        Ok(others.any(|cluster| self.quarantine.is_crossed(cluster)))
+/// The clusters of an L2 table that are shared by mistake; of the table that was asked for last, since findings come table
+/// by table.
+#[derive(Default)]
+struct Crossed {
+    table: HostOffset,
+    clusters: Vec<HostCluster>,
+}
+
+impl Crossed {
+    fn of(&mut self, known: &Known, table: HostOffset) -> Result<&[HostCluster]> {
+        let quarantine = known.quarantine;
+        if table != self.table && !quarantine.crossed().is_empty() {
+            let data = cross_links::data_of(&known.storage, known.survey, table)?.into_iter();
+            let clusters = data.filter(|&cluster| quarantine.is_crossed(cluster)).collect();
+            *self = Self { table, clusters };
+        }
+        Ok(&self.clusters)
     }
 }
 
 /// Where an L2 entry is.
-struct Spot {
-    table: HostOffset,
+struct Spot<'a> {
     at: HostOffset,
     /// L1 entries that point to the table.
     times: u64,
     /// Whether the active disk has it: in a snapshot's table COPIED means nothing.
     is_active: bool,
+    /// Clusters of the table that are shared by mistake.
+    crossed: &'a [HostCluster],
+}
+
+impl Spot<'_> {
+    /// Whether other clusters of the table than this entry's are shared by mistake: then it may be another position's.
+    fn is_crossed(&self, geometry: &Geometry, entry: L2Entry) -> bool {
+        // What begins in the middle of a cluster reaches into the next one.
+        let (first, count) = geometry.span(entry.offset(), geometry.cluster_bytes());
+        self.crossed.iter().any(|at| !(first..first + count).contains(at))
+    }
 }
 
 /// The L2 table that a finding reports at several guest positions.
@@ -150,7 +172,7 @@ fn l2_entry(known: &Known, spot: &Spot, fixes: Vec<&'static str>) -> Result<Opti
     let survey = known.survey;
     let geometry = &survey.area.geometry;
     let entry = pointers::read_l2_entry(&known.storage, survey, spot.at)?;
-    if known.is_crossed(spot.table, entry)? {
+    if spot.is_crossed(geometry, entry) {
         return Ok(None);
     }
     let right = without_defects(survey, entry);

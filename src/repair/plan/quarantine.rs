@@ -2,6 +2,7 @@
 //! rounds, since repairing a structure removes the reason why a cluster was suspicious. Only this says what may be
 //! released, and into which clusters something may be placed.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
 use super::former::{Former, FormerStructures};
@@ -9,6 +10,7 @@ use super::pointers;
 use crate::check::lost::reftable::Reftable;
 use crate::check::report::Slot;
 use crate::check::survey::refcount_map::RefcountMap;
+use crate::check::survey::unreferenced;
 use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Survey};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
@@ -28,8 +30,8 @@ pub struct Quarantine {
     holds: bool,
     /// Whether the file cannot grow, or must not: pointers refer to what lies past its end.
     is_limited: bool,
-    /// The bytes that copies may take.
-    most_copied: u64,
+    /// The bytes that copies may take, known once there are some to make.
+    most_copied: OnceCell<u64>,
     /// Whether what may be lost was given up.
     given_up: bool,
     /// Whether a refcount of 0 can be believed.
@@ -71,7 +73,7 @@ impl Quarantine {
         Ok(Self {
             holds: seen || holds(survey),
             is_limited: growth(survey, storage.capacity()) != Capacity::Growable,
-            most_copied: bytes_in_use(survey).saturating_add(SPARE_BYTES),
+            most_copied: OnceCell::new(),
             given_up: false,
             trusted,
             uncounted,
@@ -176,8 +178,9 @@ impl Quarantine {
 
     /// Whether copies may take so many bytes. Each cluster has one right owner, so that copies are made for less than half of
     /// the positions, or what refers to the clusters is not a table.
-    pub const fn may_copy(&self, bytes: u64) -> bool {
-        bytes <= self.most_copied
+    pub fn may_copy(&self, survey: &Survey, bytes: u64) -> bool {
+        let most = || bytes_in_use(survey).saturating_add(SPARE_BYTES);
+        bytes <= *self.most_copied.get_or_init(most)
     }
 
     /// Remembers that guest positions share these clusters by mistake.
@@ -249,17 +252,12 @@ fn foreign(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<ReftableIndex>> {
 
 /// The bytes of clusters that something refers to, without refcount structures, which a repair moves.
 fn bytes_in_use(survey: &Survey) -> u64 {
-    let mut clusters = 0;
-    if let Some(last) = survey.map.last() {
-        survey.map.for_each_run(HostCluster::new(0)..last.next(), |_, count, references| {
-            clusters += if references > 0 { count.get() } else { 0 };
-        });
-    }
     let of_counts = [RegionKind::Reftable, RegionKind::Refblock];
     let structures = survey.regions.iter().filter(|region| of_counts.contains(&region.kind));
     let structures: u64 = structures.map(|region| region.count.get()).sum();
     let geometry = &survey.area.geometry;
-    geometry.bytes_of(ClusterCount::new(clusters.saturating_sub(structures)))
+    let clusters = survey.map.in_use().get().saturating_sub(structures);
+    geometry.bytes_of(ClusterCount::new(clusters))
 }
 
 /// The refcount blocks of what is not in the file that hold something.
@@ -351,16 +349,10 @@ fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<Uncounted> {
     let all = [HostCluster::new(0)..end];
     let all_in_doubt = is_dirty && survey.too_low && survey.report.hides_references;
     for range in if all_in_doubt { &all } else { survey.uncounted.as_slice() } {
-        for run in survey.map.unreferenced(range.clone()) {
+        for run in unreferenced::with_data(source, geometry, &survey.map, range.clone()) {
+            let run = run.map_err(|(at, e)| Error::io("look for data", at.get(), e))?;
             let mut at = run.start;
             while at < run.end {
-                let offset = geometry.offset_of(at);
-                let failed = |e| Error::io("look for data", offset.get(), e);
-                let Some(data) = source.next_data(offset.get()).map_err(failed)? else { break };
-                at = at.max(geometry.cluster_floor(HostOffset::new(data.start)));
-                if at >= run.end {
-                    break;
-                }
                 let offset = geometry.offset_of(at);
                 if !is_empty(&source, offset, geometry.cluster_bytes())? {
                     match former.kind(source, offset)? {

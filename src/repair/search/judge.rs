@@ -5,8 +5,8 @@ use super::overlay::Overlay;
 use super::remains::Remains;
 use crate::check::{self, CheckOptions, Survey};
 use crate::error::{Error, Result};
+use crate::format::ClusterCount;
 use crate::format::l1::MAX_L1_BYTES;
-use crate::format::{ClusterCount, HostCluster};
 use crate::progress::Silent;
 use crate::storage::ReadAt;
 
@@ -114,25 +114,12 @@ impl<'a> Judge<'a> {
 /// Whether errors are few beside what is used. Leaks say nothing: what a damaged entry pointed to is leaked.
 pub fn has_few_errors(survey: &Survey) -> bool {
     let tally = survey.report.tally;
-    (tally.corruptions + tally.check_errors).saturating_mul(4) <= used(survey)
-}
-
-/// The clusters of a file that something refers to.
-fn used(survey: &Survey) -> u64 {
-    let mut used = 0;
-    if let Some(last) = survey.map.last() {
-        survey.map.for_each_run(HostCluster::new(0)..last.next(), |_, count, references| {
-            if references > 0 {
-                used += count.get();
-            }
-        });
-    }
-    used
+    (tally.corruptions + tally.check_errors).saturating_mul(4) <= survey.map.in_use().get()
 }
 
 /// What an image's header is worth. Where there are no counts, none of them can be wrong.
 pub fn worth(survey: &Survey) -> Worth {
-    let used = used(survey);
+    let used = survey.map.in_use().get();
     let tally = survey.report.tally;
     let uncounted = if survey.refcounts.blocks.is_empty() { used } else { 0 };
     let wrong = tally.corruptions.saturating_sub(uncounted) + tally.leaks + tally.check_errors;

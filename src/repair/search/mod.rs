@@ -134,10 +134,17 @@ pub fn check_sizes(
     let (report, header) = (&survey.report, &survey.area.header);
     let doubtful = report.tally.check_errors == 0 && !report.tally.is_clean();
     refuse_tables_nowhere(survey, doubtful)?;
+    if !doubtful {
+        return Ok(None);
+    }
     let present = judge::worth(survey);
+    let leads_somewhere = leads_somewhere(survey);
+    if leads_somewhere && present.is_convincing() {
+        return Ok(None);
+    }
     let is_described = describes_itself(&storage, header)?;
-    let leads_somewhere = leads_somewhere(survey) || is_described;
-    if !doubtful || leads_somewhere && present.is_convincing() {
+    let leads_somewhere = leads_somewhere || is_described;
+    if leads_somewhere && present.is_convincing() {
         return Ok(None);
     }
     let mut remains = Remains::read(&storage)?;

@@ -9,7 +9,7 @@ use crate::format::header::{
     Header, MAGIC, MAX_BACKING_NAME_BYTES, V2_BYTES, V3_BYTES, V3_BYTES_WITH_COMPRESSION,
 };
 use crate::format::l1::MAX_L1_BYTES;
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, is_zero};
 use crate::tables::BitmapDirectory;
 
 /// Bytes that one sector of a disk takes with it.
@@ -96,7 +96,7 @@ fn name(bytes: &[u8]) -> Option<(u64, u32)> {
     let sound = (1..=limit).contains(&length)
         && start % 8 == 0
         && std::str::from_utf8(&bytes[start..start + length]).is_ok()
-        && bytes[start + length..start + length + 8].iter().all(|&byte| byte == 0);
+        && is_zero(&bytes[start + length..start + length + 8]);
     sound.then_some((start as u64, u32::try_from(length).ok()?))
 }
 

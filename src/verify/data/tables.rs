@@ -7,7 +7,7 @@ use crate::check::{Survey, Visit, parallel};
 use crate::format::geometry::Geometry;
 use crate::format::l2::{CompressedExtent, L2Entry, Meaning};
 use crate::format::{HostOffset, L2Index};
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, is_zero};
 
 /// From so many bytes of tables on, holes among them are looked for before they are read.
 const MANY_BYTES: u64 = 1 << 30;
@@ -96,7 +96,7 @@ impl<'a> Tables<'a> {
     ) -> impl Iterator<Item = (L2Index, Data)> + 'b {
         let entries = (0u32..).zip(table.chunks_exact(self.geometry.l2_entry_bytes()));
         entries.filter_map(|(index, bytes)| {
-            if bytes.iter().all(|&byte| byte == 0) {
+            if is_zero(bytes) {
                 return None;
             }
             let entry = L2Entry::decode(bytes);

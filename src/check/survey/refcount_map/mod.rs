@@ -193,6 +193,17 @@ impl RefcountMap {
         fits
     }
 
+    /// How many clusters have a reference.
+    pub fn in_use(&self) -> ClusterCount {
+        let mut clusters = 0;
+        if let Some(last) = self.last() {
+            self.for_each_run(HostCluster::new(0)..last.next(), |_, count, references| {
+                clusters += if references > 0 { count.get() } else { 0 };
+            });
+        }
+        ClusterCount::new(clusters)
+    }
+
     /// The first cluster that is referenced.
     pub fn first(&self) -> Option<HostCluster> {
         self.page_numbers().into_iter().find_map(|page| self.end_in(page, Page::first))

@@ -16,7 +16,7 @@ use crate::create::{NewImage, cut_off};
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
-use crate::storage::{Capacity, Storage};
+use crate::storage::{Capacity, Storage, is_zero};
 
 use crate::convert::bitmaps::Bitmaps;
 use crate::convert::flow::buffer::{Buffer, Pool};
@@ -207,7 +207,7 @@ impl<'a> Fresh<'a> {
             let cluster = &plain[range.clone()];
             let below = self.plan.backing.map(|_| &tools.compare[range.clone()]);
             let data = match tools.packer {
-                Some(_) if self.plan.sparse > 0 => u64::from(!zeroes::is_zero(cluster)) * ALL,
+                Some(_) if self.plan.sparse > 0 => u64::from(!is_zero(cluster)) * ALL,
                 _ => units_of(&mut runs, range),
             };
             let mut state = self.state(cluster, data, below);
