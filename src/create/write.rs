@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::encode_entries;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::{COPIED, L1Entry};
-use crate::format::refcount::set_refcount;
+use crate::format::refcount::count_once;
 use crate::format::{ClusterCount, Geometry, HostOffset};
 use crate::image::Preallocation;
 use crate::progress::Progress;
@@ -174,8 +174,7 @@ fn refblocks(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     let described = new.layout.end().get();
     let full_blocks = described / geometry.refblock_entries();
     let mut full = vec![0; geometry.cluster_len()];
-    let entries = usize::try_from(geometry.refblock_entries()).unwrap_or(0);
-    (0..entries).for_each(|index| set_refcount(&mut full, order, index, 1));
+    count_once(&mut full, order, 0..geometry.refblock_len());
 
     let at_once = (PIECE_BYTES / geometry.cluster_bytes()).max(1).min(full_blocks.max(1));
     let piece = full.repeat(usize::try_from(at_once).unwrap_or(1));
@@ -191,7 +190,7 @@ fn refblocks(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     if done < run.count.get() {
         let mut last = vec![0; geometry.cluster_len()];
         let rest = usize::try_from(described - full_blocks * geometry.refblock_entries());
-        (0..rest.unwrap_or(0)).for_each(|index| set_refcount(&mut last, order, index, 1));
+        count_once(&mut last, order, 0..rest.unwrap_or(0));
         let at = geometry.offset_of(run.first + ClusterCount::new(done));
         put(storage, at, &last, "a refcount block")?;
         progress.advance(geometry.cluster_bytes());

@@ -185,6 +185,10 @@ impl Geometry {
     pub const fn refblock_entries(&self) -> u64 {
         1 << self.refblock_bits()
     }
+    /// [`Self::refblock_entries`] as a length in memory.
+    pub fn refblock_len(&self) -> usize {
+        usize::try_from(self.refblock_entries()).expect("at most 2^24 entries in a block")
+    }
     /// Where the count of a cluster is stored.
     pub const fn refcount_place(&self, cluster: HostCluster) -> (ReftableIndex, RefblockIndex) {
         let low = cluster.get() & (self.refblock_entries() - 1);

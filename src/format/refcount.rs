@@ -1,5 +1,7 @@
 //! The refcount table and refcount blocks (specification, "Host cluster management").
 
+use std::ops::Range;
+
 use byteorder::{BigEndian, ByteOrder};
 
 use super::addr::HostOffset;
@@ -63,6 +65,61 @@ pub fn set_refcount(block: &mut [u8], order: u32, index: usize, value: u64) {
     }
 }
 
+/// Sets these entries to 1.
+pub fn count_once(block: &mut [u8], order: u32, entries: Range<usize>) {
+    entries.for_each(|index| set_refcount(block, order, index, 1));
+}
+
+/// The entries of a block that are not 0, with their values, in order.
+pub fn counted(
+    block: &[u8],
+    order: u32,
+    entries: Range<usize>,
+) -> impl DoubleEndedIterator<Item = (usize, u64)> {
+    let counted = in_words(order, entries, |word| !is_zero(&block[word]));
+    counted.map(move |at| (at, get_refcount(block, order, at))).filter(|&(_, count)| count > 0)
+}
+
+/// The entries that are not 0 in both of two blocks, with their values in each, in order.
+pub fn counted_in_either(
+    (one, other): (&[u8], &[u8]),
+    order: u32,
+    entries: Range<usize>,
+) -> impl Iterator<Item = (usize, u64, u64)> {
+    let is_counted = |word: Range<usize>| !is_zero(&one[word.clone()]) || !is_zero(&other[word]);
+    let value = move |at| (at, get_refcount(one, order, at), get_refcount(other, order, at));
+    in_words(order, entries, is_counted).map(value).filter(|&(_, a, b)| a > 0 || b > 0)
+}
+
+/// The entries that differ between two blocks, with their values in each, in order.
+pub fn differing(
+    (one, other): (&[u8], &[u8]),
+    order: u32,
+    entries: Range<usize>,
+) -> impl Iterator<Item = (usize, u64, u64)> {
+    let value = move |at| (at, get_refcount(one, order, at), get_refcount(other, order, at));
+    let differs = |word: Range<usize>| one[word.clone()] != other[word];
+    in_words(order, entries, differs).map(value).filter(|&(_, a, b)| a != b)
+}
+
+/// The entries in those words of 8 bytes that have something of interest: most words have nothing.
+fn in_words(
+    order: u32,
+    entries: Range<usize>,
+    is_of_interest: impl Fn(Range<usize>) -> bool,
+) -> impl DoubleEndedIterator<Item = usize> {
+    let per_word = 64 >> order;
+    (entries.start / per_word..entries.end.div_ceil(per_word))
+        .filter(move |word| is_of_interest(8 * word..8 * word + 8))
+        .flat_map(move |word| {
+            (per_word * word).max(entries.start)..(per_word * (word + 1)).min(entries.end)
+        })
+}
+
+fn is_zero(word: &[u8]) -> bool {
+    word == [0; 8]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +155,34 @@ mod tests {
             for index in 0..8 {
                 let want = max - index as u64 % (max.min(8));
                 assert_eq!(get_refcount(&block, order, index), want, "order {order}");
+            }
+        }
+    }
+    #[test]
+    fn entries_are_found_in_any_range_at_every_width() {
+        for order in 0..=6 {
+            let entries = (64 * 8) >> order;
+            let (mut one, mut other) = ([0; 64], [0; 64]);
+            let set: Vec<usize> = (0..entries).filter(|at| at % 5 == 3).collect();
+            let more: Vec<usize> = (0..entries).filter(|at| at % 7 == 2).collect();
+            set.iter().for_each(|&at| count_once(&mut one, order, at..at + 1));
+            set.iter().chain(&more).for_each(|&at| count_once(&mut other, order, at..at + 1));
+            for range in [0..entries, 1..entries - 1, 3..4, 0..0] {
+                let within =
+                    |at: &usize| range.contains(at) && (set.contains(at) || more.contains(at));
+                let all: Vec<usize> = (0..entries).filter(within).collect();
+                let found = counted(&other, order, range.clone());
+                assert_eq!(found.map(|(at, _)| at).collect::<Vec<_>>(), all, "order {order}");
+                let last = counted(&other, order, range.clone()).next_back();
+                assert_eq!(last.map(|(at, _)| at), all.last().copied());
+                let either = counted_in_either((&one, &other), order, range.clone());
+                assert_eq!(either.map(|(at, ..)| at).collect::<Vec<_>>(), all);
+                let new: Vec<usize> = all.into_iter().filter(|at| !set.contains(at)).collect();
+                let differ = differing((&one, &other), order, range);
+                assert_eq!(
+                    differ.collect::<Vec<_>>(),
+                    new.into_iter().map(|at| (at, 0, 1)).collect::<Vec<_>>()
+                );
             }
         }
     }

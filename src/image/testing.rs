@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::format::crypto::CryptMethod;
 use crate::format::header::Header;
-use crate::format::refcount::set_refcount;
+use crate::format::refcount::count_once;
 use crate::format::{HostOffset, encode_entries};
 use crate::storage::{MemoryStorage, Storage};
 
@@ -34,7 +34,7 @@ pub(super) fn small(refcount_order: u32) -> Arc<MemoryStorage> {
         compression_type: 0,
     };
     let mut block = vec![0; 512];
-    (0..4).for_each(|n| set_refcount(&mut block, refcount_order, n, 1));
+    count_once(&mut block, refcount_order, 0..4);
     let file = MemoryStorage::new(vec![0; 4 * 512]);
     file.write_at(0, &header.encode()).unwrap();
     file.write_at(512, &encode_entries(&[1024])).unwrap();

@@ -8,7 +8,7 @@ use super::holes::Holes;
 use super::{Role, Totals, damage};
 use crate::check::Survey;
 use crate::check::survey::refcount_map::RefcountMap;
-use crate::format::refcount::get_refcount;
+use crate::format::refcount::counted;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
 
@@ -225,12 +225,10 @@ impl<'a> Layout<'a> {
         paint: &mut impl FnMut(Range<HostCluster>, Role),
     ) {
         let order = self.geometry.refcount_order();
-        let mut at = range.start;
-        while at < range.end {
-            if get_refcount(block, order, place(at - first)) > 0 {
-                paint(at..at.next(), Role::Leaked);
-            }
-            at = at.next();
+        let entries = place(range.start - first)..place(range.end - first);
+        for (entry, _) in counted(block, order, entries) {
+            let at = first + ClusterCount::new(entry as u64);
+            paint(at..at.next(), Role::Leaked);
         }
     }
 

@@ -41,6 +41,8 @@ use view::Unpacked;
 const CASES_PER_BASE: u64 = 50;
 /// Images over so many bytes are large.
 const LARGE_BYTES: usize = 6 << 20;
+/// Images over so many bytes are not tried: each case needs several copies in memory.
+const MOST_BASE_BYTES: usize = 64 << 20;
 /// Bytes that an image may grow to.
 const MOST_BYTES: usize = 1 << 30;
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
@@ -212,6 +214,9 @@ struct Seen {
 /// All cases of one base.
 fn cases_of(base_seed: u64, first: u64, count: u64, seen: &Mutex<Seen>) {
     let Some(base) = bases::base(base_seed) else { return };
+    if base.bytes.len() > MOST_BASE_BYTES {
+        return;
+    }
     let unpacked = Unpacked::default();
     let truth = Truth::of(&base.bytes, &unpacked);
     // Of large images, which take a hundred times as long, few are tried.

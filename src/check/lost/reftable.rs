@@ -7,7 +7,7 @@ use crate::format::feature::incompatible;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::header::Header;
 use crate::format::l2::SECTOR_BYTES;
-use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
+use crate::format::refcount::{self, MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, ReftableIndex};
 use crate::storage::ReadAt;
 use crate::tables::load_entries;
@@ -101,11 +101,9 @@ impl Reftable {
             source.read_padded_at(at.get(), &mut block)?;
             let first = geometry.first_cluster_of_block(ReftableIndex::new(index));
             let inside = clusters.get().saturating_sub(first.get());
-            for entry in 0..geometry.refblock_entries() {
-                let at = usize::try_from(entry).unwrap_or(0);
-                if get_refcount(&block, geometry.refcount_order(), at) != 0 {
-                    *(if entry < inside { &mut counted } else { &mut outside }) += 1;
-                }
+            let entries = 0..geometry.refblock_len();
+            for (entry, _) in refcount::counted(&block, geometry.refcount_order(), entries) {
+                *(if (entry as u64) < inside { &mut counted } else { &mut outside }) += 1;
             }
         }
         if outside >= counted {

@@ -14,7 +14,7 @@ use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::check::survey::stored::StoredCounts;
 use crate::check::survey::unreferenced;
-use crate::format::refcount::get_refcount;
+use crate::format::refcount;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
 use crate::storage::Peeked;
 
@@ -150,12 +150,11 @@ fn suspects_of(
     ctx.source.read_padded_at(block.offset.get(), bytes)?;
     ctx.map.encode_block(block.index, geometry, &mut expected);
     let (order, start) = (geometry.refcount_order(), geometry.first_cluster_of_block(block.index));
-    let end = ctx.file_clusters().get().saturating_sub(start.get());
+    let end = usize::try_from(ctx.file_clusters().get().saturating_sub(start.get()));
+    let entries = 0..geometry.refblock_len().min(end.unwrap_or(usize::MAX));
     let mut found: Vec<Suspects> = Vec::new();
-    for entry in 0..geometry.refblock_entries().min(end) {
-        let at = usize::try_from(entry).unwrap_or(usize::MAX);
-        let (is, should) = (get_refcount(bytes, order, at), get_refcount(&expected, order, at));
-        let first = start + ClusterCount::new(entry);
+    for (entry, is, should) in refcount::differing((bytes, &expected), order, entries) {
+        let first = start + ClusterCount::new(entry as u64);
         if is <= should || compared.is_uncounted(first) {
             continue;
         }
@@ -208,13 +207,9 @@ fn look(
     suspects: &Suspects,
     bytes: &mut Vec<u8>,
 ) -> Vec<(HostOffset, io::Result<Lost>)> {
-    let len = ctx.geometry.cluster_len();
     let mut found = Vec::new();
-    for number in 0..suspects.count {
-        let table = ctx.geometry.offset_of(suspects.first + ClusterCount::new(number));
-        if ctx.is_hole(table, len as u64) {
-            continue;
-        }
+    let clusters = suspects.first..suspects.first + ClusterCount::new(suspects.count);
+    for table in ctx.data_clusters(clusters).map(|cluster| ctx.geometry.offset_of(cluster)) {
         match read_shape(ctx, counts, table, suspects.evidence, bytes) {
             Ok(None) => {}
             Ok(Some(shape)) => {

@@ -10,7 +10,7 @@ use crate::check::survey::context::Context;
 use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::check::survey::stored;
 use crate::format::l2::SECTOR_BYTES;
-use crate::format::refcount::get_refcount;
+use crate::format::refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};
 
 /// Blocks that lie next to each other are read together up to this many bytes.
@@ -325,16 +325,11 @@ fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Diff
     let entries = geometry.refblock_entries().min((end - first).get());
     let order = geometry.refcount_order();
     let mut found = Differences::default();
-    for entry in 0..usize::try_from(entries).unwrap_or(usize::MAX) {
-        let (is, should) =
-            (get_refcount(&stored, order, entry), get_refcount(&expected, order, entry));
+    let length = usize::try_from(entries).unwrap_or(usize::MAX);
+    let last = refcount::counted(&stored, order, 0..length).next_back();
+    found.last = last.map(|(entry, _)| first + ClusterCount::new(entry as u64));
+    for (entry, is, should) in refcount::differing((&stored, &expected), order, 0..length) {
         let cluster = first.get() + entry as u64;
-        if is != 0 {
-            found.last = Some(HostCluster::new(cluster));
-        }
-        if is == should {
-            continue;
-        }
         match found.runs.last_mut() {
             Some(run)
                 if run.first + run.count == cluster
@@ -345,8 +340,8 @@ fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Diff
             _ => found.runs.push(Run { first: cluster, count: 1, stored: is, referenced: should }),
         }
     }
-    found.beyond = counted(&stored, geometry, first, entries);
-    (found.lost, found.used) = lost_sectors(ctx, (&stored, &expected), first, entries);
+    found.beyond = counted(&stored, geometry, first, length..geometry.refblock_len());
+    (found.lost, found.used) = lost_sectors(ctx, (&stored, &expected), first, length);
     Ok(found)
 }
 
@@ -356,45 +351,41 @@ fn lost_sectors(
     ctx: &Context,
     (stored, expected): (&[u8], &[u8]),
     first: HostCluster,
-    entries: u64,
+    entries: usize,
 ) -> (Vec<Range<HostCluster>>, u64) {
     let order = ctx.geometry.refcount_order();
-    let per_sector = (SECTOR_BYTES * 8) >> order;
+    let per_sector = usize::try_from((SECTOR_BYTES * 8) >> order).unwrap_or(1);
     let known = ctx.plausible();
     let mut in_use = 0;
-    let mut is_lost = |start: &u64| {
+    let mut is_lost = |start: &usize| {
         let (mut used, mut low) = (0, 0);
-        for entry in *start..(start + per_sector).min(entries) {
-            let at = usize::try_from(entry).unwrap_or(usize::MAX);
-            let (is, should) = (get_refcount(stored, order, at), get_refcount(expected, order, at));
+        let sector = *start..(start + per_sector).min(entries);
+        for (_, is, should) in refcount::counted_in_either((stored, expected), order, sector) {
             used += u64::from(should > 0 || known.excludes(is, should));
             low += u64::from(known.is_lost(is, should));
         }
         in_use += if used > 0 { per_sector } else { 0 };
         used > 0 && 2 * low > used
     };
-    let starts = (0..entries).step_by(usize::try_from(per_sector).unwrap_or(1));
-    let lost: Vec<u64> = starts.filter(|start| is_lost(start)).collect();
+    let starts = (0..entries).step_by(per_sector);
+    let lost: Vec<usize> = starts.filter(|start| is_lost(start)).collect();
     let clusters = lost.into_iter().map(|start| {
-        let start = first + ClusterCount::new(start);
-        start..start + ClusterCount::new(per_sector)
+        let start = first + ClusterCount::new(start as u64);
+        start..start + ClusterCount::new(per_sector as u64)
     });
-    (clusters.collect(), in_use)
+    (clusters.collect(), in_use as u64)
 }
 
-/// From the first to the last cluster that a block counts, of those from its `entry` on.
+/// From the first to the last cluster that a block counts in a range of its entries.
 fn counted(
     block: &[u8],
     geometry: &Geometry,
     first: HostCluster,
-    entry: u64,
+    range: Range<usize>,
 ) -> Option<Range<HostCluster>> {
-    let counts = |&entry: &u64| {
-        usize::try_from(entry)
-            .is_ok_and(|at| get_refcount(block, geometry.refcount_order(), at) > 0)
-    };
-    let mut entries = entry..geometry.refblock_entries();
-    let from = entries.find(counts)?;
-    let to = entries.rfind(counts).unwrap_or(from);
-    Some(first + ClusterCount::new(from)..first + ClusterCount::new(to + 1))
+    let mut counted = refcount::counted(block, geometry.refcount_order(), range);
+    let (from, _) = counted.next()?;
+    let to = counted.next_back().map_or(from, |(to, _)| to);
+    let cluster = |entry: usize| first + ClusterCount::new(entry as u64);
+    Some(cluster(from)..cluster(to + 1))
 }

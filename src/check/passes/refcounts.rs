@@ -9,7 +9,7 @@ use crate::check::survey::context::Context;
 use crate::check::survey::extent::Extent;
 use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
-use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, get_refcount};
+use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry, counted_in_either};
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::tables::load_entries;
 
@@ -127,9 +127,8 @@ fn is_genuine(ctx: &Context, index: ReftableIndex, offset: HostOffset) -> io::Re
     let order = ctx.geometry.refcount_order();
     let (mut right, mut wrong) = (0u64, 0u64);
     let known = ctx.plausible();
-    for entry in 0..usize::try_from(ctx.geometry.refblock_entries()).unwrap_or(0) {
-        let (is, should) =
-            (get_refcount(&stored, order, entry), get_refcount(&expected, order, entry));
+    let entries = 0..ctx.geometry.refblock_len();
+    for (_, is, should) in counted_in_either((&stored, &expected), order, entries) {
         let plausible = is >= should && known.allows(is, should);
         right += u64::from(should > 0 && plausible);
         wrong += u64::from(!plausible);

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::create::{NewImage, Roots, refcount_clusters};
 use crate::error::{Error, Result};
 use crate::format::l1::{COPIED, L1Entry};
-use crate::format::refcount::set_refcount;
+use crate::format::refcount::count_once;
 use crate::format::{ClusterCount, Geometry, HostCluster, encode_entries};
 
 use crate::convert::flow::buffer::{Buffer, Pool};
@@ -255,9 +255,8 @@ fn write_counts(out: Out<'_>, geometry: &Geometry, blocks: ClusterCount, used: u
     for block in 0..blocks.get() {
         let mut bytes = vec![0; geometry.cluster_len()];
         let left = used.saturating_sub(block * per_block).min(per_block);
-        for index in 0..usize::try_from(left).unwrap_or(usize::MAX) {
-            set_refcount(&mut bytes, geometry.refcount_order(), index, 1);
-        }
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        count_once(&mut bytes, geometry.refcount_order(), 0..left);
         emit(out, &bytes)?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
-use crate::format::refcount::{MAX_REFTABLE_BYTES, set_refcount};
+use crate::format::refcount::{MAX_REFTABLE_BYTES, count_once};
 use crate::format::{ClusterCount, HostCluster, ReftableIndex, encode_entries};
 
 use crate::image::meta::Meta;
@@ -124,9 +124,7 @@ impl Meta {
         let mut block = vec![0; self.geometry.cluster_len()];
         let order = self.geometry.refcount_order();
         for chunk in self.chunks(run).into_iter().filter(|chunk| chunk.index == index) {
-            for entry in chunk.entries {
-                set_refcount(&mut block, order, entry, 1);
-            }
+            count_once(&mut block, order, chunk.entries);
         }
         block
     }

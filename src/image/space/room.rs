@@ -4,7 +4,7 @@
 //! storage.
 
 use crate::error::{Error, Result};
-use crate::format::refcount::get_refcount;
+use crate::format::refcount::counted;
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};
 use crate::storage::Capacity;
 
@@ -89,16 +89,14 @@ impl Meta {
             let own = self.geometry.cluster_floor(at);
             let (order, base) =
                 (self.geometry.refcount_order(), self.geometry.first_cluster_of_block(index));
-            let entries = usize::try_from(self.geometry.refblock_entries()).unwrap_or(0);
+            let entries = 0..self.geometry.refblock_len();
             let block = self.ordering.glance(Side::Refcounts, at)?;
-            let mut used = (0..entries).filter(|&n| get_refcount(block, order, n) != 0);
+            let used: Vec<(usize, u64)> = counted(block, order, entries).take(2).collect();
             let is_own = |n: usize| base + ClusterCount::new(n as u64) == own;
             let run = ClusterRun::one(own);
-            match (used.next(), used.next()) {
-                (None, _) => counted_elsewhere.push(run),
-                (Some(n), None) if is_own(n) && get_refcount(block, order, n) == 1 => {
-                    self.note_room(run);
-                }
+            match used[..] {
+                [] => counted_elsewhere.push(run),
+                [(n, 1)] if is_own(n) => self.note_room(run),
                 _ => continue,
             }
             self.ordering.set_root_entry(Side::Refcounts, slot, 0);
@@ -135,9 +133,9 @@ impl Meta {
         let blocks = self.ordering.root(Side::Refcounts).entries().len() as u64;
         for index in (0..blocks).rev().map(ReftableIndex::new) {
             let Some(at) = self.refblock(index)? else { continue };
-            let entries = usize::try_from(self.geometry.refblock_entries()).unwrap_or(0);
+            let entries = 0..self.geometry.refblock_len();
             let block = self.ordering.glance(Side::Refcounts, at)?;
-            if let Some(n) = (0..entries).rev().find(|&n| get_refcount(block, order, n) != 0) {
+            if let Some((n, _)) = counted(block, order, entries).next_back() {
                 let base = self.geometry.first_cluster_of_block(index);
                 return Ok((base + ClusterCount::new(n as u64 + 1)).max(owned));
             }

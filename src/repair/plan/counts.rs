@@ -7,7 +7,7 @@ use super::pointers;
 use super::step::{CountChange, RepairPlan, Step, Write};
 use crate::check::{Block, CheckReport, Finding, Kind, Place, Survey};
 use crate::error::{Error, Result};
-use crate::format::refcount::{get_refcount, set_refcount};
+use crate::format::refcount::{differing, set_refcount};
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
 use crate::repair::RepairMode;
 use crate::storage::Storage;
@@ -111,12 +111,11 @@ pub fn changed(
     plan.target.encode_block(index, geometry, &mut target);
     let first = geometry.first_cluster_of_block(index);
     let order = geometry.refcount_order();
-    let entries = usize::try_from(geometry.refblock_entries()).unwrap_or(usize::MAX);
     let in_file = geometry.clusters_for(plan.file_bytes).get().saturating_sub(first.get());
     let in_file = usize::try_from(in_file).unwrap_or(usize::MAX);
     let mut new = target.clone();
-    for entry in 0..entries {
-        let (is, should) = (get_refcount(old, order, entry), get_refcount(&target, order, entry));
+    let entries = 0..geometry.refblock_len();
+    for (entry, is, should) in differing((old, &target), order, entries) {
         let lowers = is > should && (entry < in_file || plan.given_up);
         let wanted = match change {
             CountChange::Raise => is < should,

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::check::Survey;
 use crate::check::lost::reftable::Reftable;
 use crate::error::{Error, Result};
-use crate::format::refcount::{ReftableEntry, get_refcount};
+use crate::format::refcount::{ReftableEntry, counted_in_either};
 use crate::format::{ClusterCount, HostOffset, ReftableIndex, decode_entries};
 use crate::storage::{Storage, is_zero};
 
@@ -114,13 +114,12 @@ impl<'a> FormerStructures<'a> {
         let (mut used, mut alike) = (0u64, 0u64);
         let sectors = block.chunks(SECTOR).zip(other.chunks(SECTOR)).enumerate();
         for (number, (block, other)) in sectors.filter(|(_, (_, other))| !is_zero(other)) {
-            for entry in 0..per_sector {
-                let (a, b) = (get_refcount(block, order, entry), get_refcount(other, order, entry));
+            for (entry, a, b) in counted_in_either((block, other), order, 0..per_sector) {
                 let cluster = first + ClusterCount::new((number * per_sector + entry) as u64);
                 // What nothing references may have been counted once, as it holds something.
                 let counted = a == 0 && b == 1 && self.survey.has(cluster);
-                used += u64::from((a != 0 || b != 0) && !counted);
-                alike += u64::from(a == b && a != 0);
+                used += u64::from(!counted);
+                alike += u64::from(a == b);
             }
         }
         2 * alike > used && alike >= FEWEST

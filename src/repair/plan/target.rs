@@ -8,7 +8,7 @@ use super::quarantine::Quarantine;
 use crate::check::Survey;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::error::{Error, Result};
-use crate::format::refcount::get_refcount;
+use crate::format::refcount::{self, get_refcount};
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};
 use crate::repair::RepairMode;
 use crate::storage::Storage;
@@ -115,10 +115,13 @@ fn hold(
     all: bool,
 ) {
     let geometry = &survey.area.geometry;
-    let mut at = range.start;
-    while at < range.end {
-        let (_, entry) = geometry.refcount_place(at);
-        let count = get_refcount(stored, geometry.refcount_order(), entry.get() as usize);
+    let (index, first) = geometry.refcount_place(range.start);
+    let entries = first.get() as usize..geometry.refblock_len();
+    for (entry, count) in refcount::counted(stored, geometry.refcount_order(), entries) {
+        let at = geometry.first_cluster_of_block(index) + ClusterCount::new(entry as u64);
+        if at >= range.end {
+            break;
+        }
         let referenced = target.get(at);
         // A value that cannot be a refcount, among others that are, does not say that the cluster is free.
         let count = match survey.plausible.excludes(count, referenced) && !all {
@@ -129,7 +132,6 @@ fn hold(
         if count > referenced && !quarantine.is_vacated(at) {
             target.add(at, ClusterCount::new(1), count - referenced);
         }
-        at = at.next();
     }
 }
 
