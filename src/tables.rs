@@ -11,7 +11,9 @@ use crate::format::crypto::CryptoHeader;
 use crate::format::extension::{self, Extension, ExtensionDefect, decode_extensions};
 use crate::format::feature::{self, FeatureKind, FeatureName, decode_feature_names};
 use crate::format::geometry::{GeometryError, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
-use crate::format::header::{Header, HeaderError, HeaderField, MAX_BACKING_NAME_BYTES, V2_BYTES};
+use crate::format::header::{
+    Header, HeaderError, HeaderField, MAX_BACKING_NAME_BYTES, V2_BYTES, V3_BYTES_WITH_COMPRESSION,
+};
 use crate::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use crate::format::snapshot::{
     KNOWN_EXTRA_BYTES, MAX_EXTRA_BYTES, MAX_TABLE_BYTES, SNAPSHOT_HEADER_BYTES, SnapshotEntry,
@@ -38,6 +40,8 @@ pub struct HeaderArea {
     pub extensions: Vec<Extension>,
     /// Where the list of extensions breaks off, if it does.
     pub extension_defect: Option<ExtensionDefect>,
+    /// Where extensions begin that the header's length says are fields of the header.
+    pub hidden_extensions: Option<usize>,
     /// The backing file's name as it stands; `None` without one or where it lies out of range.
     pub backing_name: Option<Vec<u8>>,
 }
@@ -67,7 +71,8 @@ impl HeaderArea {
         refuse_unknown_features(&header, &extensions)?;
         let geometry = header.geometry().map_err(geometry_error)?;
         let backing_name = backing_name(&header, &bytes);
-        Ok(Self { header, geometry, extensions, extension_defect, backing_name })
+        let hidden_extensions = hidden_extensions(&header, &bytes);
+        Ok(Self { header, geometry, extensions, extension_defect, hidden_extensions, backing_name })
     }
 
     /// The extension of this type; the last of several, as in QEMU.
@@ -152,6 +157,16 @@ fn extensions_of(header: &Header, bytes: &[u8]) -> (Vec<Extension>, Option<Exten
     let end = usize::try_from(header.extensions_end()).unwrap_or(usize::MAX);
     let start = header.header_length as usize;
     if start < V2_BYTES { (Vec::new(), None) } else { decode_extensions(bytes, start, end) }
+}
+
+/// Extensions before the end of a header that is longer than any that is known.
+fn hidden_extensions(header: &Header, bytes: &[u8]) -> Option<usize> {
+    let length = header.header_length as usize;
+    if header.version < 3 || length <= V3_BYTES_WITH_COMPRESSION {
+        return None;
+    }
+    let end = usize::try_from(header.extensions_end()).unwrap_or(usize::MAX);
+    extension::known_list(bytes, end).filter(|&start| start < length)
 }
 
 fn feature_names(extensions: &[Extension]) -> Vec<FeatureName> {

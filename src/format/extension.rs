@@ -2,6 +2,8 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
+use super::header::{V3_BYTES, V3_BYTES_WITH_COMPRESSION};
+
 /// Ends the list.
 pub const END: u32 = 0;
 /// Name of the backing file's format.
@@ -95,6 +97,14 @@ pub fn decode_extensions(
         list.push(Extension { magic, offset: data_at as u64, data });
     }
     (list, None)
+}
+
+/// Where a list of known extensions begins after a header of a length that the specification knows.
+pub fn known_list(header: &[u8], end: usize) -> Option<usize> {
+    [V3_BYTES, V3_BYTES_WITH_COMPRESSION].into_iter().find(|&start| {
+        let (list, defect) = decode_extensions(header, start, end);
+        defect.is_none() && list.first().is_some_and(|first| is_known(first.magic))
+    })
 }
 
 /// Appends one extension, padded to 8 bytes.

@@ -340,3 +340,34 @@ fn a_repair_with_leave_needs_no_second_run() {
     repair(&image, RepairMode::Lossy, &options, &Silent).expect("a repair");
     assert!(image.to_vec() == once);
 }
+
+#[test]
+fn data_that_is_taken_for_refcount_blocks_is_kept() {
+    // Without COPIED, entries of an L2 table are like those of a refcount table.
+    let scratch = image("", "2M", &["write -q -P 0x30 0 12k"]);
+    qemu_ok(scratch.path(), "qemu-img", &["snapshot", "-c", "s", IMAGE]);
+    let whole = scratch.bytes();
+    let table = (be64(&whole, l1_entry_at(&whole, 0)) & OFFSET_MASK) as usize;
+    let reftable = header(&whole, "refcount_table_offset") as usize;
+    let damaged = changed(&scratch, |bytes| {
+        let size = CLUSTER as usize;
+        bytes[table..table + size].copy_from_slice(&whole[reftable..reftable + size]);
+        bytes[reftable..reftable + size].copy_from_slice(&whole[table..table + size]);
+    });
+    let data = clusters_below(&whole, 0).into_iter().filter(|&at| at * CLUSTER != table as u64);
+    assert_ne!(repaired(&scratch, "all"), 0);
+    assert_kept(&damaged, &scratch.bytes(), data);
+}
+
+#[test]
+fn a_header_that_hides_its_extensions_is_corrected() {
+    let scratch = Scratch::new();
+    let options = "data_file=data.raw";
+    let create = ["create", "-q", "-f", "qcow2", "-o", options, IMAGE, "1M"];
+    qemu_ok(scratch.path(), "qemu-img", &create);
+    let whole = scratch.bytes();
+    changed(&scratch, |bytes| set_header(bytes, "header_length", 0x170));
+    assert_eq!(scratch.qcheck(&["check", "-q", IMAGE]).code, Some(2));
+    assert_eq!(repaired(&scratch, "all"), 0);
+    assert!(scratch.bytes() == whole);
+}

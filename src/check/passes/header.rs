@@ -79,6 +79,12 @@ fn lengths(ctx: &mut Context) {
         let what = format!("the header's length of {length} bytes is not a multiple of 8");
         wrong(ctx, HeaderField::HeaderLength, what);
     }
+    if let Some(start) = ctx.area.hidden_extensions {
+        let what = format!(
+            "the header's length of {length} bytes includes header extensions, which begin at {start:#x}"
+        );
+        wrong(ctx, HeaderField::HeaderLength, what);
+    }
     match ctx.area.extension_defect {
         None => {}
         Some(ExtensionDefect::TooLong { offset, magic, length }) => {

@@ -14,15 +14,6 @@ use crate::format::{ClusterCount, HostOffset, decode_entries, encode_entries};
 use crate::repair::plan::step::Step;
 use crate::storage::ReadAt;
 
-/// The types of extensions that there are.
-const KNOWN: [u32; 5] = [
-    extension::BACKING_FORMAT,
-    extension::FEATURE_NAMES,
-    extension::BITMAPS,
-    extension::CRYPTO,
-    extension::DATA_FILE,
-];
-
 /// The image's first cluster.
 pub fn first_cluster(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<u8>> {
     let mut bytes = vec![0; survey.area.geometry.cluster_len()];
@@ -61,12 +52,7 @@ pub fn length(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
     let first = first_cluster(source, survey)?;
     let end = usize::try_from(header.extensions_end()).unwrap_or(first.len()).min(first.len());
     let lengths = [V3_BYTES, V3_BYTES_WITH_COMPRESSION];
-    let known = lengths.into_iter().find(|&length| {
-        let (list, defect) = decode_extensions(&first, length, end);
-        let known = list.first().is_some_and(|e| KNOWN.contains(&e.magic));
-        known && defect.is_none()
-    });
-    if let Some(known) = known {
+    if let Some(known) = extension::known_list(&first, end) {
         return Ok(length_field(survey, known));
     }
     let zstd = header.has_incompatible(incompatible::COMPRESSION);

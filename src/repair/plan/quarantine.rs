@@ -69,6 +69,8 @@ impl Quarantine {
             uncounted.last().is_some() || !counted_elsewhere.is_empty() || !strays.is_empty();
         let too_low = RefcountMap::default();
         note_too_low(&too_low, survey);
+        // A refcount table with blocks for what is not in the file may be something else.
+        let suspect = survey.held || !strays.is_empty();
         let trusted = survey.uncounted.is_empty() && !survey.too_low;
         Ok(Self {
             holds: seen || holds(survey),
@@ -77,7 +79,7 @@ impl Quarantine {
             given_up: false,
             trusted,
             uncounted,
-            foreign: foreign(storage, survey)?,
+            foreign: if suspect { foreign(storage, survey)? } else { Vec::new() },
             former,
             counted_elsewhere,
             foreign_table: survey.held && !survey.refcounts.blocks.iter().any(|block| block.sound),
@@ -237,10 +239,10 @@ const fn holds(survey: &Survey) -> bool {
     survey.held && survey.report.tally.leaks > 0
 }
 
-/// The blocks of which most is lost and which are not empty, where something else is damaged.
+/// The blocks of which most is lost and which are not empty.
 fn foreign(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<ReftableIndex>> {
     let mut foreign = Vec::new();
-    for &index in survey.lost_blocks.iter().filter(|_| survey.held) {
+    for &index in &survey.lost_blocks {
         if let Some(block) = survey.refcounts.block(index) {
             if !is_empty(source, block.offset, survey.area.geometry.cluster_bytes())? {
                 foreign.push(index);
