@@ -49,6 +49,10 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record 
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l reattach -d 'With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-size -d 'The size of the guest\'s disk, where the header that told it is damaged' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-cluster-size -d 'The size of a cluster, where the header that told it is damaged' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing -d 'The backing file to name where the header is rebuilt from nothing' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing-format -d 'The format of that backing file' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-data-file -d 'The external data file to name where the header is rebuilt from nothing' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs; an array where there can be several images'
 ndjson\t'An object a line for each image, as soon as it is checked'

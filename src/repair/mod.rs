@@ -19,4 +19,4 @@ pub use request::Request;
 pub use run::dry_run::{Action, DryRun, PlannedStage, PlannedStep, PlannedWrite, dry_run};
 pub use run::journal::{Journal, Round};
 pub use run::rounds::{repair, repair_as_asked};
-pub use search::{Hints, RebuiltHeader};
+pub use search::{Hints, Names, RebuiltHeader, Unknown};

@@ -295,3 +295,40 @@ fn a_lost_header_of_qemus_images_has_snapshots_a_backing_file_and_the_compressio
         assert!(views(1) == before, "{method}: other bytes");
     }
 }
+
+/// Rebuilds a header of which nothing is left; the same bytes have to be read through it.
+fn assert_named(image: &Scratch, hints: &[&str]) {
+    let before = guest_bytes(image, None).expect("a clean image");
+    let image = image.copy();
+    let mut bytes = image.bytes();
+    bytes[..65536].fill(0);
+    image.write("image.qcow2", &bytes);
+    let options: Vec<&str> = REBUILD.iter().chain(hints).copied().collect();
+    let own = image.own_check(&options);
+    assert_eq!(own.code, Some(0), "{own:?}");
+    assert_eq!(image.qemu_check(&[]).code, Some(0), "{hints:?}");
+    assert_eq!(guest_bytes(&image, None), Some(before), "{hints:?}");
+    for (hint, word) in [("--hint-backing", "a backing file"), ("--hint-data-file", "data file")] {
+        let is_unknown = own.stderr.contains(&format!("({hint} names it)"));
+        assert_eq!(is_unknown, !hints.contains(&hint), "{word}: {}", own.stderr);
+    }
+}
+
+#[test]
+fn files_that_only_the_header_named_are_named_again_by_hints() {
+    let image = Scratch::new();
+    qemu_create(image.path(), &["-f", "raw", "base.raw", "4M"]);
+    qemu_io(image.path(), "base.raw", "write -P 1 0 4M");
+    // More than a sector of the header.
+    let long = format!("{}base.raw", "./".repeat(400));
+    for name in ["base.raw", &long] {
+        qemu_create(image.path(), &["-f", "qcow2", "-b", name, "-F", "raw", "image.qcow2"]);
+        qemu_io(image.path(), "image.qcow2", "write -P 2 1M 64k");
+        let hints = ["--hint-backing", name, "--hint-backing-format", "raw"];
+        assert_named(&image, &[&hints[..], &["--hint-size", "4M"]].concat());
+    }
+    let options = "data_file=data.raw";
+    qemu_create(image.path(), &["-f", "qcow2", "-o", options, "image.qcow2", "4M"]);
+    qemu_io(image.path(), "image.qcow2", "write -P 3 1M 192k");
+    assert_named(&image, &["--hint-data-file", "data.raw", "--hint-size", "4M"]);
+}

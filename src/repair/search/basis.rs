@@ -3,16 +3,28 @@
 use std::ops::Range;
 
 use super::remains::Remains;
+use super::shape::ANYWHERE;
 use crate::format::geometry::{MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::storage::ReadAt;
 
 /// What is known of an image from elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hints {
     /// Bytes of the guest's disk.
     pub size: Option<u64>,
     /// log2 of the cluster size.
     pub cluster_bits: Option<u32>,
+    /// The files that the header named; they are written where nothing of the old header is left.
+    pub names: Names,
+}
+
+/// The other files of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names {
+    /// Name and format of the backing file.
+    pub backing: Option<(String, String)>,
+    /// Name of the external data file.
+    pub data_file: Option<String>,
 }
 
 impl Hints {
@@ -37,4 +49,11 @@ pub struct Search<'a> {
     pub hints: &'a Hints,
     /// Whether the file can be made longer.
     pub growable: bool,
+}
+
+impl Search<'_> {
+    /// Where the file ends that guest data is in, if it is another one.
+    pub fn data_end(&self) -> Option<u64> {
+        self.hints.names.data_file.as_ref().map(|_| ANYWHERE)
+    }
 }

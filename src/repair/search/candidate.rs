@@ -1,5 +1,6 @@
 //! A header that may be the right one, and the bytes that it would be.
 
+use super::basis::Names;
 use super::remains::Remains;
 use crate::format::bitmap::BitmapsExtension;
 use crate::format::crypto::{CRYPTO_POINTER_BYTES, CryptMethod, CryptoHeader};
@@ -21,6 +22,8 @@ pub struct Candidate {
     pub crypto: Option<CryptoHeader>,
     /// The bitmaps, where extensions are written anew.
     pub bitmaps: Option<BitmapsExtension>,
+    /// The files to name, where extensions are written anew.
+    pub names: Names,
     /// Whether what is there is kept but for the fields.
     pub kept: bool,
     /// The file's length at least, for tables that are nothing but zeroes yet.
@@ -33,16 +36,36 @@ impl Candidate {
         if self.kept {
             return patched(&remains.bytes[..SECTOR], &self.header);
         }
-        let mut head = self.header.encode();
+        let mut header = self.header.clone();
+        let mut extensions = self.extensions();
+        if let Some((name, _)) = &self.names.backing {
+            header.backing_name_offset = u64::from(header.header_length) + extensions.len() as u64;
+            header.backing_name_len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+            extensions.extend_from_slice(name.as_bytes());
+        }
+        let mut head = header.encode();
+        head.append(&mut extensions);
+        head.resize(head.len().next_multiple_of(SECTOR), 0);
+        head
+    }
+
+    /// The extensions of a header that nothing is left of, with the end mark.
+    fn extensions(&self) -> Vec<u8> {
+        let mut out = Vec::new();
         if let Some(crypto) = &self.crypto {
-            encode_extension(&mut head, extension::CRYPTO, &crypto_data(crypto));
+            encode_extension(&mut out, extension::CRYPTO, &crypto_data(crypto));
         }
         if let Some(bitmaps) = &self.bitmaps {
-            encode_extension(&mut head, extension::BITMAPS, &bitmaps.encode());
+            encode_extension(&mut out, extension::BITMAPS, &bitmaps.encode());
         }
-        encode_extension(&mut head, extension::END, &[]);
-        head.resize(SECTOR, 0);
-        head
+        if let Some((_, format)) = &self.names.backing {
+            encode_extension(&mut out, extension::BACKING_FORMAT, format.as_bytes());
+        }
+        if let Some(name) = &self.names.data_file {
+            encode_extension(&mut out, extension::DATA_FILE, name.as_bytes());
+        }
+        encode_extension(&mut out, extension::END, &[]);
+        out
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use super::basis::Search;
 use super::scan::Sightings;
 use super::shape::{self, SECTOR_BYTES, SECTOR_WORDS, Shape};
 use crate::check::lost::reftable::Reftable;
@@ -30,11 +31,12 @@ pub struct L1Table {
 /// The L1 tables with clusters of this size, those of the active disk most likely first. Clusters that
 /// the refcounts call free have none.
 pub fn tables(
-    source: &dyn ReadAt,
+    search: &Search,
     geometry: &Geometry,
     sightings: &Sightings,
     counts: Option<&Reftable>,
 ) -> io::Result<Vec<L1Table>> {
+    let source = search.source;
     let cluster = |&at: &u64| geometry.cluster_floor(HostOffset::new(at));
     let sighted: BTreeSet<_> = sightings.l1_sectors.iter().map(cluster).collect();
     let mut found = Vec::new();
@@ -51,7 +53,7 @@ pub fn tables(
         if free || first.get() == 0 {
             continue;
         }
-        let tables = table(source, geometry, first, &sighted)?;
+        let tables = table(search, geometry, first, &sighted)?;
         found.extend(tables.into_iter().map(|table| (behind, table)));
     }
     found.sort_by_key(|(behind, table)| {
@@ -63,13 +65,15 @@ pub fn tables(
 /// Reads a table from its beginning as far as there are entries that can be one's. Another table may lie
 /// behind it, so that its first cluster comes as a table by itself, too.
 fn table(
-    source: &dyn ReadAt,
+    search: &Search,
     geometry: &Geometry,
     first: HostCluster,
     sighted: &BTreeSet<HostCluster>,
 ) -> io::Result<Vec<L1Table>> {
     let offset = geometry.offset_of(first);
+    let source = search.source;
     let end = source.len()?.next_multiple_of(SECTOR_BYTES);
+    let data_end = search.data_end().unwrap_or(end);
     let mut bytes = vec![0; geometry.cluster_len()];
     let mut found = L1Table { offset, used: 0, copied: 0, extended: false };
     let mut index = 0u32;
@@ -106,7 +110,7 @@ fn table(
     let mut sound = false;
     for at in probes {
         // Others may be damaged, or it is not all one table.
-        if let Some(extended) = kind_of_l2(source, geometry, at, end)? {
+        if let Some(extended) = kind_of_l2(source, geometry, at, data_end)? {
             found.extended |= extended;
             sound = true;
         }

@@ -11,7 +11,7 @@ mod scan;
 mod shape;
 mod variants;
 
-pub use basis::Hints;
+pub use basis::{Hints, Names};
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
 use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
 use basis::Search;
-use candidate::Candidate;
+use candidate::{Candidate, SECTOR};
 use judge::{Judge, Worth};
 use overlay::Overlay;
 use remains::Remains;
@@ -48,9 +48,22 @@ pub struct RebuiltHeader {
     pub size_guessed: bool,
     /// Whether the active L1 table was not found, so that the disk is empty.
     pub empty: bool,
+    /// What the old header may have named and nothing in the file tells, so that the new one does not.
+    pub unknown: Vec<Unknown>,
     /// The first bytes of the file.
     head: Vec<u8>,
     least_bytes: u64,
+}
+
+/// What only the header of an image says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// That there is a backing file: what the image does not store reads as zeroes without it.
+    BackingFile,
+    /// That guest data is in an external data file.
+    DataFile,
+    /// That guest data is encrypted in the way that preceded LUKS.
+    Aes,
 }
 
 /// How much of an image has to be searched.
@@ -240,7 +253,7 @@ fn nothing(hints: &Hints) -> Error {
     }
 }
 
-/// Writes a header that was found: the last thing of all, in one sector.
+/// Writes a header that was found: the last thing of all, in one sector. Long file names precede it.
 pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
     let len = storage.len().map_err(|e| Error::file("tell the file's length", e))?;
     if rebuilt.least_bytes > len {
@@ -249,7 +262,12 @@ pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
         storage.sync().map_err(failed)?;
     }
     let failed = |e| Error::io("write the header", 0, e);
-    storage.write_at(0, &rebuilt.head).and_then(|()| storage.sync()).map_err(failed)
+    let (head, names) = rebuilt.head.split_at(SECTOR);
+    if !names.is_empty() {
+        let written = storage.write_at(SECTOR as u64, names);
+        written.and_then(|()| storage.sync()).map_err(failed)?;
+    }
+    storage.write_at(0, head).and_then(|()| storage.sync()).map_err(failed)
 }
 
 impl Search<'_> {
@@ -268,12 +286,18 @@ impl Search<'_> {
         }
         let old = self.remains.header.as_ref();
         let known = self.hints.size.or(old.map(|header| header.size));
+        let head = marked.head(self.remains);
+        if head.len() as u64 > 1 << best.header.cluster_bits {
+            let message = "the file names do not fit into the first cluster".to_owned();
+            return Err(Error::Header { offset: 0, message });
+        }
         Ok(RebuiltHeader {
+            unknown: unknown(&best),
             header: best.header.clone(),
             kept: best.kept,
             size_guessed: known != Some(best.header.size),
             empty: best.least_bytes > 0,
-            head: marked.head(self.remains),
+            head,
             least_bytes: best.least_bytes,
         })
     }
@@ -292,6 +316,24 @@ impl Search<'_> {
         }
         Ok(told)
     }
+}
+
+/// What the old header may have said beside what a new one says.
+fn unknown(best: &Candidate) -> Vec<Unknown> {
+    let mut unknown = Vec::new();
+    if best.kept {
+        return unknown;
+    }
+    if best.names.backing.is_none() && best.header.backing_name_len == 0 {
+        unknown.push(Unknown::BackingFile);
+    }
+    if best.names.data_file.is_none() {
+        unknown.push(Unknown::DataFile);
+    }
+    if best.crypto.is_none() {
+        unknown.push(Unknown::Aes);
+    }
+    unknown
 }
 
 /// Whether a header that can be read leads astray.

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 
+use super::basis::Search;
 use super::shape::{self, SECTOR_BYTES, SECTOR_WORDS, Shape};
 use crate::check::lost::reftable::Reftable;
 use crate::check::parallel;
@@ -51,11 +52,12 @@ impl Sightings {
 
 /// Walks through the file; clusters are of a size in `sizes`, given as a power of two.
 pub fn scan(
-    source: &dyn ReadAt,
+    search: &Search,
     sizes: Range<u32>,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Sightings> {
+    let source = search.source;
     let failed = |offset| move |e| Error::io("search the file", offset, e);
     let end = source.len().map_err(failed(0))?;
     progress.stage("search", end);
@@ -72,7 +74,8 @@ pub fn scan(
         from = data.end;
     }
     let end = end.next_multiple_of(SECTOR_BYTES);
-    let walker = Walker { source, data: &parts, end, sizes };
+    let data_end = search.data_end().unwrap_or(end);
+    let walker = Walker { source, data: &parts, end, data_end, sizes };
     let results = parallel::map(parallel::threads(threads), parts.len(), Vec::new, |buffer, n| {
         let found = walker.part(&parts[n], buffer);
         progress.advance(parts[n].end - parts[n].start);
@@ -90,6 +93,8 @@ struct Walker<'a> {
     /// Where the file is no hole, in its order.
     data: &'a [Range<u64>],
     end: u64,
+    /// Where offsets in L2 tables end.
+    data_end: u64,
     sizes: Range<u32>,
 }
 
@@ -192,7 +197,7 @@ impl Walker<'_> {
         while at < end {
             self.source.read_padded_at(at, &mut bytes)?;
             for sector in decode_entries(&bytes).chunks_exact(SECTOR_WORDS) {
-                match shape::of_sector(sector, self.end) {
+                match shape::of_sector(sector, self.data_end) {
                     Some(Shape::Empty) => {}
                     shape => return Ok(shape),
                 }

@@ -16,6 +16,9 @@ const MAX_EXTRA: u64 = 1024;
 /// Most L1 entries of a snapshot that are believed (32 MiB of them).
 const MAX_ENTRIES: u64 = 4 << 20;
 
+/// The end of an external data file, the length of which is not known: offsets have 56 bits.
+pub const ANYWHERE: u64 = 1 << 56;
+
 /// What a sector may be part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -42,7 +45,9 @@ const fn is_entry(word: u64, end: u64) -> bool {
         // The offset has 49 bits at least, and the sectors no more than 13.
         return word & COPIED == 0 && word & ((1 << 49) - 1) < end;
     }
-    word == ZERO || is_offset(word & !(COPIED | ZERO), end)
+    // In an external data file offset 0 is valid.
+    let is_first = word == COPIED && end == ANYWHERE;
+    word == ZERO || is_first || is_offset(word & !(COPIED | ZERO), end)
 }
 
 const fn is_extended(bits: u64, bitmap: u64, end: u64) -> bool {
@@ -50,7 +55,8 @@ const fn is_extended(bits: u64, bitmap: u64, end: u64) -> bool {
     if entry.is_compressed() {
         return bitmap == 0 && is_entry(bits, end);
     }
-    let pointer = is_offset(bits & !COPIED, end) || bits == 0 && entry.allocated() == 0;
+    let is_first = bits == COPIED && end == ANYWHERE;
+    let pointer = is_offset(bits & !COPIED, end) || is_first || bits == 0 && entry.allocated() == 0;
     pointer && !entry.has_conflicting_subclusters()
 }
 

@@ -1,6 +1,6 @@
 //! The headers that are tried: the old one with other sizes, and those that lead to what was sighted.
 
-use super::basis::Search;
+use super::basis::{Names, Search};
 use super::candidate::{Candidate, blank};
 use super::judge::Judge;
 use super::l1::{self, L1Table};
@@ -65,7 +65,8 @@ const fn sizes_of(geometry: &Geometry) -> (u32, u32) {
 }
 
 const fn kept(header: Header) -> Candidate {
-    Candidate { header, crypto: None, bitmaps: None, kept: true, least_bytes: 0 }
+    let names = Names { backing: None, data_file: None };
+    Candidate { header, crypto: None, bitmaps: None, names, kept: true, least_bytes: 0 }
 }
 
 /// Walks through the file, and tries what leads to what was sighted there.
@@ -81,7 +82,7 @@ pub fn of_found(
         (None, Some(own)) => own.geometry.cluster_bits()..own.geometry.cluster_bits() + 1,
         _ => search.hints.sizes(),
     };
-    let sightings = scan::scan(search.source, sizes, options.threads, progress)?;
+    let sightings = scan::scan(search, sizes, options.threads, progress)?;
     let mut reftables = match own {
         Some(own) => vec![own],
         None => sightings.reftables.clone(),
@@ -124,7 +125,7 @@ fn with_refcounts(
     counts: Option<&Reftable>,
 ) -> Result<()> {
     let failed = |e| Error::io("search the file", 0, e);
-    let mut tables = l1::tables(search.source, geometry, sightings, counts).map_err(failed)?;
+    let mut tables = l1::tables(search, geometry, sightings, counts).map_err(failed)?;
     tables.truncate(MAX_L1_TABLES);
     let mut snapshots = snapshot_tables(search, geometry, sightings, counts)?;
     snapshots.push((HostOffset::new(0), SnapshotTable::default()));
@@ -157,7 +158,9 @@ fn base(search: &Search, geometry: &Geometry, counts: Option<&Reftable>) -> Head
         let inside = offset + u64::from(length) <= geometry.cluster_bytes();
         let (backing_name_offset, backing_name_len) =
             if inside { (offset, length) } else { (0, 0) };
-        Header { backing_name_offset, backing_name_len, ..blank() }
+        let data_file = search.hints.names.data_file.as_ref();
+        let incompatible = data_file.map_or(0, |_| incompatible::DATA_FILE);
+        Header { backing_name_offset, backing_name_len, incompatible, ..blank() }
     });
     header.cluster_bits = geometry.cluster_bits();
     if geometry.refcount_order() != 4 && header.version < 3 {
@@ -284,7 +287,8 @@ fn with_l1(
 
 fn candidate(search: &Search, header: Header) -> Candidate {
     let kept = search.remains.header.is_some();
-    Candidate { header, crypto: None, bitmaps: None, kept, least_bytes: 0 }
+    let names = search.hints.names.clone();
+    Candidate { header, crypto: None, bitmaps: None, names, kept, least_bytes: 0 }
 }
 
 /// Headers of a disk with nothing in it, where the size is known: with the old table if it can be one, and

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use qcheck::format::header::MAX_BACKING_NAME_BYTES;
 use qcheck::format::probe::ImageFormat;
 
 use super::{data, list, policy, reattach};
@@ -56,6 +57,19 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = parse_cluster_size,
           requires = "allow_data_loss")]
     pub hint_cluster_size: Option<u32>,
+
+    /// The backing file to name where the header is rebuilt from nothing
+    #[arg(long, value_name = "NAME", value_parser = parse_name,
+          requires_all = ["allow_data_loss", "hint_backing_format"])]
+    pub hint_backing: Option<String>,
+
+    /// The format of that backing file
+    #[arg(long, value_name = "FMT", value_parser = ["raw", "qcow2"], requires = "hint_backing")]
+    pub hint_backing_format: Option<String>,
+
+    /// The external data file to name where the header is rebuilt from nothing
+    #[arg(long, value_name = "NAME", value_parser = parse_name, requires = "allow_data_loss")]
+    pub hint_data_file: Option<String>,
 
     /// Tell of each kind of finding what it means, what to do, and which guest data it touches
     #[arg(long)]
@@ -176,6 +190,17 @@ pub fn expand_repair(args: Vec<OsString>) -> Vec<OsString> {
     }
     out.extend(rest);
     reattach::expand(out)
+}
+
+/// The name of a file as a header can record it.
+fn parse_name(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("the name is empty".into()),
+        length if length > MAX_BACKING_NAME_BYTES as usize => {
+            Err(format!("a header records at most {MAX_BACKING_NAME_BYTES} bytes"))
+        }
+        _ => Ok(text.to_owned()),
+    }
 }
 
 #[cfg(test)]

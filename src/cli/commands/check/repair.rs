@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use qcheck::check::CheckOptions;
 use qcheck::progress::Progress;
-use qcheck::repair::{Hints, RepairMode, Request, dry_run, repair_as_asked};
+use qcheck::repair::{Hints, Names, RepairMode, Request, dry_run, repair_as_asked};
 use qcheck::storage::{FileStorage, Latch, Storage};
 
 use super::args::{Args, Mode};
@@ -33,7 +33,11 @@ pub fn run(
     if mode != RepairMode::Lossy {
         header::readable(&image)?;
     }
-    let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size };
+    let names = Names {
+        backing: args.hint_backing.clone().zip(args.hint_backing_format.clone()),
+        data_file: args.hint_data_file.clone(),
+    };
+    let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size, names };
     let request = Request { mode, hints, reattach: reattach::reattach(&args.reattach) };
     if args.dry_run {
         let run = dry_run(&image, image.capacity(), &request, options, progress)?;

@@ -2,7 +2,7 @@
 
 use qcheck::format::crypto::CryptMethod;
 use qcheck::format::feature::incompatible;
-use qcheck::repair::RebuiltHeader;
+use qcheck::repair::{RebuiltHeader, Unknown};
 use serde_json::Value;
 
 use super::document::Object;
@@ -11,6 +11,14 @@ use super::document::Object;
 pub fn add_to(result: &mut Value, rebuilt: Option<&RebuiltHeader>) {
     if let (Value::Object(result), Some(rebuilt)) = (result, rebuilt) {
         result.insert("rebuilt-header".into(), to_json(rebuilt));
+    }
+}
+
+const fn name(what: Unknown) -> &'static str {
+    match what {
+        Unknown::BackingFile => "backing-file",
+        Unknown::DataFile => "data-file",
+        Unknown::Aes => "aes",
     }
 }
 
@@ -33,6 +41,7 @@ fn to_json(rebuilt: &RebuiltHeader) -> Value {
         .set("backing-file", header.backing_name_offset != 0)
         .set("encrypted", header.crypt_method != CryptMethod::None)
         .set("kept", rebuilt.kept)
-        .set("empty", rebuilt.empty);
+        .set("empty", rebuilt.empty)
+        .set("unknown", rebuilt.unknown.iter().map(|&what| name(what)).collect::<Vec<_>>());
     object.into_value()
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use qcheck::repair::RebuiltHeader;
+use qcheck::repair::{RebuiltHeader, Unknown};
 
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::Ui;
@@ -30,5 +30,20 @@ pub fn tell(ui: &mut Ui, name: &str, rebuilt: &RebuiltHeader) -> io::Result<()> 
             "'{name}': the size of the disk is what its tables map; --hint-size tells another one"
         ))?;
     }
+    if !rebuilt.unknown.is_empty() {
+        let what: Vec<&str> = rebuilt.unknown.iter().map(|&what| words(what)).collect();
+        ui.message(&format!(
+            "'{name}': the new header has none of what only the old one recorded: {}",
+            what.join(", ")
+        ))?;
+    }
     Ok(())
+}
+
+const fn words(what: Unknown) -> &'static str {
+    match what {
+        Unknown::BackingFile => "a backing file (--hint-backing names it)",
+        Unknown::DataFile => "an external data file (--hint-data-file names it)",
+        Unknown::Aes => "AES encryption",
+    }
 }
