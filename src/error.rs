@@ -29,6 +29,20 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A new file could not be made.
+    Create {
+        /// Its name.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The undo file of a repair could not be locked or written.
+    UndoFile {
+        /// Its name.
+        path: PathBuf,
+        /// Why.
+        source: Box<Error>,
+    },
     /// An image that is needed to read another one could not be opened.
     OpenBelow {
         /// What it is to that one.
@@ -63,6 +77,9 @@ pub enum Error {
         /// What they are needed for.
         purpose: String,
     },
+    /// The caller cancelled the operation, through its
+    /// [`Progress`](crate::progress::Progress) or a flag.
+    Cancelled,
     /// The request itself is not possible; the text says why.
     Refused(String),
 }
@@ -124,11 +141,6 @@ impl Error {
             other => other,
         }
     }
-
-    /// The error of work that somebody has ended.
-    pub fn interrupted() -> Self {
-        Self::Refused("interrupted".into())
-    }
 }
 
 impl fmt::Display for Error {
@@ -140,6 +152,10 @@ impl fmt::Display for Error {
             Self::Io { action, offset: None, source } => {
                 write!(f, "could not {action}: {}", cause(source))
             }
+            Self::Create { path, source } => {
+                write!(f, "could not create '{}': {}", path.display(), cause(source))
+            }
+            Self::UndoFile { path, source } => write!(f, "'{}': {source}", path.display()),
             // From here on, the beginnings are those of QEMU's messages, which programs match.
             Self::Open { path, source } => {
                 write!(f, "Could not open '{}': {}", path.display(), cause(source))
@@ -164,6 +180,7 @@ impl fmt::Display for Error {
                      cannot grow"
                 )
             }
+            Self::Cancelled => f.write_str("interrupted"),
             Self::Refused(why) => f.write_str(why),
         }
     }

@@ -26,7 +26,9 @@ pub mod create;
 pub mod disk;
 pub mod dump;
 pub mod error;
+pub mod file;
 pub mod format;
+pub mod front;
 pub mod image;
 pub mod info;
 pub mod layout;
@@ -42,3 +44,6 @@ pub mod undo;
 pub mod verify;
 
 pub use disk::Disk;
+pub use error::{Error, Result};
+pub use front::{Checked, Checker, Class, Repair};
+pub use repair::RepairMode;

@@ -95,7 +95,7 @@ impl Shared<'_> {
         let mut buffers = [Vec::new(), Vec::new()];
         loop {
             if self.work.cancel.load(Ordering::Relaxed) {
-                return self.found(0, Some(failure(Side::First, 0, Error::interrupted())));
+                return self.found(0, Some(failure(Side::First, 0, Error::Cancelled)));
             }
             let piece = match self.next() {
                 Ok(Some(piece)) => piece,

@@ -78,7 +78,7 @@ impl<'a> Dump<'a> {
             let mut at = range.start;
             while at < range.end {
                 if cancel.load(Ordering::Relaxed) {
-                    return Err(Error::interrupted());
+                    return Err(Error::Cancelled);
                 }
                 let length = usize::try_from(range.end - at).unwrap_or(PIECE).min(PIECE);
                 let piece = &mut buffer[..length];
@@ -98,7 +98,7 @@ impl<'a> Dump<'a> {
         let found = verdict(target, progress)?;
         compare::same(&self.verdict, &found, options.blank_names)?;
         if cancel.load(Ordering::Relaxed) {
-            return Err(Error::interrupted());
+            return Err(Error::Cancelled);
         }
         Ok(Written { copied, file_bytes: self.file_bytes })
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::imports;
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -14,6 +14,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("storage", &["error", "progress"]),
     ("undo", &["storage", "error", "progress"]),
     ("tables", &["format", "storage", "error", "progress"]),
+    ("file", &["tables", "format", "storage", "error", "progress"]),
     ("check", &["tables", "format", "storage", "error", "progress"]),
     ("policy", &["check", "tables", "format", "storage", "error", "progress"]),
     ("layout", &["check", "tables", "format", "storage", "error", "progress"]),
@@ -34,6 +35,13 @@ const ROOMS: [(&str, &[&str]); 23] = [
         &[
             "convert", "disk", "check", "image", "chain", "tables", "codec", "format", "storage",
             "error", "progress",
+        ],
+    ),
+    (
+        "front",
+        &[
+            "verify", "disk", "repair", "policy", "check", "chain", "file", "undo", "tables",
+            "format", "storage", "error", "progress",
         ],
     ),
     ("resize", &["image", "tables", "format", "storage", "error", "progress"]),
@@ -100,10 +108,12 @@ const PASSES: [&str; 13] = [
     "copied",
     "mod",
 ];
-const REPAIR: [&str; 8] = ["mode", "plan", "fix", "search", "request", "outcome", "run", "mod"];
+const FRONT: [&str; 7] = ["class", "checked", "deep", "checker", "undo_file", "repair", "mod"];
+const REPAIR: [&str; 9] =
+    ["mode", "plan", "fix", "search", "request", "comparison", "outcome", "run", "mod"];
 
 /// The folders whose sub-rooms have an order.
-const SUB_ROOMS: [(&str, &[&str]); 9] = [
+const SUB_ROOMS: [(&str, &[&str]); 10] = [
     ("image", &IMAGE),
     ("convert", &CONVERT),
     ("cli", &CLI),
@@ -113,13 +123,14 @@ const SUB_ROOMS: [(&str, &[&str]); 9] = [
     ("check/survey", &SURVEY),
     ("check/passes", &PASSES),
     ("repair", &REPAIR),
+    ("front", &FRONT),
 ];
 
 /// The rooms in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 23] = [
+const WITHOUT_CIRCLES: [&str; 25] = [
     "chain", "check", "cli", "codec", "compare", "convert", "create", "disk", "dump", "error",
-    "format", "image", "info", "layout", "measure", "policy", "progress", "repair", "resize",
-    "snapshot", "storage", "undo", "verify",
+    "file", "format", "front", "image", "info", "layout", "measure", "policy", "progress",
+    "repair", "resize", "snapshot", "storage", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.

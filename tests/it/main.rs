@@ -39,6 +39,7 @@ mod docs_ci;
 mod dry_run;
 mod dump;
 mod fail_repair;
+mod front;
 mod fuzz_seeds;
 mod fuzzing;
 mod golden;

@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail};
 use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
 use qcheck::error::Error;
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 
 use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::{QCOW2_ONLY, format_name, parse_format};
+use crate::cli::args::format::{QCOW2_ONLY, parse_format};
 use crate::cli::args::size::human_size;
 use crate::cli::files::new_file::NewFile;
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::verdict::tally_text;
@@ -66,9 +67,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.target.symlink_metadata().is_ok() {
         bail!("{}: exists; a dump goes into a new file", quoted(&args.target));
     }
-    let image = open::open(&args.source, args.format, Purpose::ReadMetadata, args.force_share)?;
+    let image = open::open(&args.source, args.format, Intent::ReadMetadata, args.force_share)?;
     if image.format != ImageFormat::Qcow2 {
-        let name = format_name(image.format);
+        let name = image.format.name();
         bail!(
             "{}: an image of the format {name} has no metadata: {QCOW2_ONLY}",
             quoted(&args.source)

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::args::{Args, Form};
+use crate::cli::render::exit::style;
 use crate::cli::render::text::listing::Budget;
 use crate::cli::render::verdict::{Judged, Totals, Verdict};
 use crate::cli::render::{json, junit, sarif, text};
@@ -51,7 +52,7 @@ impl<'a> Several<'a> {
                 ui.out.line(&json::verdict::value(judged, most, args.explain).to_string())?;
             }
             (Gathered::Nothing, _) => {
-                ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
+                ui.out.styled(&[(PLAIN, &name), (style(judged.class()), &judged.text())])?;
                 text::digests::print(&mut ui.out, &name, &judged.digests)?;
                 if let (Verdict::Checked(outcome), true) = (&judged.verdict, args.explain) {
                     text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;

@@ -9,7 +9,7 @@ use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::format::probe::ImageFormat;
 use serde_json::{Value, json};
 
-use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::format::{BOTH, parse_format};
 use crate::cli::args::options::{self, Table};
 use crate::cli::args::output::Output;
 use crate::cli::files::disks::Opening;
@@ -36,7 +36,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
         other => {
-            bail!("cannot write the format {}: {BOTH}", format_name(other))
+            bail!("cannot write the format {}: {BOTH}", other.name())
         }
     };
     let table = Table::of_convert(qcow2);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{FileOpener, Walk};
+use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
 use qcheck::info::qcow2_info;
 use qcheck::storage::{Capacity, ReadAt, Storage};
@@ -14,9 +15,9 @@ use qcheck::tables::HeaderArea;
 use serde_json::Value;
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::format::{BOTH, parse_format};
 use crate::cli::args::output::Output;
-use crate::cli::files::open::{self, Opened, Purpose};
+use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::image::ImageInfo;
 use crate::cli::render::{json, text};
@@ -130,7 +131,7 @@ fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
     let mut walk = Walk::new(&files, Some(&args.image));
     let mut next = Some((args.image.clone(), args.format));
     while let Some((path, format)) = next.take() {
-        let image = open::open(&path, format, Purpose::Describe, args.force_share)?;
+        let image = open::open(&path, format, Intent::Describe, args.force_share)?;
         chain.push(look(&path, &image, format, ui)?);
         if args.backing_chain && image.format == ImageFormat::Qcow2 {
             next = below(&mut walk, &path, &image, args.force_share)?;
@@ -143,7 +144,7 @@ fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
 fn below(
     walk: &mut Walk<'_>,
     path: &Path,
-    image: &Opened,
+    image: &ImageFile,
     share: bool,
 ) -> Result<Option<(PathBuf, Option<ImageFormat>)>> {
     let area = HeaderArea::load(&image.storage).with_context(|| could_not_open(path))?;
@@ -156,7 +157,7 @@ fn below(
 
 fn look(
     path: &Path,
-    image: &Opened,
+    image: &ImageFile,
     format: Option<ImageFormat>,
     ui: &mut Ui,
 ) -> Result<ImageInfo> {
@@ -178,7 +179,7 @@ fn look(
     let is_file = image.storage.capacity() == Capacity::Growable;
     Ok(ImageInfo {
         filename: path.to_string_lossy().into_owned(),
-        format: format_name(image.format),
+        format: image.format.name(),
         protocol: if is_file { "file" } else { "host_device" },
         file_bytes,
         disk_bytes: image.storage.disk_usage().with_context(context)?,

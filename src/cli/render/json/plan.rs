@@ -9,7 +9,7 @@ use crate::cli::render::plan::{Budget, action, listed, risk, sums};
 /// The plan as a value, with at most `most` writes, 0 meaning all.
 pub fn value(run: &DryRun, most: u64) -> Value {
     let sums = sums(run);
-    let verdict = run.outcome.after.as_ref().unwrap_or(&run.outcome.before).tally;
+    let verdict = run.outcome.report().tally;
     let mut budget = Budget::of(most);
     let stages: Vec<Value> = run.stages.iter().map(|s| stage(s, &mut budget)).collect();
     let omitted = sums.writes - listed(most, sums.writes);

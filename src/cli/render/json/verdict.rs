@@ -18,22 +18,21 @@ pub fn value(judged: &Judged, max_findings: u64, explain: bool) -> Value {
             fixed: outcome.fixed(),
             max_findings,
         }),
-        Verdict::NoChecker(image) => json!({ "filename": judged.name, "format": image.format }),
+        Verdict::NoChecker(image) => {
+            json!({ "filename": judged.name, "format": image.format.name() })
+        }
         Verdict::Failed(error) => json!({ "filename": judged.name, "error": error }),
     };
     digests::add_to(&mut value, &judged.digests);
     violations::add_to(&mut value, &judged.violations);
     value["verdict"] = judged.word().into();
-    value["exit-code"] = (judged.code() as u8).into();
+    value["exit-code"] = judged.class().exit_code().into();
     value
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use qcheck::policy::Violation;
-    use qcheck::verify::Digests;
 
     use super::*;
 
@@ -41,12 +40,9 @@ mod tests {
     fn a_violation_keeps_the_rest_in_sight() {
         let violation = |word| Violation { word, message: "it has".into() };
         let both = Judged {
-            name: "a".into(),
             verdict: Verdict::Failed("why".into()),
-            is_below: false,
-            digests: Digests::default(),
             violations: vec![violation("backing"), violation("dirty")],
-            took: Duration::ZERO,
+            ..Judged::new("a".into(), false)
         };
         assert_eq!(value(&both, 0, false)["error"], "why");
         assert_eq!(value(&both, 0, false)["violations"][1]["word"], "dirty");
