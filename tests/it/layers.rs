@@ -1,9 +1,6 @@
 //! The layers of `docs/design.md`: a room uses only what lies below it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use crate::support::imports;
+use crate::support::imports::{self, sources};
 
 /// What each room of the library may use.
 const ROOMS: [(&str, &[&str]); 25] = [
@@ -21,8 +18,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("dump", &["check", "tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
     ("chain", &["tables", "format", "storage", "error", "progress"]),
-    ("image", &["chain", "tables", "codec", "format", "storage", "error", "progress"]),
-    ("disk", &["image", "chain", "tables", "format", "storage", "error", "progress"]),
+    ("image", &["file", "chain", "tables", "codec", "format", "storage", "error", "progress"]),
+    ("disk", &["file", "image", "chain", "tables", "format", "storage", "error", "progress"]),
     ("create", &["image", "tables", "format", "storage", "error", "progress"]),
     (
         "convert",
@@ -61,7 +58,6 @@ const CLI: [&str; 6] = ["terminal", "args", "files", "render", "commands", "mod"
 const RENDER: [&str; 13] = [
     "mod",
     "exit",
-    "extents",
     "findings",
     "image",
     "inspected",
@@ -69,6 +65,7 @@ const RENDER: [&str; 13] = [
     "plan",
     "verdict",
     "json",
+    "extents",
     "text",
     "junit",
     "sarif",
@@ -152,28 +149,6 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("sha2", &["undo/", "verify/"]),
     ("blake3", &["verify/"]),
 ];
-
-/// Every source file with its path below `src` and its code, comments left out.
-fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
-    let mut files: Vec<PathBuf> = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
-        .map(|path| {
-            let text = fs::read_to_string(&path).unwrap();
-            let code = text.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>();
-            (path.strip_prefix(&root).unwrap().display().to_string(), code.join("\n"))
-        })
-        .collect()
-}
 
 /// The rooms that follow `crate::` in a file's code.
 fn rooms_used(code: &str) -> Vec<String> {

@@ -76,6 +76,7 @@ mod promises;
 mod repair_keeps;
 mod repair_mark;
 mod same_file;
+mod schema;
 mod storage;
 mod support;
 mod undo;

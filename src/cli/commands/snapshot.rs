@@ -13,7 +13,6 @@ use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::progress::Silent;
 use qcheck::snapshot;
 use qcheck::storage::FileStorage;
-use serde_json::Value;
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
 use crate::cli::args::format::{BOTH, QCOW2_ONLY, parse_format};
@@ -21,6 +20,7 @@ use crate::cli::args::output::Output;
 use crate::cli::files::open;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
+use crate::cli::render::json::described::image::Snapshot;
 use crate::cli::render::{json, text};
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
@@ -92,7 +92,7 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             text::info::snapshot_table(&mut ui.out, &snapshots)?;
         }
         Output::Json => {
-            let list: Value = snapshots.iter().map(json::info::snapshot).collect();
+            let list: Vec<Snapshot<'_>> = snapshots.iter().map(Snapshot::from).collect();
             json::document::write(&mut ui.out, &list)?;
         }
     }

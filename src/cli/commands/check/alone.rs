@@ -8,11 +8,10 @@ use qcheck::check::{Severity, Verb};
 use qcheck::format::probe::ImageFormat;
 use qcheck::front::Unchecked;
 use qcheck::repair::{Fixed, RepairOutcome};
-use serde_json::json;
 
 use super::args::{Args, Form};
 use crate::cli::files::open;
-use crate::cli::render::json::check::CheckResult;
+use crate::cli::render::json::checked::verdict::{Alone, Digested, Limits};
 use crate::cli::render::outcome::Outcome;
 use crate::cli::render::text::listing::Budget;
 use crate::cli::render::verdict::{Judged, Verdict};
@@ -64,9 +63,8 @@ fn digest(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Resul
     if args.output != Form::Json || args.quiet {
         return Ok(text::digests::print(&mut ui.out, "", &judged.digests)?);
     }
-    let mut value = json!({ "filename": judged.name, "format": image.format.name() });
-    json::digests::add_to(&mut value, &judged.digests);
-    Ok(json::document::write(&mut ui.out, &value)?)
+    let digested = Digested::new(judged, image.format.name());
+    Ok(json::document::write(&mut ui.out, &digested)?)
 }
 
 fn findings(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Result<()> {
@@ -124,21 +122,9 @@ fn result(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Resul
     if args.quiet {
         text::digests::print(&mut ui.out, "", &judged.digests)?;
     } else if args.output == Form::Json {
-        let mut value = json::check::check_result(&CheckResult {
-            filename: &judged.name,
-            report: outcome.report(),
-            affected: outcome.affected(),
-            explain: args.explain,
-            fixed: outcome.fixed(),
-            max_findings: args.most_findings(),
-        });
-        json::header::add_to(&mut value, outcome.rebuilt_header());
-        json::violations::add_to(&mut value, &judged.violations);
-        json::digests::add_to(&mut value, &judged.digests);
-        if let Outcome::Planned(run) = outcome {
-            value["plan"] = json::plan::value(run, most_writes);
-        }
-        json::document::write(&mut ui.out, &value)?;
+        let (findings, explain) = (args.most_findings(), args.explain);
+        let limits = Limits { findings, writes: most_writes, explain };
+        json::document::write(&mut ui.out, &Alone::new(judged, outcome, limits))?;
     } else {
         let as_qemu_img = ui.name() == QEMU_IMG;
         text::check::summary(&mut ui.out, outcome.report(), as_qemu_img)?;

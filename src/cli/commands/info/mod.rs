@@ -12,7 +12,6 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::info::qcow2_info;
 use qcheck::storage::{Capacity, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
-use serde_json::Value;
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
 use crate::cli::args::format::{BOTH, parse_format};
@@ -20,6 +19,7 @@ use crate::cli::args::output::Output;
 use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::image::ImageInfo;
+use crate::cli::render::json::described::image::Image;
 use crate::cli::render::{json, text};
 use crate::cli::terminal::ui::{self, Ui};
 
@@ -79,12 +79,11 @@ fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             }
         }
         Output::Json => {
-            let mut values: Vec<Value> = chain.iter().map(json::info::image).collect();
-            let value = match values.pop() {
-                Some(only) if !args.backing_chain => only,
-                last => values.into_iter().chain(last).collect(),
-            };
-            json::document::write(&mut ui.out, &value)?;
+            let images: Vec<Image<'_>> = chain.iter().map(Image::from).collect();
+            match images.as_slice() {
+                [only] if !args.backing_chain => json::document::write(&mut ui.out, only)?,
+                images => json::document::write(&mut ui.out, &images)?,
+            }
         }
     }
     ui.out.flush().context("could not write the result")?;
@@ -107,7 +106,7 @@ fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if human {
         text::metadata::rest(&mut ui.out, &image)?;
     } else {
-        json::metadata::print(&mut ui.out, &image, &fields)?;
+        json::described::metadata::print(&mut ui.out, &image, &fields)?;
     }
     ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
@@ -118,7 +117,7 @@ fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = inspect::open(&args.image, args.format, args.force_share)?.inspect(ui)?;
     match args.output {
         Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
-        Output::Json => json::map::print(&mut ui.out, &image)?,
+        Output::Json => json::described::layout::print(&mut ui.out, &image)?,
     }
     ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
