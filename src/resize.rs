@@ -92,9 +92,7 @@ fn refused(why: &str) -> Result<()> {
 
 fn require_shrink(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
     if size < old && !options.shrink {
-        return refused(
-            "making the disk shorter loses the data beyond its new end; say so with --shrink",
-        );
+        return refused("a shorter disk loses the data past its new end, which was not allowed");
     }
     if size <= old && options.preallocation != Preallocation::Off {
         return refused("there is nothing to preallocate where the disk does not get longer");

@@ -1,5 +1,6 @@
 //! The integration tests: one crate, one file a subject.
 
+mod api;
 mod builder;
 mod check_compressed;
 mod check_data;

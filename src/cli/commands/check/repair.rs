@@ -32,7 +32,7 @@ pub fn run(args: &Args, mode: Mode, repair: Repair<'_>, file: ImageFile) -> Resu
         (None, false) => repair.run_file(file).map(|done| Outcome::Repaired(Box::new(done))),
     };
     match mode {
-        RepairMode::Lossy => Ok(outcome?),
+        RepairMode::Lossy => outcome.map_err(|error| with_hint_size(error, args)),
         _ => outcome.map_err(with_advice),
     }
 }
@@ -44,6 +44,16 @@ pub fn with_advice(error: Error) -> anyhow::Error {
             anyhow!(
                 "{error}; 'check -r all --allow-data-loss' searches the file for another header"
             )
+        }
+        error => error.into(),
+    }
+}
+
+/// Says what helps where a search found no header.
+fn with_hint_size(error: Error, args: &Args) -> anyhow::Error {
+    match error {
+        Error::Header { offset: 0, .. } if args.hint_size.is_none() => {
+            anyhow!("{error} (--hint-size)")
         }
         error => error.into(),
     }
