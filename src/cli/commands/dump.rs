@@ -1,7 +1,6 @@
 //! `qcheck dump`: an image's metadata without its data.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
@@ -75,14 +74,14 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             quoted(&args.source)
         );
     }
-    let cancel = signals::interruption();
-    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
+    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal())
+        .cancelled_by(signals::interruption());
     let dump = Dump::of(&image.storage, &meter);
     let dump = dump.with_context(|| quoted(&args.source).to_string())?;
     let options = DumpOptions { blank_names: args.blank_names };
     let file = NewFile::create_new(&args.target);
     let file = file.with_context(|| quoted(&args.target).to_string())?;
-    let written = write(&dump, file, &options, &cancel, &meter);
+    let written = write(&dump, file, &options, &meter);
     let written = written.map_err(|error| named(error, args))?;
     drop(meter);
     if !args.quiet {
@@ -107,10 +106,9 @@ fn write(
     dump: &Dump<'_>,
     file: NewFile,
     options: &DumpOptions,
-    cancel: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Written, Error> {
-    match dump.write(&*file.storage, options, cancel, progress) {
+    match dump.write(&*file.storage, options, progress) {
         Ok(written) => Ok(written),
         Err(error) => {
             file.give_up();
