@@ -67,8 +67,8 @@ pub fn repair_as_asked(
             if survey.report.tally.is_clean() {
                 break;
             }
-            let again = look(mode.assume(), quarantine.hold())?;
-            before.get_or_insert(std::mem::replace(&mut survey, again).report);
+            before.get_or_insert(survey.into_report());
+            survey = look(mode.assume(), quarantine.hold())?;
             continue;
         }
         let plan = planned?;
@@ -79,8 +79,7 @@ pub fn repair_as_asked(
         released.extend(apply::apply(storage, &round, journal)?);
         let kinds = plan.kinds();
         drop(plan);
-        // A repair of a large image has no space for two surveys.
-        let Survey { report: found, .. } = survey;
+        let found = survey.into_report();
         survey = look(mode.assume(), quarantine.hold())?;
         quarantine.note(&survey);
         if mark::is_all_else_equal(&survey.report.findings, &found.findings) {
