@@ -5,22 +5,19 @@
 //! ```
 
 use std::error::Error;
-use std::path::PathBuf;
 
-use qcheck::check::{CheckOptions, Verb, check};
-use qcheck::progress::Silent;
-use qcheck::storage::{Access, FileStorage, Latch, lock};
+use qcheck::Checker;
+use qcheck::check::Verb;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: check IMAGE")?);
-    let image = FileStorage::open_read(&path)?;
-    // QEMU's lock: while it is held, no virtual machine starts to write to the image.
-    lock(&image, Access::Read)?;
-    let report = check(&Latch::new(&image), &CheckOptions::default(), &Silent)?;
+    let image = std::env::args_os().nth(1).ok_or("usage: check IMAGE")?;
+    let checked = Checker::new(image).check()?;
+    let Some(report) = checked.report() else { return Err("it is not a qcow2 image".into()) };
     for finding in &report.findings {
         println!("{:?}: {}", finding.severity(), finding.line(0, Verb::Tell));
     }
     let tally = report.tally;
     println!("{} corruptions, {} leaked clusters", tally.corruptions, tally.leaks);
+    println!("verdict: {}", checked.class().word());
     Ok(())
 }

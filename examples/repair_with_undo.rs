@@ -6,27 +6,19 @@
 //! ```
 
 use std::error::Error;
-use std::path::Path;
 
-use qcheck::check::CheckOptions;
-use qcheck::progress::Silent;
-use qcheck::repair::{RepairMode, repair};
-use qcheck::storage::{Access, FileStorage, Latch, lock};
-use qcheck::undo::UndoLog;
+use qcheck::{Repair, RepairMode};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<_> = std::env::args_os().skip(1).collect();
     let [image, record] = &names[..] else {
         return Err("usage: repair_with_undo IMAGE FILE".into());
     };
-    let image = FileStorage::open_write(Path::new(image))?;
-    lock(&image, Access::Write)?;
-    let record = FileStorage::open_or_create(Path::new(record))?;
-    let log = UndoLog::new(&image, &record)?;
-    let outcome = repair(&Latch::new(&log), RepairMode::All, &CheckOptions::default(), &Silent)?;
-    let bytes = log.finish()?;
-    let after = outcome.after.as_ref().unwrap_or(&outcome.before).tally;
-    println!("{} corruptions and {} leaked clusters are left", after.corruptions, after.leaks);
-    println!("{bytes} bytes in the undo file");
+    let outcome = Repair::new(image).mode(RepairMode::All).undo(record).run()?;
+    for finding in outcome.comparison().repaired() {
+        println!("repaired: {}", finding.code());
+    }
+    let left = outcome.report().tally;
+    println!("{} corruptions and {} leaked clusters are left", left.corruptions, left.leaks);
     Ok(())
 }

@@ -12,6 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why an operation ended without a result. `Display` is one line without the file's name, which
 /// the caller adds.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// A read, write, flush or other call on the file failed.
     Io {
@@ -28,6 +29,20 @@ pub enum Error {
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// A new file could not be made.
+    Create {
+        /// Its name.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The undo file of a repair could not be locked or written.
+    UndoFile {
+        /// Its name.
+        path: PathBuf,
+        /// Why.
+        source: Box<Error>,
     },
     /// An image that is needed to read another one could not be opened.
     OpenBelow {
@@ -56,6 +71,8 @@ pub enum Error {
     },
     /// Another process holds a lock on the image that excludes this access.
     Locked(Box<LockConflict>),
+    /// The image was not closed by its last writer: it must be repaired before it is written.
+    NeedsRepair,
     /// There is no room for what must be written, and the file cannot grow.
     NoRoom {
         /// Bytes that are needed.
@@ -63,6 +80,9 @@ pub enum Error {
         /// What they are needed for.
         purpose: String,
     },
+    /// The caller cancelled the operation, through its
+    /// [`Progress`](crate::progress::Progress) or a flag.
+    Cancelled,
     /// The request itself is not possible; the text says why.
     Refused(String),
 }
@@ -124,11 +144,6 @@ impl Error {
             other => other,
         }
     }
-
-    /// The error of work that somebody has ended.
-    pub fn interrupted() -> Self {
-        Self::Refused("interrupted".into())
-    }
 }
 
 impl fmt::Display for Error {
@@ -140,6 +155,10 @@ impl fmt::Display for Error {
             Self::Io { action, offset: None, source } => {
                 write!(f, "could not {action}: {}", cause(source))
             }
+            Self::Create { path, source } => {
+                write!(f, "could not create '{}': {}", path.display(), cause(source))
+            }
+            Self::UndoFile { path, source } => write!(f, "'{}': {source}", path.display()),
             // From here on, the beginnings are those of QEMU's messages, which programs match.
             Self::Open { path, source } => {
                 write!(f, "Could not open '{}': {}", path.display(), cause(source))
@@ -164,6 +183,10 @@ impl fmt::Display for Error {
                      cannot grow"
                 )
             }
+            Self::NeedsRepair => f.write_str(
+                "the image was not closed by its last writer: repair it before it is written",
+            ),
+            Self::Cancelled => f.write_str("interrupted"),
             Self::Refused(why) => f.write_str(why),
         }
     }
@@ -176,5 +199,26 @@ pub fn cause(error: &io::Error) -> String {
     number.and_then(|number| Some(text.strip_suffix(&number)?.to_owned())).unwrap_or(text)
 }
 
-/// `Display` tells the whole cause, so there is no `source` that would tell it once more.
-impl std::error::Error for Error {}
+/// The sources are for programs that match them, such as the kind of an [`io::Error`]; `Display` has
+/// their text already.
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } | Self::Open { source, .. } | Self::Create { source, .. } => {
+                Some(source)
+            }
+            Self::OpenBelow { source, .. } | Self::UndoFile { source, .. } => Some(source.as_ref()),
+            Self::Locked(conflict) => Some(conflict.as_ref()),
+            Self::BackingFormat { .. }
+            | Self::NotQcow2
+            | Self::Unsupported(_)
+            | Self::Header { .. }
+            | Self::NoRoom { .. }
+            | Self::Cancelled
+            | Self::NeedsRepair
+            | Self::Refused(_) => None,
+        }
+    }
+}
+
+impl std::error::Error for LockConflict {}

@@ -1,17 +1,31 @@
-//! The qcow2 engine behind the `qcheck` command line.
+//! Check, repair, read and write qcow2 disk images.
 //!
-//! The layers, each using only those below it (see `docs/design.md`):
+//! What a program begins with:
 //!
-//! * operations: [`check`], [`repair`], [`create`], [`resize`], [`snapshot`], [`info`], [`undo`],
-//!   [`policy`], [`layout`], [`dump`], [`convert`], [`compare`], [`measure`], [`verify`]
-//! * [`disk`]: a disk that is read, raw or qcow2, with its backing chain
-//! * [`image`]: an open image for reading and writing; [`tables`]: tolerant reading of structures
-//! * [`chain`]: names stored in an image, followed
-//! * [`format`](mod@format): bytes to values and back, without I/O; [`storage`]: bytes at offsets,
-//!   without qcow2
-//! * [`error`], [`progress`]: leaves
+//! * [`Checker`] checks an image and says what is wrong with it.
+//! * [`Repair`] repairs it without guessing, and records what it overwrites.
+//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and knows
+//!   where the bytes are.
+//! * [`Image`] reads and writes a qcow2 image; no crash leaves worse than leaked clusters.
 //!
-//! The library never prints, never exits and never reads the environment.
+//! ```
+//! let checked = qcheck::Checker::new("tests/data/leaks.qcow2").check()?;
+//! assert_eq!(checked.class(), qcheck::Class::Leaks);
+//! # Ok::<(), qcheck::Error>(())
+//! ```
+//!
+//! An image by its name is opened with QEMU's locks: one that a virtual machine uses is refused.
+//! Long operations report to a [`Progress`] and are cancelled through it. `examples/` has whole
+//! programs.
+//!
+//! Further operations are modules: [`create`], [`convert`], [`compare`], [`measure`], [`resize`],
+//! [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`], [`verify`], [`policy`]. Each works on any
+//! [`storage::Storage`], so that images need not be files: [`check::check`] and [`repair::repair`]
+//! are [`Checker`] and [`Repair`] without a name.
+//!
+//! A problem *in* an image is a [`check::Finding`]; a problem doing the work is an [`Error`]. The
+//! library never prints, never exits and never reads the environment. `docs/design.md` describes
+//! its layers.
 
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 #![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
@@ -19,6 +33,7 @@
 
 pub mod chain;
 pub mod check;
+#[doc(hidden)]
 pub mod codec;
 pub mod compare;
 pub mod convert;
@@ -26,7 +41,9 @@ pub mod create;
 pub mod disk;
 pub mod dump;
 pub mod error;
+pub mod file;
 pub mod format;
+pub mod front;
 pub mod image;
 pub mod info;
 pub mod layout;
@@ -37,8 +54,14 @@ pub mod repair;
 pub mod resize;
 pub mod snapshot;
 pub mod storage;
+#[doc(hidden)]
 pub mod tables;
 pub mod undo;
 pub mod verify;
 
 pub use disk::Disk;
+pub use error::{Error, Result};
+pub use front::{Checked, Checker, Class, Repair};
+pub use image::Image;
+pub use progress::Progress;
+pub use repair::RepairMode;

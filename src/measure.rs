@@ -10,6 +10,7 @@ use crate::image::Preallocation;
 
 /// What is measured for.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Format<'a> {
     /// A raw image.
     Raw,

@@ -15,6 +15,7 @@ use crate::tables::{HeaderArea, SnapshotTable};
 
 /// Something that an image may be denied to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Trait {
     /// A backing file: the image reads from a file that it names.
     Backing,

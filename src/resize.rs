@@ -51,7 +51,7 @@ pub fn require_possible(image: &Image, size: u64, options: ResizeOptions) -> Res
 }
 
 /// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors. Once
-/// `cancel` is set while zeroes are written, this ends with [`Error::interrupted`] and the image is
+/// `cancel` is set while zeroes are written, this ends with [`Error::Cancelled`] and the image is
 /// as it was.
 pub fn resize_raw(
     storage: &dyn Storage,
@@ -80,7 +80,7 @@ pub fn resize_raw(
         let _ = storage.set_len(length);
     }
     if outcome.is_err() && cancel.load(Ordering::Relaxed) {
-        return Err(Error::interrupted());
+        return Err(Error::Cancelled);
     }
     outcome.map_err(failed)?;
     storage.sync().map_err(|e| Error::file("flush the image", e))
@@ -92,9 +92,7 @@ fn refused(why: &str) -> Result<()> {
 
 fn require_shrink(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
     if size < old && !options.shrink {
-        return refused(
-            "making the disk shorter loses the data beyond its new end; say so with --shrink",
-        );
+        return refused("a shorter disk loses the data past its new end, which was not allowed");
     }
     if size <= old && options.preallocation != Preallocation::Off {
         return refused("there is nothing to preallocate where the disk does not get longer");

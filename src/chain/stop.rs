@@ -10,6 +10,7 @@ pub const MAX_DEPTH: usize = 200;
 
 /// Why a chain is not followed further.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Stop {
     /// The name in this image cannot be followed.
     Name(PathBuf, Error),

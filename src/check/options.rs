@@ -21,6 +21,7 @@ impl Default for CheckOptions {
 
 /// Which counts to assume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Assume {
     /// Those in the file.
     #[default]
@@ -33,6 +34,7 @@ pub enum Assume {
 
 /// Whether refcounts that are higher than the references found stay as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Hold {
     /// Where something may hide references.
     #[default]

@@ -1,6 +1,8 @@
 //! Completions and manual pages are generated from the definitions of the arguments, the list of
-//! findings from the table of their kinds. These tests fail when the files are stale; with
+//! findings from the table of their kinds, schemas from the types of JSON documents. These tests fail when the files are stale; with
 //! `QCHECK_REGENERATE=1` they write them instead.
+
+mod schema;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,7 +134,7 @@ fn entry(row: &Row) -> String {
     format!("\n### `{}`\n{severity}{} Repair: {}\n", row.code, row.meaning, row.repair)
 }
 
-fn compare_or_write(files: Vec<(PathBuf, Vec<u8>)>) {
+pub fn compare_or_write(files: Vec<(PathBuf, Vec<u8>)>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let regenerate = std::env::var_os("QCHECK_REGENERATE").is_some();
     let mut stale = Vec::new();

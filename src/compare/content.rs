@@ -1,6 +1,6 @@
 //! Bytes of two disks, compared by several threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::outcome::{Failure, Phase, Side};
@@ -23,8 +23,6 @@ pub(super) struct Work<'a> {
     pub(super) end: u64,
     /// How many threads; 0: one for each core.
     pub(super) threads: usize,
-    /// Set by whoever wants it to end.
-    pub(super) cancel: &'a AtomicBool,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -94,8 +92,8 @@ impl Shared<'_> {
     fn work(&self) {
         let mut buffers = [Vec::new(), Vec::new()];
         loop {
-            if self.work.cancel.load(Ordering::Relaxed) {
-                return self.found(0, Some(failure(Side::First, 0, Error::interrupted())));
+            if self.work.progress.is_cancelled() {
+                return self.found(0, Some(failure(Side::First, 0, Error::Cancelled)));
             }
             let piece = match self.next() {
                 Ok(Some(piece)) => piece,

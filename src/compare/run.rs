@@ -1,7 +1,5 @@
 //! One comparison.
 
-use std::sync::atomic::AtomicBool;
-
 use super::content::{self, Work};
 use super::outcome::{Difference, Failure, Phase, Side};
 use super::strict;
@@ -20,12 +18,11 @@ pub struct CompareOptions {
 
 /// Compares two disks; `None` where a guest reads the same from both. A shorter disk is compared as
 /// if zeroes came after it, unless the comparison is strict. Of what is different or cannot be
-/// read, the first is told.
+/// read, the first is told. A comparison that is cancelled fails with [`Error::Cancelled`].
 pub fn compare(
     first: &Disk,
     second: &Disk,
     options: CompareOptions,
-    cancel: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Option<Difference>, Failure> {
     let sizes = (size(first, Side::First)?, size(second, Side::Second)?);
@@ -45,7 +42,7 @@ pub fn compare(
         Ok(found) => found.unwrap_or(total),
         Err(failure) => failure.offset,
     };
-    let work = Work { disks: [first, second], end, threads: options.threads, cancel, progress };
+    let work = Work { disks: [first, second], end, threads: options.threads, progress };
     match content::first_difference(&work)? {
         Some(offset) => Ok(Some(Difference::Content(offset))),
         None => Ok(status?.map(Difference::Status)),

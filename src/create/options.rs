@@ -4,6 +4,7 @@ use crate::image::Preallocation;
 
 /// The compatibility level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Version {
     /// "0.10".
     V2,
@@ -14,6 +15,7 @@ pub enum Version {
 
 /// How compressed clusters are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Compression {
     /// zlib.
     #[default]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::chain::FileOpener;
 use crate::error::{Error, Result};
+use crate::file::{ImageFile, Intent};
 use crate::format::GuestOffset;
 use crate::format::probe::ImageFormat;
 use crate::image::{Backing, Image, OpenOptions, RawImage};
-use crate::storage::{Access, FileStorage, ReadAt, lock};
-use crate::tables::announced_format;
+use crate::storage::ReadAt;
 
 /// Disks are counted in sectors.
 pub(super) const SECTOR: u64 = 512;
@@ -40,12 +40,27 @@ impl Disk {
     /// An error is a file that cannot be opened or is locked by a writer, an image of another
     /// format, and a header or L1 table that is not valid. Other damage is an error where it is
     /// read.
+    ///
+    /// ```
+    /// use qcheck::disk::{Disk, ExtentKind};
+    ///
+    /// let disk = Disk::open("tests/data/v3.qcow2")?;
+    /// let mut sector = [0; 512];
+    /// disk.read_at(&mut sector, 0)?;
+    /// let mut stored = 0;
+    /// for extent in disk.extents(0..disk.size()?) {
+    ///     let extent = extent?;
+    ///     if extent.kind == ExtentKind::Data {
+    ///         stored += extent.length;
+    ///     }
+    /// }
+    /// assert!(stored > 0 && stored <= disk.size()?);
+    /// # Ok::<(), qcheck::Error>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let open_error = |source| Error::Open { path: path.to_owned(), source };
-        let file = FileStorage::open_read(path).map_err(open_error)?;
-        lock(&file, Access::Read)?;
-        let format = announced_format(&file)?;
+        let ImageFile { storage: file, format } =
+            ImageFile::open(path, None, Intent::ReadData, false)?;
         let path = Some(path.to_owned());
         match format {
             ImageFormat::Raw => Ok(Self::Raw(RawImage::new(Arc::new(file), path))),

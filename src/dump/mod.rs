@@ -7,8 +7,6 @@ mod recorder;
 mod sparse;
 mod verdict;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::storage::{ReadAt, Storage};
@@ -60,12 +58,12 @@ impl<'a> Dump<'a> {
     }
 
     /// Writes the dump to an empty storage and checks it. An error where the dump does not check
-    /// like the image: parts of that cannot be read, or it changed meanwhile.
+    /// like the image: parts of that cannot be read, or it changed meanwhile; and
+    /// [`Error::Cancelled`].
     pub fn write(
         &self,
         target: &dyn Storage,
         options: &DumpOptions,
-        cancel: &AtomicBool,
         progress: &dyn Progress,
     ) -> Result<Written> {
         let at_end = |e| Error::io("make the dump as long as the image", self.file_bytes, e);
@@ -77,8 +75,8 @@ impl<'a> Dump<'a> {
         for range in &ranges {
             let mut at = range.start;
             while at < range.end {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(Error::interrupted());
+                if progress.is_cancelled() {
+                    return Err(Error::Cancelled);
                 }
                 let length = usize::try_from(range.end - at).unwrap_or(PIECE).min(PIECE);
                 let piece = &mut buffer[..length];
@@ -97,8 +95,8 @@ impl<'a> Dump<'a> {
         }
         let found = verdict(target, progress)?;
         compare::same(&self.verdict, &found, options.blank_names)?;
-        if cancel.load(Ordering::Relaxed) {
-            return Err(Error::interrupted());
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled);
         }
         Ok(Written { copied, file_bytes: self.file_bytes })
     }

@@ -6,6 +6,7 @@ use super::addr::HostOffset;
 
 /// The header's `crypt_method` (specification, bytes 32 - 35).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CryptMethod {
     /// 0: not encrypted.
     None,

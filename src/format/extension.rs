@@ -51,6 +51,7 @@ pub struct Extension {
 
 /// Why the list of extensions ended before its end mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExtensionDefect {
     /// An extension says that it is longer than the room there is.
     TooLong {

@@ -22,6 +22,7 @@ pub const SUBCLUSTERS: u32 = 32;
 
 /// A header field whose value gives no usable geometry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GeometryError {
     /// `cluster_bits` outside 9..=21.
     ClusterBits(u32),

@@ -20,6 +20,7 @@ pub const MAX_BACKING_NAME_BYTES: u32 = 1023;
 
 /// A field of the header, for patching it in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeaderField {
     /// Host offset of the backing file's name.
     BackingNameOffset,
@@ -169,6 +170,7 @@ pub struct Header {
 
 /// Bytes that are no header at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// The magic number is missing.
     NoMagic,

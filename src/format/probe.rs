@@ -57,6 +57,17 @@ pub fn probe(bytes: &[u8]) -> ImageFormat {
 /// ISO 9660 file system, and the headers that programs put before a disk.
 pub const LIKENESS_BYTES: usize = 1 << 16;
 
+impl ImageFormat {
+    /// QEMU's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// Magic numbers of files that are no disks: the offset, the bytes, the name.
 const LIKENESSES: [(usize, &[u8], &str); 9] = [
     (0, b"\x1F\x8B\x08", "a gzip file: decompress it first"),

@@ -187,7 +187,7 @@ impl Image {
     }
 
     /// From here on a snapshot or another size that is under way when `cancel` is set is given up
-    /// with [`Error::interrupted`], and the image is as it was. What can no longer be given up is
+    /// with [`Error::Cancelled`], and the image is as it was. What can no longer be given up is
     /// completed.
     pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
         self.meta_mut()?.cancel = Some(cancel);

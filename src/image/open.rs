@@ -1,17 +1,19 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::chain::{self, Opener, Walk};
+use crate::chain::{self, FileOpener, Opener, Walk};
 use crate::codec::Unpackers;
 use crate::error::{Error, Result};
+use crate::file::{ImageFile, Intent};
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
 use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::HeaderField;
 use crate::format::l1::{L1Entry, MAX_L1_BYTES};
+use crate::format::probe::ImageFormat;
 use crate::format::refcount::{MAX_REFTABLE_BYTES, ReftableEntry};
 use crate::format::snapshot::{MAX_SNAPSHOTS, SnapshotEntry};
 use crate::format::{HostCluster, HostOffset};
@@ -48,6 +50,50 @@ pub enum Opened {
 }
 
 impl Image {
+    /// Opens the qcow2 image at `path` for reading and writing, with QEMU's locks: while it is open
+    /// no other process writes or resizes it. Its backing chain and external data file are opened
+    /// by the rules of [`crate::chain`].
+    ///
+    /// Fails with [`Error::Open`], with [`Error::Locked`] where another process uses the image, with
+    /// [`Error::NotQcow2`], with [`Error::NeedsRepair`] where its last writer did not close it, and
+    /// where it is marked corrupt or its structures are out of range. Nothing is written before the
+    /// first change.
+    ///
+    /// ```
+    /// use qcheck::{Image, format::GuestOffset};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("qcheck-image-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("disk.qcow2");
+    /// # std::fs::copy("tests/data/v3.qcow2", &path)?;
+    /// let image = Image::open(&path)?;
+    /// image.write(GuestOffset::new(0), b"boot")?;
+    /// let mut bytes = [0; 4];
+    /// image.read(GuestOffset::new(0), &mut bytes)?;
+    /// assert_eq!(&bytes, b"boot");
+    /// image.close()?;
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = ImageFile::open(path, None, Intent::Change, false)?;
+        if file.format != ImageFormat::Qcow2 {
+            return Err(Error::NotQcow2);
+        }
+        let options = OpenOptions { path: Some(path.to_owned()), ..OpenOptions::default() };
+        Self::open_on(Arc::new(file.storage), &options)
+    }
+
+    /// [`Self::open`] on any storage, which nobody else may write meanwhile. Files that the image
+    /// names are opened with QEMU's locks.
+    pub fn open_on(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
+        match Self::open_write(storage, options, &FileOpener::default())? {
+            Opened::Ready(image) => Ok(*image),
+            Opened::NeedsRepair => Err(Error::NeedsRepair),
+        }
+    }
+
     /// Opens an image for reading. Nothing is written, not even a dirty or autoclear bit.
     pub fn open_read(
         file: Arc<dyn ReadAt>,

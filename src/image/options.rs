@@ -6,6 +6,7 @@ use crate::format::snapshot::SnapshotEntry;
 
 /// What to do about the backing file that an image names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BackingPolicy {
     /// Open it in the format that the image gives; without one, as raw, unless it begins like
     /// another format.

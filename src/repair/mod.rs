@@ -1,6 +1,7 @@
 //! Repair of what a check found: a plan first, then its stages, each on stable storage before the
 //! next one relies on it, then a fresh check as the verdict.
 
+mod comparison;
 mod fix;
 mod mode;
 mod outcome;
@@ -9,6 +10,7 @@ mod request;
 mod run;
 mod search;
 
+pub use comparison::Comparison;
 pub use fix::reattach::{Reattach, Reattachment};
 pub use mode::RepairMode;
 pub use outcome::{Fixed, RepairOutcome};

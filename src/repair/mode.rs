@@ -4,6 +4,7 @@ use crate::check::Assume;
 
 /// What may be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RepairMode {
     /// Only refcounts that are too high.
     Leaks,

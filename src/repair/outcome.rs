@@ -1,10 +1,8 @@
 //! What a repair did.
 
-use std::collections::HashSet;
-
+use super::comparison::Comparison;
 use super::search::RebuiltHeader;
-use crate::check::{Affected, CheckReport, Finding, Kind, Place, Severity};
-use crate::format::{ClusterCount, HostCluster};
+use crate::check::{Affected, CheckReport};
 
 /// How many findings were repaired, by weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,8 +24,6 @@ pub struct RepairOutcome {
     pub rebuilt: bool,
     /// Leaked clusters that were not released, since references to them may be hidden.
     pub held: u64,
-    /// Findings before minus findings after.
-    pub fixed: Fixed,
     /// A fresh check's findings, where something was written.
     pub after: Option<CheckReport>,
     /// What the findings of the last check mean for guests.
@@ -35,57 +31,22 @@ pub struct RepairOutcome {
 }
 
 impl RepairOutcome {
-    /// Nothing is done yet.
-    pub(super) fn new(before: CheckReport) -> Self {
-        Self {
-            rebuilt_header: None,
-            before,
-            rebuilt: false,
-            held: 0,
-            fixed: Fixed::default(),
-            after: None,
-            affected: Affected::default(),
+    /// The findings that count: those of the last check.
+    pub fn report(&self) -> &CheckReport {
+        self.after.as_ref().unwrap_or(&self.before)
+    }
+
+    /// How much was repaired: what was found before minus what was found after.
+    pub fn fixed(&self) -> Fixed {
+        let (before, after) = (self.before.tally, self.report().tally);
+        Fixed {
+            leaks: before.leaks.saturating_sub(after.leaks),
+            corruptions: before.corruptions.saturating_sub(after.corruptions),
         }
     }
 
-    /// The findings of the first check that the last one does not have any more; of a run of refcounts, the part that
-    /// is right now.
-    pub fn repaired(&self) -> Vec<Finding> {
-        let Some(after) = &self.after else { return Vec::new() };
-        let left: HashSet<(Place, &str)> =
-            after.findings.iter().map(|finding| (finding.place, finding.code())).collect();
-        let wrong = after.findings.iter().filter_map(refcounts);
-        let mut wrong: Vec<_> = wrong.map(|(first, count)| first..first + count).collect();
-        wrong.sort_unstable_by_key(|range| range.start);
-        let mut repaired = Vec::new();
-        let found = self.before.findings.iter().filter(|f| f.severity() != Severity::Notice);
-        for finding in found {
-            match refcounts(finding) {
-                None if left.contains(&(finding.place, finding.code())) => {}
-                None => repaired.push(finding.clone()),
-                Some((first, count)) => {
-                    let end = first + count;
-                    let mut at = first;
-                    let from = wrong.partition_point(|range| range.end <= first);
-                    let wrong = wrong[from..].iter().take_while(|range| range.start < end);
-                    for (start, stop) in wrong.map(|r| (r.start, r.end)).chain([(end, end)]) {
-                        if at < start {
-                            let place = Place::Clusters(at, start - at);
-                            repaired.push(Finding::new(finding.kind.clone(), place));
-                        }
-                        at = at.max(stop);
-                    }
-                }
-            }
-        }
-        repaired
-    }
-}
-
-/// The clusters of a finding about refcounts.
-fn refcounts(finding: &Finding) -> Option<(HostCluster, ClusterCount)> {
-    match (&finding.kind, finding.place) {
-        (Kind::Count { .. }, Place::Clusters(first, count)) => Some((first, count)),
-        _ => None,
+    /// Which findings were repaired, and which are left.
+    pub fn comparison(&self) -> Comparison {
+        Comparison::new(&self.before, self.after.as_ref())
     }
 }

@@ -18,8 +18,8 @@ pub use identity::FileId;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
 pub(crate) use ranges::RangeSet;
+pub(crate) use wrapped::{Cancelable, Peeked, ReadOnly};
 pub use wrapped::{Latch, Overlay};
-pub(crate) use wrapped::{Peeked, ReadOnly};
 pub(crate) use zero::is_zero;
 
 /// Whether a storage can get longer.

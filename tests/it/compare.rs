@@ -3,7 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use qcheck::compare::{CompareOptions, Difference, compare};
 use qcheck::disk::Disk;
@@ -132,8 +131,8 @@ fn damage_before_a_difference_is_an_error_and_after_it_is_none() {
 
 fn library(folder: &Path, first: &str, second: &str) -> Option<Difference> {
     let open = |name: &str| Disk::open(folder.join(name)).unwrap();
-    let (never, options) = (AtomicBool::new(false), CompareOptions::default());
-    compare(&open(first), &open(second), options, &never, &Silent).unwrap()
+    let options = CompareOptions::default();
+    compare(&open(first), &open(second), options, &Silent).unwrap()
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn damage_ends_the_run_or_is_salvaged_and_listed() {
         assert!(fs::read(folder.join("out.raw")).unwrap() == expected);
         let ran = qcheck(folder, &["convert", "--salvage", "--output", "json", image, "out.raw"]);
         let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-        assert_eq!(json["losses"][0]["start"], cluster << 16);
+        assert_eq!(json["losses"][0]["offset"], cluster << 16);
         assert_eq!(json["losses"][0]["length"], 65536);
         fs::remove_file(folder.join("out.raw")).unwrap();
     }

@@ -25,7 +25,7 @@ fn losses(folder: &Path, image: &str) -> Vec<Range<u64>> {
     let losses = value["losses"].as_array().unwrap().iter();
     let number = |loss: &Value, key: &str| loss[key].as_u64().unwrap();
     losses
-        .map(|loss| number(loss, "start")..number(loss, "start") + number(loss, "length"))
+        .map(|loss| number(loss, "offset")..number(loss, "offset") + number(loss, "length"))
         .collect()
 }
 

@@ -1,7 +1,11 @@
 //! What the documentation has to be complete about.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use qcheck::storage::FileStorage;
 
 fn read(path: &str) -> String {
     let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -48,26 +52,44 @@ fn the_debian_package_names_the_version_and_the_owners_of_the_program() {
     assert!(read("docs/debian/changelog").contains(&format!("\n -- {names} <")), "{names}");
 }
 
+/// Runs an example of the library that was built.
+fn example(name: &str, args: &[&Path]) -> String {
+    let programs = Path::new(env!("CARGO_BIN_EXE_qcheck")).with_file_name("examples");
+    let done = Command::new(programs.join(name)).args(args).output().expect("an example");
+    assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
 #[test]
-fn the_examples_of_the_library_check_and_repair_an_image() {
+fn the_examples_of_the_library_do_what_they_say() {
     // Only a run of all tests has built them already.
     let build = ["build", "--quiet", "--offline", "--examples"];
-    assert!(std::process::Command::new(env!("CARGO")).args(build).status().unwrap().success());
+    assert!(Command::new(env!("CARGO")).args(build).status().unwrap().success());
     let folder = tempfile::tempdir().unwrap();
-    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_qcheck")).with_file_name("examples");
-    let image = folder.path().join("disk.qcow2");
-    std::fs::copy("tests/data/damaged.qcow2", &image).unwrap();
-    let run = |name: &str, more: &[&std::path::Path]| {
-        let mut command = std::process::Command::new(programs.join(name));
-        let done = command.arg(&image).args(more).output().expect("an example");
-        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
+    let (image, record) = (folder.path().join("disk.qcow2"), folder.path().join("before.undo"));
+    fs::copy("tests/data/damaged.qcow2", &image).unwrap();
+    let mut run = BTreeSet::new();
+    let mut example = |name: &str, args: &[&Path]| {
+        run.insert(format!("{name}.rs"));
+        example(name, args)
     };
-    let record = folder.path().join("before.undo");
-    assert!(!run("check", &[]).ends_with("0 corruptions, 0 leaked clusters\n"));
-    let repaired = run("repair_with_undo", &[&record]);
-    assert!(repaired.starts_with("0 corruptions and 0 leaked clusters are left\n"), "{repaired}");
-    assert!(run("check", &[]).ends_with("0 corruptions, 0 leaked clusters\n"));
-    let undo = qcheck::undo::Record::load;
-    assert!(undo(&qcheck::storage::FileStorage::open_read(&record).unwrap()).is_ok());
+    assert!(example("check", &[&image]).ends_with("\nverdict: errors\n"));
+    let repaired = example("repair_with_undo", &[&image, &record]);
+    assert!(repaired.starts_with("repaired: "), "{repaired}");
+    assert!(repaired.ends_with("0 corruptions and 0 leaked clusters are left\n"), "{repaired}");
+    let clean = "0 corruptions, 0 leaked clusters\n";
+    assert_eq!(example("check", &[&image]), format!("{clean}verdict: clean\n"));
+    assert!(qcheck::undo::Record::load(&FileStorage::open_read(&record).unwrap()).is_ok());
+    let overlay = folder.path().join("overlay.qcow2");
+    let made = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "disk.qcow2"];
+    let made = Command::new("qemu-img").args(made).arg(&overlay).status();
+    assert!(made.expect("qemu-img").success());
+    let chain = example("read_chain", &[&overlay]);
+    assert!(chain.contains("\nbacking file ") && chain.lines().count() == 3, "{chain}");
+    let extents = example("list_extents", &[&overlay]);
+    assert!(extents.starts_with("0x0: ") && extents.contains("1 backing files down"), "{extents}");
+    assert_eq!(example("custom_storage", &[]), format!("read back: hello\n{clean}"));
+    let all = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap();
+    let all: BTreeSet<_> = all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(run, all, "every example is run");
 }

@@ -84,7 +84,8 @@ fn every_damage_that_is_mended_is_named_by_a_step_that_mends_it() {
         let named: Vec<&str> = steps.flat_map(|step| step.purpose.mends.clone()).collect();
         // Flags and counts come right with entries, too.
         let by_itself = |f: &&Finding| !f.code().starts_with("copied-") && !is_count(f);
-        let repaired = run.outcome.repaired();
+        let comparison = run.outcome.comparison();
+        let repaired = comparison.repaired();
         // What a wrong pointer showed as entries was never part of a table.
         let tables = repaired.iter().filter_map(|f| match f.place {
             Place::L1(source, index) => Some((source, index)),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use qcheck::check::{CheckOptions, Kind, check};
 use qcheck::dump::{Dump, DumpOptions, Verdict};
-use qcheck::progress::Silent;
+use qcheck::progress::{Progress, Silent};
 use qcheck::storage::MemoryStorage;
 
 use crate::support::builder::{Builder, Content, Snapshot};
@@ -19,6 +19,17 @@ use crate::support::oracle::Scratch;
 use crate::support::rng::Rng;
 use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
+/// Whether it is cancelled from the start.
+struct Cancelled(bool);
+
+impl Progress for Cancelled {
+    fn stage(&self, _what: &str, _total: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn is_cancelled(&self) -> bool {
+        self.0
+    }
+}
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
@@ -28,8 +39,7 @@ fn dump_of(bytes: &[u8], blank_names: bool) -> Result<Vec<u8>, String> {
     let dump = Dump::of(&source, &Silent).map_err(|error| error.to_string())?;
     let target = MemoryStorage::new(Vec::new());
     let options = DumpOptions { blank_names };
-    dump.write(&target, &options, &AtomicBool::new(false), &Silent)
-        .map_err(|error| error.to_string())?;
+    dump.write(&target, &options, &Silent).map_err(|error| error.to_string())?;
     Ok(target.into_inner())
 }
 
@@ -348,7 +358,7 @@ fn a_dump_that_does_not_check_alike_is_refused() {
     source.checked.store(true, std::sync::atomic::Ordering::Relaxed);
     let write = |cancel| {
         let target = MemoryStorage::new(Vec::new());
-        dump.write(&target, &DumpOptions::default(), &AtomicBool::new(cancel), &Silent)
+        dump.write(&target, &DumpOptions::default(), &Cancelled(cancel))
     };
     let error = write(false).unwrap_err().to_string();
     assert!(error.contains("does not check like the image"), "{error}");

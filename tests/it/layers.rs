@@ -1,12 +1,9 @@
 //! The layers of `docs/design.md`: a room uses only what lies below it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use crate::support::imports;
+use crate::support::imports::{self, sources};
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -14,14 +11,15 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("storage", &["error", "progress"]),
     ("undo", &["storage", "error", "progress"]),
     ("tables", &["format", "storage", "error", "progress"]),
+    ("file", &["tables", "format", "storage", "error", "progress"]),
     ("check", &["tables", "format", "storage", "error", "progress"]),
     ("policy", &["check", "tables", "format", "storage", "error", "progress"]),
     ("layout", &["check", "tables", "format", "storage", "error", "progress"]),
     ("dump", &["check", "tables", "format", "storage", "error", "progress"]),
     ("repair", &["check", "tables", "format", "storage", "error", "progress"]),
     ("chain", &["tables", "format", "storage", "error", "progress"]),
-    ("image", &["chain", "tables", "codec", "format", "storage", "error", "progress"]),
-    ("disk", &["image", "chain", "tables", "format", "storage", "error", "progress"]),
+    ("image", &["file", "chain", "tables", "codec", "format", "storage", "error", "progress"]),
+    ("disk", &["file", "image", "chain", "tables", "format", "storage", "error", "progress"]),
     ("create", &["image", "tables", "format", "storage", "error", "progress"]),
     (
         "convert",
@@ -34,6 +32,13 @@ const ROOMS: [(&str, &[&str]); 23] = [
         &[
             "convert", "disk", "check", "image", "chain", "tables", "codec", "format", "storage",
             "error", "progress",
+        ],
+    ),
+    (
+        "front",
+        &[
+            "verify", "disk", "repair", "policy", "check", "chain", "file", "undo", "tables",
+            "format", "storage", "error", "progress",
         ],
     ),
     ("resize", &["image", "tables", "format", "storage", "error", "progress"]),
@@ -53,7 +58,6 @@ const CLI: [&str; 6] = ["terminal", "args", "files", "render", "commands", "mod"
 const RENDER: [&str; 13] = [
     "mod",
     "exit",
-    "extents",
     "findings",
     "image",
     "inspected",
@@ -61,6 +65,7 @@ const RENDER: [&str; 13] = [
     "plan",
     "verdict",
     "json",
+    "extents",
     "text",
     "junit",
     "sarif",
@@ -100,10 +105,12 @@ const PASSES: [&str; 13] = [
     "copied",
     "mod",
 ];
-const REPAIR: [&str; 8] = ["mode", "plan", "fix", "search", "request", "outcome", "run", "mod"];
+const FRONT: [&str; 7] = ["class", "checked", "deep", "checker", "undo_file", "repair", "mod"];
+const REPAIR: [&str; 9] =
+    ["mode", "plan", "fix", "search", "request", "comparison", "outcome", "run", "mod"];
 
 /// The folders whose sub-rooms have an order.
-const SUB_ROOMS: [(&str, &[&str]); 9] = [
+const SUB_ROOMS: [(&str, &[&str]); 10] = [
     ("image", &IMAGE),
     ("convert", &CONVERT),
     ("cli", &CLI),
@@ -113,13 +120,14 @@ const SUB_ROOMS: [(&str, &[&str]); 9] = [
     ("check/survey", &SURVEY),
     ("check/passes", &PASSES),
     ("repair", &REPAIR),
+    ("front", &FRONT),
 ];
 
 /// The rooms in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 23] = [
+const WITHOUT_CIRCLES: [&str; 25] = [
     "chain", "check", "cli", "codec", "compare", "convert", "create", "disk", "dump", "error",
-    "format", "image", "info", "layout", "measure", "policy", "progress", "repair", "resize",
-    "snapshot", "storage", "undo", "verify",
+    "file", "format", "front", "image", "info", "layout", "measure", "policy", "progress",
+    "repair", "resize", "snapshot", "storage", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.
@@ -141,28 +149,6 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("sha2", &["undo/", "verify/"]),
     ("blake3", &["verify/"]),
 ];
-
-/// Every source file with its path below `src` and its code, comments left out.
-fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
-    let mut files: Vec<PathBuf> = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
-        .map(|path| {
-            let text = fs::read_to_string(&path).unwrap();
-            let code = text.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>();
-            (path.strip_prefix(&root).unwrap().display().to_string(), code.join("\n"))
-        })
-        .collect()
-}
 
 /// The rooms that follow `crate::` in a file's code.
 fn rooms_used(code: &str) -> Vec<String> {

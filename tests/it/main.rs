@@ -1,5 +1,6 @@
 //! The integration tests: one crate, one file a subject.
 
+mod api;
 mod builder;
 mod check_compressed;
 mod check_data;
@@ -39,6 +40,7 @@ mod docs_ci;
 mod dry_run;
 mod dump;
 mod fail_repair;
+mod front;
 mod fuzz_seeds;
 mod fuzzing;
 mod golden;
@@ -75,6 +77,7 @@ mod promises;
 mod repair_keeps;
 mod repair_mark;
 mod same_file;
+mod schema;
 mod storage;
 mod support;
 mod undo;

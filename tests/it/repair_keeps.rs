@@ -243,7 +243,8 @@ fn what_is_said_to_be_mended_is_found_no_more() {
         let image = MemoryStorage::new(broken.bytes.clone());
         let outcome = repair(&image, mode, &options(), &Silent).ok()?;
         let after = check(&image, &options(), &Silent).ok()?;
-        let repaired = outcome.repaired();
+        let comparison = outcome.comparison();
+        let repaired = comparison.repaired();
         let still = repaired.iter().find(|finding| after.findings.contains(finding))?;
         Some(format!("still there: {still:?}"))
     });
@@ -260,7 +261,8 @@ fn flags_in_a_disputed_table_are_told_when_they_are_mended() {
     let image = MemoryStorage::new(bytes);
     let outcome = repair(&image, RepairMode::All, &options(), &Silent).expect("a file can grow");
     assert!(tally(&image.to_vec()).is_clean());
-    let repaired = outcome.repaired();
+    let comparison = outcome.comparison();
+    let repaired = comparison.repaired();
     let flags = repaired.iter().filter(|finding| finding.code() == "copied-data");
     assert!(flags.count() >= 1, "{repaired:?}");
 }

@@ -13,6 +13,7 @@ pub enum Source {
 
 /// Where in the image a finding was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Place {
     /// The header, at this byte of the file.
     Header(u64),
@@ -44,6 +45,7 @@ pub enum Place {
 
 /// What owns a metadata cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum RegionKind {
     /// The image's header.
     Header,

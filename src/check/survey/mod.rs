@@ -75,6 +75,12 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// What was found alone: a survey of a large image takes much memory, and is dropped before the
+    /// next one is made.
+    pub fn into_report(self) -> CheckReport {
+        self.report
+    }
+
     /// Whether a cluster is in the file.
     pub fn has(&self, cluster: HostCluster) -> bool {
         self.area.geometry.offset_of(cluster).get() < self.file_bytes

@@ -28,16 +28,7 @@ pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
 pub fn parse_backing_format(name: &str) -> Result<String, String> {
     match parse_format(name)? {
         ImageFormat::Other(name) => Err(format!("cannot read the format {name}: {BOTH}")),
-        format => Ok(format_name(format).to_owned()),
-    }
-}
-
-/// The name of a format.
-pub const fn format_name(format: ImageFormat) -> &'static str {
-    match format {
-        ImageFormat::Qcow2 => "qcow2",
-        ImageFormat::Raw => "raw",
-        ImageFormat::Other(name) => name,
+        format => Ok(format.name().to_owned()),
     }
 }
 

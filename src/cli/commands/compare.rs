@@ -72,10 +72,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         }
     };
     let sizes = (first.size()?, second.size()?);
-    let cancel = signals::interruption();
-    let meter = args.meter(ui);
+    let meter = args.meter(ui).cancelled_by(signals::interruption());
     let options = CompareOptions { strict: args.strict, threads: 0 };
-    let outcome = compare(&first, &second, options, &cancel, &meter);
+    let outcome = compare(&first, &second, options, &meter);
     meter.finish();
     let at = match &outcome {
         Ok(Some(Difference::Content(at))) => *at,

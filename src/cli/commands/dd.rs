@@ -12,7 +12,7 @@ use qcheck::format::probe::ImageFormat;
 use super::convert::target::{Asked, Target};
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::format::{BOTH, parse_format};
 use crate::cli::args::options::Options;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::disks::Opening;
@@ -146,7 +146,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let disk = opening.open(&operands.input)?;
     let source = operands.source(disk, ui)?;
     let asked = Asked::new(format, Options::default(), Cache::Writeback);
-    let context = || format!("{}: {}", quoted(&operands.output), format_name(format));
+    let context = || format!("{}: {}", quoted(&operands.output), format.name());
     let target = Target::create(&operands.output, asked, source.bytes(), &guard)?;
     let cancel = signals::interruption();
     let meter = Meter::new(ui.name(), false, false, ui.err.is_terminal());

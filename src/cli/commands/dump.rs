@@ -1,19 +1,19 @@
 //! `qcheck dump`: an image's metadata without its data.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
 use qcheck::error::Error;
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 
 use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::{QCOW2_ONLY, format_name, parse_format};
+use crate::cli::args::format::{QCOW2_ONLY, parse_format};
 use crate::cli::args::size::human_size;
 use crate::cli::files::new_file::NewFile;
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::verdict::tally_text;
@@ -66,22 +66,22 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.target.symlink_metadata().is_ok() {
         bail!("{}: exists; a dump goes into a new file", quoted(&args.target));
     }
-    let image = open::open(&args.source, args.format, Purpose::ReadMetadata, args.force_share)?;
+    let image = open::open(&args.source, args.format, Intent::ReadMetadata, args.force_share)?;
     if image.format != ImageFormat::Qcow2 {
-        let name = format_name(image.format);
+        let name = image.format.name();
         bail!(
             "{}: an image of the format {name} has no metadata: {QCOW2_ONLY}",
             quoted(&args.source)
         );
     }
-    let cancel = signals::interruption();
-    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
+    let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal())
+        .cancelled_by(signals::interruption());
     let dump = Dump::of(&image.storage, &meter);
     let dump = dump.with_context(|| quoted(&args.source).to_string())?;
     let options = DumpOptions { blank_names: args.blank_names };
     let file = NewFile::create_new(&args.target);
     let file = file.with_context(|| quoted(&args.target).to_string())?;
-    let written = write(&dump, file, &options, &cancel, &meter);
+    let written = write(&dump, file, &options, &meter);
     let written = written.map_err(|error| named(error, args))?;
     drop(meter);
     if !args.quiet {
@@ -106,10 +106,9 @@ fn write(
     dump: &Dump<'_>,
     file: NewFile,
     options: &DumpOptions,
-    cancel: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Written, Error> {
-    match dump.write(&*file.storage, options, cancel, progress) {
+    match dump.write(&*file.storage, options, progress) {
         Ok(written) => Ok(written),
         Err(error) => {
             file.give_up();

@@ -18,7 +18,8 @@ use crate::cli::args::snapshot::{Choice, parse_choice};
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::json::document::{self, Object};
+use crate::cli::render::json::document;
+use crate::cli::render::json::measured::Measured;
 use crate::cli::terminal::ui::Ui;
 
 /// Calculate how long the file of a new image will be.
@@ -127,12 +128,7 @@ fn print(measure: &Measure, output: Output, ui: &mut Ui) -> Result<()> {
             }
         }
         Output::Json => {
-            let mut object = Object::default();
-            object
-                .set_some("bitmaps", measure.bitmaps)
-                .set("required", measure.required)
-                .set("fully-allocated", measure.fully_allocated);
-            document::write(&mut ui.out, &object.into_value())?;
+            document::write(&mut ui.out, &Measured::from(measure))?;
         }
     }
     ui.out.flush().context("could not write the result")

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::disk::Disk;
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, format_name, parse_backing_format, parse_format};
+use crate::cli::args::format::{BOTH, parse_backing_format, parse_format};
 use crate::cli::args::new_image::parse_preallocation;
 use crate::cli::args::size::{human_size, parse_size};
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -113,7 +114,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         return dry_run(args, ui);
     }
     let path = &args.image;
-    let image = open::open(path, args.format, Purpose::Resize, false)?;
+    let image = open::open(path, args.format, Intent::Resize, false)?;
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => {
@@ -123,7 +124,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             qcow2(args, image).with_context(context)?;
         }
         ImageFormat::Raw => raw(args, image.storage).with_context(context)?,
-        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), format_name(other)),
+        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), other.name()),
     }
     if !args.quiet {
         ui.out.line("Image resized.")?;
@@ -174,7 +175,7 @@ fn raw(args: &Args, storage: FileStorage) -> Result<()> {
 /// Reports what is past the new end.
 fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = &args.image;
-    let opened = open::open(path, args.format, Purpose::ReadData, false)?;
+    let opened = open::open(path, args.format, Intent::ReadData, false)?;
     let context = || quoted(path).to_string();
     let storage = Arc::new(opened.storage);
     let disk = match opened.format {
@@ -185,7 +186,7 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }
         ImageFormat::Raw => Disk::raw(storage),
-        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), format_name(other)),
+        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), other.name()),
     };
     let old = disk.size().with_context(context)?;
     let size = args.new_size(in_sectors(old)).with_context(context)?;

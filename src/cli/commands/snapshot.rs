@@ -6,20 +6,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, check};
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::progress::Silent;
 use qcheck::snapshot;
 use qcheck::storage::FileStorage;
-use serde_json::Value;
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, QCOW2_ONLY, format_name, parse_format};
+use crate::cli::args::format::{BOTH, QCOW2_ONLY, parse_format};
 use crate::cli::args::output::Output;
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
+use crate::cli::render::json::described::image::Snapshot;
 use crate::cli::render::{json, text};
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
@@ -76,7 +77,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = open::open(&args.image, args.format, Purpose::ReadMetadata, args.force_share)?;
+    let image = open::open(&args.image, args.format, Intent::ReadMetadata, args.force_share)?;
     let context = || quoted(&args.image).to_string();
     let unopened = || could_not_open(&args.image);
     let snapshots: Vec<SnapshotInfo> = match image.format {
@@ -91,7 +92,7 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             text::info::snapshot_table(&mut ui.out, &snapshots)?;
         }
         Output::Json => {
-            let list: Value = snapshots.iter().map(json::info::snapshot).collect();
+            let list: Vec<Snapshot<'_>> = snapshots.iter().map(Snapshot::from).collect();
             json::document::write(&mut ui.out, &list)?;
         }
     }
@@ -101,9 +102,9 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let path = &args.image;
-    let opened = open::open(path, args.format, Purpose::Change, false)?;
+    let opened = open::open(path, args.format, Intent::Change, false)?;
     if opened.format != ImageFormat::Qcow2 {
-        let format = format_name(opened.format);
+        let format = opened.format.name();
         bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));
     }
     if !args.create.is_empty() {

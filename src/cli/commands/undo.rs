@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{FileStorage, Latch};
 use qcheck::undo::{Record, Undone, undo};
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
@@ -46,7 +47,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let what = || could_not_open(&args.file);
     let file = FileStorage::open_read(&args.file).with_context(what)?;
     // Not told from its first bytes: they may be what is to be mended.
-    let image = open::open(&args.image, Some(ImageFormat::Qcow2), Purpose::Change, false)?;
+    let image = open::open(&args.image, Some(ImageFormat::Qcow2), Intent::Change, false)?;
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
     let record = Record::load(&file).with_context(|| quoted(&args.file).to_string())?;
     let done = undo(&record, &Latch::new(image.storage), args.force, &meter);

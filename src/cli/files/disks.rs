@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use qcheck::convert::{Input, Source};
 use qcheck::disk::Disk;
+use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
 use qcheck::storage::FileStorage;
@@ -16,7 +17,7 @@ use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::BOTH;
 use crate::cli::args::snapshot::Choice;
 use crate::cli::files::guard::Guard;
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::files::spool;
 
 /// How sources are opened.
@@ -101,8 +102,8 @@ impl Opening<'_> {
         let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
         if spool::is_seekable(&file) {
             let storage = FileStorage::from_file(file)?;
-            let format = open::format_of(&storage, self.format)?;
-            return disks(self.disk(storage, format, path)?);
+            let file = ImageFile::of(storage, self.format)?;
+            return disks(self.disk(file.storage, file.format, path)?);
         }
         let mut head = vec![0; PROBE_BYTES];
         let mut read = 0;
@@ -123,7 +124,7 @@ impl Opening<'_> {
 
     /// Opens a source.
     pub fn open(&self, path: &Path) -> Result<Disk> {
-        let mut opened = open::open(path, self.format, Purpose::ReadData, self.force_share)?;
+        let mut opened = open::open(path, self.format, Intent::ReadData, self.force_share)?;
         self.guard.enters(&opened.storage, "the source", path);
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use qcheck::chain::{self, FileOpener, Format, Link, Opener, Walk};
 use qcheck::error::{Error, Result as LibraryResult};
+use qcheck::file::ImageFile;
 use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
-use super::open::format_of;
 use crate::cli::args::file_name::quoted;
 
 /// The files of one command. Every file that it reads is entered before the first one is opened for
@@ -72,11 +72,11 @@ impl Guard {
         path: &Path,
         format: Option<ImageFormat>,
     ) -> Option<(PathBuf, Option<ImageFormat>)> {
-        let file = FileStorage::open_read(path).ok()?;
-        if format_of(&file, format).ok()? != ImageFormat::Qcow2 {
+        let file = ImageFile::of(FileStorage::open_read(path).ok()?, format).ok()?;
+        if file.format != ImageFormat::Qcow2 {
             return None;
         }
-        let area = HeaderArea::load(&file).ok()?;
+        let area = HeaderArea::load(&file.storage).ok()?;
         if let (true, Ok(Some(data))) = (area.header.has_data_file(), chain::data_file(&area)) {
             self.enter(Key::of(&data), "the data file", &data);
         }

@@ -6,6 +6,5 @@ pub mod new_file;
 pub mod open;
 pub mod spool;
 pub mod targets;
-pub mod undo_file;
 pub mod workers;
 pub mod writable;

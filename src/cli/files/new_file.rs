@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use qcheck::file::lock_or_warn;
 use qcheck::storage::{Access, FileStorage, Latch};
 
 use super::guard::Allowed;
-use super::open::{apply_cache, take_lock};
+use super::open::apply_cache;
 use crate::cli::args::cache::Cache;
-use crate::cli::args::file_name::quoted;
+use crate::cli::args::file_name::{could_not_open, quoted};
 
 /// How a new file is made and written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,7 +39,7 @@ impl NewFile {
         let mut file = FileStorage::open_or_create(path)
             .with_context(|| format!("Could not create {}", quoted(path)))?;
         allowed.opened(&file)?;
-        take_lock(&file, path, access)?;
+        lock_or_warn(&file, access).with_context(|| could_not_open(path))?;
         if how.nocow {
             file.disable_copy_on_write();
         }
@@ -58,7 +59,8 @@ impl NewFile {
         let file = FileStorage::create_new(path).context("Could not create the file")?;
         let file =
             Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new: true };
-        match take_lock(file.storage.get_ref(), path, Access::Write) {
+        let locked = lock_or_warn(file.storage.get_ref(), Access::Write);
+        match locked.with_context(|| could_not_open(path)) {
             Ok(()) => Ok(file),
             Err(error) => {
                 file.give_up();

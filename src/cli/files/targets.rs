@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use qcheck::chain::{FileOpener, Stop, Walk};
+use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
 use qcheck::tables::HeaderArea;
 
-use super::open::{self, Opened, Purpose};
+use super::open;
 use crate::cli::args::file_name::{Given, could_not_open, quoted};
 use crate::cli::terminal::fault;
 
@@ -95,7 +96,7 @@ pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
         let mut next = Some(image);
         while let Some(target) = next.take() {
             let image = match target.problem {
-                None => open::open(&target.path, target.format, Purpose::ReadMetadata, share).ok(),
+                None => open::open(&target.path, target.format, Intent::ReadMetadata, share).ok(),
                 Some(_) => None,
             };
             let identity = identity(&target, image.as_ref().map(|image| image.format));
@@ -121,7 +122,7 @@ pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
 fn below(
     walk: &mut Walk<'_>,
     image: &Target,
-    opened: &Opened,
+    opened: &ImageFile,
     share: bool,
 ) -> Result<Option<Target>, Box<Target>> {
     if opened.format != ImageFormat::Qcow2 {

@@ -32,7 +32,7 @@ pub fn open_qcow2(
     )?;
     let meter = Meter::new(ui.name(), false, true, ui.err.is_terminal());
     let outcome = repair(&*storage, RepairMode::All, &CheckOptions::default(), &meter)?;
-    let verdict = outcome.after.as_ref().unwrap_or(&outcome.before).tally;
+    let verdict = outcome.report().tally;
     if verdict.corruptions > 0 || verdict.check_errors > 0 {
         bail!("the repair left errors; see 'check' for what they are");
     }

@@ -1,7 +1,7 @@
 //! What the process ends with.
 
 use anstyle::Style;
-use qcheck::check::CheckReport;
+use qcheck::Class;
 
 use crate::cli::terminal::color::{BAD, FAINT, GOOD, WARNING};
 
@@ -29,46 +29,28 @@ impl ExitCode {
     pub const NOT_MAPPED: Self = Self::Leaks;
     /// Of a comparison: data could not be read.
     pub const NOT_READ: Self = Self::Denied;
+}
 
-    /// What a check's result means.
-    pub fn of(report: &CheckReport) -> Self {
-        let tally = report.tally;
-        if tally.check_errors > 0 {
-            Self::Failure
-        } else if tally.corruptions > 0 {
-            Self::Corruption
-        } else if tally.leaks > 0 {
-            Self::Leaks
-        } else {
-            Self::Success
+impl From<Class> for ExitCode {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Clean => Self::Success,
+            Class::Errors => Self::Corruption,
+            Class::Leaks => Self::Leaks,
+            Class::Denied => Self::Denied,
+            Class::NoChecker => Self::NoChecker,
+            _ => Self::Failure,
         }
     }
+}
 
-    /// The worse of two: what the policy denies, then what has no verdict, then errors, leaks, and
-    /// formats without a checker.
-    pub fn worse(self, other: Self) -> Self {
-        if other.badness() > self.badness() { other } else { self }
-    }
-
-    /// The colour of a verdict that leads to it.
-    pub const fn style(self) -> Style {
-        match self {
-            Self::Success => GOOD,
-            Self::Leaks => WARNING,
-            Self::NoChecker => FAINT,
-            Self::Corruption | Self::Failure | Self::Denied => BAD,
-        }
-    }
-
-    const fn badness(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::NoChecker => 1,
-            Self::Leaks => 2,
-            Self::Corruption => 3,
-            Self::Failure => 4,
-            Self::Denied => 5,
-        }
+/// The colour of a verdict.
+pub const fn style(class: Class) -> Style {
+    match class {
+        Class::Clean => GOOD,
+        Class::Leaks => WARNING,
+        Class::NoChecker => FAINT,
+        _ => BAD,
     }
 }
 
@@ -83,19 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_is_found_whatever_comes_first() {
-        let order = [
-            ExitCode::Success,
-            ExitCode::NoChecker,
-            ExitCode::Leaks,
-            ExitCode::Corruption,
-            ExitCode::Failure,
-            ExitCode::Denied,
-        ];
-        for (at, &code) in order.iter().enumerate() {
-            for &other in &order[..=at] {
-                assert_eq!((code.worse(other), other.worse(code)), (code, code));
-            }
+    fn the_exit_codes_of_checks_are_those_of_their_classes() {
+        for class in [
+            Class::Clean,
+            Class::NoChecker,
+            Class::Leaks,
+            Class::Errors,
+            Class::NoVerdict,
+            Class::Denied,
+        ] {
+            assert_eq!(ExitCode::from(class) as u8, class.exit_code(), "{class:?}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use qcheck::disk::{Extent, ExtentKind};
 
+use super::json;
 use crate::cli::args::output::Output;
 
 /// Bytes of text that are written together.
@@ -37,7 +38,7 @@ impl<W: Write> Printer<W> {
     pub fn add(&mut self, extent: &Extent<'_>) -> io::Result<()> {
         match self.form {
             Output::Human => self.row(extent),
-            Output::Json => self.object(Some(extent), extent.start),
+            Output::Json => self.object(&extent.into())?,
         }
         self.is_first = false;
         if self.text.len() >= PIECE { self.write_text() } else { Ok(()) }
@@ -48,7 +49,7 @@ impl<W: Write> Printer<W> {
         if self.form == Output::Json {
             // As qemu-img tells of a range without bytes.
             if self.is_first {
-                self.object(None, start);
+                self.object(&json::extents::Extent { start, ..Default::default() })?;
             }
             self.text.extend_from_slice(b"]\n");
         }
@@ -77,34 +78,12 @@ impl<W: Write> Printer<W> {
         self.text.push(b'\n');
     }
 
-    /// A line of JSON; without an extent one of no bytes.
-    fn object(&mut self, extent: Option<&Extent<'_>>, start: u64) {
+    /// A line of JSON.
+    fn object(&mut self, extent: &json::extents::Extent) -> io::Result<()> {
         if !self.is_first {
             self.text.extend_from_slice(b",\n");
         }
-        let kind = extent.map(|extent| extent.kind);
-        self.number("{ \"start\": ", start);
-        self.number(", \"length\": ", extent.map_or(0, |extent| extent.length));
-        self.number(", \"depth\": ", extent.map_or(0, |extent| extent.depth as u64));
-        let is_present = kind.is_some_and(|kind| kind != ExtentKind::Unallocated);
-        self.switch(", \"present\": ", is_present);
-        self.switch(", \"zero\": ", extent.is_some_and(|extent| extent.zero));
-        self.switch(", \"data\": ", kind == Some(ExtentKind::Data));
-        self.switch(", \"compressed\": ", extent.is_some_and(|extent| extent.compressed));
-        if let Some(host) = extent.and_then(|extent| extent.host) {
-            self.number(", \"offset\": ", host);
-        }
-        self.text.push(b'}');
-    }
-
-    fn switch(&mut self, key: &str, on: bool) {
-        self.text.extend_from_slice(key.as_bytes());
-        self.text.extend_from_slice(if on { b"true" } else { b"false" });
-    }
-
-    fn number(&mut self, key: &str, number: u64) {
-        self.text.extend_from_slice(key.as_bytes());
-        self.digits(number, 10);
+        extent.print(&mut self.text)
     }
 
     /// As C prints it with `%#x`: 0 has no prefix.
@@ -112,16 +91,16 @@ impl<W: Write> Printer<W> {
         if number > 0 {
             self.text.extend_from_slice(b"0x");
         }
-        self.digits(number, 16);
+        self.digits(number);
     }
 
     /// The formatting of the standard library takes longer than all the rest.
-    fn digits(&mut self, mut number: u64, base: u64) {
+    fn digits(&mut self, mut number: u64) {
         let begin = self.text.len();
         loop {
-            let digit = usize::try_from(number % base).unwrap_or(0);
+            let digit = usize::try_from(number % 16).unwrap_or(0);
             self.text.push(b"0123456789abcdef"[digit]);
-            number /= base;
+            number /= 16;
             if number == 0 {
                 break;
             }
@@ -138,9 +117,6 @@ mod tests {
     fn numbers_are_printed_as_c_prints_them() {
         for number in [0, 1, 9, 10, 255, 65_536, u64::MAX] {
             let mut printer = Printer::new(Vec::new(), Output::Human);
-            printer.text.clear();
-            printer.number("", number);
-            assert_eq!(printer.text, number.to_string().as_bytes());
             printer.text.clear();
             printer.hexadecimal(number);
             let hex = if number == 0 { "0".to_owned() } else { format!("{number:#x}") };

@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use qcheck::check::{CheckReport, Verb};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::exit::ExitCode;
 use super::verdict::{Judged, Verdict};
 use crate::cli::render::text::digests;
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::escape;
+use qcheck::Class;
 
 /// The name of the suite, and the class of each test case.
 const SUITE: &str = "qcheck check";
@@ -52,14 +52,13 @@ impl Suite {
 }
 
 fn status(judged: &Judged, max_findings: u64) -> TestCaseStatus {
-    let code = judged.code();
-    let mut status = match code {
-        ExitCode::Success if !matches!(judged.verdict, Verdict::NoChecker(_)) => {
+    let mut status = match judged.class() {
+        Class::Clean if !matches!(judged.verdict, Verdict::NoChecker(_)) => {
             return TestCaseStatus::success();
         }
-        ExitCode::Success => TestCaseStatus::skipped(),
-        ExitCode::NoChecker => TestCaseStatus::skipped(),
-        ExitCode::Failure => TestCaseStatus::non_success(NonSuccessKind::Error),
+        Class::Clean => TestCaseStatus::skipped(),
+        Class::NoChecker => TestCaseStatus::skipped(),
+        Class::NoVerdict => TestCaseStatus::non_success(NonSuccessKind::Error),
         _ => TestCaseStatus::non_success(NonSuccessKind::Failure),
     };
     status.set_message(judged.text()).set_type(judged.word());

@@ -3,20 +3,16 @@
 use qcheck::check::{Affected, CheckReport};
 use qcheck::repair::{DryRun, Fixed, RebuiltHeader, RepairOutcome};
 
-/// What a check found.
-#[derive(Debug)]
-pub struct Checked {
-    /// The findings.
-    pub report: CheckReport,
-    /// What they mean for guests.
-    pub affected: Affected,
-}
-
 /// What was done.
 #[derive(Debug)]
 pub enum Outcome {
     /// The image was checked.
-    Checked(Box<Checked>),
+    Checked {
+        /// The findings.
+        report: Box<CheckReport>,
+        /// What they mean for guests.
+        affected: Affected,
+    },
     /// It was repaired, and checked again.
     Repaired(Box<RepairOutcome>),
     /// It was checked, and a repair was planned.
@@ -27,16 +23,16 @@ impl Outcome {
     /// The findings that count: those of the last check.
     pub fn report(&self) -> &CheckReport {
         match self {
-            Self::Checked(checked) => &checked.report,
-            Self::Planned(run) => &run.report,
-            Self::Repaired(outcome) => outcome.after.as_ref().unwrap_or(&outcome.before),
+            Self::Checked { report, .. } => report,
+            Self::Planned(run) => run.report(),
+            Self::Repaired(outcome) => outcome.report(),
         }
     }
 
     /// What they mean for guests.
     pub fn affected(&self) -> &Affected {
         match self {
-            Self::Checked(checked) => &checked.affected,
+            Self::Checked { affected, .. } => affected,
             Self::Repaired(outcome) => &outcome.affected,
             Self::Planned(run) => &run.affected,
         }
@@ -45,7 +41,7 @@ impl Outcome {
     /// The header that was found for one that was lost.
     pub fn rebuilt_header(&self) -> Option<&RebuiltHeader> {
         match self {
-            Self::Checked(_) => None,
+            Self::Checked { .. } => None,
             Self::Repaired(outcome) => outcome.rebuilt_header.as_ref(),
             Self::Planned(run) => run.outcome.rebuilt_header.as_ref(),
         }
@@ -54,8 +50,8 @@ impl Outcome {
     /// What was repaired before the last check.
     pub fn fixed(&self) -> Fixed {
         match self {
-            Self::Checked(_) | Self::Planned(_) => Fixed::default(),
-            Self::Repaired(outcome) => outcome.fixed,
+            Self::Checked { .. } | Self::Planned(_) => Fixed::default(),
+            Self::Repaired(outcome) => outcome.fixed(),
         }
     }
 }

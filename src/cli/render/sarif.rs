@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use qcheck::check::{Affected, CheckReport, Finding, Severity, Verb, place_text};
-use serde_json::{Value, json};
+use qcheck::check::{Affected, CheckReport, Severity, Verb, place_text};
 
+use super::json::sarif::{
+    Artifact, Driver, Finding, Fingerprints, Invocation, Level, Location, Log, Logical,
+    Notification, Region, Rule, Run, SCHEMA, Text, Tool,
+};
 use super::verdict::{Judged, Verdict};
 use crate::cli::render::text::digests;
 
@@ -15,69 +18,60 @@ const FINDINGS: &str = "docs/findings.md";
 
 /// The results so far.
 #[derive(Debug, Default)]
-pub struct Log {
-    results: Vec<Value>,
-    rules: BTreeMap<String, Value>,
-    notifications: Vec<Value>,
+pub struct Gathered {
+    results: Vec<Finding>,
+    rules: BTreeMap<String, Rule>,
+    notifications: Vec<Notification>,
 }
 
-impl Log {
+impl Gathered {
     /// Adds an image.
     pub fn add(&mut self, judged: &Judged, max_findings: u64) {
-        let artifact = json!({ "uri": uri(&judged.name) });
+        let artifact = Artifact { uri: uri(&judged.name) };
         for violation in &judged.violations {
             let id = format!("policy/{}", violation.word);
             let about = format!("The policy denies: {}", violation.word);
-            let result = json!({
-                "ruleId": id,
-                "level": "error",
-                "message": { "text": violation.to_string() },
-                "locations": [{ "physicalLocation": { "artifactLocation": artifact } }],
-            });
-            self.push(id, &about, "README.md", result);
+            let result = Finding {
+                rule_id: id.clone(),
+                level: Level::Error,
+                message: Text::of(violation.to_string()),
+                locations: [Location::file(&artifact)],
+                partial_fingerprints: None,
+            };
+            self.push(id, about, "README.md", result);
         }
         match &judged.verdict {
             Verdict::Checked(outcome) => {
                 self.add_findings(outcome.report(), outcome.affected(), &artifact, max_findings);
             }
-            Verdict::NoChecker(_) => self.notify("note", &judged.text(), &artifact),
-            Verdict::Failed(error) => self.notify("error", error, &artifact),
+            Verdict::NoChecker(_) => self.notify(Level::Note, judged.text(), &artifact),
+            Verdict::Failed(error) => self.notify(Level::Error, error.clone(), &artifact),
         }
         if let Some(digests) = digests::lines(&judged.digests) {
-            self.notify("note", &digests, &artifact);
+            self.notify(Level::Note, digests, &artifact);
         }
     }
 
     /// The finished log.
-    pub fn into_value(self) -> Value {
-        let executed = !self.notifications.iter().any(|n| n["level"] == "error");
-        let rules: Vec<Value> = self.rules.into_values().collect();
-        json!({
-            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-            "version": "2.1.0",
-            "runs": [{
-                "tool": { "driver": {
-                    "name": "qcheck",
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "rules": rules,
-                } },
-                "invocations": [{
-                    "executionSuccessful": executed,
-                    "toolExecutionNotifications": self.notifications,
-                }],
-                "results": self.results,
-            }],
-        })
+    pub fn into_log(self) -> Log {
+        let failed = self.notifications.iter().any(|n| n.level == Level::Error);
+        let rules = self.rules.into_values().collect();
+        let driver = Driver { name: "qcheck", version: env!("CARGO_PKG_VERSION"), rules };
+        let invocation = Invocation {
+            execution_successful: !failed,
+            tool_execution_notifications: self.notifications,
+        };
+        let tool = Tool { driver };
+        let run = Run { tool, invocations: [invocation], results: self.results };
+        Log { schema: SCHEMA, version: "2.1.0", runs: [run] }
     }
 
-    fn push(&mut self, id: String, about: &str, document: &str, result: Value) {
+    fn push(&mut self, id: String, about: String, document: &str, result: Finding) {
         self.results.push(result);
-        self.rules.entry(id).or_insert_with_key(|id| {
-            json!({
-                "id": id,
-                "shortDescription": { "text": about },
-                "help": { "text": format!("See {document} of qcheck.") },
-            })
+        self.rules.entry(id).or_insert_with_key(|id| Rule {
+            id: id.clone(),
+            short_description: Text::of(about),
+            help: Text::of(format!("See {document} of qcheck.")),
         });
     }
 
@@ -85,7 +79,7 @@ impl Log {
         &mut self,
         report: &CheckReport,
         affected: &Affected,
-        artifact: &Value,
+        artifact: &Artifact,
         max_findings: u64,
     ) {
         let limit = match max_findings {
@@ -95,46 +89,43 @@ impl Log {
         for (number, finding) in report.findings.iter().enumerate().take(limit) {
             let about = format!("qcow2: {}", finding.code());
             let result = result(finding, affected.bytes(number), artifact);
-            self.push(finding.code().to_owned(), &about, FINDINGS, result);
+            self.push(finding.code().to_owned(), about, FINDINGS, result);
         }
         let omitted = report.findings.len().saturating_sub(limit) as u64 + report.unlisted;
         if omitted > 0 {
-            self.notify("note", &format!("{omitted} more findings are not listed"), artifact);
+            self.notify(Level::Note, format!("{omitted} more findings are not listed"), artifact);
         }
     }
 
-    fn notify(&mut self, level: &str, text: &str, artifact: &Value) {
-        self.notifications.push(json!({
-            "level": level,
-            "message": { "text": text },
-            "locations": [{ "physicalLocation": { "artifactLocation": artifact } }],
-        }));
+    fn notify(&mut self, level: Level, text: String, artifact: &Artifact) {
+        let locations = [Location::file(artifact)];
+        self.notifications.push(Notification { level, message: Text::of(text), locations });
     }
 }
 
-fn result(finding: &Finding, bytes: Option<Range<u64>>, artifact: &Value) -> Value {
+fn result(
+    finding: &qcheck::check::Finding,
+    bytes: Option<Range<u64>>,
+    artifact: &Artifact,
+) -> Finding {
     let level = match finding.severity() {
-        Severity::Notice => "note",
-        Severity::Leak => "warning",
-        Severity::CheckError | Severity::Corruption => "error",
+        Severity::Notice => Level::Note,
+        Severity::Leak => Level::Warning,
+        Severity::CheckError | Severity::Corruption => Level::Error,
     };
     let place = place_text(finding.place);
-    let mut physical = json!({ "artifactLocation": artifact });
-    if let Some(bytes) = bytes {
-        let (offset, length) = (bytes.start, bytes.end - bytes.start);
-        physical["region"] = json!({ "byteOffset": offset, "byteLength": length });
+    let mut location = Location::file(artifact);
+    location.physical_location.region = bytes
+        .map(|bytes| Region { byte_offset: bytes.start, byte_length: bytes.end - bytes.start });
+    let code_and_place = format!("{}@{place}", finding.code());
+    location.logical_locations = vec![Logical { fully_qualified_name: place }];
+    Finding {
+        rule_id: finding.code().to_owned(),
+        level,
+        message: Text::of(finding.line(0, Verb::Tell)),
+        locations: [location],
+        partial_fingerprints: Some(Fingerprints { code_and_place }),
     }
-    json!({
-        "ruleId": finding.code(),
-        "level": level,
-        "message": { "text": finding.line(0, Verb::Tell) },
-        "locations": [{
-            "physicalLocation": physical,
-            "logicalLocations": [{ "fullyQualifiedName": place }],
-        }],
-        // A finding is the same one in the next run if it is of the same kind at the same place.
-        "partialFingerprints": { "codeAndPlace/v1": format!("{}@{place}", finding.code()) },
-    })
 }
 
 /// A file name as a relative or absolute URI reference.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use qcheck::Class;
 use qcheck::check::Tally;
+use qcheck::format::probe::ImageFormat;
+use qcheck::front::Unchecked;
 use qcheck::policy::Violation;
 use qcheck::verify::Digests;
 
-use super::exit::ExitCode;
 use super::outcome::Outcome;
 use crate::cli::terminal::count::counted;
 
@@ -19,24 +21,6 @@ pub enum Verdict {
     NoChecker(Unchecked),
     /// Without a verdict, for this reason.
     Failed(String),
-}
-
-/// An image of another format than qcow2.
-#[derive(Debug)]
-pub struct Unchecked {
-    /// The name of its format.
-    pub format: &'static str,
-    /// Whether it is a device that is no disk, and was not opened.
-    pub is_device: bool,
-    /// What a raw image of which nobody says so seems to be instead.
-    pub seems: Option<String>,
-}
-
-impl Unchecked {
-    /// A device that is no disk, which QEMU takes for a raw image.
-    pub const fn device() -> Self {
-        Self { format: "raw", is_device: true, seems: None }
-    }
 }
 
 /// An image with its verdict.
@@ -57,29 +41,45 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// The exit code for this image alone.
-    pub fn code(&self) -> ExitCode {
-        if !self.violations.is_empty() {
-            return ExitCode::Denied;
-        }
-        match &self.verdict {
-            Verdict::Checked(outcome) => ExitCode::of(outcome.report()),
-            Verdict::NoChecker(_) if self.is_digest() => ExitCode::Success,
-            Verdict::NoChecker(image) if self.is_below && image.format == "raw" => {
-                ExitCode::Success
-            }
-            Verdict::NoChecker(_) => ExitCode::NoChecker,
-            Verdict::Failed(_) => ExitCode::Failure,
+    /// An image of which nothing is known yet.
+    pub fn new(name: String, is_below: bool) -> Self {
+        Self {
+            name,
+            verdict: Verdict::Failed(String::new()),
+            is_below,
+            digests: Digests::default(),
+            violations: Vec::new(),
+            took: Duration::ZERO,
         }
     }
 
-    /// One word for the exit code.
-    pub fn word(&self) -> &'static str {
-        match self.code() {
-            ExitCode::Success if self.is_digest() => "digest",
-            ExitCode::Success if matches!(self.verdict, Verdict::NoChecker(_)) => "no-checker",
-            code => word(code),
+    /// What it comes to.
+    pub fn class(&self) -> Class {
+        if !self.violations.is_empty() {
+            return Class::Denied;
         }
+        match &self.verdict {
+            Verdict::Checked(outcome) => Class::from(&outcome.report().tally),
+            Verdict::NoChecker(_) if self.is_digest() || self.is_raw_below() => Class::Clean,
+            Verdict::NoChecker(_) => Class::NoChecker,
+            Verdict::Failed(_) => Class::NoVerdict,
+        }
+    }
+
+    /// One word for that.
+    pub fn word(&self) -> &'static str {
+        match self.class() {
+            Class::Clean if self.is_digest() => "digest",
+            Class::Clean if self.is_raw_below() => Class::NoChecker.word(),
+            class => class.word(),
+        }
+    }
+
+    /// Whether another image led to it, and there is nothing to check in it.
+    fn is_raw_below(&self) -> bool {
+        let is_raw =
+            matches!(&self.verdict, Verdict::NoChecker(image) if image.format == ImageFormat::Raw);
+        self.is_below && is_raw
     }
 
     /// Whether there is a digest, which was asked for, and nothing that could be checked.
@@ -98,9 +98,11 @@ impl Judged {
         match &self.verdict {
             Verdict::Failed(_) => parts.push("no verdict".into()),
             Verdict::NoChecker(image) if self.is_digest() => {
-                parts.push(format!("digest of {}", image.format));
+                parts.push(format!("digest of {}", image.format.name()));
             }
-            Verdict::NoChecker(image) => parts.push(format!("no checker for {}", image.format)),
+            Verdict::NoChecker(image) => {
+                parts.push(format!("no checker for {}", image.format.name()));
+            }
             Verdict::Checked(outcome) => parts.extend(tally_text(outcome.report().tally)),
         }
         parts.join(", ")
@@ -123,23 +125,12 @@ pub fn tally_text(tally: Tally) -> Vec<String> {
     .collect()
 }
 
-const fn word(code: ExitCode) -> &'static str {
-    match code {
-        ExitCode::Success => "clean",
-        ExitCode::Leaks => "leaks",
-        ExitCode::Corruption => "errors",
-        ExitCode::Denied => "denied",
-        ExitCode::Failure => "no-verdict",
-        ExitCode::NoChecker => "no-checker",
-    }
-}
-
 /// How many images there were, and how many of each verdict.
 #[derive(Debug, Default)]
 pub struct Totals {
     images: u64,
     words: Vec<(&'static str, u64)>,
-    worst: Option<ExitCode>,
+    worst: Class,
 }
 
 impl Totals {
@@ -151,12 +142,12 @@ impl Totals {
             Some((_, count)) => *count += 1,
             None => self.words.push((word, 1)),
         }
-        self.worst = Some(self.code().worse(judged.code()));
+        self.worst = self.worst.max(judged.class());
     }
 
-    /// The worst exit code of all.
-    pub fn code(&self) -> ExitCode {
-        self.worst.unwrap_or(ExitCode::Success)
+    /// The worst of all.
+    pub const fn class(&self) -> Class {
+        self.worst
     }
 
     /// All on one line.
@@ -180,39 +171,31 @@ impl Totals {
 mod tests {
     use super::*;
 
-    fn unchecked(format: &'static str) -> Verdict {
-        Verdict::NoChecker(Unchecked { format, is_device: false, seems: None })
+    fn unchecked(format: ImageFormat) -> Verdict {
+        Verdict::NoChecker(Unchecked::image(format, None))
     }
 
     fn judged(verdict: Verdict, words: &[&'static str]) -> Judged {
         let violation = |&word| Violation { word, message: "it has".into() };
         let violations = words.iter().map(violation).collect();
-        let digests = Digests::default();
-        Judged {
-            name: "a".into(),
-            verdict,
-            is_below: false,
-            digests,
-            violations,
-            took: Duration::ZERO,
-        }
+        Judged { verdict, violations, ..Judged::new("a".into(), false) }
     }
 
     #[test]
     fn a_violation_outranks_everything_and_keeps_the_rest_in_sight() {
         let both = judged(Verdict::Failed("why".into()), &["backing", "dirty"]);
-        assert_eq!((both.code(), both.word()), (ExitCode::Denied, "denied"));
+        assert_eq!((both.class(), both.word()), (Class::Denied, "denied"));
         assert_eq!(both.text(), "denied: backing, dirty, no verdict");
     }
 
     #[test]
     fn the_summary_counts_each_verdict_once() {
         let mut totals = Totals::default();
-        assert_eq!((totals.text().as_str(), totals.code()), ("0 images", ExitCode::Success));
-        totals.add(&judged(unchecked("raw"), &[]));
+        assert_eq!((totals.text().as_str(), totals.class()), ("0 images", Class::Clean));
+        totals.add(&judged(unchecked(ImageFormat::Raw), &[]));
         totals.add(&judged(Verdict::Failed("why".into()), &[]));
-        totals.add(&judged(unchecked("vdi"), &[]));
+        totals.add(&judged(unchecked(ImageFormat::Other("vdi")), &[]));
         assert_eq!(totals.text(), "3 images: 1 no-verdict, 2 no-checker");
-        assert_eq!(totals.code(), ExitCode::Failure);
+        assert_eq!(totals.class(), Class::NoVerdict);
     }
 }

@@ -6,7 +6,15 @@ use qcheck::error::{Error, cause};
 
 /// What the error says, from what was being done down to the cause.
 pub fn line(error: &anyhow::Error) -> String {
-    error.chain().map(text).collect::<Vec<_>>().join(": ")
+    let mut parts = Vec::new();
+    for part in error.chain() {
+        parts.push(text(part));
+        // Its text has those of its sources.
+        if part.is::<Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
 }
 
 fn text(part: &(dyn std::error::Error + 'static)) -> String {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,6 +19,8 @@ pub struct Meter {
     shown: Shown,
     /// The current stage, for whoever asks by SIGUSR1.
     stage: Mutex<Percent>,
+    /// Set when the user wants the operation to end.
+    cancel: Option<Arc<AtomicBool>>,
 }
 
 /// How the progress is shown.
@@ -53,12 +56,18 @@ impl Meter {
                 Shown::Lines(Mutex::new(Lines { name: name.into(), ..Lines::default() }))
             }
         };
-        Self { shown, stage: Mutex::default() }
+        Self { shown, stage: Mutex::default(), cancel: None }
     }
 
     /// Percents of everything in one line on standard output, as programs read them from qemu-img.
     pub fn percent() -> Self {
-        Self { shown: Shown::Percent, stage: Mutex::default() }
+        Self { shown: Shown::Percent, stage: Mutex::default(), cancel: None }
+    }
+
+    /// Has the operation end when the user interrupts it.
+    pub fn cancelled_by(mut self, interruption: Arc<AtomicBool>) -> Self {
+        self.cancel = Some(interruption);
+        self
     }
 
     /// Takes the bar away, so that other output has the terminal for itself.
@@ -82,6 +91,10 @@ impl Drop for Meter {
 }
 
 impl Progress for Meter {
+    fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+    }
+
     fn stage(&self, what: &str, total: u64) {
         let mut stage = locked(&self.stage);
         match &self.shown {

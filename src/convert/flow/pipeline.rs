@@ -83,7 +83,7 @@ pub(in crate::convert) fn run<T: Target>(
     });
     match shared.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None if work.cancel.load(Ordering::Relaxed) => Err(Error::interrupted()),
+        None if work.cancel.load(Ordering::Relaxed) => Err(Error::Cancelled),
         None => Ok(()),
     }
 }
@@ -119,7 +119,7 @@ impl Shared<'_, '_> {
                 return;
             }
             if work.cancel.load(Ordering::Relaxed) {
-                return self.fail(Error::interrupted(), target);
+                return self.fail(Error::Cancelled, target);
             }
             let next = self.feed.lock().unwrap_or_else(PoisonError::into_inner).next(work.pool);
             let done = match next {

@@ -26,6 +26,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 
 /// What a new part of a disk has from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Preallocation {
     /// Nothing.
     #[default]

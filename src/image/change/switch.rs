@@ -81,7 +81,7 @@ impl Meta {
     /// An error where no change is to begin any more.
     pub(in crate::image) fn require_not_cancelled(&self) -> Result<()> {
         let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.load(Relaxed));
-        if cancelled { Err(Error::interrupted()) } else { Ok(()) }
+        if cancelled { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     fn begin_switch(&mut self) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::storage::ReadAt;
 
 /// What a run of guest bytes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RunKind {
     /// Not in this image: the backing file's bytes, or zeroes.
     Unallocated,

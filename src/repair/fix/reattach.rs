@@ -23,6 +23,7 @@ pub struct Reattachment {
 
 /// Which lost L2 tables are put back, beside those whose damaged entry proves where they belong.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Reattach {
     /// None.
     #[default]

@@ -22,6 +22,7 @@ pub enum CountChange {
 
 /// What a step writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Write {
     /// These bytes at this offset.
     Bytes {
@@ -108,6 +109,7 @@ impl Step {
 
 /// What a stage is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StageKind {
     /// Header fields whose right value is known.
     HeaderFields,

@@ -2,11 +2,10 @@
 //! were allowed, another header.
 
 use super::journal::Journal;
-use crate::check::{self, CheckOptions, Survey};
+use crate::check::{self, CheckOptions, CheckReport, Survey};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::repair::mode::RepairMode;
-use crate::repair::outcome::RepairOutcome;
 use crate::repair::plan::purpose::{Purpose, Risk};
 use crate::repair::search::{self, Hints, RebuiltHeader};
 use crate::storage::Storage;
@@ -15,8 +14,10 @@ use crate::storage::Storage;
 pub struct Begun {
     /// The image as it is now.
     pub survey: Survey,
-    /// What was found, and done so far.
-    pub outcome: RepairOutcome,
+    /// The header that was written in place of another.
+    pub rebuilt_header: Option<RebuiltHeader>,
+    /// What was found through that other one, where it could be read.
+    pub before: Option<CheckReport>,
 }
 
 /// Checks an image, through another header if need be.
@@ -43,20 +44,12 @@ pub fn begin(
             };
             match better {
                 Some(rebuilt) => (Some(survey.report), rebuilt),
-                None => {
-                    let outcome = RepairOutcome::new(survey.report.clone());
-                    return Ok(Begun { survey, outcome });
-                }
+                None => return Ok(Begun { survey, rebuilt_header: None, before: None }),
             }
         }
     };
     write(storage, &rebuilt, lossy, journal)?;
-    let survey = look()?;
-    let after = survey.report.clone();
-    let mut outcome = RepairOutcome::new(before.unwrap_or_else(|| after.clone()));
-    outcome.rebuilt_header = Some(rebuilt);
-    outcome.after = Some(after);
-    Ok(Begun { survey, outcome })
+    Ok(Begun { survey: look()?, rebuilt_header: Some(rebuilt), before })
 }
 
 fn write(

@@ -65,8 +65,8 @@ pub struct PlannedStage {
 /// What a repair would do.
 #[derive(Debug)]
 pub struct DryRun {
-    /// What a check finds.
-    pub report: CheckReport,
+    /// What a check finds; nothing where the header cannot be read.
+    found: Option<CheckReport>,
     /// What that means for guests.
     pub affected: Affected,
     /// Its stages in order.
@@ -84,12 +84,14 @@ pub fn dry_run(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<DryRun> {
-    let found = match survey(&source, options, progress) {
+    let (found, affected) = match survey(&source, options, progress) {
         Ok(survey) => {
             let affected = Affected::find(&source, &survey);
-            Some((survey.report, affected))
+            (Some(survey.report), affected)
         }
-        Err(Error::Header { .. } | Error::NotQcow2) if request.mode == RepairMode::Lossy => None,
+        Err(Error::Header { .. } | Error::NotQcow2) if request.mode == RepairMode::Lossy => {
+            (None, Affected::default())
+        }
         Err(error) => return Err(error),
     };
     let failed = |e| Error::file("tell the file's length", e);
@@ -104,9 +106,15 @@ pub fn dry_run(
         stage.steps.retain(|step| !step.writes.is_empty());
     }
     stages.retain(|stage| !stage.steps.is_empty());
-    // Through a header that cannot be read nothing is found but what the one in its place leads to.
-    let (report, affected) = found.unwrap_or_else(|| (outcome.before.clone(), Affected::default()));
-    Ok(DryRun { report, affected, stages, outcome })
+    Ok(DryRun { found, affected, stages, outcome })
+}
+
+impl DryRun {
+    /// What a check finds; where it cannot read the header, what it finds through the one that the
+    /// repair writes first.
+    pub fn report(&self) -> &CheckReport {
+        self.found.as_ref().unwrap_or(&self.outcome.before)
+    }
 }
 
 /// The calls since the journal was last told of something, and how many there were in all.

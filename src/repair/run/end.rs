@@ -11,16 +11,19 @@ use crate::format::feature::incompatible::{CORRUPT, DIRTY};
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::{ClusterCount, HostCluster, HostOffset};
 use crate::repair::fix::cross_links;
-use crate::repair::outcome::{Fixed, RepairOutcome};
 use crate::repair::plan::purpose::Purpose;
 use crate::storage::Storage;
 
 /// What the rounds left to be done.
-pub struct Left {
+pub struct Left<'a> {
+    /// What was found before the first write, where that is not what was found last.
+    pub before: Option<&'a CheckReport>,
     /// Clusters whose count became 0.
     pub released: Vec<Range<HostCluster>>,
     /// Whether an image that is not sound keeps the corrupt bit.
     pub keep_mark: bool,
+    /// Whether anything was written.
+    pub is_written: bool,
 }
 
 /// Whether a check found more errors than the one before it.
@@ -33,36 +36,26 @@ pub const fn is_worse(now: &Tally, before: &Tally) -> bool {
 /// image is worse now.
 pub fn finish(
     storage: &dyn Storage,
-    outcome: &mut RepairOutcome,
-    survey: &Survey,
+    survey: &mut Survey,
     left: &Left,
     journal: &mut dyn Journal,
 ) -> Result<()> {
-    let before = outcome.before.tally;
-    let verdict = outcome.after.as_ref().unwrap_or(&outcome.before).tally;
+    let verdict = survey.report.tally;
     let sound = verdict.corruptions == 0 && verdict.check_errors == 0;
-    if let Some(after) = &outcome.after {
-        outcome.fixed = fixed(&before, &after.tally);
-    }
     let cleared = match (sound, left.keep_mark) {
         (true, _) => DIRTY | CORRUPT,
         (false, false) => CORRUPT,
         (false, true) => 0,
     };
-    if clear_bits(storage, survey, cleared, &outcome.before.findings, journal)? {
-        outcome.after.iter_mut().for_each(|after| forget(after, cleared));
+    let before = left.before.unwrap_or(&survey.report);
+    let were_crossed = cross_links::were_there(before);
+    if clear_bits(storage, survey, cleared, &before.findings, journal)? && left.is_written {
+        forget(&mut survey.report, cleared);
     }
-    if sound && verdict.is_clean() && !cross_links::were_there(&outcome.before) {
+    if sound && verdict.is_clean() && !were_crossed {
         give_back(storage, survey, &left.released, journal)?;
     }
     Ok(())
-}
-
-const fn fixed(before: &Tally, after: &Tally) -> Fixed {
-    Fixed {
-        leaks: before.leaks.saturating_sub(after.leaks),
-        corruptions: before.corruptions.saturating_sub(after.corruptions),
-    }
 }
 
 /// Takes remarks on bits out of a report that are clear by now.

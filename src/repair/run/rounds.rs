@@ -6,7 +6,7 @@ use super::end::{self, Left};
 use super::journal::{Journal, Round};
 use super::round::{self, Aim};
 use super::{apply, begin, mark};
-use crate::check::{self, Affected, Assume, CheckOptions, Hold, Survey};
+use crate::check::{self, Affected, Assume, CheckOptions, CheckReport, Hold, Survey};
 use crate::error::{Error, Result};
 use crate::format::HostCluster;
 use crate::progress::Progress;
@@ -16,6 +16,7 @@ use crate::repair::outcome::RepairOutcome;
 use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::step::{RepairPlan, StageKind};
 use crate::repair::request::Request;
+use crate::repair::search::RebuiltHeader;
 use crate::storage::Storage;
 
 /// Rounds of planning and writing: repairing a table can bring up what was under it. More than this
@@ -46,9 +47,9 @@ pub fn repair_as_asked(
     let look =
         |assume, hold| check::survey(&storage, &CheckOptions { assume, hold, ..options }, progress);
     let begun = begin::begin(storage, mode, &request.hints, &options, progress, journal)?;
-    let (mut survey, mut outcome) = (begun.survey, begun.outcome);
-    let was_marked = mark::is_set(&survey) && outcome.rebuilt_header.is_none();
-    let (mut released, mut number) = (Vec::new(), 0);
+    let (mut survey, mut before) = (begun.survey, begun.before);
+    let was_marked = mark::is_set(&survey) && begun.rebuilt_header.is_none();
+    let (mut released, mut number, mut rebuilt) = (Vec::new(), 0, false);
     let mut quarantine = quarantine_of(storage, &survey, mode)?;
     // Rounds after which a check found the same as before: what they did is not done again.
     let mut idle: Vec<Vec<StageKind>> = Vec::new();
@@ -66,31 +67,32 @@ pub fn repair_as_asked(
             if survey.report.tally.is_clean() {
                 break;
             }
+            before.get_or_insert(survey.into_report());
             survey = look(mode.assume(), quarantine.hold())?;
             continue;
         }
         let plan = planned?;
         progress.stage("repair", 0);
-        outcome.rebuilt |= plan.rebuilds;
+        rebuilt |= plan.rebuilds;
         number += 1;
         let round = Round { number, plan: &plan, survey: &survey };
         released.extend(apply::apply(storage, &round, journal)?);
         let kinds = plan.kinds();
         drop(plan);
-        let found = std::mem::take(&mut survey.report.findings);
-        drop(survey);
+        let found = survey.into_report();
         survey = look(mode.assume(), quarantine.hold())?;
         quarantine.note(&survey);
-        outcome.after = Some(survey.report.clone());
-        if mark::is_all_else_equal(&survey.report.findings, &found) {
+        if mark::is_all_else_equal(&survey.report.findings, &found.findings) {
             idle.push(kinds);
         } else {
             idle.clear();
         }
+        before.get_or_insert(found);
     }
-    let left = Ended { survey, quarantine: &quarantine, released, was_marked, rounds: number };
-    verdict(storage, &look, left, &mut outcome, journal)?;
-    Ok(outcome)
+    let quarantine = &quarantine;
+    let ended = Ended { survey, before, quarantine, released, was_marked, rounds: number };
+    let done = Done { rebuilt_header: begun.rebuilt_header, rebuilt };
+    verdict(storage, &look, ended, done, journal)
 }
 
 /// Whether a round has nothing to do, or no free space where it need not have any: what may be lost takes the space, or
@@ -123,10 +125,17 @@ type Look<'a> = &'a dyn Fn(Assume, Hold) -> Result<Survey>;
 /// What the rounds of a repair end with.
 struct Ended<'a> {
     survey: Survey,
+    before: Option<CheckReport>,
     quarantine: &'a Quarantine,
     released: Vec<Range<HostCluster>>,
     was_marked: bool,
     rounds: usize,
+}
+
+/// What was written as a whole.
+struct Done {
+    rebuilt_header: Option<RebuiltHeader>,
+    rebuilt: bool,
 }
 
 /// The last check's verdict, and what follows it.
@@ -134,26 +143,33 @@ fn verdict(
     storage: &dyn Storage,
     look: Look,
     ended: Ended,
-    outcome: &mut RepairOutcome,
+    done: Done,
     journal: &mut dyn Journal,
-) -> Result<()> {
-    let Ended { mut survey, quarantine, released, was_marked, rounds } = ended;
-    outcome.held = if quarantine.holds(&survey) { survey.report.tally.leaks } else { 0 };
-    let keep_mark = was_marked || end::is_worse(&survey.report.tally, &outcome.before.tally);
+) -> Result<RepairOutcome> {
+    let Ended { mut survey, before, quarantine, released, was_marked, rounds } = ended;
+    let Done { rebuilt_header, rebuilt } = done;
+    let is_written = rounds > 0 || rebuilt_header.is_some();
+    // Through a header in place of one that could not be read, the first check is the only one.
+    let before = before.or_else(|| rebuilt_header.as_ref().map(|_| survey.report.clone()));
+    let held = if quarantine.holds(&survey) { survey.report.tally.leaks } else { 0 };
+    let is_worse =
+        before.as_ref().is_some_and(|before| end::is_worse(&survey.report.tally, &before.tally));
+    let keep_mark = was_marked || is_worse;
     // Flags were judged by the refcounts that a repair leaves; the verdict goes by those stored.
-    if outcome.after.is_some() && !survey.report.tally.is_clean() {
+    if is_written && !survey.report.tally.is_clean() {
         survey = look(Assume::Stored, Hold::ByEvidence)?;
-        outcome.after = Some(survey.report.clone());
     }
     // Where no copy can be made, with leave clusters may be shared: nobody writes in place without COPIED.
-    if let Some(after) = outcome.after.as_mut().filter(|_| !quarantine.is_given_up()) {
-        end::report_still_shared(after, quarantine.crossed());
+    if is_written && !quarantine.is_given_up() {
+        end::report_still_shared(&mut survey.report, quarantine.crossed());
     }
     journal.stage(rounds + 1, "what follows the verdict");
-    end::finish(storage, outcome, &survey, &Left { released, keep_mark }, journal)?;
-    if let Some(after) = &outcome.after {
-        survey.report.findings.clone_from(&after.findings);
-    }
-    outcome.affected = Affected::find(&storage, &survey);
-    Ok(())
+    let left = Left { before: before.as_ref(), released, keep_mark, is_written };
+    end::finish(storage, &mut survey, &left, journal)?;
+    let affected = Affected::find(&storage, &survey);
+    let (before, after) = match (before, is_written) {
+        (Some(before), true) => (before, Some(survey.report)),
+        (before, _) => (before.unwrap_or(survey.report), None),
+    };
+    Ok(RepairOutcome { rebuilt_header, before, rebuilt, held, after, affected })
 }

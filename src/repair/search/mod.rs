@@ -244,7 +244,7 @@ fn growable(storage: &dyn Storage) -> bool {
 
 fn nothing(hints: &Hints) -> Error {
     let hint = match hints.size {
-        None => "; the size of its disk would help (--hint-size)",
+        None => "; the size of its virtual disk would help",
         Some(_) => "",
     };
     Error::Header {

@@ -40,6 +40,7 @@ use Permission::{ConsistentRead, Resize, Write, WriteUnchanged};
 /// What a file is opened for, which decides what others may do meanwhile. Each is what `qemu-img`
 /// takes for some of its commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Reading while others may write (`-U`, `--force-share`): what is read may be inconsistent.
     ReadShared,

@@ -1,11 +1,13 @@
 //! Storages over another storage.
 
+mod cancelable;
 mod forward;
 mod latch;
 mod overlay;
 mod peeked;
 mod read_only;
 
+pub(crate) use cancelable::Cancelable;
 pub use latch::Latch;
 pub use overlay::Overlay;
 pub(crate) use peeked::Peeked;

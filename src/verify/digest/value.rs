@@ -7,6 +7,7 @@ use crate::image::Damage;
 
 /// How a digest is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// SHA-256.
     Sha256,

@@ -5,7 +5,9 @@
 //! defines it, and is no import of the file that hands it on. Unit tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// The files that each file imports, by their paths below `src`.
 pub type Graph = BTreeMap<String, BTreeSet<String>>;
@@ -23,6 +25,28 @@ struct Use {
 struct Tree {
     files: HashMap<Name, String>,
     exports: HashMap<(Name, String), Name>,
+}
+
+/// Every source file with its path below `src` and its code, comments left out.
+pub fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>();
+            (path.strip_prefix(&root).unwrap().display().to_string(), code.join("\n"))
+        })
+        .collect()
 }
 
 /// The import graph of files, each given by its path below `src` and its code without comments.

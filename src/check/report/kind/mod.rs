@@ -28,6 +28,7 @@ pub static SECTIONS: [&Section; 7] = [
 
 /// What is wrong, with the numbers that describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A header field or extension is out of range; the text names it.
     HeaderField(String),

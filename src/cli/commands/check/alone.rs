@@ -1,17 +1,20 @@
 //! The result for one image that is checked alone: qemu-img's form.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use qcheck::check::{Severity, Verb};
+use qcheck::format::probe::ImageFormat;
+use qcheck::front::Unchecked;
 use qcheck::repair::{Fixed, RepairOutcome};
-use serde_json::json;
 
 use super::args::{Args, Form};
-use crate::cli::render::json::check::CheckResult;
+use crate::cli::files::open;
+use crate::cli::render::json::checked::verdict::{Alone, Digested, Limits};
 use crate::cli::render::outcome::Outcome;
 use crate::cli::render::text::listing::Budget;
-use crate::cli::render::verdict::{Judged, Unchecked, Verdict};
+use crate::cli::render::verdict::{Judged, Verdict};
 use crate::cli::render::{json, text};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::{QEMU_IMG, Ui};
@@ -38,18 +41,21 @@ pub fn tell(args: &Args, judged: &Judged, ui: &mut Ui) -> Result<()> {
 }
 
 fn no_checker(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Result<()> {
-    if args.allow_data_loss && image.format == "raw" && !image.is_device {
+    if args.allow_data_loss && image.format == ImageFormat::Raw && !image.is_device {
         ui.message(
             "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
         )?;
     }
     // qemu-img's words, for which scripts look.
     ui.message("This image format does not support checks")?;
-    if image.format != "raw" {
-        let (name, format) = (&judged.name, image.format);
+    if image.format != ImageFormat::Raw {
+        let (name, format) = (&judged.name, image.format.name());
         ui.message(&format!("NOTICE: '{name}' is {format}; only qcow2 images can be checked"))?;
     }
-    Ok(image.seems.iter().try_for_each(|notice| ui.message(notice))?)
+    if let Some(likeness) = &image.likeness {
+        ui.message(&open::seems(Path::new(&judged.name), likeness))?;
+    }
+    Ok(())
 }
 
 /// The digest of a raw image, of which nothing else can be told.
@@ -57,9 +63,8 @@ fn digest(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Resul
     if args.output != Form::Json || args.quiet {
         return Ok(text::digests::print(&mut ui.out, "", &judged.digests)?);
     }
-    let mut value = json!({ "filename": judged.name, "format": image.format });
-    json::digests::add_to(&mut value, &judged.digests);
-    Ok(json::document::write(&mut ui.out, &value)?)
+    let digested = Digested::new(judged, image.format.name());
+    Ok(json::document::write(&mut ui.out, &digested)?)
 }
 
 fn findings(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Result<()> {
@@ -69,7 +74,7 @@ fn findings(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Res
         log::info!("{}", finding.line(0, Verb::Tell));
     }
     match outcome {
-        Outcome::Checked(_) | Outcome::Planned(_) => {
+        Outcome::Checked { .. } | Outcome::Planned(_) => {
             let steps = text::check::check_steps(report);
             text::listing::print(&mut ui.err, report, steps, &mut budget)?;
         }
@@ -90,8 +95,8 @@ fn repair(
     if let Some(rebuilt) = &outcome.rebuilt_header {
         text::header::tell(ui, &judged.name, rebuilt)?;
     }
-    let repaired = outcome.repaired();
-    let steps = text::check::repair_steps(outcome, &repaired);
+    let comparison = outcome.comparison();
+    let steps = text::check::repair_steps(outcome, &comparison);
     text::listing::print(&mut ui.err, &outcome.before, steps, budget)?;
     if outcome.held > 0 {
         ui.message(&format!(
@@ -102,9 +107,9 @@ fn repair(
         ))?;
     }
     ui.err.flush()?;
-    if let (Some(after), false) = (&outcome.after, outcome.fixed == Fixed::default()) {
+    if let (Some(after), false) = (&outcome.after, outcome.fixed() == Fixed::default()) {
         if !args.quiet && args.output != Form::Json {
-            text::check::fixed(&mut ui.out, outcome.fixed)?;
+            text::check::fixed(&mut ui.out, outcome.fixed())?;
             ui.out.flush()?;
         }
         text::listing::print(&mut ui.err, after, text::check::check_steps(after), budget)?;
@@ -117,21 +122,9 @@ fn result(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Resul
     if args.quiet {
         text::digests::print(&mut ui.out, "", &judged.digests)?;
     } else if args.output == Form::Json {
-        let mut value = json::check::check_result(&CheckResult {
-            filename: &judged.name,
-            report: outcome.report(),
-            affected: outcome.affected(),
-            explain: args.explain,
-            fixed: outcome.fixed(),
-            max_findings: args.most_findings(),
-        });
-        json::header::add_to(&mut value, outcome.rebuilt_header());
-        json::violations::add_to(&mut value, &judged.violations);
-        json::digests::add_to(&mut value, &judged.digests);
-        if let Outcome::Planned(run) = outcome {
-            value["plan"] = json::plan::value(run, most_writes);
-        }
-        json::document::write(&mut ui.out, &value)?;
+        let (findings, explain) = (args.most_findings(), args.explain);
+        let limits = Limits { findings, writes: most_writes, explain };
+        json::document::write(&mut ui.out, &Alone::new(judged, outcome, limits))?;
     } else {
         let as_qemu_img = ui.name() == QEMU_IMG;
         text::check::summary(&mut ui.out, outcome.report(), as_qemu_img)?;

@@ -2,9 +2,8 @@
 
 mod alone;
 mod args;
-mod checker;
 mod data;
-mod header;
+mod judge;
 mod list;
 mod policy;
 mod reattach;
@@ -20,7 +19,7 @@ use crate::cli::terminal::ui::Ui;
 
 pub use args::{Args, expand_repair};
 
-use checker::Checker;
+use judge::Judge;
 use several::Several;
 
 /// Runs the command. One image is a list of one, and printed in its own form.
@@ -35,13 +34,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let targets = args.list.targets(&args.images, args.format, args.force_share, &policy)?;
     let jobs = args.list.jobs();
-    let checker = Checker::new(args, policy, jobs.min(targets.len()), ui);
+    let judge = Judge::new(args, policy, jobs.min(targets.len()), ui);
     let mut totals = Totals::default();
     let mut several = is_of_several.then(|| Several::new(args));
     in_order(
         &targets,
         jobs,
-        |target| checker.judge(target),
+        |target| judge.judge(target),
         |judged| {
             totals.add(&judged);
             match &mut several {
@@ -58,5 +57,5 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ui.error("the list names no image, so nothing was checked")?;
         return Ok(ExitCode::Failure);
     }
-    Ok(totals.code())
+    Ok(totals.class().into())
 }

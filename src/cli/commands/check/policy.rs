@@ -1,17 +1,9 @@
 //! `--policy`, `--deny` and the limits: what a checked image may not have.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use qcheck::check::CheckReport;
-use qcheck::format::probe::ImageFormat;
-use qcheck::policy::{Policy, Trait, Violation};
-use qcheck::storage::ReadAt;
+use qcheck::policy::{Policy, Trait};
 
-use crate::cli::args::file_name::quoted;
 use crate::cli::args::size::{parse_number, parse_size};
-use crate::cli::files::open::Opened;
 
 /// What the user denies.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,43 +59,5 @@ impl Args {
         policy.max_virtual_bytes = self.max_virtual_size;
         policy.max_ratio = self.max_ratio;
         policy
-    }
-}
-
-/// One image under a policy.
-#[derive(Debug)]
-pub struct Gate<'a> {
-    policy: &'a Policy,
-    file_bytes: u64,
-    violations: Vec<Violation>,
-}
-
-impl<'a> Gate<'a> {
-    /// Looks at what the file says of itself, before it is checked.
-    pub fn new(policy: &'a Policy, path: &Path, image: &Opened) -> Result<Self> {
-        let mut gate = Self { policy, file_bytes: 0, violations: Vec::new() };
-        if !policy.is_active() {
-            return Ok(gate);
-        }
-        let context = || quoted(path).to_string();
-        gate.file_bytes = image.storage.len().with_context(context)?;
-        match image.format {
-            ImageFormat::Qcow2 => {
-                gate.violations = policy.inspect(&image.storage).with_context(context)?;
-            }
-            ImageFormat::Raw => gate.violations.extend(policy.inspect_size(gate.file_bytes)),
-            ImageFormat::Other(name) => gate.violations.extend(policy.inspect_other_format(name)),
-        }
-        Ok(gate)
-    }
-
-    /// Adds what a check brought up.
-    pub fn judge(&mut self, report: &CheckReport) {
-        self.violations.extend(self.policy.judge(report, self.file_bytes));
-    }
-
-    /// What was found.
-    pub fn into_violations(self) -> Vec<Violation> {
-        self.violations
     }
 }

@@ -1,24 +1,16 @@
 //! `check --repair`: a repair of one image, or with `--dry-run` its plan.
 
-use anyhow::{Result, bail};
-use qcheck::check::CheckOptions;
-use qcheck::progress::Progress;
-use qcheck::repair::{Hints, Names, RepairMode, Request, dry_run, repair_as_asked};
-use qcheck::storage::{FileStorage, Latch, Storage};
+use anyhow::{Result, anyhow, bail};
+use qcheck::file::ImageFile;
+use qcheck::repair::{Hints, Names, RepairMode};
+use qcheck::{Error, Repair};
 
 use super::args::{Args, Mode};
-use super::{header, reattach};
-use crate::cli::files::undo_file::UndoFile;
+use super::reattach;
 use crate::cli::render::outcome::Outcome;
 
 /// Repairs an image, or plans it.
-pub fn run(
-    args: &Args,
-    mode: Mode,
-    image: FileStorage,
-    options: &CheckOptions,
-    progress: &dyn Progress,
-) -> Result<Outcome> {
+pub fn run(args: &Args, mode: Mode, repair: Repair<'_>, file: ImageFile) -> Result<Outcome> {
     let mode = match mode {
         Mode::Leaks if args.allow_data_loss => {
             bail!("--allow-data-loss needs a repair of all, not of leaks")
@@ -30,24 +22,43 @@ pub fn run(
         Mode::All if args.allow_data_loss => RepairMode::Lossy,
         Mode::All => RepairMode::All,
     };
-    if mode != RepairMode::Lossy {
-        header::readable(&image)?;
-    }
     let names = Names {
         backing: args.hint_backing.clone().zip(args.hint_backing_format.clone()),
         data_file: args.hint_data_file.clone(),
     };
     let hints = Hints { size: args.hint_size, cluster_bits: args.hint_cluster_size, names };
-    let request = Request { mode, hints, reattach: reattach::reattach(&args.reattach) };
-    if args.dry_run {
-        let run = dry_run(&image, image.capacity(), &request, options, progress)?;
-        return Ok(Outcome::Planned(Box::new(run)));
-    }
-    let repair =
-        |storage: &dyn Storage| repair_as_asked(storage, &request, options, progress, &mut ());
-    let outcome = match &args.undo {
-        Some(path) => UndoFile::create(path)?.record(image, repair)?,
-        None => repair(&Latch::new(image))?,
+    let repair = repair.mode(mode).hints(hints).reattach(reattach::reattach(&args.reattach));
+    let outcome = match (&args.undo, args.dry_run) {
+        (_, true) => repair.plan_file(file).map(|plan| Outcome::Planned(Box::new(plan))),
+        (Some(undo), false) => {
+            repair.undo(undo).run_file(file).map(|done| Outcome::Repaired(Box::new(done)))
+        }
+        (None, false) => repair.run_file(file).map(|done| Outcome::Repaired(Box::new(done))),
     };
-    Ok(Outcome::Repaired(Box::new(outcome)))
+    match mode {
+        RepairMode::Lossy => outcome.map_err(|error| with_hint_size(error, args)),
+        _ => outcome.map_err(with_advice),
+    }
+}
+
+/// Says how to go on where a header cannot be read.
+pub fn with_advice(error: Error) -> anyhow::Error {
+    match error {
+        Error::Header { .. } | Error::NotQcow2 => {
+            anyhow!(
+                "{error}; 'check -r all --allow-data-loss' searches the file for another header"
+            )
+        }
+        error => error.into(),
+    }
+}
+
+/// Says what helps where a search found no header.
+fn with_hint_size(error: Error, args: &Args) -> anyhow::Error {
+    match error {
+        Error::Header { offset: 0, .. } if args.hint_size.is_none() => {
+            anyhow!("{error} (--hint-size)")
+        }
+        error => error.into(),
+    }
 }

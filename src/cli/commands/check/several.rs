@@ -3,9 +3,12 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
+
 use serde_json::Value;
 
 use super::args::{Args, Form};
+use crate::cli::render::exit::style;
+use crate::cli::render::json::checked::verdict::{Limits, OneOfMany};
 use crate::cli::render::text::listing::Budget;
 use crate::cli::render::verdict::{Judged, Totals, Verdict};
 use crate::cli::render::{json, junit, sarif, text};
@@ -16,9 +19,10 @@ use crate::cli::terminal::ui::{Ui, escape};
 enum Gathered {
     /// The summary.
     Nothing,
+    /// One for each image; what they are made from is dropped meanwhile.
     Json(Vec<Value>),
     Junit(junit::Suite),
-    Sarif(sarif::Log),
+    Sarif(sarif::Gathered),
 }
 
 /// The images so far.
@@ -34,7 +38,7 @@ impl<'a> Several<'a> {
             Form::Human | Form::Ndjson => Gathered::Nothing,
             Form::Json => Gathered::Json(Vec::new()),
             Form::Junit => Gathered::Junit(junit::Suite::default()),
-            Form::Sarif => Gathered::Sarif(sarif::Log::default()),
+            Form::Sarif => Gathered::Sarif(sarif::Gathered::default()),
         };
         Self { args, gathered }
     }
@@ -45,20 +49,22 @@ impl<'a> Several<'a> {
         // One line each, whatever the name.
         let name = format!("{}: ", escape(&judged.name));
         let (args, most) = (self.args, self.args.most_findings());
+        // Of several images none is repaired, nor a repair planned.
+        let limits = Limits { findings: most, writes: 0, explain: args.explain };
         match (&mut self.gathered, args.output) {
             _ if args.quiet => text::digests::print(&mut ui.out, &name, &judged.digests)?,
             (Gathered::Nothing, Form::Ndjson) => {
-                ui.out.line(&json::verdict::value(judged, most, args.explain).to_string())?;
+                ui.out.line(&serde_json::to_string(&OneOfMany::new(judged, limits))?)?;
             }
             (Gathered::Nothing, _) => {
-                ui.out.styled(&[(PLAIN, &name), (judged.code().style(), &judged.text())])?;
+                ui.out.styled(&[(PLAIN, &name), (style(judged.class()), &judged.text())])?;
                 text::digests::print(&mut ui.out, &name, &judged.digests)?;
                 if let (Verdict::Checked(outcome), true) = (&judged.verdict, args.explain) {
                     text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;
                 }
             }
             (Gathered::Json(values), _) => {
-                values.push(json::verdict::value(judged, most, args.explain));
+                values.push(serde_json::to_value(OneOfMany::new(judged, limits))?);
             }
             (Gathered::Junit(suite), _) => suite.add(judged, most),
             (Gathered::Sarif(log), _) => log.add(judged, most),
@@ -98,10 +104,10 @@ impl<'a> Several<'a> {
                 }
                 Gathered::Nothing => {}
                 Gathered::Json(values) => {
-                    json::document::write(&mut ui.out, &Value::Array(values))?;
+                    json::document::write(&mut ui.out, &values)?;
                 }
                 Gathered::Junit(suite) => suite.write(&mut ui.out)?,
-                Gathered::Sarif(log) => json::document::write(&mut ui.out, &log.into_value())?,
+                Gathered::Sarif(log) => json::document::write(&mut ui.out, &log.into_log())?,
             }
         }
         ui.out.flush().context("could not write the result")

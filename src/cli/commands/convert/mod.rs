@@ -7,9 +7,8 @@ pub(super) mod target;
 use anyhow::{Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::format::probe::ImageFormat;
-use serde_json::{Value, json};
 
-use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::format::{BOTH, parse_format};
 use crate::cli::args::options::{self, Table};
 use crate::cli::args::output::Output;
 use crate::cli::files::disks::Opening;
@@ -17,6 +16,7 @@ use crate::cli::files::guard::Guard;
 use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::json;
+use crate::cli::render::json::losses::Losses;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
@@ -36,7 +36,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Qcow2 => true,
         ImageFormat::Raw => false,
         other => {
-            bail!("cannot write the format {}: {BOTH}", format_name(other))
+            bail!("cannot write the format {}: {BOTH}", other.name())
         }
     };
     let table = Table::of_convert(qcow2);
@@ -145,15 +145,7 @@ impl Args {
             ui.message(&format!("the bitmap '{name}' is not consistent and was left out"))?;
         }
         if self.output == Output::Json {
-            let losses: Value = report
-                .losses
-                .iter()
-                .map(|loss| {
-                    let (start, length) = (loss.range.start, loss.range.end - loss.range.start);
-                    json!({ "start": start, "length": length, "reason": loss.reason })
-                })
-                .collect();
-            json::document::write(&mut ui.out, &json!({ "losses": losses }))?;
+            json::document::write(&mut ui.out, &Losses::from(report))?;
             std::io::Write::flush(&mut ui.out)?;
         } else if !self.quiet {
             for loss in &report.losses {

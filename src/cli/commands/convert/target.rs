@@ -9,6 +9,7 @@ use qcheck::chain::resolve;
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
 use qcheck::create::{NewImage, Preallocation};
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, Image, Opener};
 use qcheck::storage::{Access, Latch, Storage};
@@ -21,7 +22,7 @@ use crate::cli::args::options::Options;
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::{Allowed, Guard};
 use crate::cli::files::new_file::{HowNew, NewFile};
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::files::open;
 use crate::cli::files::spool;
 use crate::cli::files::writable;
 use crate::cli::terminal::ui::Ui;
@@ -192,7 +193,7 @@ impl Target {
         opener: &dyn Opener,
         ui: &mut Ui,
     ) -> Result<Self> {
-        let mut opened = open::open(path, Some(asked.format), Purpose::WriteData, false)?;
+        let mut opened = open::open(path, Some(asked.format), Intent::WriteData, false)?;
         open::apply_cache(asked.cache, &mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {

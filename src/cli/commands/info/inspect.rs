@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, survey};
+use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::layout::{self, Field};
 use qcheck::storage::FileStorage;
 
 use crate::cli::args::file_name::quoted;
-use crate::cli::args::format::{QCOW2_ONLY, format_name};
-use crate::cli::files::open::{self, Purpose};
+use crate::cli::args::format::QCOW2_ONLY;
+use crate::cli::files::open;
 use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
@@ -25,9 +26,9 @@ pub struct Begun {
 
 /// Opens an image.
 pub fn open(path: &Path, format: Option<ImageFormat>, force_share: bool) -> Result<Begun> {
-    let image = open::open(path, format, Purpose::ReadMetadata, force_share)?;
+    let image = open::open(path, format, Intent::ReadMetadata, force_share)?;
     if image.format != ImageFormat::Qcow2 {
-        let name = format_name(image.format);
+        let name = image.format.name();
         bail!("{}: an image of the format {name} has no metadata: {QCOW2_ONLY}", quoted(path));
     }
     let fields = layout::fields(&image.storage).with_context(|| quoted(path).to_string())?;

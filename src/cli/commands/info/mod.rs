@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{FileOpener, Walk};
+use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
 use qcheck::info::qcow2_info;
 use qcheck::storage::{Capacity, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
-use serde_json::Value;
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, format_name, parse_format};
+use crate::cli::args::format::{BOTH, parse_format};
 use crate::cli::args::output::Output;
-use crate::cli::files::open::{self, Opened, Purpose};
+use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::image::ImageInfo;
+use crate::cli::render::json::described::image::Image;
 use crate::cli::render::{json, text};
 use crate::cli::terminal::ui::{self, Ui};
 
@@ -78,12 +79,11 @@ fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             }
         }
         Output::Json => {
-            let mut values: Vec<Value> = chain.iter().map(json::info::image).collect();
-            let value = match values.pop() {
-                Some(only) if !args.backing_chain => only,
-                last => values.into_iter().chain(last).collect(),
-            };
-            json::document::write(&mut ui.out, &value)?;
+            let images: Vec<Image<'_>> = chain.iter().map(Image::from).collect();
+            match images.as_slice() {
+                [only] if !args.backing_chain => json::document::write(&mut ui.out, only)?,
+                images => json::document::write(&mut ui.out, &images)?,
+            }
         }
     }
     ui.out.flush().context("could not write the result")?;
@@ -106,7 +106,7 @@ fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if human {
         text::metadata::rest(&mut ui.out, &image)?;
     } else {
-        json::metadata::print(&mut ui.out, &image, &fields)?;
+        json::described::metadata::print(&mut ui.out, &image, &fields)?;
     }
     ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
@@ -117,7 +117,7 @@ fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = inspect::open(&args.image, args.format, args.force_share)?.inspect(ui)?;
     match args.output {
         Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
-        Output::Json => json::map::print(&mut ui.out, &image)?,
+        Output::Json => json::described::layout::print(&mut ui.out, &image)?,
     }
     ui.out.flush().context("could not write the result")?;
     Ok(ExitCode::Success)
@@ -130,7 +130,7 @@ fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
     let mut walk = Walk::new(&files, Some(&args.image));
     let mut next = Some((args.image.clone(), args.format));
     while let Some((path, format)) = next.take() {
-        let image = open::open(&path, format, Purpose::Describe, args.force_share)?;
+        let image = open::open(&path, format, Intent::Describe, args.force_share)?;
         chain.push(look(&path, &image, format, ui)?);
         if args.backing_chain && image.format == ImageFormat::Qcow2 {
             next = below(&mut walk, &path, &image, args.force_share)?;
@@ -143,7 +143,7 @@ fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
 fn below(
     walk: &mut Walk<'_>,
     path: &Path,
-    image: &Opened,
+    image: &ImageFile,
     share: bool,
 ) -> Result<Option<(PathBuf, Option<ImageFormat>)>> {
     let area = HeaderArea::load(&image.storage).with_context(|| could_not_open(path))?;
@@ -156,7 +156,7 @@ fn below(
 
 fn look(
     path: &Path,
-    image: &Opened,
+    image: &ImageFile,
     format: Option<ImageFormat>,
     ui: &mut Ui,
 ) -> Result<ImageInfo> {
@@ -178,7 +178,7 @@ fn look(
     let is_file = image.storage.capacity() == Capacity::Growable;
     Ok(ImageInfo {
         filename: path.to_string_lossy().into_owned(),
-        format: format_name(image.format),
+        format: image.format.name(),
         protocol: if is_file { "file" } else { "host_device" },
         file_bytes,
         disk_bytes: image.storage.disk_usage().with_context(context)?,

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
-use serde_json::{Map, Value};
 
 /// Writes a value as QEMU lays it out, with a line feed behind it.
 pub fn write<T: Serialize>(out: &mut dyn Write, value: &T) -> io::Result<()> {
@@ -82,36 +81,6 @@ impl Formatter for Ascii {
     }
     fn begin_object_value<W: ?Sized + Write>(&mut self, w: &mut W) -> io::Result<()> {
         w.write_all(b": ")
-    }
-}
-
-/// Collects keys in the order in which they are to appear.
-#[derive(Debug, Default)]
-pub struct Object(Map<String, Value>);
-
-impl Object {
-    /// Adds a key.
-    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
-        self.0.insert(key.into(), value.into());
-        self
-    }
-
-    /// Adds a key unless the number is 0.
-    pub fn set_nonzero(&mut self, key: &str, value: u64) -> &mut Self {
-        if value > 0 { self.set(key, value) } else { self }
-    }
-
-    /// Adds a key where there is a value.
-    pub fn set_some(&mut self, key: &str, value: Option<impl Into<Value>>) -> &mut Self {
-        if let Some(value) = value {
-            self.set(key, value);
-        }
-        self
-    }
-
-    /// The finished object.
-    pub fn into_value(self) -> Value {
-        Value::Object(self.0)
     }
 }
 

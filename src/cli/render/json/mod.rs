@@ -1,13 +1,12 @@
-//! Results for programs.
+//! Results for programs: one type for each document, from which its schema in `docs/schema/` is
+//! generated.
 
-pub mod check;
-pub mod digests;
+mod absent;
+pub mod checked;
+pub mod described;
 pub mod document;
-pub mod header;
-pub mod info;
-pub mod map;
-pub mod metadata;
-pub mod plan;
+pub mod extents;
+pub mod losses;
+pub mod measured;
+pub mod sarif;
 pub mod stream;
-pub mod verdict;
-pub mod violations;

@@ -1,15 +1,32 @@
-//! JSON that need not fit into memory: an object whose lists come element by element.
+//! JSON that need not fit into memory: lists whose elements are made when they are written.
 
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use serde_json::Value;
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 /// Takes an element; returns whether more are wanted.
-pub type Sink<'s> = dyn FnMut(Value) -> bool + 's;
+pub type Sink<'s, T> = dyn FnMut(T) -> bool + 's;
 
 /// A list that gives its elements when it is written.
-pub struct Each<'a>(Box<dyn Fn(&mut Sink<'_>) + 'a>);
+pub struct Each<'a, T>(Box<Give<'a, T>>);
 
-impl Serialize for Each<'_> {
+/// Hands the elements to a sink.
+type Give<'a, T> = dyn Fn(&mut Sink<'_, T>) + 'a;
+
+impl<'a, T> Each<'a, T> {
+    /// The list that `give` hands out.
+    pub fn new(give: impl Fn(&mut Sink<'_, T>) + 'a) -> Self {
+        Self(Box::new(give))
+    }
+}
+
+impl<T> fmt::Debug for Each<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Each")
+    }
+}
+
+impl<T: Serialize> Serialize for Each<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
         let mut result = Ok(());
@@ -24,40 +41,17 @@ impl Serialize for Each<'_> {
     }
 }
 
-/// An object, in the order in which its keys were set.
-#[derive(Default)]
-pub struct Streamed<'a> {
-    parts: Vec<(&'static str, Part<'a>)>,
-}
-
-enum Part<'a> {
-    Value(Value),
-    Each(Each<'a>),
-}
-
-impl<'a> Streamed<'a> {
-    /// Sets a key to a value.
-    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) -> &mut Self {
-        self.parts.push((key, Part::Value(value.into())));
-        self
+#[cfg(test)]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Each<'_, T> {
+    fn inline_schema() -> bool {
+        true
     }
 
-    /// Sets a key to a list that `give` hands out.
-    pub fn each(&mut self, key: &'static str, give: impl Fn(&mut Sink<'_>) + 'a) -> &mut Self {
-        self.parts.push((key, Part::Each(Each(Box::new(give)))));
-        self
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Vec::<T>::schema_name()
     }
-}
 
-impl Serialize for Streamed<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (key, part) in &self.parts {
-            match part {
-                Part::Value(value) => map.serialize_entry(key, value)?,
-                Part::Each(each) => map.serialize_entry(key, each)?,
-            }
-        }
-        map.end()
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Vec::<T>::json_schema(generator)
     }
 }

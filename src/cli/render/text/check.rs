@@ -4,14 +4,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use qcheck::check::{Allocation, CheckReport, Finding, Kind, Place, Severity, Verb};
-use qcheck::repair::{Fixed, RepairOutcome};
-
-/// What a finding is recognised by when two checks are compared.
-type Key = (Place, &'static str);
-
-fn key(finding: &Finding) -> Key {
-    (finding.place, finding.code())
-}
+use qcheck::repair::{Comparison, Fixed, RepairOutcome};
 
 /// One step of what a repair tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +27,13 @@ fn told(report: &CheckReport) -> impl Iterator<Item = &Finding> {
 /// What a repair found and mended, in the order in which qemu-img tells it: counts are told as
 /// found and again as they are mended, everything else once. COPIED flags are judged by the counts
 /// after the repair, so those that came right with the counts are not told.
-pub fn repair_steps<'a>(outcome: &'a RepairOutcome, repaired: &'a [Finding]) -> Vec<Step<'a>> {
-    let mended: HashSet<Key> = repaired.iter().map(key).collect();
-    let left: Option<HashSet<Key>> =
-        outcome.after.as_ref().map(|after| after.findings.iter().map(key).collect());
+pub fn repair_steps<'a>(outcome: &'a RepairOutcome, comparison: &'a Comparison) -> Vec<Step<'a>> {
     let (flags, others): (Vec<_>, Vec<_>) = told(&outcome.before).partition(|f| is_copied(f));
 
     let mut steps: Vec<Step<'_>> = others
         .iter()
         .map(|f| {
-            let repair = !is_count(f) && mended.contains(&key(f));
+            let repair = !is_count(f) && comparison.is_repaired(f);
             Step::Finding(f, if repair { Verb::Repair } else { Verb::Tell })
         })
         .collect();
@@ -52,15 +42,16 @@ pub fn repair_steps<'a>(outcome: &'a RepairOutcome, repaired: &'a [Finding]) -> 
     }
     // A count is told again as it is mended, but for those that a rebuild put right.
     let told_once = |f: &Finding| outcome.rebuilt || !is_count(f);
-    let told_above: HashSet<Key> = others.iter().filter(|f| told_once(f)).map(|f| key(f)).collect();
-    let later = repaired.iter().filter(|f| !is_copied(f) && !told_above.contains(&key(f)));
+    let told_above: HashSet<(Place, &str)> =
+        others.iter().filter(|f| told_once(f)).map(|f| (f.place, f.code())).collect();
+    let is_told = |f: &Finding| told_above.contains(&(f.place, f.code()));
+    let later = comparison.repaired().iter().filter(|f| !is_copied(f) && !is_told(f));
     steps.extend(later.map(|f| Step::Finding(f, Verb::Repair)));
     steps.extend(flags.iter().filter_map(|f| {
-        if mended.contains(&key(f)) {
+        if comparison.is_repaired(f) {
             Some(Step::Finding(f, Verb::Repair))
         } else {
-            let still = left.as_ref().is_none_or(|left| left.contains(&key(f)));
-            still.then_some(Step::Finding(f, Verb::Tell))
+            comparison.is_left(f).then_some(Step::Finding(f, Verb::Tell))
         }
     }));
     steps
@@ -183,12 +174,11 @@ mod tests {
             before: report(vec![reserved.clone(), leak(17), flag.clone(), stale]),
             rebuilt: false,
             held: 0,
-            fixed: Fixed { leaks: 1, corruptions: 1 },
             after: Some(report(vec![reserved])),
             affected: Affected::default(),
         };
         assert_eq!(
-            lines(&repair_steps(&outcome, &outcome.repaired())),
+            lines(&repair_steps(&outcome, &outcome.comparison())),
             [
                 "ERROR found l2 entry with reserved bits set: 8000000000060002",
                 "Leaked cluster 17 refcount=1 reference=0",
@@ -203,19 +193,22 @@ mod tests {
     fn what_a_rebuild_releases_is_told_behind_it() {
         let low = Kind::Count { stored: 0, referenced: 1 };
         let low = Finding::new(low, leak(6).place);
+        // The first of two is released.
+        let run = Place::Clusters(HostCluster::new(1), ClusterCount::new(2));
+        let run = Finding::new(leak(1).kind, run);
         let outcome = RepairOutcome {
             rebuilt_header: None,
-            before: report(vec![low.clone()]),
+            before: report(vec![low, run]),
             rebuilt: true,
             held: 0,
-            fixed: Fixed { leaks: 0, corruptions: 1 },
-            after: Some(report(vec![])),
+            after: Some(report(vec![leak(2)])),
             affected: Affected::default(),
         };
         assert_eq!(
-            lines(&repair_steps(&outcome, &[low.clone(), leak(1)])),
+            lines(&repair_steps(&outcome, &outcome.comparison())),
             [
                 "ERROR cluster 6 refcount=0 reference=1",
+                "Leaked cluster 1 refcount=1 reference=0",
                 "Rebuilding",
                 "Repairing cluster 1 refcount=1 reference=0",
             ]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::args::size::human_size;
 use crate::cli::render::image::ImageInfo;
-use crate::cli::render::json;
+use crate::cli::render::json::described::image::Specific;
 use crate::cli::terminal::ui::Output;
 
 /// Prints everything about one image.
@@ -40,7 +40,7 @@ pub fn print(out: &mut Output, image: &ImageInfo) -> io::Result<()> {
             snapshot_table(out, &info.snapshots)?;
         }
         out.line("Format specific information:")?;
-        tree(out, &json::info::specific(info), 1)?;
+        tree(out, &serde_json::to_value(Specific::from(info))?, 1)?;
     }
     out.line("Child node '/file':")?;
     out.line(&format!("    filename: {}", image.filename))?;

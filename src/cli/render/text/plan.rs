@@ -53,7 +53,7 @@ fn ending(out: &mut dyn Write, run: &DryRun, sums: Sums) -> io::Result<()> {
         0 => writeln!(out, "none of them loses anything.")?,
         n => writeln!(out, "{} something.", counted(n, "of them loses", "of them lose"))?,
     }
-    let verdict = run.outcome.after.as_ref().unwrap_or(&run.outcome.before).tally;
+    let verdict = run.outcome.report().tally;
     let errors = counted(verdict.corruptions, "error", "errors");
     let leaks = counted(verdict.leaks, "leaked cluster", "leaked clusters");
     if verdict.is_clean() {

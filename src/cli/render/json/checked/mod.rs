@@ -1,0 +1,7 @@
+//! What `check` prints.
+
+pub mod digests;
+pub mod header;
+pub mod plan;
+pub mod result;
+pub mod verdict;

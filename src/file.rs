@@ -1,0 +1,123 @@
+//! The file of an image: opened, with its format, and with the locks that its use needs.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::format::probe::{ImageFormat, LIKENESS_BYTES, likeness};
+use crate::storage::{Access, FileStorage, Locking, ReadAt, lock};
+use crate::tables::announced_format;
+
+/// What an image is opened for. With the format it decides which locks are taken: those that
+/// `qemu-img` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Intent {
+    /// Read what the image says of itself.
+    Describe,
+    /// Read its metadata.
+    ReadMetadata,
+    /// Read its guest data.
+    ReadData,
+    /// Write guest data.
+    WriteData,
+    /// Change its size.
+    Resize,
+    /// Change anything in it.
+    Change,
+}
+
+impl Intent {
+    /// Whether the file is written.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::WriteData | Self::Resize | Self::Change)
+    }
+
+    /// The locks for an image of this format; none where nothing is read that another process could
+    /// write. With `share` others may write while it is read.
+    const fn access(self, format: ImageFormat, share: bool) -> Option<Access> {
+        let is_qcow2 = matches!(format, ImageFormat::Qcow2);
+        match (self, is_qcow2) {
+            (Self::Describe, false) => None,
+            (Self::Describe | Self::ReadMetadata | Self::ReadData, _) if share => {
+                Some(Access::ReadShared)
+            }
+            (Self::Describe, true) => Some(Access::Describe),
+            // A raw image has no metadata.
+            (Self::ReadMetadata, false) => Some(Access::ReadShared),
+            (Self::ReadMetadata, true) | (Self::ReadData, _) => Some(Access::Read),
+            (Self::WriteData, false) => Some(Access::WriteShared),
+            (Self::Resize, false) => Some(Access::ResizeShared),
+            (Self::WriteData | Self::Resize, true) | (Self::Change, _) => Some(Access::Write),
+        }
+    }
+}
+
+/// The open file of an image.
+#[derive(Debug)]
+pub struct ImageFile {
+    /// Its bytes.
+    pub storage: FileStorage,
+    /// Its format: the one given, or the one that its first bytes announce.
+    pub format: ImageFormat,
+}
+
+impl ImageFile {
+    /// Opens and locks the image at `path`. Without a format its first bytes decide. With `share`
+    /// it is read though another program may be writing it.
+    ///
+    /// Fails with [`Error::Open`], with [`Error::Locked`] if another process excludes this use, and
+    /// with [`Error::Io`] if the first bytes cannot be read.
+    pub fn open(
+        path: &Path,
+        format: Option<ImageFormat>,
+        intent: Intent,
+        share: bool,
+    ) -> Result<Self> {
+        let opened = match intent.writes() {
+            true => FileStorage::open_write(path),
+            false => FileStorage::open_read(path),
+        };
+        let storage = opened.map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let file = Self::of(storage, format)?;
+        file.lock(intent, share)?;
+        Ok(file)
+    }
+
+    /// Takes a file that is open already, and no locks.
+    pub fn of(storage: FileStorage, format: Option<ImageFormat>) -> Result<Self> {
+        let format = match format {
+            Some(format) => format,
+            None => announced_format(&storage)?,
+        };
+        Ok(Self { storage, format })
+    }
+
+    /// Takes the locks for an intent. On a file system without locks there is only a warning in
+    /// the log, as in QEMU.
+    pub fn lock(&self, intent: Intent, share: bool) -> Result<()> {
+        match intent.access(self.format, share) {
+            Some(access) => lock_or_warn(&self.storage, access),
+            None => Ok(()),
+        }
+    }
+
+    /// What a raw image seems to be instead, by its first bytes; `None` for a disk, for any other
+    /// format, and where they cannot be read.
+    pub fn likeness(&self) -> Option<String> {
+        if self.format != ImageFormat::Raw {
+            return None;
+        }
+        let mut head = vec![0; LIKENESS_BYTES];
+        let length = self.storage.read_at(0, &mut head).ok()?;
+        likeness(head.get(..length)?)
+    }
+}
+
+/// Takes the locks for an access; a file system without locks is only remarked on in the log.
+pub fn lock_or_warn(storage: &FileStorage, access: Access) -> Result<()> {
+    if lock(storage, access)? == Locking::Unavailable {
+        let path = storage.path().unwrap_or(Path::new("the image"));
+        log::warn!("{}: no locks on this file system", path.display());
+    }
+    Ok(())
+}

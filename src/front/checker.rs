@@ -1,0 +1,208 @@
+//! The check of an image from its name to its class.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checked::{Checked, Unchecked, Verdict};
+use super::deep::Deep;
+use crate::check::CheckOptions;
+use crate::error::{Error, Result};
+use crate::file::{ImageFile, Intent};
+use crate::format::probe::ImageFormat;
+use crate::policy::{Policy, Violation};
+use crate::progress::{Cancellation, Progress, Silent};
+use crate::storage::{Cancelable, ReadAt};
+use crate::verify::Algorithm;
+
+/// Checks one image: opens and locks it, judges it by a policy, checks it, and reads its guest data
+/// where that is asked for.
+///
+/// ```
+/// use qcheck::{Checker, Class};
+///
+/// let checked = Checker::new("tests/data/damaged.qcow2").check()?;
+/// assert_eq!(checked.class(), Class::Errors);
+/// for finding in &checked.report().expect("it is a qcow2 image").findings {
+///     println!("{}", finding.code());
+/// }
+/// # Ok::<(), qcheck::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Checker<'a> {
+    path: PathBuf,
+    format: Option<ImageFormat>,
+    share: bool,
+    policy: Policy,
+    data: bool,
+    digest: Option<Algorithm>,
+    options: CheckOptions,
+    progress: &'a dyn Progress,
+}
+
+impl std::fmt::Debug for Checker<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checker").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Checker<'a> {
+    /// A check of the image at `path`, in the format that its first bytes announce, without a
+    /// policy, of metadata alone.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            format: None,
+            share: false,
+            policy: Policy::default(),
+            data: false,
+            digest: None,
+            options: CheckOptions::default(),
+            progress: &Silent,
+        }
+    }
+
+    /// The image's format, whatever its first bytes announce.
+    pub const fn format(mut self, format: ImageFormat) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Whether the image is read though another process may be writing it; what is found may then
+    /// be a state that it never had.
+    pub const fn share(mut self, share: bool) -> Self {
+        self.share = share;
+        self
+    }
+
+    /// What the image may not have. Files whose names it denies are not opened.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Whether all guest data is read and decompressed, of snapshots and bitmaps too, and the
+    /// external data file and all backing files are opened.
+    pub const fn data(mut self, data: bool) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// Makes digests of the virtual disk and of each snapshot's.
+    pub const fn digest(mut self, algorithm: Algorithm) -> Self {
+        self.digest = Some(algorithm);
+        self
+    }
+
+    /// How many threads read; 0, the default, chooses by the machine.
+    pub const fn threads(mut self, threads: usize) -> Self {
+        self.options.threads = threads;
+        self
+    }
+
+    /// How many runs of findings are kept one by one, 100,000 by default; more are only counted.
+    pub const fn keep(mut self, findings: usize) -> Self {
+        self.options.keep = findings;
+        self
+    }
+
+    /// Who hears of the progress and may cancel the check.
+    pub fn progress(mut self, progress: &'a dyn Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// What the image has to be opened for, for whoever opens it and calls [`Self::check_file`].
+    pub const fn intent(&self) -> Intent {
+        match self.data || self.digest.is_some() {
+            true => Intent::ReadData,
+            false => Intent::ReadMetadata,
+        }
+    }
+
+    /// Opens and checks the image.
+    ///
+    /// `Err` means that there is no verdict and nothing that the policy denies: the file cannot be
+    /// opened or read, another process is writing it, its header is not valid, or
+    /// [`Error::Cancelled`]. What is wrong with an image is in the report.
+    pub fn check(&self) -> Result<Checked> {
+        match self.without_opening() {
+            Some(checked) => Ok(checked),
+            None => self.check_file(ImageFile::open(
+                &self.path,
+                self.format,
+                self.intent(),
+                self.share,
+            )?),
+        }
+    }
+
+    /// The result for what is not opened: a character device, which QEMU takes for a raw image.
+    pub fn without_opening(&self) -> Option<Checked> {
+        let is_raw = self.format.is_none_or(|format| format == ImageFormat::Raw);
+        let is_device = |path: &Path| {
+            std::fs::metadata(path).is_ok_and(|found| found.file_type().is_char_device())
+        };
+        (is_raw && is_device(&self.path))
+            .then(|| Checked::new(Verdict::NoChecker(Unchecked::device())))
+    }
+
+    /// Checks an image that is open already, and locked for [`Self::intent`]. Names in it are
+    /// resolved against the folder of the checker's path.
+    ///
+    /// Errors as for [`Self::check`].
+    pub fn check_file(&self, file: ImageFile) -> Result<Checked> {
+        let (mut violations, file_bytes) = self.announced(&file)?;
+        let cancellation = Cancellation::default();
+        let progress = cancellation.watch(self.progress);
+        let deep = self.deep(&progress);
+        let likeness = if self.format.is_none() { file.likeness() } else { None };
+        let storage = Arc::new(Cancelable::new(file.storage, cancellation.clone()));
+        let checked = match file.format {
+            ImageFormat::Qcow2 => deep.check(storage),
+            format => {
+                let unchecked = Verdict::NoChecker(Unchecked::image(format, likeness));
+                deep.raw(storage, format).map(|digests| Checked::new(unchecked).with(digests))
+            }
+        };
+        let mut checked = match checked {
+            _ if cancellation.has_refused() => return Err(Error::Cancelled),
+            Ok(checked) => checked,
+            Err(error) if violations.is_empty() => return Err(error),
+            Err(error) => Checked::new(Verdict::Failed(error)),
+        };
+        if let Some(report) = checked.report() {
+            violations.extend(self.policy.judge(report, file_bytes));
+        }
+        checked.violations = violations;
+        Ok(checked)
+    }
+
+    fn deep<'b>(&'b self, progress: &'b dyn Progress) -> Deep<'b> {
+        Deep {
+            path: &self.path,
+            share: self.share,
+            policy: &self.policy,
+            data: self.data,
+            digest: self.digest,
+            options: &self.options,
+            progress,
+        }
+    }
+
+    /// What the policy says of the file before it is checked, and its length.
+    fn announced(&self, file: &ImageFile) -> Result<(Vec<Violation>, u64)> {
+        let policy = &self.policy;
+        if !policy.is_active() {
+            return Ok((Vec::new(), 0));
+        }
+        let bytes = file.storage.len().map_err(|e| Error::file("read the file's length", e))?;
+        let violations = match file.format {
+            ImageFormat::Qcow2 => policy.inspect(&file.storage)?,
+            ImageFormat::Raw => policy.inspect_size(bytes).into_iter().collect(),
+            ImageFormat::Other(name) => policy.inspect_other_format(name).into_iter().collect(),
+        };
+        Ok((violations, bytes))
+    }
+}
