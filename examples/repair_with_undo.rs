@@ -12,7 +12,7 @@ use qcheck::check::CheckOptions;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Access, FileStorage, Latch, lock};
-use qcheck::undo::UndoLog;
+use qcheck::undo::{Durable, UndoLog};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<_> = std::env::args_os().skip(1).collect();
@@ -21,8 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let image = FileStorage::open_write(Path::new(image))?;
     lock(&image, Access::Write)?;
-    let record = FileStorage::open_or_create(Path::new(record))?;
-    let log = UndoLog::new(&image, &record)?;
+    let log = UndoLog::new(&image, Durable::create(Path::new(record))?)?;
     let outcome = repair(&Latch::new(&log), RepairMode::All, &CheckOptions::default(), &Silent)?;
     let bytes = log.finish()?;
     let after = outcome.after.as_ref().unwrap_or(&outcome.before).tally;

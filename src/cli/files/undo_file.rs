@@ -1,12 +1,12 @@
 //! The file that records what a repair overwrites.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use qcheck::storage::{Access, FileStorage, Latch, Storage, sync_directory_of};
-use qcheck::undo::UndoLog;
+use qcheck::storage::{Access, FileStorage, Latch, Storage};
+use qcheck::undo::{Durable, UndoLog};
 
 use super::open;
 use crate::cli::args::file_name::quoted;
@@ -14,7 +14,7 @@ use crate::cli::args::file_name::quoted;
 /// An undo file that a repair is to write.
 pub struct UndoFile<'a> {
     path: &'a Path,
-    storage: FileStorage,
+    file: Durable<FileStorage>,
     is_ours: bool,
 }
 
@@ -22,18 +22,15 @@ impl<'a> UndoFile<'a> {
     /// Makes the file, or takes an empty one that is there.
     pub fn create(path: &'a Path) -> Result<Self> {
         let what = || format!("could not create {}", quoted(path));
-        let (storage, is_ours) = match FileStorage::create_new(path) {
-            Ok(storage) => (storage, true),
+        let (file, is_ours) = match Durable::create(path) {
+            Ok(file) => (file, true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                (FileStorage::open_write(path).with_context(what)?, false)
+                (Durable::open(path).with_context(what)?, false)
             }
             Err(error) => return Err(error).with_context(what),
         };
-        open::take_lock(&storage, path, Access::Write)?;
-        if is_ours {
-            sync_directory_of(path).with_context(what)?;
-        }
-        Ok(Self { path, storage, is_ours })
+        open::take_lock(file.storage(), path, Access::Write)?;
+        Ok(Self { path, file, is_ours })
     }
 
     /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written,
@@ -44,7 +41,7 @@ impl<'a> UndoFile<'a> {
         repair: impl FnOnce(&dyn Storage) -> qcheck::error::Result<T>,
     ) -> Result<T> {
         let name = || quoted(self.path).to_string();
-        let log = UndoLog::new(image, &self.storage).with_context(name)?;
+        let log = UndoLog::new(image, self.file).with_context(name)?;
         let result = repair(&Latch::new(&log)).map_err(anyhow::Error::from);
         let result = match result {
             Ok(outcome) => log.finish().map(|_| outcome).with_context(name),
@@ -55,10 +52,7 @@ impl<'a> UndoFile<'a> {
         if has_begun {
             return result;
         }
-        self.remove().with_context(name).and(result)
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        if self.is_ours { fs::remove_file(self.path) } else { Ok(()) }
+        let removed = if self.is_ours { fs::remove_file(self.path) } else { Ok(()) };
+        removed.with_context(name).and(result)
     }
 }
