@@ -15,7 +15,7 @@ use qcheck::tables::announced_format;
 use super::spool;
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{could_not_open, quoted};
-use crate::cli::args::format::parse_format;
+use crate::cli::args::format::{format_name, parse_format};
 
 /// An image that is open and locked.
 pub struct Opened {
@@ -86,6 +86,7 @@ pub fn open(
     if let Some(access) = purpose.access(format, share) {
         take_lock(&storage, path, access)?;
     }
+    log::info!("{}: format {}, {purpose:?}", quoted(path), format_name(format));
     Ok(Opened { storage, format })
 }
 
@@ -116,7 +117,10 @@ pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
 pub fn take_lock(storage: &FileStorage, path: &Path, access: Access) -> Result<()> {
     match lock(storage, access).with_context(|| could_not_open(path))? {
         Locking::Held => {}
-        Locking::Unavailable => log::warn!("{}: no locks on this file system", path.display()),
+        Locking::Unavailable => log::warn!(
+            "{}: no locks on this file system: another program could write it meanwhile",
+            quoted(path)
+        ),
     }
     Ok(())
 }
