@@ -42,7 +42,8 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Make the 
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all' -r -f -a "leaks\t''
 all\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record in this new file what a repair overwrites, before it does, so that \'undo\' can put it back' -r -F
@@ -94,6 +95,7 @@ always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l image-opts -d 'Take the images as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l explain -d 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s q -l quiet -d 'Print no result; findings still go to standard error'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is no terminal'
@@ -101,23 +103,30 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the files below the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; told from its first bytes if not given' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s F -l b-format -d 'The format of the second image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s F -l b-format -d 'The format of the second image' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s T -l cache -d 'How the images are read: writeback, writethrough, none, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s s -l strict -d 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l image-opts -d 'Take the images as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s U -l force-share -d 'Read the images even if another program has them open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s q -l quiet -d 'Print nothing but errors'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; told from their first bytes if not given' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-format -d 'The format of the target' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; told from their first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-format -d 'The format of the target' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s o -l target-options -d 'Options of the target\'s format, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s B -l backing -d 'The target has this backing file, and stores only what differs from it' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s F -l backing-format -d 'The format of the backing file' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l source-backing-format -d 'The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s F -l backing-format -d 'The format of the backing file' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l source-backing-format -d 'The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s l -l source-snapshot -d 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s s -d 'Read the snapshot of this id or name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s S -l sparse-size -d 'The least run of zeroes that is not stored, in bytes; 0 stores all' -r
@@ -139,37 +148,47 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l salvage -d 'Wh
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l bitmaps -d 'Copy the persistent bitmaps, too'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l skip-broken-bitmaps -d 'Leave bitmaps out that are not consistent'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l verify -d 'Read both sides again afterwards, and compare'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l image-opts -d 'Take the sources as options, as in driver=qcow2,file.filename=NAME'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l target-image-opts -d 'Take the target, which exists (-n), as options'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s U -l force-share -d 'Read the sources even if another program has them open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s q -l quiet -d 'Show no progress and no losses'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format, qcow2 or raw' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format, qcow2 or raw' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s o -l options -d 'Options of the format, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s b -l backing -d 'The file that has what the new image does not have' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s F -l backing-format -d 'The format of the backing file' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s F -l backing-format -d 'The format of the backing file' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s u -l backing-unsafe -d 'Do not open the backing file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not tell what is created'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s O -l output-format -d 'The format of the new image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s O -l output-format -d 'The format of the new image' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l image-opts -d 'Take the disk that is read as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s U -l force-share -d 'Read the disk even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l blank-names -d 'Overwrite the names of files, snapshots and bitmaps with others of the same length'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l keep-slack -d 'Keep the unused rest of metadata clusters, which may hold former guest data'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s q -l quiet -d 'Print no result'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s p -l progress -d 'Show progress even where standard error is no terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
@@ -178,9 +197,11 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Tell of the backing file too, and of its backing file, and so on'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Tell of every header field and every table, where it lies, and which bytes of the file are for what; not together with --map'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l map -d 'Draw the file\'s layout and how the disk is allocated; with --output json as runs; not together with --metadata'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l output -d 'How to print the result; for people, only data is printed' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s s -l start-offset -d 'Begin at this guest offset' -r
@@ -188,10 +209,13 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s l -l max-length -d
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s f -l format -d 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s O -l target-format -d 'The format of the new image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s f -l format -d 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s O -l target-format -d 'The format of the new image' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s o -l options -d 'Options of the new image, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s s -l size -d 'Measure a new image of this size without data' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s l -l snapshot -d 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..' -r
@@ -200,19 +224,24 @@ json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'The disk may get shorter: the data beyond its new end is lost'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l dry-run -d 'Report the data that a shorter disk would lose, and change nothing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Do not tell that it is done'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s c -l create -d 'Take a snapshot of this name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -d 'Go back to the snapshot of this id or name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -d 'Delete the snapshot of this name' -r
@@ -223,6 +252,7 @@ always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is asked for'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s q -l quiet -d 'Accepted as by qemu-img: only a list prints anything'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s U -l force-share -d 'List even if another program has the image open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
@@ -245,3 +275,12 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+function __fish_qcheck_snapshots
+    for word in (commandline -opc)
+        test -f $word; or continue
+        qcheck snapshot -l --output json -- $word 2>/dev/null |
+            string replace -rf '^ *"name": "([^"\\\\]*)",?$' '$1'
+    end
+end
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -x -a "(__fish_qcheck_snapshots)"
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -x -a "(__fish_qcheck_snapshots)"

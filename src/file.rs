@@ -117,7 +117,10 @@ impl ImageFile {
 pub fn lock_or_warn(storage: &FileStorage, access: Access) -> Result<()> {
     if lock(storage, access)? == Locking::Unavailable {
         let path = storage.path().unwrap_or(Path::new("the image"));
-        log::warn!("{}: no locks on this file system", path.display());
+        log::warn!(
+            "'{}': no locks on this file system: another program could write it meanwhile",
+            path.display()
+        );
     }
     Ok(())
 }

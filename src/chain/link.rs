@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::described::Described;
+use super::format::Format;
 use super::name::resolve;
 use super::stop::Stop;
 use crate::error::{Error, Result};
@@ -10,29 +12,18 @@ use crate::format::probe::ImageFormat;
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, announced_format};
 
-/// A format that is recorded for a backing file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
-    /// The bytes of the file as they are.
-    Raw,
-    /// qcow2.
-    Qcow2,
-    /// Another one, by its name.
-    Other(String),
-}
-
 /// A backing file as an image names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The file.
     pub path: PathBuf,
-    recorded: Option<String>,
+    recorded: Option<Format>,
 }
 
 impl Link {
     /// A file and its format; an empty format is one that is not known.
     pub fn new(path: PathBuf, format: &str) -> Self {
-        Self { path, recorded: (!format.is_empty()).then(|| format.to_owned()) }
+        Self { path, recorded: (!format.is_empty()).then(|| Format::of_name(format)) }
     }
 
     /// The backing file of the image at `image`, if it names one.
@@ -47,7 +38,19 @@ impl Link {
             return Ok(None);
         }
         let recorded = area.backing_format().map(|name| String::from_utf8_lossy(name).into_owned());
-        Ok(Some(Self { path: resolve(image, name)?, recorded }))
+        let recorded = recorded.as_deref().map(Format::of_name);
+        Self::named(image, name, recorded).map(Some)
+    }
+
+    /// A file by the name that the image at `image` has for it, and its format where one is
+    /// recorded.
+    pub fn named(image: Option<&Path>, name: &[u8], recorded: Option<Format>) -> Result<Self> {
+        let path = resolve(image, name)?;
+        let recorded = match Described::of_name(name) {
+            Some(described) => described?.format_or_given(recorded)?,
+            None => recorded,
+        };
+        Ok(Self { path, recorded })
     }
 
     /// The same file, in this format where none is recorded.
@@ -55,13 +58,9 @@ impl Link {
         if self.recorded.is_some() { self } else { Self::new(self.path, format) }
     }
 
-    /// The format that is recorded. QEMU records the names of its protocols too: they are raw.
+    /// The format that is recorded.
     pub fn recorded(&self) -> Option<Format> {
-        Some(match self.recorded.as_deref()? {
-            "raw" | "file" | "host_device" => Format::Raw,
-            "qcow2" => Format::Qcow2,
-            other => Format::Other(other.to_owned()),
-        })
+        self.recorded.clone()
     }
 
     /// The format in which `source`, the file, is read. One that is not recorded is raw, and never

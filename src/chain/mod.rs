@@ -1,16 +1,20 @@
 //! The only place that follows names stored in an image: of its backing file, that one's backing
 //! file and so on, and of external data files.
 //!
-//! * `name`: which file a name means; `opener`: how it is opened
+//! * `name`: which file a name means; [`Described`]: a file that options describe; `opener`: how it is opened
 //! * [`Walk`]: from image to image, with one rule for formats, loops and depth
 
+mod described;
+mod format;
 mod link;
 mod name;
 mod opener;
 mod stop;
 mod walk;
 
-pub use link::{Format, Link};
+pub use described::Described;
+pub use format::Format;
+pub use link::Link;
 pub use name::{data_file, resolve};
 pub use opener::{FileOpener, Opener};
 pub use stop::{MAX_DEPTH, Stop};

@@ -4,19 +4,20 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::described::Described;
 use crate::error::{Error, Result};
 use crate::format::extension::DATA_FILE;
 use crate::tables::HeaderArea;
 
-/// The file that a name in an image means: relative to the image's folder.
+/// The file that a name in an image means: relative to the image's folder, unless it is a
+/// description of a file.
 pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(name);
     if name.is_empty() || name.contains(&0) {
         return Err(Error::Refused(format!("'{}' is no file name", text.escape_debug())));
     }
-    if name.starts_with(b"json:") {
-        let why = "a file described in JSON is not supported: give it by its name";
-        return Err(Error::Unsupported(why.into()));
+    if let Some(described) = Described::of_name(name) {
+        return Ok(described?.path);
     }
     let local = name.strip_prefix(b"file:");
     if local.is_none() && is_protocol(name) {
@@ -59,5 +60,6 @@ mod tests {
         assert_eq!(of("./odd:name").unwrap(), Path::new("/vm/disks/./odd:name"));
         assert!(of("nbd://host/x").is_err());
         assert!(of("json:{}").is_err());
+        assert_eq!(of(r#"json:{"file.filename":"base"}"#).unwrap(), Path::new("base"));
     }
 }

@@ -38,7 +38,8 @@ impl Opener for FileOpener {
         }
         let file = FileStorage::open_read(path).map_err(|e| open_error(path, e))?;
         let access = if self.force_share { Access::ReadShared } else { Access::Read };
-        lock(&file, access)?;
+        let locking = lock(&file, access)?;
+        log::info!("'{}': read below an image, lock: {locking:?}", path.display());
         Ok(Arc::new(file))
     }
 

@@ -11,11 +11,12 @@ mod terminal;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-
 use env_logger::WriteStyle;
+use log::LevelFilter;
 
 use args::{examples, nearest, qemu};
 use commands::{
@@ -73,9 +74,8 @@ pub fn main() -> std::process::ExitCode {
     let program = args.first().map(PathBuf::from);
     signals::answer_about_progress();
     let mut ui = Ui::new(program.as_deref(), When::given(&args));
-    let style = if ui.err.is_colored() { WriteStyle::Always } else { WriteStyle::Never };
-    // The error is that there is a logger already.
-    let _ = env_logger::Builder::from_default_env().write_style(style).try_init();
+    log_as(&ui);
+    let start = Instant::now();
     let command = qemu::under_name(Cli::command(), ui.name());
     let parsed = command.try_get_matches_from(expand(args));
     let code = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -85,7 +85,24 @@ pub fn main() -> std::process::ExitCode {
         }
         Err(error) => usage(&error, &mut ui),
     };
+    log::info!("ends with {code:?} after {:.3} s", start.elapsed().as_secs_f64());
     code.into()
+}
+
+/// What RUST_LOG asks for is printed; without it, warnings of the command line.
+fn log_as(ui: &Ui) {
+    let style = if ui.err.is_colored() { WriteStyle::Always } else { WriteStyle::Never };
+    let name = ui.name().to_owned();
+    let mut logger = env_logger::Builder::from_default_env();
+    if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_none() {
+        logger.filter_level(LevelFilter::Error).filter_module("qcheck::cli", LevelFilter::Warn);
+    }
+    logger.write_style(style).format(move |out, record| {
+        let level = record.level().as_str().to_lowercase();
+        writeln!(out, "{name}: {level}: {}", record.args())
+    });
+    // The error is that there is a logger already.
+    let _ = logger.try_init();
 }
 
 fn expand(mut args: Vec<OsString>) -> Vec<OsString> {

@@ -3,33 +3,23 @@
 //! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each
 //! thread has its own.
 
+mod deflate;
 mod unpackers;
 
 use std::ops::RangeInclusive;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
+use deflate::{Chooser, Deflater};
 pub(crate) use unpackers::Unpackers;
 
-/// The level for zlib where nothing speaks for the other one: `cargo bench -- sizes` prints what
-/// both give.
-const ZLIB_QUICK: u8 = 7;
-/// The level that finds matches of three bytes. Machine code has many; elsewhere it is slow and no
-/// better.
-const ZLIB_THOROUGH: u8 = 9;
-/// Bytes out of the middle of a cluster that are compressed with both levels to choose one.
-const SAMPLE_BYTES: usize = 4096;
-/// The thorough level is chosen where it makes the sample smaller by this part of it.
-const WORTH: usize = 128;
 /// The default for zstd, which is qemu-img's: one below is a seventh faster, and over one percent
 /// larger.
 const ZSTD_LEVEL: u8 = 3;
 /// Bytes that a stream can have beside those of data that does not get smaller, which grow by less
 /// than a sixteenth.
 const SLACK: usize = 64;
-/// QEMU decompresses with a window of 4 KiB.
-const WINDOW_BITS: u8 = 12;
 
 /// How clusters are compressed: one method for the whole image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +48,7 @@ pub struct Packer {
 enum Engine {
     Zlib(Box<Deflater>),
     /// The level is chosen for each cluster.
-    Chosen(Box<[Deflater; 2]>),
+    Chosen(Box<Chooser>),
     Zstd(zstd::bulk::Compressor<'static>),
     /// The library could not get its memory: everything stays as it is.
     Missing,
@@ -83,9 +73,7 @@ impl Packer {
         let level = level.map(|level| level.clamp(*levels.start(), *levels.end()));
         let engine = match (method, level) {
             (Method::Zlib, Some(level)) => Engine::Zlib(Box::new(Deflater::new(level))),
-            (Method::Zlib, None) => {
-                Engine::Chosen(Box::new([ZLIB_QUICK, ZLIB_THOROUGH].map(Deflater::new)))
-            }
+            (Method::Zlib, None) => Engine::Chosen(Box::default()),
             (Method::Zstd, level) => {
                 zstd::bulk::Compressor::new(level.unwrap_or(ZSTD_LEVEL).into())
                     .map_or(Engine::Missing, Engine::Zstd)
@@ -102,57 +90,13 @@ impl Packer {
         let space = &mut out[start..];
         let length = match &mut self.engine {
             Engine::Zlib(deflater) => deflater.compress(cluster, space),
-            Engine::Chosen(both) => choose(both, cluster, space).compress(cluster, space),
+            Engine::Chosen(chooser) => chooser.compress(cluster, space),
             Engine::Zstd(compressor) => compressor.compress_to_buffer(cluster, space).ok(),
             Engine::Missing => None,
         };
         let length = length.filter(|&length| length < cluster.len());
         out.truncate(start + length.unwrap_or(0));
         length
-    }
-}
-
-/// Makes deflate streams.
-struct Deflater {
-    level: Compression,
-    stream: Compress,
-}
-
-impl Deflater {
-    fn new(level: u8) -> Self {
-        let level = Compression::new(level.into());
-        Self { level, stream: Self::stream(level) }
-    }
-
-    fn stream(level: Compression) -> Compress {
-        Compress::new_with_window_bits(level, false, WINDOW_BITS)
-    }
-
-    /// A whole stream, if there is space for it.
-    fn compress(&mut self, cluster: &[u8], space: &mut [u8]) -> Option<usize> {
-        self.stream.reset();
-        let outcome = self.stream.compress(cluster, space, FlushCompress::Finish);
-        let length = usize::try_from(self.stream.total_out()).ok();
-        if matches!(outcome, Ok(Status::StreamEnd)) {
-            return length;
-        }
-        // zlib-rs 0.6.8 resets a stream that it could not end only in part: what it had left is in
-        // the way of the next.
-        self.stream = Self::stream(self.level);
-        None
-    }
-}
-
-/// The one of two, quick and thorough, that compresses a cluster. This depends on nothing but its
-/// bytes, so that an image is the same whatever the number of threads.
-fn choose<'a>(both: &'a mut [Deflater; 2], cluster: &[u8], space: &mut [u8]) -> &'a mut Deflater {
-    let [quick, thorough] = both;
-    let start = (cluster.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
-    let Some(sample) = cluster.get(start..start + SAMPLE_BYTES) else { return thorough };
-    let lengths = (quick.compress(sample, space), thorough.compress(sample, space));
-    match lengths {
-        (Some(long), Some(short)) if short < long - long / WORTH => thorough,
-        _ => quick,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::codec::Method;
 use crate::create::{Compression, NewImage, Preallocation, create_raw};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::storage::{Capacity, Storage};
+use crate::storage::{Capacity, Latch, Storage};
 
 /// Bytes of data that one thread works on at a time: what the processor's cache can hold between
 /// reading and writing.
@@ -211,6 +211,8 @@ impl<'a> Run<'a, '_> {
             Compression::Zlib => Method::Zlib,
             Compression::Zstd => Method::Zstd,
         };
+        // Threads write side by side: after the first failure none goes on.
+        let storage = &Latch::new(storage);
         let plan = Plan {
             new,
             storage,
@@ -268,6 +270,7 @@ impl<'a> Run<'a, '_> {
     }
 
     fn raw(&mut self, storage: &dyn Storage, is_zero: bool) -> Result<()> {
+        let storage = &Latch::new(storage);
         let sparse = self.options.sparse;
         let raw = Raw { storage, sparse, is_zero, pool: self.pool };
         self.work(self.cut(RAW_GRAIN), &raw)?;

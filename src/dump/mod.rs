@@ -4,8 +4,11 @@
 mod compare;
 mod names;
 mod recorder;
+mod slack;
 mod sparse;
 mod verdict;
+
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -23,6 +26,9 @@ const PIECE: usize = 1 << 20;
 pub struct DumpOptions {
     /// Overwrite the names of files, snapshots and bitmaps with others of the same length.
     pub blank_names: bool,
+    /// Copy the rest of each metadata cluster too, in which nothing is stored. It may hold former
+    /// guest data.
+    pub keep_slack: bool,
 }
 
 /// An image that was gone through, and what of it has to be in a dump.
@@ -68,11 +74,38 @@ impl<'a> Dump<'a> {
     ) -> Result<Written> {
         let at_end = |e| Error::io("make the dump as long as the image", self.file_bytes, e);
         target.set_len(self.file_bytes).map_err(at_end)?;
-        let ranges = self.recorder.ranges();
+        let all = self.recorder.ranges();
+        let slack = slack::of_header(self.source).filter(|_| !options.keep_slack);
+        let ranges = match &slack {
+            _ if options.keep_slack => slack::whole_clusters(&all, self.source, self.file_bytes),
+            Some(slack) => slack::without(&all, slack),
+            None => all.clone(),
+        };
+        let mut copied = self.copy(&ranges, target, progress)?;
+        let mut checked = self.check(target, options, progress);
+        if slack.is_some() && checked.is_err() {
+            // Damage can have a check read as a table what is otherwise slack.
+            copied = self.copy(&all, target, progress)?;
+            checked = self.check(target, options, progress);
+        }
+        checked?;
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        Ok(Written { copied, file_bytes: self.file_bytes })
+    }
+
+    /// Copies these ranges; returns how many bytes they have.
+    fn copy(
+        &self,
+        ranges: &[Range<u64>],
+        target: &dyn Storage,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
         let copied = ranges.iter().map(|range| range.end - range.start).sum();
         progress.stage("metadata", copied);
         let mut buffer = vec![0; PIECE];
-        for range in &ranges {
+        for range in ranges {
             let mut at = range.start;
             while at < range.end {
                 if progress.is_cancelled() {
@@ -87,6 +120,16 @@ impl<'a> Dump<'a> {
                 at += length as u64;
             }
         }
+        Ok(copied)
+    }
+
+    /// Blanks names where that is asked for, and compares what a check says with the image.
+    fn check(
+        &self,
+        target: &dyn Storage,
+        options: &DumpOptions,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if options.blank_names {
             match self.verdict {
                 Verdict::Report(_) => names::blank(self.source, target)?,
@@ -94,11 +137,7 @@ impl<'a> Dump<'a> {
             }
         }
         let found = verdict(target, progress)?;
-        compare::same(&self.verdict, &found, options.blank_names)?;
-        if progress.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        Ok(Written { copied, file_bytes: self.file_bytes })
+        compare::same(&self.verdict, &found, options.blank_names)
     }
 }
 

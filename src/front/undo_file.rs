@@ -1,18 +1,18 @@
 //! The file that records what a repair overwrites.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::file::lock_or_warn;
-use crate::storage::{Access, FileStorage, Latch, Storage, sync_directory_of};
-use crate::undo::UndoLog;
+use crate::storage::{Access, FileStorage, Latch, Storage};
+use crate::undo::{Durable, UndoLog};
 
 /// An undo file that a repair is to write.
 pub struct UndoFile<'a> {
     path: &'a Path,
-    storage: FileStorage,
+    file: Durable<FileStorage>,
     is_ours: bool,
 }
 
@@ -20,19 +20,15 @@ impl<'a> UndoFile<'a> {
     /// Makes the file, or takes an empty one that exists.
     pub fn create(path: &'a Path) -> Result<Self> {
         let failed = |source| Error::Create { path: path.to_owned(), source };
-        let (storage, is_ours) = match FileStorage::create_new(path) {
-            Ok(storage) => (storage, true),
+        let (file, is_ours) = match Durable::create(path) {
+            Ok(file) => (file, true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                (FileStorage::open_write(path).map_err(failed)?, false)
+                (Durable::open(path).map_err(failed)?, false)
             }
             Err(error) => return Err(failed(error)),
         };
-        let file = Self { path, storage, is_ours };
-        lock_or_warn(&file.storage, Access::Write).map_err(|error| file.error(error))?;
-        if is_ours {
-            sync_directory_of(path).map_err(failed)?;
-        }
-        Ok(file)
+        lock_or_warn(file.storage(), Access::Write).map_err(|error| named(path, error))?;
+        Ok(Self { path, file, is_ours })
     }
 
     /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written,
@@ -42,8 +38,8 @@ impl<'a> UndoFile<'a> {
         image: impl Storage,
         repair: impl FnOnce(&dyn Storage) -> Result<T>,
     ) -> Result<T> {
-        let failed = |action: &str, source| self.error(Error::file(action, source));
-        let log = UndoLog::new(image, &self.storage).map_err(|e| failed("begin the record", e))?;
+        let failed = |action: &str, source| named(self.path, Error::file(action, source));
+        let log = UndoLog::new(image, self.file).map_err(|e| failed("begin the record", e))?;
         let result = repair(&Latch::new(&log)).and_then(|outcome| {
             log.finish().map(|_| outcome).map_err(|e| failed("end the record", e))
         });
@@ -52,14 +48,11 @@ impl<'a> UndoFile<'a> {
         if has_begun {
             return result;
         }
-        self.remove().map_err(|e| failed("remove the file", e)).and(result)
+        let removed = if self.is_ours { fs::remove_file(self.path) } else { Ok(()) };
+        removed.map_err(|e| failed("remove the file", e)).and(result)
     }
+}
 
-    fn error(&self, source: Error) -> Error {
-        Error::UndoFile { path: self.path.to_owned(), source: Box::new(source) }
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        if self.is_ours { fs::remove_file(self.path) } else { Ok(()) }
-    }
+fn named(path: &Path, source: Error) -> Error {
+    Error::UndoFile { path: path.to_owned(), source: Box::new(source) }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::durable::Durable;
 use super::layout::{SECTOR, State, Tells, whole_sectors};
 use super::writer::Writer;
 use crate::storage::{Capacity, RangeSet, ReadAt, Storage};
@@ -84,7 +85,8 @@ impl Call {
 
 impl<S: Storage, F: Storage> UndoLog<S, F> {
     /// Records changes of `image` in `file`, which must be empty and able to grow.
-    pub fn new(image: S, file: F) -> io::Result<Self> {
+    pub fn new(image: S, file: Durable<F>) -> io::Result<Self> {
+        let file = file.into_inner();
         if !file.is_empty()? || file.capacity() != Capacity::Growable {
             let what = "the undo file is not empty; it is never overwritten";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));

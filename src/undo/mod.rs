@@ -1,9 +1,10 @@
 //! Undoing a repair: what was overwritten is recorded before, and put back to the byte.
 //!
-//! [`UndoLog`] wraps the image while it is repaired; [`undo`] puts back what its [`Record`] holds.
+//! [`UndoLog`] wraps the image while it is repaired, and records into a [`Durable`] file; [`undo`] puts back what its [`Record`] holds.
 //! The file's form is told in `docs/undo.md`.
 
 mod compare;
+mod durable;
 mod held;
 mod layout;
 mod log;
@@ -12,6 +13,7 @@ mod restore;
 mod segments;
 mod writer;
 
+pub use durable::Durable;
 pub use log::UndoLog;
 pub use reader::Record;
 pub use restore::{Undone, undo};

@@ -7,7 +7,7 @@ use super::layout::SECTOR_LEN;
 use super::reader::{Placed, Record};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::storage::Storage;
+use crate::storage::{Latch, Storage};
 
 /// What an undo did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub fn undo(
     force: bool,
     progress: &dyn Progress,
 ) -> Result<Undone> {
+    let image = &Latch::new(image);
     progress.stage("compare", 0);
     let found = compare(image, record)?;
     judge(&found, force)?;

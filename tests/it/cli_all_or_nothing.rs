@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::run::{Ran, assert_clean, qcheck, qemu_create, qemu_io as io, qemu_ok};
+use crate::support::run::{
+    Ran, assert_clean, interruptible, qcheck, qemu_create, qemu_io as io, qemu_ok,
+};
 
 /// A file system in memory of a certain size.
 struct Small {
@@ -145,8 +147,7 @@ fn interrupted(folder: &Path, args: &[&str]) -> (Ran, PathBuf) {
 }
 
 fn start(folder: &Path, args: &[&str]) -> Child {
-    let program = assert_cmd::cargo::cargo_bin!("qcheck");
-    let mut command = Command::new(program);
+    let mut command = interruptible();
     command.current_dir(folder).args(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

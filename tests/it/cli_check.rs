@@ -429,3 +429,16 @@ fn a_file_that_cannot_be_written_is_not_repaired() {
     refusal(dir.path(), &["check", "-r", "leaks", "a"]);
     assert_eq!(fs::read(dir.path().join("a")).unwrap(), before);
 }
+
+#[test]
+fn no_repair_is_advised_for_what_may_be_a_raw_disk() {
+    let dir = folder();
+    fs::write(dir.path().join("disk"), vec![7; 1 << 20]).unwrap();
+    for args in [&["check", "-f", "qcow2", "disk"][..], &["check", "-r", "all", "disk"]] {
+        let ran = qcheck(dir.path(), args);
+        assert!([1, 63].contains(&ran.code), "{args:?}");
+        assert!(!ran.err.contains("--allow-data-loss"), "{}", ran.err);
+    }
+    let ran = qcheck(dir.path(), &["check", "-f", "qcow2", "disk"]);
+    assert!(ran.err.contains("may be a raw disk"), "{}", ran.err);
+}

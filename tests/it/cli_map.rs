@@ -26,9 +26,11 @@ fn damaged() -> &'static str {
 
 #[test]
 fn a_damaged_image_is_drawn_with_what_is_wrong_in_its_place() {
-    let ran = qcheck(Path::new("."), &["info", "--map", damaged()]);
+    // The heading has the name, and is wrapped where that is long.
+    let file = Path::new(damaged());
+    let ran = qcheck(file.parent().unwrap(), &["info", "--map", "damaged.qcow2"]);
     let want = "\
-: 116 KiB; a cell is a cluster, 4 KiB
+damaged.qcow2: 116 KiB; a cell is a cluster, 4 KiB
 
     0x0  HRRLL#!#!#!##########L####xxx
 
@@ -44,7 +46,7 @@ The guest's disk: 4 MiB; a cell is 2 clusters, 8 KiB
      0x0  ########........................................................
 ";
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(ran.out.strip_prefix(damaged()).unwrap().starts_with(want), "{}", ran.out);
+    assert!(ran.out.starts_with(want), "{}", ran.out);
     assert!(!ran.out.contains('\u{1b}'));
 }
 

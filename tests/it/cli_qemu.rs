@@ -72,10 +72,9 @@ fn what_only_qemu_img_has_is_told_by_its_name() {
         (&["bench", "a"], "command"),
         (&["--trace", "x", "check", "a"], "option"),
         (&["-T", "x", "check", "a"], "option"),
-        (&["check", "--image-opts", "driver=qcow2"], "option"),
+        (&["check", "--object", "secret,id=a"], "option"),
         (&["check", "--object=secret,id=s", "a"], "option"),
-        (&["convert", "--source-image-opts", "driver=qcow2", "b"], "option"),
-        (&["convert", "--target-image-opts", "a", "driver=raw"], "option"),
+        (&["convert", "--object", "secret,id=a", "b"], "option"),
     ] {
         for (ran, name) in
             [(linked(dir.path(), args), "qemu-img"), (qcheck(dir.path(), args), "qcheck")]

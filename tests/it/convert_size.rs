@@ -6,6 +6,51 @@ use std::path::Path;
 use crate::support::rng::Rng;
 use crate::support::run::{assert_clean, qcheck, qemu_ok};
 
+/// Appends something like an instruction of x86-64: few opcodes, common registers, short
+/// displacements, and distances to a few functions.
+fn instruction(rng: &mut Rng, out: &mut Vec<u8>) {
+    const OPCODES: [&[u8]; 8] = [
+        &[0x48, 0x89],
+        &[0x48, 0x8B],
+        &[0x48, 0x8D],
+        &[0x0F, 0xB6],
+        &[0x85],
+        &[0x49, 0x83],
+        &[0x66, 0x0F, 0x6F],
+        &[0x4C, 0x39],
+    ];
+    // Small numbers are frequent.
+    let mut common = |bound: u64| rng.below(bound).min(rng.below(bound)) as usize;
+    match common(6) {
+        0..3 => {
+            out.extend(OPCODES[common(8)]);
+            out.extend([0x44 | (common(8) as u8 * 8), 0x24, common(24) as u8 * 8]);
+        }
+        3 => {
+            out.extend(OPCODES[common(8)]);
+            out.push(0xC0 | common(64) as u8);
+        }
+        4 => {
+            let distance = (common(300) as u32 * 4096).wrapping_sub(out.len() as u32);
+            out.push(0xE8);
+            out.extend(distance.to_be_bytes());
+        }
+        _ => out.extend([0x0F, 0x84 + common(4) as u8, common(200) as u8, common(4) as u8, 0, 0]),
+    }
+}
+
+/// Appends a word of made-up text: short words are frequent, and so are the first ones.
+fn word(rng: &mut Rng, out: &mut Vec<u8>) {
+    let number = rng.below(2000).min(rng.below(2000)).min(rng.below(2000));
+    let mut letters = Rng::new(number);
+    for _ in 0..=letters.below(4) {
+        let syllables = b"thanerintiesorteonarstdealeicoma";
+        let at = letters.below(16) as usize * 2;
+        out.extend(&syllables[at..at + 2]);
+    }
+    out.extend(if rng.below(12) == 0 { ".\n" } else { " " }.bytes());
+}
+
 /// Six kinds of data, the same every time.
 fn kinds(bytes: usize) -> [(&'static str, Vec<u8>); 6] {
     let mut rng = Rng::new(7);
@@ -17,9 +62,10 @@ fn kinds(bytes: usize) -> [(&'static str, Vec<u8>); 6] {
         out.truncate(bytes);
         out
     };
-    let program = fs::read(env!("CARGO_BIN_EXE_qcheck")).unwrap();
-    let program = program.into_iter().skip(1 << 20).take(bytes).collect();
-    let text = include_str!("../../docs/design.md").bytes().cycle().take(bytes).collect();
+    let mut code = Rng::new(10);
+    let program = fill(&mut |out| instruction(&mut code, out));
+    let mut words = Rng::new(11);
+    let text = fill(&mut |out| word(&mut words, out));
     let mut time = 1_700_000_000_u64;
     let mut log = Rng::new(8);
     let log = fill(&mut |out| {

@@ -7,10 +7,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::convert_round::sample;
-use crate::support::run::{assert_clean, qcheck, qemu_create, qemu_io, qemu_ok};
+use crate::support::run::{assert_clean, interruptible, qcheck, qemu_create, qemu_io, qemu_ok};
 
 fn start(folder: &Path, args: &[&str]) -> Child {
-    Command::new(assert_cmd::cargo::cargo_bin!("qcheck"))
+    interruptible()
         .current_dir(folder)
         .arg("convert")
         .args(args)

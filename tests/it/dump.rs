@@ -38,7 +38,7 @@ fn dump_of(bytes: &[u8], blank_names: bool) -> Result<Vec<u8>, String> {
     let source = MemoryStorage::new(bytes.to_vec());
     let dump = Dump::of(&source, &Silent).map_err(|error| error.to_string())?;
     let target = MemoryStorage::new(Vec::new());
-    let options = DumpOptions { blank_names };
+    let options = DumpOptions { blank_names, ..DumpOptions::default() };
     dump.write(&target, &options, &Silent).map_err(|error| error.to_string())?;
     Ok(target.into_inner())
 }
@@ -170,6 +170,35 @@ fn no_guest_byte_is_in_it() {
         qemu_ok(dir.path(), "qemu-img", &["check", "b"]),
     );
     assert_eq!(ours, theirs);
+}
+
+#[test]
+fn the_unused_rest_of_metadata_clusters_is_in_it_only_where_that_is_asked_for() {
+    let dir = folder();
+    qemu_create(dir.path(), &["-f", "qcow2", "base", "8M"]);
+    qemu_create(dir.path(), &["-f", "qcow2", "-b", "base", "-F", "qcow2", "image.one", "8M"]);
+    qemu_io(dir.path(), "image.one", "write -P 1 0 1M");
+    qemu_ok(dir.path(), "qemu-img", &["snapshot", "-c", "one", "image.one"]);
+    qemu_ok(dir.path(), "qemu-img", &["bitmap", "--add", "image.one", "day"]);
+    let mut image = fs::read(dir.path().join("image.one")).unwrap();
+    let field = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap()) as usize;
+    // The header, the active L1 table and the snapshot table; of each the second half.
+    let clusters = [0, field(40), field(64)];
+    for start in clusters {
+        image[start + 32768..start + 65536].fill(0xa5);
+    }
+    fs::write(dir.path().join("image.one"), &image).unwrap();
+    for (args, marks) in [(&["dump", "-q"][..], 0), (&["dump", "-q", "--keep-slack"], 3 * 32768)] {
+        let ran = qcheck(dir.path(), &[args, &["image.one", "image.two"]].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
+        let dump = fs::read(dir.path().join("image.two")).unwrap();
+        assert_eq!(marked(&dump, 0xa5), marks, "{args:?}");
+        for option in ["--output=human", "--output=json"] {
+            let said = |name| qcheck(dir.path(), &["check", option, name]).out.replace(name, "");
+            assert_eq!(said("image.one"), said("image.two"));
+        }
+        fs::remove_file(dir.path().join("image.two")).unwrap();
+    }
 }
 
 #[test]

@@ -138,7 +138,7 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("anyhow", &["cli/", "main.rs"]),
     ("indicatif", &["cli/", "main.rs"]),
     ("env_logger", &["cli/", "main.rs"]),
-    ("serde_json", &["cli/"]),
+    ("serde_json", &["chain/", "cli/"]),
     ("jiff", &["cli/"]),
     ("signal_hook", &["cli/"]),
     ("flate2", &["codec/"]),

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::run::{Ran, qcheck, qemu, qemu_create, qemu_ok};
+use crate::support::run::{Ran, interruptible, qcheck, qemu, qemu_create, qemu_ok};
 
 const QCHECK: &str = env!("CARGO_BIN_EXE_qcheck");
 
@@ -69,7 +69,7 @@ fn an_interrupted_create_leaves_no_file() {
     for (format, name) in [("qcow2", "INT"), ("raw", "TERM")] {
         let dir = tempfile::tempdir().unwrap();
         let new = dir.path().join("new");
-        let mut create = Command::new(QCHECK);
+        let mut create = interruptible();
         create.current_dir(dir.path()).stderr(Stdio::piped());
         create.args(["create", "-q", "-f", format, "-o", "preallocation=full", "new", "16G"]);
         let child = create.spawn().expect("qcheck starts");

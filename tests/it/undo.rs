@@ -4,7 +4,7 @@ use qcheck::check::CheckOptions;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{MemoryStorage, ReadAt, Storage};
-use qcheck::undo::{UndoLog, Undone};
+use qcheck::undo::{Durable, UndoLog, Undone};
 
 use crate::support::broken;
 use crate::support::damage;
@@ -15,7 +15,7 @@ const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::
 /// Repairs an image; returns what was recorded.
 fn repaired(image: &dyn Storage, mode: RepairMode) -> Vec<u8> {
     let file = MemoryStorage::default();
-    let log = UndoLog::new(image, &file).expect("an empty file");
+    let log = UndoLog::new(image, Durable::assume(&file)).expect("an empty file");
     let options = CheckOptions { threads: 1, ..CheckOptions::default() };
     if repair(&log, mode, &options, &Silent).is_ok() {
         log.finish().expect("memory does not fail");
@@ -185,7 +185,7 @@ fn what_is_no_undo_file_is_told_to_be_none() {
 #[test]
 fn a_file_that_is_not_empty_is_never_overwritten() {
     let file = MemoryStorage::new(vec![1; 10]);
-    assert!(UndoLog::new(MemoryStorage::default(), &file).is_err());
+    assert!(UndoLog::new(MemoryStorage::default(), Durable::assume(&file)).is_err());
     assert_eq!(file.into_inner(), [1; 10]);
 }
 
@@ -202,7 +202,7 @@ fn old_bytes_of_every_kind_of_change_are_put_back() {
     let before: Vec<u8> = (0..200_000_u32).map(|n| (n / 7 % 251) as u8).collect();
     let image = MemoryStorage::new(before.clone());
     let file = MemoryStorage::default();
-    let log = UndoLog::new(&image, &file).unwrap();
+    let log = UndoLog::new(&image, Durable::assume(&file)).unwrap();
     let mut buffer = [0; 100];
     log.read_at(5000, &mut buffer).unwrap();
     log.write_at(5000, &[1; 1000]).unwrap();
@@ -231,7 +231,7 @@ fn holes_take_no_room_in_the_undo_file() {
     before[40 << 20..(40 << 20) + 1000].fill(9);
     let image = MemoryStorage::new(before.clone());
     let file = MemoryStorage::default();
-    let log = UndoLog::new(&image, &file).unwrap();
+    let log = UndoLog::new(&image, Durable::assume(&file)).unwrap();
     log.discard(0, 64 << 20).unwrap();
     let length = log.finish().unwrap();
     assert!(length < 20_000, "{length} bytes");

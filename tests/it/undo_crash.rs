@@ -5,7 +5,7 @@ use qcheck::check::CheckOptions;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{MemoryStorage, Storage};
-use qcheck::undo::UndoLog;
+use qcheck::undo::{Durable, UndoLog};
 
 use crate::support::broken::{Broken, bases, damages};
 use crate::support::crash::{WriteLog, crash_images};
@@ -25,7 +25,7 @@ fn of_bases(names: &[&str]) -> Vec<Broken> {
 /// Undoes what every crash of a repair leaves.
 fn every_crash_of_a_repair(broken: &Broken, mode: RepairMode, wrong: &mut Vec<String>) -> usize {
     let pair = twins(Vec::new(), broken.bytes.clone());
-    let log = UndoLog::new(&pair[1], &pair[0]).expect("an empty file");
+    let log = UndoLog::new(&pair[1], Durable::assume(&pair[0])).expect("an empty file");
     run(&log, mode);
     log.finish().expect("memory does not fail");
     crash_pairs(&pair, |file, bytes, story| {
@@ -41,7 +41,7 @@ fn every_crash_of_a_repair(broken: &Broken, mode: RepairMode, wrong: &mut Vec<St
 /// Undoes a repair, crashes, and undoes what that leaves.
 fn every_crash_of_an_undo(broken: &Broken, mode: RepairMode, wrong: &mut Vec<String>) -> usize {
     let (image, file) = (MemoryStorage::new(broken.bytes.clone()), MemoryStorage::default());
-    let log = UndoLog::new(&image, &file).expect("an empty file");
+    let log = UndoLog::new(&image, Durable::assume(&file)).expect("an empty file");
     run(&log, mode);
     if log.finish().expect("memory does not fail") == 0 {
         return 0;
@@ -73,7 +73,7 @@ fn every_crash_of_an_undo_of_a_crash(
     wrong: &mut Vec<String>,
 ) -> usize {
     let pair = twins(Vec::new(), broken.bytes.clone());
-    let log = UndoLog::new(&pair[1], &pair[0]).expect("an empty file");
+    let log = UndoLog::new(&pair[1], Durable::assume(&pair[0])).expect("an empty file");
     run(&log, mode);
     drop(log);
     let (mut number, mut count) = (0, 0);

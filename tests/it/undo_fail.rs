@@ -4,7 +4,7 @@ use qcheck::check::CheckOptions;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{MemoryStorage, Storage};
-use qcheck::undo::{Record, UndoLog, undo};
+use qcheck::undo::{Durable, Record, UndoLog, undo};
 
 use crate::support::broken::{Broken, bases, damages};
 use crate::support::fail::{Class, FailAfter};
@@ -18,7 +18,7 @@ fn some() -> impl Iterator<Item = Broken> {
 
 /// A whole recorded repair; whether it ended without an error.
 fn recorded(image: &dyn Storage, file: &dyn Storage) -> bool {
-    let Ok(log) = UndoLog::new(image, file) else { return false };
+    let Ok(log) = UndoLog::new(image, Durable::assume(file)) else { return false };
     let options = CheckOptions { threads: 1, ..CheckOptions::default() };
     repair(&log, RepairMode::All, &options, &Silent).is_ok() && log.finish().is_ok()
 }

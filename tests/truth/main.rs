@@ -28,7 +28,7 @@ use qcheck::error::Error;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Latch, MemoryStorage, ReadAt};
-use qcheck::undo::{Record, UndoLog, undo};
+use qcheck::undo::{Durable, Record, UndoLog, undo};
 
 use crate::support::oracle::{Ran, Scratch};
 use crate::support::rng::Rng;
@@ -74,7 +74,7 @@ fn storage(bytes: Vec<u8>, fixed: bool) -> MemoryStorage {
 fn repaired(damaged: &[u8], mode: RepairMode, fixed: bool) -> (Repaired, Option<String>) {
     let image = storage(damaged.to_vec(), fixed);
     let record = MemoryStorage::limited(Vec::new(), MOST_BYTES);
-    let log = UndoLog::new(&image, &record).expect("a new undo file");
+    let log = UndoLog::new(&image, Durable::assume(&record)).expect("a new undo file");
     let result = repair(&Latch::new(&log), mode, &options(), &Silent);
     if result.is_ok() {
         log.finish().expect("room for the record");

@@ -32,24 +32,6 @@ const PROTOCOLS: [&str; 21] = [
     "tftp",
 ];
 
-/// A name that was given, and why it can be no file's, if it cannot.
-#[derive(Debug, Clone)]
-pub struct Given {
-    /// The file, or the name as it was given.
-    pub path: PathBuf,
-    /// Why it is none.
-    pub problem: Option<String>,
-}
-
-/// Takes any name; what is wrong with one is told where it is used, so that others are not stopped
-/// by it.
-pub fn any() -> impl TypedValueParser<Value = Given> {
-    OsStringValueParser::new().map(|name| match parse(name.clone()) {
-        Ok(path) => Given { path, problem: None },
-        Err(problem) => Given { path: PathBuf::from(name), problem: Some(problem) },
-    })
-}
-
 /// Takes a name as qemu-img does: `file:` before it says that what follows is a file's name,
 /// whatever it has in it.
 pub fn parser() -> impl TypedValueParser<Value = PathBuf> {

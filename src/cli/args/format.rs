@@ -1,5 +1,8 @@
 //! Formats by the names that the user gives them.
 
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use qcheck::format::probe::ImageFormat;
 
 /// Formats of QEMU that this program can tell by name but not read.
@@ -21,6 +24,43 @@ pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
             .find(|known| **known == name)
             .map(|known| ImageFormat::Other(known))
             .ok_or_else(|| format!("unknown format '{name}': {BOTH}")),
+    }
+}
+
+/// Takes a format; the shells complete those that can be read.
+pub fn parser() -> impl TypedValueParser<Value = ImageFormat> {
+    Completed(StringValueParser::new().try_map(|name| parse_format(&name)))
+}
+
+/// Takes the name of a format, which is looked at later: of several options the last one counts,
+/// and only that one has to be right.
+pub fn name_parser() -> impl TypedValueParser<Value = String> {
+    Completed(StringValueParser::new())
+}
+
+/// Takes the format of a backing file.
+pub fn backing_parser() -> impl TypedValueParser<Value = String> {
+    Completed(StringValueParser::new().try_map(|name| parse_backing_format(&name)))
+}
+
+/// A parser with the formats as values that shells complete; it takes others too.
+#[derive(Clone)]
+struct Completed<P>(P);
+
+impl<P: TypedValueParser> TypedValueParser for Completed<P> {
+    type Value = P::Value;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<P::Value, clap::Error> {
+        self.0.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(["raw", "qcow2"].into_iter().map(PossibleValue::new)))
     }
 }
 

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod examples;
 pub mod file_name;
 pub mod format;
+pub mod image_name;
 pub mod nearest;
 pub mod new_image;
 pub mod options;

@@ -15,8 +15,7 @@ const FORMATS: &str = "Supported image formats:\n\n  qcow2 raw\n\nSupported form
 const COMMANDS: [&str; 5] = ["amend", "bench", "bitmap", "commit", "rebase"];
 
 /// Options that make what they need part of its command line.
-const OPTIONS: [&str; 6] =
-    ["--image-opts", "--object", "--source-image-opts", "--target-image-opts", "--trace", "-T"];
+const OPTIONS: [&str; 3] = ["--object", "--trace", "-T"];
 
 /// The fewest characters that an option of it is known by, two dashes included.
 const SHORTEST: usize = 5;

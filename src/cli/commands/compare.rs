@@ -1,15 +1,15 @@
 //! `qcheck compare`: whether two images have the same content.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use qcheck::compare::{CompareOptions, Difference, Failure, Phase, Side, compare};
 use qcheck::disk::Disk;
 
 use crate::cli::args::cache::parse_cache;
-use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::parse_format;
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::format::{self, parse_format};
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
 use crate::cli::render::exit::ExitCode;
@@ -23,11 +23,13 @@ use crate::cli::terminal::{fault, signals};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The format of the first image, qcow2 or raw; told from its first bytes if not given
-    #[arg(short = 'f', long = "a-format", value_name = "FMT")]
+    #[arg(short = 'f', long = "a-format", value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     first_format: Option<String>,
 
     /// The format of the second image
-    #[arg(short = 'F', long = "b-format", value_name = "FMT")]
+    #[arg(short = 'F', long = "b-format", value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     second_format: Option<String>,
 
     /// Also compare the sizes, and which ranges the images record as data, zeroes or nothing
@@ -37,6 +39,10 @@ pub struct Args {
     /// How the images are read: writeback, writethrough, none, directsync or unsafe
     #[arg(short = 'T', long, value_name = "CACHE", default_value = "writeback")]
     cache: String,
+
+    /// Take the images as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
 
     /// Read the images even if another program has them open for writing
     #[arg(short = 'U', long)]
@@ -51,12 +57,12 @@ pub struct Args {
     quiet: bool,
 
     /// The first image
-    #[arg(value_name = "FILE1", value_parser = file_name::parser())]
-    first: PathBuf,
+    #[arg(value_name = "FILE1", value_parser = image_name::parser())]
+    first: ImageName,
 
     /// The second image
-    #[arg(value_name = "FILE2", value_parser = file_name::parser())]
-    second: PathBuf,
+    #[arg(value_name = "FILE2", value_parser = image_name::parser())]
+    second: ImageName,
 }
 
 /// Runs the command.
@@ -100,19 +106,19 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
-    fn open(&self, path: &Path, format: Option<&str>) -> Result<Disk> {
+    fn open(&self, name: &ImageName, format: Option<&str>) -> Result<Disk> {
         let format = format.map(parse_format).transpose().map_err(|error| anyhow!(error))?;
+        let image = name.named(self.image_opts, format)?;
         let cache = parse_cache(&self.cache);
         let cache = cache.map_err(|error| anyhow!("cache mode '{}': {error}", self.cache))?;
         let opening = Opening {
-            format,
             snapshot: None,
             force_share: self.force_share,
             backing_format: None,
             cache,
             guard: &Guard::default(),
         };
-        opening.open(path)
+        opening.open(&image)
     }
 
     fn line(&self, ui: &mut Ui, text: &str) -> Result<()> {
@@ -135,7 +141,11 @@ impl Args {
             Side::Second => &self.second,
         };
         ui.out.flush()?;
-        ui.error(&format!("{}: guest offset {:#x}: {failure}", quoted(path), failure.offset))?;
+        ui.error(&format!(
+            "{}: guest offset {:#x}: {failure}",
+            quoted(path.text()),
+            failure.offset
+        ))?;
         Ok(match failure.phase {
             Phase::Mapping => ExitCode::NOT_MAPPED,
             Phase::Reading => ExitCode::NOT_READ,

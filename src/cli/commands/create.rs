@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::chain::resolve;
+use qcheck::chain::{Format, Link};
 use qcheck::create::{NewImage, create_raw};
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
@@ -12,7 +12,7 @@ use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::format::{self, BOTH, parse_format};
 use crate::cli::args::new_image::{create_options, preallocation};
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::size::parse_size;
@@ -27,7 +27,8 @@ use crate::cli::terminal::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The new image's format, qcow2 or raw
-    #[arg(short, long, value_name = "FMT", default_value = "raw")]
+    #[arg(short, long, value_name = "FMT", default_value = "raw",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     format: String,
 
     /// Options of the format, as name=value,...; "help" lists them
@@ -39,7 +40,8 @@ pub struct Args {
     backing: Option<String>,
 
     /// The format of the backing file
-    #[arg(short = 'F', long, value_name = "FMT")]
+    #[arg(short = 'F', long, value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     backing_format: Option<String>,
 
     /// Do not open the backing file
@@ -164,15 +166,16 @@ fn backing_size(
     };
     // QEMU's name for a regular file's bytes as they are.
     let format = if format == "file" { "raw" } else { format };
+    let link = Link::named(Some(path), name.as_bytes(), Some(Format::of_name(format)));
     let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
     if args.backing_unsafe {
         // Its name need not be one that can be followed.
-        if let Ok(file) = resolve(Some(path), name.as_bytes()) {
-            guard.reads_chain(&file, Some(format));
+        if let Ok(link) = link {
+            guard.reads_chain(&link.path, Some(format));
         }
         return Ok(None);
     }
-    let file = resolve(Some(path), name.as_bytes())?;
+    let file = link?.path;
     guard.reads_chain(&file, Some(format));
     disk_size(&file, format).map(Some)
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, Input, Source};
@@ -12,7 +12,8 @@ use qcheck::format::probe::ImageFormat;
 use super::convert::target::{Asked, Target};
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::format::{self, BOTH, parse_format};
+use crate::cli::args::image_name::ImageName;
 use crate::cli::args::options::Options;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::disks::Opening;
@@ -33,12 +34,18 @@ const MAX_BLOCKS: u64 = i64::MAX as u64;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The format of the disk that is read, qcow2 or raw; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT")]
+    #[arg(short, long, value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     format: Option<String>,
 
     /// The format of the new image
-    #[arg(short = 'O', long = "output-format", value_name = "FMT", default_value = "raw")]
+    #[arg(short = 'O', long = "output-format", value_name = "FMT", default_value = "raw",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     target_format: String,
+
+    /// Take the disk that is read as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
 
     /// Read the disk even if another program has it open for writing
     #[arg(short = 'U', long)]
@@ -53,7 +60,7 @@ pub struct Args {
 /// What the operands say.
 #[derive(Debug, PartialEq, Eq)]
 struct Operands {
-    input: PathBuf,
+    input: OsString,
     output: PathBuf,
     block: u64,
     count: Option<u64>,
@@ -71,7 +78,7 @@ impl Operands {
             let (name, value) = bytes.split_at(end.ok_or_else(unknown)?);
             let value = &value[1..];
             match name {
-                b"if" => input = Some(file(value)?),
+                b"if" => input = Some(OsStr::from_bytes(value).to_owned()),
                 b"of" => output = Some(file(value)?),
                 b"bs" => block = self::block(value)?,
                 b"count" => count = Some(blocks("count", value)?),
@@ -134,16 +141,17 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Other(name) => bail!("cannot write the format {name}: {BOTH}"),
         format => format,
     };
+    let given = args.format.as_deref().map(parse).transpose()?;
+    let image = ImageName::new(operands.input.clone()).named(args.image_opts, given)?;
     let guard = Guard::default();
     let opening = Opening {
-        format: args.format.as_deref().map(parse).transpose()?,
         snapshot: None,
         force_share: args.force_share,
         backing_format: None,
         cache: Cache::Writeback,
         guard: &guard,
     };
-    let disk = opening.open(&operands.input)?;
+    let disk = opening.open(&image)?;
     let source = operands.source(disk, ui)?;
     let asked = Asked::new(format, Options::default(), Cache::Writeback);
     let context = || format!("{}: {}", quoted(&operands.output), format.name());
@@ -165,10 +173,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 impl Operands {
     fn source(&self, disk: Disk, ui: &mut Ui) -> Result<Source> {
-        let context = || quoted(&self.input).to_string();
+        let context = || quoted(Path::new(&self.input)).to_string();
         let range = self.range(disk.size().with_context(context)?);
         if range.is_none() {
-            ui.message(&format!("{}: cannot skip to specified offset", self.input.display()))?;
+            ui.message(&format!(
+                "{}: cannot skip to specified offset",
+                Path::new(&self.input).display()
+            ))?;
         }
         Source::part_of(disk, range.unwrap_or(0..0)).with_context(context)
     }
@@ -200,6 +211,6 @@ mod tests {
             assert!(operands(text).is_err(), "{text}");
         }
         let last = operands("if=a of=b bs=1k bs=2k if=c").unwrap();
-        assert_eq!((last.block, last.input), (2048, PathBuf::from("c")));
+        assert_eq!((last.block, last.input), (2048, OsString::from("c")));
     }
 }

@@ -10,7 +10,8 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 
 use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::{QCOW2_ONLY, parse_format};
+use crate::cli::args::format::{self, QCOW2_ONLY};
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::human_size;
 use crate::cli::files::new_file::NewFile;
 use crate::cli::files::open;
@@ -30,12 +31,16 @@ use crate::cli::terminal::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// Overwrite the names of files, snapshots and bitmaps with others of the same length
     #[arg(long)]
     blank_names: bool,
+
+    /// Keep the unused rest of metadata clusters, which may hold former guest data
+    #[arg(long)]
+    keep_slack: bool,
 
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
@@ -50,8 +55,8 @@ pub struct Args {
     progress: bool,
 
     /// The image
-    #[arg(value_name = "SRC", value_parser = file_name::parser())]
-    source: PathBuf,
+    #[arg(value_name = "SRC", value_parser = image_name::parser())]
+    source: ImageName,
 
     /// The dump, a new file
     #[arg(value_name = "DST", value_parser = file_name::parser())]
@@ -66,19 +71,20 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.target.symlink_metadata().is_ok() {
         bail!("{}: exists; a dump goes into a new file", quoted(&args.target));
     }
-    let image = open::open(&args.source, args.format, Intent::ReadMetadata, args.force_share)?;
+    let source = args.source.named(false, args.format)?;
+    let image = open::open(&source.path, source.format, Intent::ReadMetadata, args.force_share)?;
     if image.format != ImageFormat::Qcow2 {
         let name = image.format.name();
         bail!(
             "{}: an image of the format {name} has no metadata: {QCOW2_ONLY}",
-            quoted(&args.source)
+            quoted(args.source.text())
         );
     }
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal())
         .cancelled_by(signals::interruption());
     let dump = Dump::of(&image.storage, &meter);
-    let dump = dump.with_context(|| quoted(&args.source).to_string())?;
-    let options = DumpOptions { blank_names: args.blank_names };
+    let dump = dump.with_context(|| quoted(args.source.text()).to_string())?;
+    let options = DumpOptions { blank_names: args.blank_names, keep_slack: args.keep_slack };
     let file = NewFile::create_new(&args.target);
     let file = file.with_context(|| quoted(&args.target).to_string())?;
     let written = write(&dump, file, &options, &meter);
@@ -92,7 +98,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 /// An error behind the names of the files that it can be about.
 fn named(error: Error, args: &Args) -> anyhow::Error {
-    let source = quoted(&args.source);
+    let source = quoted(args.source.text());
     let names = match &error {
         Error::Io { .. } => format!("{source} into {}", quoted(&args.target)),
         // What cannot be had is a matter of the image.

@@ -1,15 +1,15 @@
 //! `qcheck map`: where the bytes of a disk are.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use qcheck::disk::{Disk, ExtentKind};
 use qcheck::format::probe::ImageFormat;
 
 use crate::cli::args::cache::Cache;
-use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::parse_format;
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::format;
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{SizeError, parse_size};
 use crate::cli::files::disks::Opening;
@@ -22,7 +22,7 @@ use crate::cli::terminal::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// How to print the result; for people, only data is printed
@@ -38,13 +38,17 @@ pub struct Args {
     #[arg(short = 'l', long, value_name = "SIZE", value_parser = parse_bytes)]
     max_length: Option<u64>,
 
+    /// Take the image as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
 
     /// The image
-    #[arg(value_parser = file_name::parser())]
-    image: PathBuf,
+    #[arg(value_parser = image_name::parser())]
+    image: ImageName,
 }
 
 fn parse_bytes(text: &str) -> Result<u64, SizeError> {
@@ -53,15 +57,15 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let image = args.image.named(args.image_opts, args.format)?;
     let opening = Opening {
-        format: args.format,
         snapshot: None,
         force_share: args.force_share,
         backing_format: None,
         cache: Cache::Writeback,
         guard: &Guard::default(),
     };
-    let disk = opening.open(&args.image)?;
+    let disk = opening.open(&image)?;
     let mut printer = Printer::new(&mut ui.out, args.output);
     let outcome = print(args, &disk, &mut printer);
     if outcome.is_err() {
@@ -76,7 +80,7 @@ fn print(args: &Args, disk: &Disk, printer: &mut Printer<impl Write>) -> Result<
     let start = args.start_offset;
     let end = args.max_length.map_or(u64::MAX, |length| start.saturating_add(length));
     for extent in disk.extents(start..end) {
-        let extent = extent.with_context(|| quoted(&args.image).to_string())?;
+        let extent = extent.with_context(|| quoted(args.image.text()).to_string())?;
         // The table has offsets only.
         let is_elsewhere = extent.kind == ExtentKind::Data && extent.host.is_none();
         if args.output == Output::Human && is_elsewhere {

@@ -1,15 +1,15 @@
 //! `qcheck measure`: how long the file of a new image will be.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::measure::{Format, Measure, measure_disk, measure_size};
 
 use crate::cli::args::cache::Cache;
-use crate::cli::args::file_name::{self, quoted};
-use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::file_name::quoted;
+use crate::cli::args::format::{self, BOTH, parse_format};
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::create_options;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::output::Output;
@@ -27,11 +27,12 @@ use crate::cli::terminal::ui::Ui;
 pub struct Args {
     /// The format of the image that is measured, qcow2 or raw; told from its first bytes if not
     /// given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// The format of the new image
-    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw")]
+    #[arg(short = 'O', long, value_name = "FMT", default_value = "raw",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     target_format: String,
 
     /// Options of the new image, as name=value,...; "help" lists them
@@ -51,13 +52,17 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     output: Output,
 
+    /// Take the image as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
 
     /// Measure a new image with the content of this one
-    #[arg(value_parser = file_name::parser())]
-    image: Option<PathBuf>,
+    #[arg(value_parser = image_name::parser())]
+    image: Option<ImageName>,
 }
 
 fn parse_bytes(text: &str) -> Result<u64, SizeError> {
@@ -102,19 +107,19 @@ impl Args {
             _ => None,
         };
         let format = options.as_ref().map_or(Format::Raw, Format::Qcow2);
-        let Some(path) = &self.image else {
+        let Some(name) = &self.image else {
             return Ok(measure_size(self.size.unwrap_or(0), &format)?);
         };
+        let image = name.named(self.image_opts, self.format)?;
         let opening = Opening {
-            format: self.format,
             snapshot: self.snapshot.as_ref(),
             force_share: self.force_share,
             backing_format: None,
             cache: Cache::Writeback,
             guard: &Guard::default(),
         };
-        let disk = opening.open(path)?;
-        measure_disk(&disk, &format).with_context(|| quoted(path).to_string())
+        let disk = opening.open(&image)?;
+        measure_disk(&disk, &format).with_context(|| quoted(&image.path).to_string())
     }
 }
 

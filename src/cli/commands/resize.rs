@@ -1,7 +1,6 @@
 //! `qcheck resize`: make the disk of an image longer or shorter.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,8 +11,9 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};
 
-use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, parse_backing_format, parse_format};
+use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::parse_preallocation;
 use crate::cli::args::size::{human_size, parse_size};
 use crate::cli::files::open;
@@ -26,7 +26,7 @@ use crate::cli::terminal::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// What to do for the new part of the disk: nothing (off), map it (metadata), map it and
@@ -40,20 +40,25 @@ pub struct Args {
 
     /// The format of backing files for which an image records none, qcow2 or raw; without this such
     /// a file is raw, or refused where it begins like an image
-    #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
+    #[arg(long, value_name = "FMT", value_parser = format::backing_parser(),
+          hide_possible_values = true)]
     backing_format: Option<String>,
 
     /// Report the data that a shorter disk would lose, and change nothing
     #[arg(long)]
     dry_run: bool,
 
+    /// Take the image as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
+
     /// Do not tell that it is done
     #[arg(short, long)]
     quiet: bool,
 
     /// The image
-    #[arg(value_parser = file_name::parser())]
-    image: PathBuf,
+    #[arg(value_parser = image_name::parser())]
+    image: ImageName,
 
     /// The new size in bytes, or a number with one of k, M, G, T, P, E; with + or - in front, by
     /// how much the disk gets longer or shorter
@@ -113,8 +118,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run(args, ui);
     }
-    let path = &args.image;
-    let image = open::open(path, args.format, Intent::Resize, false)?;
+    let named = args.image.named(args.image_opts, args.format)?;
+    let path = named.written()?;
+    let image = open::open(path, named.format, Intent::Resize, false)?;
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => {
@@ -174,8 +180,9 @@ fn raw(args: &Args, storage: FileStorage) -> Result<()> {
 
 /// Reports what is past the new end.
 fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let path = &args.image;
-    let opened = open::open(path, args.format, Intent::ReadData, false)?;
+    let named = args.image.named(args.image_opts, args.format)?;
+    let path = &named.path;
+    let opened = open::open(path, named.format, Intent::ReadData, false)?;
     let context = || quoted(path).to_string();
     let storage = Arc::new(opened.storage);
     let disk = match opened.format {

@@ -1,7 +1,6 @@
 //! `qcheck snapshot`: list, take, delete and go back to internal snapshots.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -14,8 +13,9 @@ use qcheck::progress::Silent;
 use qcheck::snapshot;
 use qcheck::storage::FileStorage;
 
-use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, QCOW2_ONLY, parse_format};
+use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
+use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
 use crate::cli::files::writable;
@@ -29,7 +29,7 @@ use crate::cli::terminal::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// List the snapshots; this is what is done if nothing else is asked for
@@ -56,30 +56,41 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
 
+    /// Take the image as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
+
     /// List even if another program has the image open for writing
     #[arg(short = 'U', long, conflicts_with_all = ["create", "apply", "delete"])]
     force_share: bool,
 
     /// The image
-    #[arg(value_parser = file_name::parser())]
-    image: PathBuf,
+    #[arg(value_parser = image_name::parser())]
+    image: ImageName,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let changes = args.create.len() + args.apply.len() + args.delete.len();
     match changes + usize::from(args.list) {
-        0 => list(args, ui),
-        1 if changes == 0 => list(args, ui),
-        1 => change(args, ui),
+        0 => list(args, &args.named()?, ui),
+        1 if changes == 0 => list(args, &args.named()?, ui),
+        1 => change(args, &args.named()?, ui),
         _ => bail!("only one of -l, -c, -a and -d can be done at a time"),
     }
 }
 
-fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = open::open(&args.image, args.format, Intent::ReadMetadata, args.force_share)?;
-    let context = || quoted(&args.image).to_string();
-    let unopened = || could_not_open(&args.image);
+impl Args {
+    fn named(&self) -> Result<Named> {
+        self.image.named(self.image_opts, self.format)
+    }
+}
+
+fn list(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+    let path = &image.path;
+    let image = open::open(path, image.format, Intent::ReadMetadata, args.force_share)?;
+    let context = || quoted(path).to_string();
+    let unopened = || could_not_open(path);
     let snapshots: Vec<SnapshotInfo> = match image.format {
         ImageFormat::Qcow2 => qcow2_info(&image.storage).with_context(unopened)?.snapshots,
         ImageFormat::Raw => Vec::new(),
@@ -100,9 +111,9 @@ fn list(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-fn change(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let path = &args.image;
-    let opened = open::open(path, args.format, Intent::Change, false)?;
+fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+    let path = image.written()?;
+    let opened = open::open(path, image.format, Intent::Change, false)?;
     if opened.format != ImageFormat::Qcow2 {
         let format = opened.format.name();
         bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));

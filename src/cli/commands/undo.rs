@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
-use qcheck::storage::{FileStorage, Latch};
+use qcheck::storage::FileStorage;
 use qcheck::undo::{Record, Undone, undo};
 
 use crate::cli::args::file_name::{self, could_not_open, quoted};
@@ -50,7 +50,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = open::open(&args.image, Some(ImageFormat::Qcow2), Intent::Change, false)?;
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
     let record = Record::load(&file).with_context(|| quoted(&args.file).to_string())?;
-    let done = undo(&record, &Latch::new(image.storage), args.force, &meter);
+    let done = undo(&record, &image.storage, args.force, &meter);
     let done = done.with_context(|| quoted(&args.image).to_string())?;
     drop(meter);
     if !args.quiet {

@@ -1,7 +1,7 @@
 //! Disks that a command reads: opened, locked, and entered where they must not be written over.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +15,7 @@ use qcheck::storage::FileStorage;
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::BOTH;
+use crate::cli::args::image_name::Named;
 use crate::cli::args::snapshot::Choice;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
@@ -22,8 +23,6 @@ use crate::cli::files::spool;
 
 /// How sources are opened.
 pub struct Opening<'a> {
-    /// Their format, if it is not to be told from their first bytes.
-    pub format: Option<ImageFormat>,
     /// Which snapshot is read.
     pub snapshot: Option<&'a Choice>,
     /// Others may be writing them.
@@ -75,34 +74,34 @@ impl Sources {
 
 impl Opening<'_> {
     /// Opens all sources, one of which may be standard input.
-    pub fn open_all(&self, paths: &[PathBuf]) -> Result<Sources> {
-        if let [path] = paths {
-            if spool::is_stream(path) {
-                return self.stream(path);
+    pub fn open_all(&self, images: &[Named]) -> Result<Sources> {
+        if let [image] = images {
+            if spool::is_stream(&image.path) {
+                return self.stream(image);
             }
         }
-        let open = |path: &PathBuf| match spool::is_stream(path) {
-            true => match self.stream(path)? {
+        let open = |image: &Named| match spool::is_stream(&image.path) {
+            true => match self.stream(image)? {
                 Sources::Stream(stream) => Ok(Disk::raw(Arc::new(spool::take_in(stream)?))),
                 Sources::Disks(_) => {
                     bail!("a stream can be one of several sources only if it is a raw disk")
                 }
             },
-            false => self.open(path),
+            false => self.open(image),
         };
-        Ok(Sources::Disks(Source::new(paths.iter().map(open).collect::<Result<_>>()?)?))
+        Ok(Sources::Disks(Source::new(images.iter().map(open).collect::<Result<_>>()?)?))
     }
 
     /// A stream: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file,
     /// since it is not read in its order.
-    fn stream(&self, name: &Path) -> Result<Sources> {
-        let mut file = spool::input(name)?;
-        self.guard.enters(&file, "the source", name);
+    fn stream(&self, image: &Named) -> Result<Sources> {
+        let mut file = spool::input(&image.path)?;
+        self.guard.enters(&file, "the source", &image.path);
         let path = Path::new("");
         let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
         if spool::is_seekable(&file) {
             let storage = FileStorage::from_file(file)?;
-            let file = ImageFile::of(storage, self.format)?;
+            let file = ImageFile::of(storage, image.format)?;
             return disks(self.disk(file.storage, file.format, path)?);
         }
         let mut head = vec![0; PROBE_BYTES];
@@ -114,7 +113,7 @@ impl Opening<'_> {
             }
         }
         head.truncate(read);
-        let format = self.format.unwrap_or_else(|| probe(&head));
+        let format = image.format.unwrap_or_else(|| probe(&head));
         let stream = io::Cursor::new(head).chain(file);
         match format {
             ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
@@ -123,8 +122,9 @@ impl Opening<'_> {
     }
 
     /// Opens a source.
-    pub fn open(&self, path: &Path) -> Result<Disk> {
-        let mut opened = open::open(path, self.format, Intent::ReadData, self.force_share)?;
+    pub fn open(&self, image: &Named) -> Result<Disk> {
+        let path = &image.path;
+        let mut opened = open::open(path, image.format, Intent::ReadData, self.force_share)?;
         self.guard.enters(&opened.storage, "the source", path);
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;

@@ -29,6 +29,7 @@ pub fn open(
     };
     let file = ImageFile::of(storage, format).with_context(|| quoted(path).to_string())?;
     file.lock(intent, share).with_context(|| could_not_open(path))?;
+    log::info!("{}: format {}, {intent:?}", quoted(path), file.format.name());
     Ok(file)
 }
 

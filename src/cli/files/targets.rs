@@ -14,7 +14,8 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::tables::HeaderArea;
 
 use super::open;
-use crate::cli::args::file_name::{Given, could_not_open, quoted};
+use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::image_name::{ImageName, Named};
 use crate::cli::terminal::fault;
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// The names in a list, one a line; or each with a zero byte behind it, where there is one.
-pub fn listed(file: &Path) -> anyhow::Result<Vec<Given>> {
+pub fn listed(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
     let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| {
         source.take(MOST_LIST_BYTES).read_to_end(bytes)
@@ -51,7 +52,7 @@ pub fn listed(file: &Path) -> anyhow::Result<Vec<Given>> {
     if too_long || bytes.len() as u64 == MOST_LIST_BYTES {
         bail!("{}: this is no list of file names", quoted(file));
     }
-    Ok(names.into_iter().map(|path| Given { path, problem: None }).collect())
+    Ok(names)
 }
 
 fn names(bytes: &[u8]) -> Vec<PathBuf> {
@@ -64,13 +65,23 @@ fn names(bytes: &[u8]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The images of these names, as they come.
-pub fn plain(names: Vec<Given>, format: Option<ImageFormat>) -> Vec<Target> {
-    let target = |Given { path, problem }| {
-        let problem = problem.map(|problem| format!("{}: {problem}", quoted(&path)));
-        Target { path, format, problem, is_below: false }
-    };
-    names.into_iter().map(target).collect()
+impl Target {
+    /// An image that was named as an argument. What is wrong with its name is reported where it is
+    /// checked, so that others are not stopped by it.
+    pub fn of_argument(name: &ImageName, named: anyhow::Result<Named>) -> Self {
+        match named {
+            Ok(Named { path, format, .. }) => Self { path, format, problem: None, is_below: false },
+            Err(error) => {
+                let (path, problem) = (name.text().to_owned(), Some(fault::line(&error)));
+                Self { path, format: None, problem, is_below: false }
+            }
+        }
+    }
+
+    /// An image that a list names.
+    pub const fn listed(path: PathBuf, format: Option<ImageFormat>) -> Self {
+        Self { path, format, problem: None, is_below: false }
+    }
 }
 
 /// What makes two images one: the file, what it is read as, and where the names in it begin.

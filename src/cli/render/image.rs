@@ -26,7 +26,7 @@ impl ImageInfo {
     /// Where the backing file is, seen from the current folder.
     pub fn full_backing_name(&self) -> Option<String> {
         let name = self.qcow2.as_ref()?.backing_name.as_deref()?;
-        if name.starts_with("file:") {
+        if name.starts_with("file:") || name.starts_with("json:") {
             return Some(name.to_owned());
         }
         let folder = Path::new(&self.filename).parent()?;

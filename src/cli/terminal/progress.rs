@@ -96,6 +96,7 @@ impl Progress for Meter {
     }
 
     fn stage(&self, what: &str, total: u64) {
+        log::info!("{what}: {total} bytes");
         let mut stage = locked(&self.stage);
         match &self.shown {
             Shown::Percent => {

@@ -5,7 +5,7 @@ use qcheck::error::Error;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Latch, MemoryStorage, Storage};
-use qcheck::undo::{Record, UndoLog, undo};
+use qcheck::undo::{Durable, Record, UndoLog, undo};
 
 use super::damage::Damaged;
 use super::readable::{Readable, lost};
@@ -15,7 +15,7 @@ pub fn run(input: &[u8]) {
     let Some(damaged) = Damaged::new(input) else { return };
     let image = damaged.storage(damaged.bytes.clone());
     let record = MemoryStorage::limited(Vec::new(), super::MOST_BYTES);
-    let log = UndoLog::new(&image, &record).expect("a new undo file");
+    let log = UndoLog::new(&image, Durable::assume(&record)).expect("a new undo file");
     let done = repair(&Latch::new(&log), damaged.mode, &super::options(), &Silent).is_ok();
     if done {
         log.finish().expect("room for the record");

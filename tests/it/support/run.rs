@@ -30,6 +30,14 @@ pub fn qcheck(folder: &Path, args: &[&str]) -> Ran {
     Command::new(program).current_dir(folder).args(args).output().expect("qcheck starts").into()
 }
 
+/// qcheck with SIGINT as in a shell that somebody uses: a job in the background inherits that it is
+/// ignored, and qcheck leaves it so.
+pub fn interruptible() -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(assert_cmd::cargo::cargo_bin!("qcheck"));
+    command
+}
+
 /// Runs a tool of QEMU in a folder.
 pub fn qemu(folder: &Path, tool: &str, args: &[&str]) -> Ran {
     let output = Command::new(tool).current_dir(folder).args(args).output();

@@ -8,9 +8,10 @@ use qcheck::format::probe::ImageFormat;
 
 use super::{data, list, policy, reattach};
 use crate::cli::args::cache::{Cache, parse_cache};
-use crate::cli::args::file_name::{self, Given};
-use crate::cli::args::format::parse_format;
+use crate::cli::args::format;
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::{parse_cluster_size, parse_number, parse_size};
+use crate::cli::files::targets::Target;
 
 /// Check qcow2 images, and repair one with -r.
 ///
@@ -20,7 +21,7 @@ use crate::cli::args::size::{parse_cluster_size, parse_number, parse_size};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     pub format: Option<ImageFormat>,
 
     /// Repair clusters with counts that are too high, or everything that can be repaired; --repair
@@ -70,6 +71,9 @@ pub struct Args {
     /// The external data file to name where the header is rebuilt from nothing
     #[arg(long, value_name = "NAME", value_parser = parse_name, requires = "allow_data_loss")]
     pub hint_data_file: Option<String>,
+    /// Take the images as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    pub image_opts: bool,
 
     /// Tell of each kind of finding what it means, what to do, and which guest data it touches
     #[arg(long)]
@@ -111,8 +115,24 @@ pub struct Args {
 
     /// The image, or several
     #[arg(value_name = "IMAGE", required_unless_present = "files_from",
-          value_parser = file_name::any(), value_hint = clap::ValueHint::AnyPath)]
-    pub images: Vec<Given>,
+          value_parser = image_name::parser(), value_hint = clap::ValueHint::AnyPath)]
+    pub images: Vec<ImageName>,
+}
+
+impl Args {
+    /// The images that arguments name.
+    pub fn named(&self) -> Vec<Target> {
+        let target = |name: &ImageName| {
+            let named = name.named(self.image_opts, self.format).and_then(|named| {
+                if self.repair.is_some() {
+                    named.written()?;
+                }
+                Ok(named)
+            });
+            Target::of_argument(name, named)
+        };
+        self.images.iter().map(target).collect()
+    }
 }
 
 /// What to repair.

@@ -7,7 +7,6 @@ use anyhow::{Result, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
 
-use crate::cli::args::file_name::Given;
 use crate::cli::args::size::parse_number;
 use crate::cli::files::targets::{self, Target};
 
@@ -45,19 +44,18 @@ impl Args {
         }
     }
 
-    /// The images named, those that a list names, and those below them.
+    /// The images that arguments name, those that a list names, and those below them.
     pub fn targets(
         &self,
-        images: &[Given],
+        mut images: Vec<Target>,
         format: Option<ImageFormat>,
         force_share: bool,
         policy: &Policy,
     ) -> Result<Vec<Target>> {
-        let mut names = images.to_vec();
         if let Some(list) = &self.files_from {
-            names.extend(targets::listed(list)?);
+            let listed = targets::listed(list)?;
+            images.extend(listed.into_iter().map(|path| Target::listed(path, format)));
         }
-        let images = targets::plain(names, format);
         if !self.backing_chain {
             return Ok(images);
         }

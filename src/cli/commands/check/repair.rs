@@ -44,11 +44,13 @@ pub fn run(args: &Args, mode: Mode, repair: Repair<'_>, file: ImageFile) -> Resu
 /// Says how to go on where a header cannot be read.
 pub fn with_advice(error: Error) -> anyhow::Error {
     match error {
-        Error::Header { .. } | Error::NotQcow2 => {
+        Error::Header { .. } => {
             anyhow!(
                 "{error}; 'check -r all --allow-data-loss' searches the file for another header"
             )
         }
+        // Nobody should lose a disk over advice for another format.
+        Error::NotQcow2 => anyhow!("{error}; this may be a raw disk, which has nothing to check"),
         error => error.into(),
     }
 }

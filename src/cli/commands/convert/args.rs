@@ -1,10 +1,8 @@
 //! The arguments of `qcheck convert`.
 
-use std::path::PathBuf;
-
 use crate::cli::args::cache::{Cache, parse_cache};
-use crate::cli::args::file_name;
-use crate::cli::args::format::parse_backing_format;
+use crate::cli::args::format;
+use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{parse_number, parse_size};
 use crate::cli::args::snapshot::{Choice, parse_choice};
@@ -18,11 +16,13 @@ const MAX_SPARSE: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The format of the sources, qcow2 or raw; told from their first bytes if not given
-    #[arg(short, long = "source-format", value_name = "FMT")]
+    #[arg(short, long = "source-format", value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     pub format: Option<String>,
 
     /// The format of the target
-    #[arg(short = 'O', long, alias = "output-format", value_name = "FMT", default_value = "raw")]
+    #[arg(short = 'O', long, alias = "output-format", value_name = "FMT", default_value = "raw",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     pub target_format: String,
 
     /// Options of the target's format, as name=value,...; "help" lists them
@@ -39,12 +39,14 @@ pub struct Args {
     pub backing: Option<String>,
 
     /// The format of the backing file
-    #[arg(short = 'F', long, value_name = "FMT")]
+    #[arg(short = 'F', long, value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
     pub backing_format: Option<String>,
 
     /// The format of backing files of the sources for which an image records none, qcow2 or raw;
     /// without this such a file is raw, or refused where it begins like an image
-    #[arg(long, value_name = "FMT", value_parser = parse_backing_format)]
+    #[arg(long, value_name = "FMT", value_parser = format::backing_parser(),
+          hide_possible_values = true)]
     pub source_backing_format: Option<String>,
 
     /// Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..
@@ -115,6 +117,14 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     pub output: Output,
 
+    /// Take the sources as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long = "image-opts", alias = "source-image-opts")]
+    pub image_opts: bool,
+
+    /// Take the target, which exists (-n), as options
+    #[arg(long)]
+    pub target_image_opts: bool,
+
     /// Read the sources even if another program has them open for writing
     #[arg(short = 'U', long)]
     pub force_share: bool,
@@ -130,8 +140,8 @@ pub struct Args {
     /// The sources, and last the target; - is standard input or output, and so are /dev/stdin and
     /// /dev/stdout
     #[arg(value_name = "FILE", required_unless_present = "target_options",
-          value_parser = file_name::parser())]
-    pub files: Vec<PathBuf>,
+          value_parser = image_name::parser())]
+    pub files: Vec<ImageName>,
 }
 
 fn parse_sparse(text: &str) -> Result<u64, String> {

@@ -14,6 +14,7 @@ use super::args::Args;
 use super::target::{Asked, Target};
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::quoted;
+use crate::cli::args::image_name::Named;
 use crate::cli::args::output::Output;
 use crate::cli::files::disks::{Opening, Sources};
 use crate::cli::files::guard::Guard;
@@ -127,14 +128,13 @@ impl Job<'_> {
 
     fn verify(&self, source: &Source, path: &Path, format: ImageFormat) -> Result<()> {
         let opening = Opening {
-            format: Some(format),
             snapshot: None,
             force_share: false,
             backing_format: None,
             cache: self.args.target_cache,
             guard: &Guard::default(),
         };
-        let made = Source::new(vec![opening.open(path)?])?;
+        let made = Source::new(vec![opening.open(&Named::file(path.to_owned(), Some(format)))?])?;
         Ok(verify(source, &made, &self.options, self.control)?)
     }
 }

@@ -4,11 +4,14 @@ mod args;
 mod job;
 pub(super) mod target;
 
+use std::path::PathBuf;
+
 use anyhow::{Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::format::probe::ImageFormat;
 
 use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::image_name::ImageName;
 use crate::cli::args::options::{self, Table};
 use crate::cli::args::output::Output;
 use crate::cli::files::disks::Opening;
@@ -53,9 +56,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         bail!("a source and a target are needed");
     };
     args.refuse_misfits(qcow2, sources.len())?;
+    let named = |source: &ImageName| source.named(args.image_opts, source_format);
+    let sources = sources.iter().map(named).collect::<Result<Vec<_>>>()?;
+    let target = args.target(target, format)?;
+    let target = target.as_path();
     let cancel = signals::interruption();
     let guard = Guard::default();
-    let sources_open = args.opening(source_format, &guard).open_all(sources)?;
+    let sources_open = args.opening(&guard).open_all(&sources)?;
     let mut asked = Asked::new(format, given, args.target_cache);
     // An image that is there keeps its own.
     if !args.no_create {
@@ -88,6 +95,10 @@ impl Args {
                 self.copy_range_offloading && self.sparse_size.is_some(),
                 "-C copies without looking, so -S cannot be kept",
             ),
+            (
+                self.target_image_opts && !self.no_create,
+                "--target-image-opts requires use of -n flag",
+            ),
             (self.copy_range_offloading && self.compress, "-C cannot compress"),
             (self.skip_broken_bitmaps && !self.bitmaps, "--skip-broken-bitmaps needs --bitmaps"),
             (self.bitmaps && sources > 1, "bitmaps can be copied from a single source only"),
@@ -105,9 +116,20 @@ impl Args {
         }
     }
 
-    fn opening<'a>(&'a self, format: Option<ImageFormat>, guard: &'a Guard) -> Opening<'a> {
+    /// The target. One that is made is given by the name of its file.
+    fn target(&self, name: &ImageName, format: ImageFormat) -> Result<PathBuf> {
+        if !self.no_create {
+            return name.new_file();
+        }
+        let named = match self.target_image_opts {
+            true => name.named(true, None)?,
+            false => name.named(false, Some(format))?,
+        };
+        Ok(named.written()?.to_owned())
+    }
+
+    fn opening<'a>(&'a self, guard: &'a Guard) -> Opening<'a> {
         Opening {
-            format,
             snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
             force_share: self.force_share,
             backing_format: self.source_backing_format.as_deref(),

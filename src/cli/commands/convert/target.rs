@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::chain::resolve;
+use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
 use qcheck::create::{NewImage, Preallocation};
@@ -17,6 +17,7 @@ use qcheck::storage::{Access, Latch, Storage};
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::parse_format;
+use crate::cli::args::image_name::Named;
 use crate::cli::args::new_image;
 use crate::cli::args::options::Options;
 use crate::cli::files::disks::Opening;
@@ -113,16 +114,15 @@ impl Asked {
         };
         // QEMU's name for a regular file's bytes as they are.
         let format = if format == "file" { "raw" } else { format };
+        let link = Link::named(Some(target), name.as_bytes(), Some(Format::of_name(format)));
         let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
-        let file = resolve(Some(target), name.as_bytes())?;
-        self.backing = Some((file, format));
+        self.backing = Some((link?.path, format));
         Ok(())
     }
 
     fn open_backing(&self, guard: &Guard) -> Result<Option<Source>> {
         let Some((path, format)) = &self.backing else { return Ok(None) };
         let opening = Opening {
-            format: Some(*format),
             snapshot: None,
             // As in qemu-img: only data that lies in an image has to stay as it is.
             force_share: *format == ImageFormat::Raw,
@@ -130,7 +130,7 @@ impl Asked {
             cache: Cache::Writeback,
             guard,
         };
-        Ok(Some(Source::new(vec![opening.open(path)?])?))
+        Ok(Some(Source::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
     }
 }
 

@@ -13,8 +13,9 @@ use qcheck::info::qcow2_info;
 use qcheck::storage::{Capacity, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
-use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;
@@ -27,7 +28,7 @@ use crate::cli::terminal::ui::{self, Ui};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; told from its first bytes if not given
-    #[arg(short, long, value_name = "FMT", value_parser = parse_format)]
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// How to print the result
@@ -48,27 +49,32 @@ pub struct Args {
     #[arg(long, conflicts_with = "backing_chain")]
     map: bool,
 
+    /// Take the image as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
 
     /// The image
-    #[arg(value_parser = file_name::parser())]
-    image: PathBuf,
+    #[arg(value_parser = image_name::parser())]
+    image: ImageName,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let image = args.image.named(args.image_opts, args.format)?;
     match (args.metadata, args.map) {
-        (true, _) => metadata(args, ui),
-        (_, true) => map(args, ui),
-        (false, false) => describe(args, ui),
+        (true, _) => metadata(args, &image, ui),
+        (_, true) => map(args, &image, ui),
+        (false, false) => describe(args, &image, ui),
     }
 }
 
 /// Tells what qemu-img tells.
-fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let chain = chain(args, ui)?;
+fn describe(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+    let chain = chain(args, image, ui)?;
     match args.output {
         Output::Human => {
             for (number, image) in chain.iter().enumerate() {
@@ -91,12 +97,12 @@ fn describe(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// Tells of the metadata. The header's fields are told of even where nothing else can be.
-fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let begun = inspect::open(&args.image, args.format, args.force_share)?;
+fn metadata(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+    let begun = inspect::open(&image.path, image.format, args.force_share)?;
     let fields = begun.fields.clone();
     let human = args.output == Output::Human;
     if human {
-        text::metadata::head(&mut ui.out, &args.image, &fields)?;
+        text::metadata::head(&mut ui.out, &image.path, &fields)?;
     }
     let image = begun.inspect(ui);
     if human {
@@ -113,8 +119,8 @@ fn metadata(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// Draws the file and the disk.
-fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = inspect::open(&args.image, args.format, args.force_share)?.inspect(ui)?;
+fn map(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+    let image = inspect::open(&image.path, image.format, args.force_share)?.inspect(ui)?;
     match args.output {
         Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
         Output::Json => json::described::layout::print(&mut ui.out, &image)?,
@@ -124,11 +130,11 @@ fn map(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// The image, and with `--backing-chain` those below it.
-fn chain(args: &Args, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
+fn chain(args: &Args, image: &Named, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
     let mut chain: Vec<ImageInfo> = Vec::new();
     let files = FileOpener::default();
-    let mut walk = Walk::new(&files, Some(&args.image));
-    let mut next = Some((args.image.clone(), args.format));
+    let mut walk = Walk::new(&files, Some(&image.path));
+    let mut next = Some((image.path.clone(), image.format));
     while let Some((path, format)) = next.take() {
         let image = open::open(&path, format, Intent::Describe, args.force_share)?;
         chain.push(look(&path, &image, format, ui)?);
