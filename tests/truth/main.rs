@@ -7,6 +7,7 @@
 
 mod bases;
 mod damage;
+mod inflate;
 mod judge;
 mod roles;
 #[path = "../it/support/mod.rs"]

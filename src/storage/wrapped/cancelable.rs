@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
+use super::forward::guard_writes;
 use crate::progress::Cancellation;
 use crate::storage::{Capacity, ReadAt, Storage};
 
@@ -54,42 +55,4 @@ impl<S: ReadAt> ReadAt for Cancelable<S> {
     }
 }
 
-impl<S: Storage> Storage for Cancelable<S> {
-    fn capacity(&self) -> Capacity {
-        self.inner.capacity()
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.guard(|inner| inner.write_at(offset, data))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.guard(|inner| inner.set_len(len))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.guard(S::sync)
-    }
-
-    fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.guard(|inner| inner.discard(offset, length))
-    }
-
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.guard(|inner| inner.allocate(offset, length))
-    }
-
-    fn copy_from(
-        &self,
-        offset: u64,
-        from: &dyn ReadAt,
-        from_offset: u64,
-        length: u64,
-    ) -> io::Result<bool> {
-        self.guard(|inner| inner.copy_from(offset, from, from_offset, length))
-    }
-
-    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.guard(|inner| inner.write_zeroes(offset, length))
-    }
-}
+guard_writes!(Cancelable);

@@ -1,4 +1,5 @@
-//! A pointer to a storage is a storage, so that wrappers can own, share or borrow one.
+//! How wrappers pass accesses on, so that none forgets a method: a pointer to a storage is a storage,
+//! so that wrappers can own, share or borrow one, and a guard of writes guards all of them.
 
 use std::io;
 use std::ops::Range;
@@ -64,6 +65,46 @@ macro_rules! forward {
         }
     };
 }
+
+/// A storage whose writes pass `self.guard(|inner| ...)`.
+macro_rules! guard_writes {
+    ($wrapper:ident) => {
+        impl<S: Storage> Storage for $wrapper<S> {
+            fn capacity(&self) -> Capacity {
+                self.inner.capacity()
+            }
+            fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+                self.guard(|inner| inner.write_at(offset, data))
+            }
+            fn set_len(&self, len: u64) -> io::Result<()> {
+                self.guard(|inner| inner.set_len(len))
+            }
+            fn sync(&self) -> io::Result<()> {
+                self.guard(S::sync)
+            }
+            fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+                self.guard(|inner| inner.discard(offset, length))
+            }
+            fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+                self.guard(|inner| inner.allocate(offset, length))
+            }
+            fn copy_from(
+                &self,
+                offset: u64,
+                from: &dyn ReadAt,
+                from_offset: u64,
+                length: u64,
+            ) -> io::Result<bool> {
+                self.guard(|inner| inner.copy_from(offset, from, from_offset, length))
+            }
+            fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
+                self.guard(|inner| inner.write_zeroes(offset, length))
+            }
+        }
+    };
+}
+
+pub(super) use guard_writes;
 
 forward!(&T);
 forward!(Box<T>);

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::forward::guard_writes;
 use crate::storage::{Capacity, ReadAt, Storage};
 
 /// A storage that, after its first failed write, flush or change of length, refuses every further
@@ -95,44 +96,10 @@ impl<S: Storage> ReadAt for Latch<S> {
     fn will_need(&self, range: Range<u64>) {
         self.inner.will_need(range);
     }
-}
 
-impl<S: Storage> Storage for Latch<S> {
-    fn capacity(&self) -> Capacity {
-        self.inner.capacity()
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.guard(|inner| inner.write_at(offset, data))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.guard(|inner| inner.set_len(len))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.guard(S::sync)
-    }
-
-    fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.guard(|inner| inner.discard(offset, length))
-    }
-
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.guard(|inner| inner.allocate(offset, length))
-    }
-
-    fn copy_from(
-        &self,
-        offset: u64,
-        from: &dyn ReadAt,
-        from_offset: u64,
-        length: u64,
-    ) -> io::Result<bool> {
-        self.guard(|inner| inner.copy_from(offset, from, from_offset, length))
-    }
-
-    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.guard(|inner| inner.write_zeroes(offset, length))
+    fn peek_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.inner.peek_at(offset, buf)
     }
 }
+
+guard_writes!(Latch);
