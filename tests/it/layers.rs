@@ -77,7 +77,7 @@ const REPORT: [&str; 8] =
     ["place", "orphan", "kind", "finding", "tally", "words", "collector", "mod"];
 const SURVEY: [&str; 13] = [
     "refcount_map",
-    "unreferenced",
+    "data",
     "extent",
     "beyond",
     "plausible",

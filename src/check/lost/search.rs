@@ -10,10 +10,10 @@ use crate::check::parallel;
 use crate::check::passes::compare::Compared;
 use crate::check::report::{Finding, Kind, Place};
 use crate::check::survey::context::Context;
+use crate::check::survey::data;
 use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::refcounts::{Block, Refcounts};
 use crate::check::survey::stored::StoredCounts;
-use crate::check::survey::unreferenced;
 use crate::format::refcount;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
 use crate::storage::Peeked;
@@ -187,7 +187,7 @@ fn uncounted(ctx: &Context, compared: &Compared) -> Vec<Suspects> {
     let mut found = Vec::new();
     let mut left = MAX_UNCOUNTED;
     for range in &compared.uncounted {
-        let runs = unreferenced::with_data(ctx.source, &ctx.geometry, &ctx.map, range.clone());
+        let runs = data::unreferenced(ctx.source, &ctx.geometry, &ctx.map, range.clone());
         for run in runs.filter_map(Result::ok) {
             let mut at = run.start;
             while at < run.end && left > 0 {

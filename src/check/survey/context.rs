@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::beyond::Beyond;
+use super::data;
 use super::extent::Extent;
 use super::plausible::Plausible;
 use super::refcount_map::RefcountMap;
@@ -89,18 +90,15 @@ impl<'a> Context<'a> {
         self.source.is_hole(offset.get(), bytes)
     }
 
-    /// The clusters of a range that are not holes. Holes are skipped, however long they are.
+    /// The clusters of a range that are not holes. Where that cannot be found out they are taken for
+    /// data.
     pub fn data_clusters(&self, range: Range<HostCluster>) -> impl Iterator<Item = HostCluster> {
-        let mut next = range.start;
-        let mut data = 0..0;
-        std::iter::from_fn(move || {
-            let start = self.geometry.offset_of(next).get();
-            if next < range.end && data.end <= start {
-                data = self.source.next_data(start).unwrap_or(Some(start..u64::MAX))?;
-            }
-            let cluster = self.geometry.cluster_floor(HostOffset::new(data.start)).max(next);
-            next = cluster.next();
-            (cluster < range.end).then_some(cluster)
+        let end = range.end;
+        let or_all = move |(at, _)| self.geometry.cluster_floor(at)..end;
+        let runs = data::runs(self.source, &self.geometry, range);
+        runs.flat_map(move |run| {
+            let Range { start, end } = run.unwrap_or_else(or_all);
+            (start.get()..end.get()).map(HostCluster::new)
         })
     }
 

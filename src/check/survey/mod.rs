@@ -3,6 +3,7 @@
 pub mod beyond;
 pub mod context;
 pub mod copied;
+pub mod data;
 pub mod extent;
 pub mod mapping;
 pub mod plausible;
@@ -10,7 +11,6 @@ pub mod refcount_map;
 pub mod refcounts;
 pub mod regions;
 pub mod stored;
-pub mod unreferenced;
 pub mod visits;
 
 use std::collections::HashSet;

@@ -9,8 +9,8 @@ use super::former::{Former, FormerStructures};
 use super::pointers;
 use crate::check::lost::reftable::Reftable;
 use crate::check::report::Slot;
+use crate::check::survey::data;
 use crate::check::survey::refcount_map::RefcountMap;
-use crate::check::survey::unreferenced;
 use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Survey};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
@@ -351,7 +351,7 @@ fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<Uncounted> {
     let all = [HostCluster::new(0)..end];
     let all_in_doubt = is_dirty && survey.too_low && survey.report.hides_references;
     for range in if all_in_doubt { &all } else { survey.uncounted.as_slice() } {
-        for run in unreferenced::with_data(source, geometry, &survey.map, range.clone()) {
+        for run in data::unreferenced(source, geometry, &survey.map, range.clone()) {
             let run = run.map_err(|(at, e)| Error::io("look for data", at.get(), e))?;
             let mut at = run.start;
             while at < run.end {
