@@ -9,6 +9,9 @@ use super::addr::HostOffset;
 /// Greatest refcount table in bytes (QEMU's limit: 8 MiB).
 pub const MAX_REFTABLE_BYTES: u64 = 8 << 20;
 
+/// A word of a block, in which no entry counts.
+const ZERO_WORD: [u8; 8] = [0; 8];
+
 /// One entry of the refcount table; any bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReftableEntry(pub u64);
@@ -76,30 +79,39 @@ pub fn counted(
     order: u32,
     entries: Range<usize>,
 ) -> impl DoubleEndedIterator<Item = (usize, u64)> {
-    let counted = in_words(order, entries, |word| !is_zero(&block[word]));
+    let counted = in_words(order, entries, |word| block[word] != ZERO_WORD);
     counted.map(move |at| (at, get_refcount(block, order, at))).filter(|&(_, count)| count > 0)
 }
 
-/// The entries that are not 0 in both of two blocks, with their values in each, in order.
+/// The entries that are not 0 in at least one of two blocks, with their values in each, in order.
 pub fn counted_in_either(
-    (one, other): (&[u8], &[u8]),
+    blocks: (&[u8], &[u8]),
     order: u32,
     entries: Range<usize>,
 ) -> impl Iterator<Item = (usize, u64, u64)> {
-    let is_counted = |word: Range<usize>| !is_zero(&one[word.clone()]) || !is_zero(&other[word]);
-    let value = move |at| (at, get_refcount(one, order, at), get_refcount(other, order, at));
-    in_words(order, entries, is_counted).map(value).filter(|&(_, a, b)| a > 0 || b > 0)
+    pairs(blocks, order, entries, |one, other| one != ZERO_WORD || other != ZERO_WORD)
+        .filter(|&(_, one, other)| one > 0 || other > 0)
 }
 
 /// The entries that differ between two blocks, with their values in each, in order.
 pub fn differing(
-    (one, other): (&[u8], &[u8]),
+    blocks: (&[u8], &[u8]),
     order: u32,
     entries: Range<usize>,
 ) -> impl Iterator<Item = (usize, u64, u64)> {
-    let value = move |at| (at, get_refcount(one, order, at), get_refcount(other, order, at));
-    let differs = |word: Range<usize>| one[word.clone()] != other[word];
-    in_words(order, entries, differs).map(value).filter(|&(_, a, b)| a != b)
+    pairs(blocks, order, entries, |one, other| one != other).filter(|&(_, one, other)| one != other)
+}
+
+/// The entries of two blocks in those words that have something of interest.
+fn pairs(
+    (one, other): (&[u8], &[u8]),
+    order: u32,
+    entries: Range<usize>,
+    is_of_interest: impl Fn(&[u8], &[u8]) -> bool,
+) -> impl Iterator<Item = (usize, u64, u64)> {
+    let words = move |word: Range<usize>| is_of_interest(&one[word.clone()], &other[word]);
+    in_words(order, entries, words)
+        .map(move |at| (at, get_refcount(one, order, at), get_refcount(other, order, at)))
 }
 
 /// The entries in those words of 8 bytes that have something of interest: most words have nothing.
@@ -114,10 +126,6 @@ fn in_words(
         .flat_map(move |word| {
             (per_word * word).max(entries.start)..(per_word * (word + 1)).min(entries.end)
         })
-}
-
-fn is_zero(word: &[u8]) -> bool {
-    word == [0; 8]
 }
 
 #[cfg(test)]

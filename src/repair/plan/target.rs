@@ -116,12 +116,11 @@ fn hold(
 ) {
     let geometry = &survey.area.geometry;
     let (index, first) = geometry.refcount_place(range.start);
-    let entries = first.get() as usize..geometry.refblock_len();
+    let first_of_block = geometry.first_cluster_of_block(index);
+    let length = usize::try_from((range.end - range.start).get()).unwrap_or(usize::MAX);
+    let entries = first.get() as usize..first.get() as usize + length;
     for (entry, count) in refcount::counted(stored, geometry.refcount_order(), entries) {
-        let at = geometry.first_cluster_of_block(index) + ClusterCount::new(entry as u64);
-        if at >= range.end {
-            break;
-        }
+        let at = first_of_block + ClusterCount::new(entry as u64);
         let referenced = target.get(at);
         // A value that cannot be a refcount, among others that are, does not say that the cluster is free.
         let count = match survey.plausible.excludes(count, referenced) && !all {
