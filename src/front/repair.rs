@@ -11,7 +11,7 @@ use crate::progress::{Cancellation, Progress, Silent};
 use crate::repair::{
     DryRun, Hints, Reattach, RepairMode, RepairOutcome, Request, dry_run, repair_as_asked,
 };
-use crate::storage::{Cancelable, Latch, Storage};
+use crate::storage::{Cancelable, FileStorage, Latch, Storage};
 
 /// Repairs one image: opens and locks it, records what is overwritten where that is asked for,
 /// repairs, and checks again.
@@ -137,18 +137,15 @@ impl<'a> Repair<'a> {
 
     /// Repairs an image that is open for writing already, and locked for [`Intent::Change`].
     pub fn run_file(&self, file: ImageFile) -> Result<RepairOutcome> {
-        require_qcow2(&file)?;
-        let cancellation = Cancellation::default();
-        let progress = cancellation.watch(self.progress);
-        let image = Cancelable::new(file.storage, cancellation.clone());
-        let repair = |storage: &dyn Storage| {
-            repair_as_asked(storage, &self.request, &self.options, &progress, &mut ())
-        };
-        let outcome = match &self.undo {
-            Some(path) => UndoFile::create(path)?.record(image, repair),
-            None => repair(&Latch::new(image)),
-        };
-        if cancellation.has_refused() { Err(Error::Cancelled) } else { outcome }
+        self.with(file, |image, progress| {
+            let repair = |storage: &dyn Storage| {
+                repair_as_asked(storage, &self.request, &self.options, progress, &mut ())
+            };
+            match &self.undo {
+                Some(path) => UndoFile::create(path)?.record(image, repair),
+                None => repair(&Latch::new(image)),
+            }
+        })
     }
 
     /// What [`Self::run`] would write; nothing is written. The changes are kept in memory, and a
@@ -160,15 +157,23 @@ impl<'a> Repair<'a> {
 
     /// Plans the repair of an image that is open already, and locked for [`Intent::ReadMetadata`].
     pub fn plan_file(&self, file: ImageFile) -> Result<DryRun> {
-        require_qcow2(&file)?;
+        self.with(file, |image, progress| {
+            dry_run(&image, image.capacity(), &self.request, &self.options, progress)
+        })
+    }
+
+    /// Works on a qcow2 image until the work ends or is cancelled.
+    fn with<T>(
+        &self,
+        file: ImageFile,
+        work: impl FnOnce(Cancelable<FileStorage>, &dyn Progress) -> Result<T>,
+    ) -> Result<T> {
+        if file.format != ImageFormat::Qcow2 {
+            return Err(Error::NotQcow2);
+        }
         let cancellation = Cancellation::default();
         let progress = cancellation.watch(self.progress);
-        let image = Cancelable::new(file.storage, cancellation.clone());
-        let plan = dry_run(&image, image.capacity(), &self.request, &self.options, &progress);
-        if cancellation.has_refused() { Err(Error::Cancelled) } else { plan }
+        let outcome = work(Cancelable::new(file.storage, cancellation.clone()), &progress);
+        if cancellation.has_refused() { Err(Error::Cancelled) } else { outcome }
     }
-}
-
-fn require_qcow2(file: &ImageFile) -> Result<()> {
-    if file.format == ImageFormat::Qcow2 { Ok(()) } else { Err(Error::NotQcow2) }
 }
