@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use qcheck::chain::Format;
 use qcheck::format::probe::ImageFormat;
 
 /// Formats of QEMU that this program can tell by name but not read.
@@ -24,6 +25,15 @@ pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
             .find(|known| **known == name)
             .map(|known| ImageFormat::Other(known))
             .ok_or_else(|| format!("unknown format '{name}': {BOTH}")),
+    }
+}
+
+/// The format that an image records for a file, or that a description gives it.
+pub fn recorded_format(format: Format) -> Result<ImageFormat, String> {
+    match format {
+        Format::Raw => Ok(ImageFormat::Raw),
+        Format::Qcow2 => Ok(ImageFormat::Qcow2),
+        Format::Other(name) => parse_format(&name),
     }
 }
 

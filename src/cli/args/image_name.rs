@@ -9,7 +9,7 @@ use qcheck::chain::{Described, Format};
 use qcheck::format::probe::ImageFormat;
 
 use super::file_name::{self, could_not_open, quoted};
-use super::format::parse_format;
+use super::format::recorded_format;
 use super::options;
 
 /// An image as it was given, which is read as a name or as options by [`ImageName::named`].
@@ -87,12 +87,8 @@ impl ImageName {
         let described = described.map_err(|error| anyhow!(error).context(context()))?;
         let format = format.map(|format| Format::of_name(format.name()));
         let format = described.format_or_given(format);
-        let format = match format.map_err(|error| anyhow!(error).context(context()))? {
-            None => None,
-            Some(Format::Raw) => Some(ImageFormat::Raw),
-            Some(Format::Qcow2) => Some(ImageFormat::Qcow2),
-            Some(Format::Other(name)) => Some(parse_format(&name).map_err(anyhow::Error::msg)?),
-        };
+        let format = format.map_err(|error| anyhow!(error).context(context()))?;
+        let format = format.map(recorded_format).transpose().map_err(anyhow::Error::msg)?;
         let Described { mut path, is_read_only, .. } = described;
         // The name alone means standard input elsewhere.
         if path == Path::new("-") {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use qcheck::chain::{Format, Link};
+use qcheck::chain::Link;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
 use qcheck::storage::FileStorage;
@@ -11,7 +11,7 @@ use qcheck::storage::FileStorage;
 use super::spool;
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{could_not_open, quoted};
-use crate::cli::args::format::parse_format;
+use crate::cli::args::format::recorded_format;
 
 /// Opens and locks an image and finds out its format where none is given. With `share` it is read
 /// though another program may be writing it.
@@ -35,11 +35,8 @@ pub fn open(
 
 /// The format of a backing file: the one that is recorded, or else raw, unless it begins like an image.
 pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
-    match link.recorded() {
-        Some(Format::Raw) => return Ok(ImageFormat::Raw),
-        Some(Format::Qcow2) => return Ok(ImageFormat::Qcow2),
-        Some(Format::Other(name)) => return parse_format(&name).map_err(anyhow::Error::msg),
-        None => {}
+    if let Some(format) = link.recorded() {
+        return recorded_format(format).map_err(anyhow::Error::msg);
     }
     // One that cannot be opened now is reported by whoever opens it to read it.
     if let Ok(opened) = open(&link.path, None, Intent::Describe, share) {

@@ -65,7 +65,8 @@ pub struct Args {
     pub hint_backing: Option<String>,
 
     /// The format of that backing file
-    #[arg(long, value_name = "FMT", value_parser = ["raw", "qcow2"], requires = "hint_backing")]
+    #[arg(long, value_name = "FMT", value_parser = format::backing_parser(),
+          requires = "hint_backing")]
     pub hint_backing_format: Option<String>,
 
     /// The external data file to name where the header is rebuilt from nothing
