@@ -75,10 +75,10 @@ impl<'a> Dump<'a> {
         let at_end = |e| Error::io("make the dump as long as the image", self.file_bytes, e);
         target.set_len(self.file_bytes).map_err(at_end)?;
         let all = self.recorder.ranges();
-        let slack = slack::of_header(self.source).filter(|_| !options.keep_slack);
+        let slack = if options.keep_slack { None } else { slack::of_header(self.source) };
         let ranges = match &slack {
-            _ if options.keep_slack => slack::whole_clusters(&all, self.source, self.file_bytes),
             Some(slack) => slack::without(&all, slack),
+            None if options.keep_slack => slack::whole_clusters(&all, self.source, self.file_bytes),
             None => all.clone(),
         };
         let mut copied = self.copy(&ranges, target, progress)?;

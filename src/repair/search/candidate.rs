@@ -22,7 +22,7 @@ pub struct Candidate {
     pub crypto: Option<CryptoHeader>,
     /// The bitmaps, where extensions are written anew.
     pub bitmaps: Option<BitmapsExtension>,
-    /// The files to name, where extensions are written anew.
+    /// The files to name, where nothing of the old header is left.
     pub names: Names,
     /// Whether what is there is kept but for the fields.
     pub kept: bool,

@@ -64,8 +64,8 @@ const fn sizes_of(geometry: &Geometry) -> (u32, u32) {
     (geometry.cluster_bits(), geometry.refcount_order())
 }
 
-const fn kept(header: Header) -> Candidate {
-    let names = Names { backing: None, data_file: None };
+fn kept(header: Header) -> Candidate {
+    let names = Names::default();
     Candidate { header, crypto: None, bitmaps: None, names, kept: true, least_bytes: 0 }
 }
 
