@@ -40,8 +40,8 @@ pub struct HeaderArea {
     pub extensions: Vec<Extension>,
     /// Where the list of extensions breaks off, if it does.
     pub extension_defect: Option<ExtensionDefect>,
-    /// Where extensions begin that the header's length says are fields of the header.
-    pub hidden_extensions: Option<usize>,
+    /// Extensions that a header field hides from QEMU.
+    pub hidden_extensions: Option<HiddenExtensions>,
     /// The backing file's name as it stands; `None` without one or where it lies out of range.
     pub backing_name: Option<Vec<u8>>,
 }
@@ -159,14 +159,27 @@ fn extensions_of(header: &Header, bytes: &[u8]) -> (Vec<Extension>, Option<Exten
     if start < V2_BYTES { (Vec::new(), None) } else { decode_extensions(bytes, start, end) }
 }
 
-/// Extensions before the end of a header that is longer than any that is known.
-fn hidden_extensions(header: &Header, bytes: &[u8]) -> Option<usize> {
-    let length = header.header_length as usize;
+/// Extensions that QEMU does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HiddenExtensions {
+    /// They begin here, before the end of a header that is longer than any that is known.
+    InHeader(usize),
+    /// They end where the name of the backing file begins, which has no length and is said to be before them.
+    AfterName,
+}
+
+fn hidden_extensions(header: &Header, bytes: &[u8]) -> Option<HiddenExtensions> {
+    let (length, end) = (header.header_length as usize, header.extensions_end());
+    if header.backing_name_len == 0 && end < u64::from(header.header_length) {
+        let is_needed = extension::is_needed_list(bytes, length);
+        return is_needed.then_some(HiddenExtensions::AfterName);
+    }
     if header.version < 3 || length <= V3_BYTES_WITH_COMPRESSION {
         return None;
     }
-    let end = usize::try_from(header.extensions_end()).unwrap_or(usize::MAX);
-    extension::known_list(bytes, end).filter(|&start| start < length)
+    let end = usize::try_from(end).unwrap_or(usize::MAX);
+    let start = extension::known_list(bytes, end).filter(|&start| start < length);
+    start.map(HiddenExtensions::InHeader)
 }
 
 fn feature_names(extensions: &[Extension]) -> Vec<FeatureName> {

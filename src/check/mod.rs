@@ -114,8 +114,8 @@ pub fn survey(
     })
 }
 
-/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag may be all that shows where one of them
-/// belongs.
+/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag, or the refcount of the leak itself, may be
+/// all that shows that a reference was lost.
 fn hold(
     ctx: &Context,
     mapping: &Mapping,
@@ -127,7 +127,9 @@ fn hold(
     let lost_data = if held { None } else { lost::first_lost(ctx, found_last) };
     let flags = copied::find(ctx, mapping, counts, compared, lost_data.is_some());
     let Some(first) = lost_data else { return (held, flags) };
-    found_last.extend(lost::misdirected(ctx, first, copied::doubtful(mapping, &flags)));
+    let mut doubtful = copied::doubtful(ctx, mapping, &flags);
+    doubtful.extend(lost::doubtful(ctx, compared, found_last));
+    found_last.extend(lost::misdirected(ctx, first, doubtful));
     match keep_refcounts(ctx, counts, compared, found_last) {
         // Flags are judged by the refcounts that stay.
         true => (true, copied::find(ctx, mapping, counts, compared, false)),

@@ -108,6 +108,12 @@ pub fn known_list(header: &[u8], end: usize) -> Option<usize> {
     })
 }
 
+/// Whether a list of extensions is here, and one of them says where to find what the image needs.
+pub fn is_needed_list(header: &[u8], start: usize) -> bool {
+    let (list, defect) = decode_extensions(header, start, header.len());
+    defect.is_none() && list.iter().any(|e| [DATA_FILE, CRYPTO, BITMAPS].contains(&e.magic))
+}
+
 /// Appends one extension, padded to 8 bytes.
 pub fn encode_extension(out: &mut Vec<u8>, magic: u32, data: &[u8]) {
     let mut head = [0; EXTENSION_HEADER_BYTES];

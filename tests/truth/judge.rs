@@ -84,6 +84,17 @@ impl<'a> Case<'a> {
         let table = |view: &View, l1: u64| view.number(l1 + 8 * index, 8) & OFFSET_MASK;
         let (is, named) = (table(&after.view, l1), table(&self.damaged, l1));
         let plain = named ^ is != 0 && (named ^ is) & !(head.cluster() - 1) == 0;
+        // One of two entries that changed places, and had a wrong bit beside.
+        let moved = (0..self.truth.disks[number].entries).any(|other| {
+            let entry = |view: &View, index: u64| {
+                view.number(self.truth.disks[number].l1 + 8 * index, 8) & OFFSET_MASK
+            };
+            let truth = &self.truth.view;
+            other != index
+                && entry(truth, other) == is
+                && entry(&self.damaged, other) == entry(truth, index)
+        });
+        let plain = plain || moved && (named ^ is).count_ones() == 1;
         let kept = named == is;
         let own =
             if plain || kept { is } else { table(&self.truth.view, self.truth.disks[number].l1) };
@@ -169,11 +180,14 @@ impl<'a> Case<'a> {
         let (was, is) = (self.truth.view.bytes, self.damaged.bytes);
         let width = self.truth.head.entry() as usize;
         let zeroes = |at: usize| word(is, at) & !1 == 0 && (width == 8 || word(is, at + 8) == 0);
+        let is_dirty = self.damaged.head.as_ref().is_some_and(|head| head.incompatible & 1 != 0);
         let was_leaked = |at: usize| {
             let (entry, size) = (word(is, at), self.truth.head.cluster());
             let nobodys = |host: u64| {
                 let roles = self.truth.roles.get((host / size) as usize);
-                roles.is_some_and(Vec::is_empty) && count(&self.damaged, host) == Some(1)
+                let counted = count(&self.damaged, host);
+                let free = is_dirty && counted == Some(0);
+                roles.is_some_and(Vec::is_empty) && (counted == Some(1) || free)
             };
             if entry & COMPRESSED == 0 {
                 let host = entry & OFFSET_MASK;
@@ -198,9 +212,6 @@ impl<'a> Case<'a> {
             found
         };
         let (before, after) = (entries(was), entries(is));
-        // What nobody needs can be cut off.
-        let short = (is.len().div_ceil(cluster)..self.truth.roles.len())
-            .all(|number| self.truth.roles[number].is_empty());
         let blank = |at: usize| {
             let table = (word(was, at) & OFFSET_MASK) / cluster as u64;
             let [before, table] = [was, is].map(|bytes| slice(bytes, table, cluster as u64));
@@ -215,6 +226,16 @@ impl<'a> Case<'a> {
             let gone = word(is, at) == 0 && (blank || same.count() * 3 < entries * 2);
             gone || self.is_like_a_table(word(is, at) & OFFSET_MASK)
         };
+        // What nobody needs can be cut off, and data whose table is gone.
+        let is_needed = |role: &Role| match role {
+            Role::Data(disk, sectors) => {
+                let index = sectors.start * 512 / self.truth.head.span();
+                !blank((self.truth.disks[*disk].l1 + 8 * index) as usize)
+            }
+            _ => true,
+        };
+        let short = (is.len().div_ceil(cluster)..self.truth.roles.len())
+            .all(|number| !self.truth.roles[number].iter().any(is_needed));
         short
             && (0..was.len().min(is.len())).step_by(512).all(|sector| {
                 let end = (sector + 512).min(was.len()).min(is.len());

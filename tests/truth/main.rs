@@ -290,6 +290,24 @@ fn keep(number: u64, mode: RepairMode, base: &Base, damaged: &[u8], after: &[u8]
     }
 }
 
+/// Cases far from the first ones in which a repair once did what none may do.
+const ONCE_WRONG: [u64; 27] = [
+    13757, 15898, 17342, 18403, 20189, 20339, 21475, 21565, 21868, 22033, 22466, 23027, 23211,
+    23335, 24193, 24376, 24517, 25398, 27277, 28509, 29671, 29867, 30318, 30525, 30830, 31126,
+    33119,
+];
+
+#[test]
+fn no_repair_does_what_one_once_did() {
+    let seen = Mutex::new(Seen::default());
+    for number in ONCE_WRONG {
+        cases_of(number / CASES_PER_BASE, number, 1, &seen);
+    }
+    let seen = seen.into_inner().expect("no test panicked");
+    assert_eq!(seen.cases, ONCE_WRONG.len() as u64);
+    assert!(seen.violations.is_empty(), "{}", seen.violations.join("\n"));
+}
+
 #[test]
 fn no_repair_destroys_what_it_cannot_account_for_or_guesses() {
     let (cases, seed) = (number("QCHECK_CASES", 10_000), number("QCHECK_SEED", 0));

@@ -6,18 +6,16 @@ use std::ops::Range;
 use crate::check::passes::compare::Compared;
 use crate::check::passes::snapshots;
 use crate::check::report::{Finding, Kind, Place, RegionKind, Source};
-use crate::check::survey::context::Context;
+use crate::check::survey::context::{Context, MAX_LOOKED_AT};
 use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::stored::StoredCounts;
 use crate::check::survey::visits::Visit;
 use crate::format::l2::{L2Entry, SECTOR_BYTES};
 use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, HostCluster, HostOffset};
+use crate::format::{ClusterCount, HostCluster};
 use crate::storage::is_zero;
 use crate::tables::SnapshotTable;
 
-/// Leaked clusters whose content is looked at, at most.
-const MAX_LOOKED_AT: usize = 1 << 14;
 /// L2 tables whose sectors are looked at, at most.
 const MAX_TABLES: usize = 1 << 14;
 
@@ -65,21 +63,10 @@ fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
     let mut found = BTreeMap::new();
     for run in ranges.into_iter().flat_map(|range| ctx.map.unreferenced(range)) {
         for cluster in ctx.data_clusters(run).take(MAX_LOOKED_AT - found.len()) {
-            found.insert(cluster, has_data(ctx, ctx.geometry.offset_of(cluster)));
+            found.insert(cluster, ctx.has_data(cluster));
         }
     }
     found
-}
-
-/// Whether a cluster is not all zeroes, or cannot be read.
-fn has_data(ctx: &Context, at: HostOffset) -> bool {
-    let mut bytes = [0; 4096];
-    let length = ctx.geometry.cluster_len();
-    (0..length).step_by(bytes.len()).any(|from| {
-        let part = &mut bytes[..(length - from).min(4096)];
-        let at = at.saturating_add(from as u64).get();
-        ctx.source.peek_at(at, part).is_err() || part.iter().any(|&byte| byte != 0)
-    })
 }
 
 /// L1 entries that a disk needs, without those of VM state.

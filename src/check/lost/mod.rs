@@ -3,6 +3,7 @@
 //! and on the regions being in order.
 
 mod blank;
+mod doubt;
 mod found;
 mod place;
 pub(crate) mod reftable;
@@ -20,6 +21,8 @@ use crate::check::survey::refcounts::Refcounts;
 use crate::check::survey::stored::StoredCounts;
 use found::Found;
 use slots::Slots;
+
+pub use doubt::doubtful;
 
 /// Looks for what may be lost.
 pub fn run(

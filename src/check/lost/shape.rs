@@ -5,7 +5,7 @@ use crate::check::survey::context::Context;
 use crate::check::survey::extent::Extent;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::survey::stored::StoredCounts;
-use crate::format::l2::{L2Entry, Meaning};
+use crate::format::l2::{L2Entry, Meaning, SECTOR_BYTES};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 
 /// What a cluster that is formed like an L2 table holds.
@@ -19,6 +19,8 @@ pub struct Shape {
     pub missing: u64,
     /// The first and the last of all.
     pub mapped: (L2Index, L2Index),
+    /// Whether a sector is something else: at most one, as a lost write leaves it.
+    lost_sector: bool,
     /// The clusters that they point to.
     pub clusters: Vec<(HostCluster, ClusterCount)>,
     /// Whether an entry has COPIED, as offsets in a refcount table have not.
@@ -63,7 +65,7 @@ impl Shape {
         shape.damaged += denied;
         let valid = shape.entries.saturating_sub(denied + free);
         let is_table = valid > 0 && shape.damaged <= valid / 2;
-        shape.damaged += free;
+        shape.damaged += free + u64::from(shape.lost_sector);
         (points && is_table).then_some(shape)
     }
 
@@ -76,10 +78,11 @@ impl Shape {
         evidence: Evidence,
     ) -> (u64, u64) {
         let (own, mut denied, mut free) = (RefcountMap::default(), 0, 0);
-        self.clusters.iter().for_each(|&(first, count)| own.add(first, count, 1));
+        let one = ClusterCount::new(1);
+        // Of entries that point to one cluster, as many are right as its refcount allows for.
         let allowed = |cluster: HostCluster| {
             let stored = counts.evident(cluster);
-            let explained = ctx.map.get(cluster) + own.get(cluster);
+            let explained = ctx.map.get(cluster) + own.get(cluster) + 1;
             match evidence {
                 Evidence::Unreferenced => stored.unwrap_or(0) >= explained,
                 Evidence::Counted => stored.unwrap_or(0) > 0,
@@ -93,8 +96,8 @@ impl Shape {
         for (first, count) in runs {
             let all_free = is_free(first, count);
             for cluster in (0..count.get()).map(|n| first + ClusterCount::new(n)) {
-                let one = ClusterCount::new(1);
                 if (all_free || is_free(cluster, one)) && allowed(cluster) {
+                    own.add(cluster, one, 1);
                     self.point(cluster, one);
                 } else if ctx.map.get(cluster) == 0 && counts.evident(cluster) == Some(0) {
                     free += 1;
@@ -107,17 +110,50 @@ impl Shape {
     }
 
     fn take_all(&mut self, ctx: &Context, bytes: &[u8]) -> Option<()> {
-        for (index, entry) in (0u32..).zip(bytes.chunks_exact(ctx.geometry.l2_entry_bytes())) {
-            if entry.iter().any(|&byte| byte != 0) {
-                if self.take(ctx, L2Index::new(index), L2Entry::decode(entry)).is_none() {
-                    self.damaged += 1;
-                }
-                if self.damaged > 1 + self.entries / 2 {
-                    return None;
-                }
+        let sectors = bytes.chunks(SECTOR_BYTES as usize);
+        let starts = (0..).step_by(SECTOR_BYTES as usize / ctx.geometry.l2_entry_bytes());
+        let is_sole = bytes.len() <= SECTOR_BYTES as usize;
+        for (sector, first) in sectors.zip(starts) {
+            let mut part = Self { index: self.index, ..Self::default() };
+            part.take_sector(ctx, sector, first);
+            if part.is_foreign() && !self.lost_sector && !is_sole {
+                self.lost_sector = true;
+                continue;
+            }
+            self.append(part);
+            if self.is_foreign() {
+                return None;
             }
         }
         Some(())
+    }
+
+    fn take_sector(&mut self, ctx: &Context, bytes: &[u8], first: u32) {
+        for (index, entry) in (first..).zip(bytes.chunks_exact(ctx.geometry.l2_entry_bytes())) {
+            let is_blank = entry.iter().all(|&byte| byte == 0);
+            if !is_blank && self.take(ctx, L2Index::new(index), L2Entry::decode(entry)).is_none() {
+                self.damaged += 1;
+            }
+        }
+    }
+
+    /// Whether too many entries are not well formed.
+    const fn is_foreign(&self) -> bool {
+        self.damaged > 1 + self.entries / 2
+    }
+
+    /// Adds the entries of the next sector.
+    fn append(&mut self, part: Self) {
+        if part.entries > 0 {
+            let first = if self.entries == 0 { part.mapped.0 } else { self.mapped.0 };
+            self.mapped = (first, part.mapped.1);
+        }
+        self.entries += part.entries;
+        self.damaged += part.damaged;
+        self.missing += part.missing;
+        self.copied |= part.copied;
+        self.index = part.index;
+        part.clusters.into_iter().for_each(|(first, count)| self.point(first, count));
     }
 
     fn take(&mut self, ctx: &Context, index: L2Index, entry: L2Entry) -> Option<()> {

@@ -150,7 +150,8 @@ impl<'a> Slots<'a> {
             if points_nowhere(ctx, &visit) {
                 let end = HostCluster::new(ctx.file_clusters().get());
                 let cluster = ctx.geometry.cluster_floor(offset);
-                let counted = || counts.stored(cluster).is_some_and(|count| count > 0);
+                // Where that is not known, it may be.
+                let counted = || counts.stored(cluster).is_none_or(|count| count > 0);
                 self.damage(slot, visit.entry, false, cluster >= end && counted());
             } else if garbage.contains(&slot) && free()
                 || disputed()
@@ -186,11 +187,10 @@ impl<'a> Slots<'a> {
             let right = [true, false].map(|copied| L1Entry::new(table, copied));
             right.iter().any(|right| (right.0 ^ entry.0).count_ones() <= 1)
         };
-        // Without an offset an entry is one bit off from many.
-        let sole = damaged().count() == 1;
+        // Without an offset an entry is one bit off from many, and from an empty one.
         let near = |d: &&Damaged| {
-            let told = sole || d.entry.offset().get() != 0;
-            !d.readable && !d.missing && told && is_one_bit_off(d.entry)
+            let has_offset = d.entry.offset().get() != 0;
+            !d.readable && !d.missing && has_offset && is_one_bit_off(d.entry)
         };
         let mut proven = damaged().filter(near);
         if let (Some(damaged), None) = (proven.next(), proven.next()) {

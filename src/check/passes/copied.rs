@@ -61,7 +61,8 @@ pub struct Flags {
     tables: HashMap<HostOffset, Wrong>,
 }
 
-/// Compares every flag of the active disk; with `all`, in tables too that can have no wrong one.
+/// Compares every flag of the active disk; with `all`, looks at every table, those of snapshots too, for entries whose pointer
+/// may be wrong.
 pub fn find(
     ctx: &Context,
     mapping: &Mapping,
@@ -69,32 +70,41 @@ pub fn find(
     compared: &Compared,
     all: bool,
 ) -> Flags {
-    let is_active = |visit: &Visit| visit.source == Source::Active;
-    let doubtful = |(table, copied): &(&Table, &CopiedSummary)| {
-        mapping.visits_of(table).any(|(_, visit)| is_active(&visit))
-            && (all && !table.blank || must_look(ctx, table, copied, counts, compared))
-    };
+    let is_active =
+        |table: &Table| mapping.visits_of(table).any(|(_, visit)| visit.source == Source::Active);
     let summaries = mapping.tables.iter().zip(&mapping.copied);
-    let tables: Vec<&Table> = summaries.filter(doubtful).map(|(table, _)| table).collect();
+    let looked_at = summaries.filter_map(|(table, copied)| {
+        let active = is_active(table);
+        let looks =
+            all && !table.blank || active && must_look(ctx, table, copied, counts, compared);
+        looks.then_some((table, active))
+    });
+    let tables: Vec<(&Table, bool)> = looked_at.collect();
     let room = AtomicUsize::new(ctx.found.room());
     ctx.progress.stage("COPIED flags", 0);
     let wrong = parallel::map(ctx.threads, tables.len(), Vec::new, |buffer, i| {
         look(ctx, tables[i], counts, &room, buffer)
     });
-    let found = tables.iter().map(|table| table.offset).zip(wrong);
+    let found = tables.iter().map(|(table, _)| table.offset).zip(wrong);
     Flags { tables: found.filter(|(_, wrong)| !wrong.is_nothing()).collect() }
 }
 
 /// The entries that have COPIED without a cluster, and those whose flag is wrong though the refcount of their cluster is
-/// right, and whose cluster does not continue those of the entries beside it: the pointer may be what is wrong.
-pub fn doubtful(mapping: &Mapping, flags: &Flags) -> Vec<Place> {
-    let active = mapping.visits.of(Source::Active);
+/// right, and whose cluster does not continue those of the entries beside it: the pointer may be what is wrong. And L1
+/// entries that lost a flag which no program clears.
+pub fn doubtful(ctx: &Context, mapping: &Mapping, flags: &Flags) -> Vec<Place> {
     let of_table = |visit: Visit| {
         let wrong = flags.tables.get(&visit.entry.offset());
         let entries = wrong.map_or(&[][..], |wrong| &wrong.doubtful);
         entries.iter().map(move |&l2| Place::L2(visit.source, visit.index, l2))
     };
-    active.flat_map(of_table).collect()
+    let visits = mapping.visits.iter();
+    let of_tables = visits.flat_map(of_table);
+    // With refcounts of one bit nothing is shared, so that no flag is clear.
+    let unshared = ctx.geometry.refcount_max() == 1;
+    let active =
+        mapping.visits.of(Source::Active).filter(|visit| unshared && !visit.entry.copied());
+    of_tables.chain(active.map(|visit| Place::L1(visit.source, visit.index))).collect()
 }
 
 /// Reports the wrong flags.
@@ -204,7 +214,7 @@ fn consecutive(ctx: &Context, counts: &StoredCounts, entries: &[L2Entry]) -> (u3
 /// Reads a table again and compares flag by flag.
 fn look(
     ctx: &Context,
-    table: &Table,
+    (table, active): (&Table, bool),
     counts: &StoredCounts,
     room: &AtomicUsize,
     buffer: &mut Vec<u8>,
@@ -240,7 +250,10 @@ fn look(
         };
         let cluster = ctx.geometry.cluster_floor(at);
         let count = if data_file { Some(1) } else { counts.get(cluster) };
-        let Some(count) = count.filter(|&count| (count == 1) != entry.copied()) else { continue };
+        // In tables that only snapshots have, the flag means nothing.
+        let Some(count) = count.filter(|&count| active && (count == 1) != entry.copied()) else {
+            continue;
+        };
         if !data_file
             && !is_dirty
             && counts.evident(cluster) == Some(ctx.map.get(cluster))

@@ -11,6 +11,7 @@ use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::header::{HeaderField, MAX_BACKING_NAME_BYTES, V3_BYTES};
 use crate::format::l1::MAX_L1_BYTES;
 use crate::format::refcount::MAX_REFTABLE_BYTES;
+use crate::tables::HiddenExtensions;
 
 /// Checks the fields and claims the header's cluster.
 pub fn run(ctx: &mut Context) {
@@ -79,11 +80,21 @@ fn lengths(ctx: &mut Context) {
         let what = format!("the header's length of {length} bytes is not a multiple of 8");
         wrong(ctx, HeaderField::HeaderLength, what);
     }
-    if let Some(start) = ctx.area.hidden_extensions {
-        let what = format!(
-            "the header's length of {length} bytes includes header extensions, which begin at {start:#x}"
-        );
-        wrong(ctx, HeaderField::HeaderLength, what);
+    match ctx.area.hidden_extensions {
+        None => {}
+        Some(HiddenExtensions::InHeader(start)) => {
+            let what = format!(
+                "the header's length of {length} bytes includes header extensions, which begin at {start:#x}"
+            );
+            wrong(ctx, HeaderField::HeaderLength, what);
+        }
+        Some(HiddenExtensions::AfterName) => {
+            let offset = ctx.area.header.backing_name_offset;
+            let what = format!(
+                "the backing file's name at {offset:#x} is inside the header and hides the header extensions"
+            );
+            wrong(ctx, HeaderField::BackingNameOffset, what);
+        }
     }
     match ctx.area.extension_defect {
         None => {}

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::check::parallel;
-use crate::check::report::{Finding, Kind, Place, Source};
+use crate::check::report::{Finding, Kind, Place, RegionKind, Source};
 use crate::check::survey::context::Context;
 use crate::check::survey::mapping::{MANY_BYTES, Mapping, Table};
 use crate::format::l2::{L2Entry, Meaning};
@@ -72,9 +72,12 @@ fn in_snapshots(
     }
     let mut run: Option<(HostCluster, ClusterCount)> = None;
     for cluster in shared {
-        let told = mapping.active.get(cluster) > 1
-            || ctx.regions.touching(cluster..cluster.next()).next().is_some();
-        if told {
+        // Pointers to refcount structures are rebuilt, and the positions share the cluster still.
+        let is_rebuilt = |kind| matches!(kind, RegionKind::Reftable | RegionKind::Refblock);
+        let mut owners = ctx.regions.touching(cluster..cluster.next());
+        let is_reported =
+            mapping.active.get(cluster) > 1 || owners.any(|owner| !is_rebuilt(owner.kind));
+        if is_reported {
             continue;
         }
         match &mut run {

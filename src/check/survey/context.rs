@@ -14,8 +14,11 @@ use crate::check::report::{Allocation, Finding, Kind, Place, RegionKind};
 use crate::check::{Assume, CheckOptions, Hold, parallel};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 use crate::progress::Progress;
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, is_zero};
 use crate::tables::{HeaderArea, SnapshotTable};
+
+/// Leaked clusters whose content is looked at, at most.
+pub const MAX_LOOKED_AT: usize = 1 << 14;
 
 /// The file under check and what is known of it so far.
 pub struct Context<'a> {
@@ -99,6 +102,18 @@ impl<'a> Context<'a> {
         runs.flat_map(move |run| {
             let Range { start, end } = run.unwrap_or_else(or_all);
             (start.get()..end.get()).map(HostCluster::new)
+        })
+    }
+
+    /// Whether a cluster is not all zeroes, or cannot be read.
+    pub fn has_data(&self, cluster: HostCluster) -> bool {
+        let mut bytes = [0; 4096];
+        let at = self.geometry.offset_of(cluster);
+        let length = self.geometry.cluster_len();
+        (0..length).step_by(bytes.len()).any(|from| {
+            let part = &mut bytes[..(length - from).min(4096)];
+            let at = at.saturating_add(from as u64).get();
+            self.source.peek_at(at, part).is_err() || !is_zero(part)
         })
     }
 

@@ -250,8 +250,9 @@ fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
     survey.regions.touching(cluster..cluster.next()).next().is_none()
 }
 
-/// The clusters that guest positions share by mistake: their refcount or a COPIED flag says that they were one
-/// position's alone, or an L2 table at two positions points to them.
+/// The clusters that guest positions share by mistake: their refcount says that they were one position's alone, COPIED flags
+/// or refcounts that are wrong or lost say that tables are not where they were, or an L2 table at two positions points to
+/// them.
 pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostCluster>> {
     let findings = &survey.report.findings;
     let mut shared: BTreeSet<HostCluster> = BTreeSet::new();
@@ -260,7 +261,10 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
             shared.extend((0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n)));
         }
     }
-    let mut crossed = HashSet::new();
+    // Without refcounts nothing says that it is meant.
+    let is_counted = survey.uncounted.is_empty();
+    let mut crossed: HashSet<HostCluster> =
+        shared.iter().copied().filter(|_| !is_counted).collect();
     for finding in findings {
         match (&finding.kind, finding.place) {
             (Kind::Count { stored, referenced }, Place::Clusters(first, count))
@@ -268,17 +272,10 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
             {
                 crossed.extend(shared.range(first..first + count));
             }
-            (Kind::DataCopied { entry, .. }, _) => {
-                let at = L2Entry::standard(*entry).offset();
-                crossed.extend(shared.get(&survey.area.geometry.cluster_floor(at)));
-            }
+            // A table in another's place has flags that are not its own.
+            (Kind::DataCopied { .. }, _) => crossed.extend(&shared),
             (Kind::L2TableTwice { table, .. }, _) => {
                 crossed.extend(data_of(source, survey, *table)?);
-            }
-            // Without refcounts nothing says that it is meant.
-            (Kind::SharedData, _) => {
-                let ranges = survey.uncounted.iter();
-                ranges.for_each(|range| crossed.extend(shared.range(range.clone())));
             }
             _ => {}
         }

@@ -157,6 +157,7 @@ fn l1_entry(
         known.misses_nothing()
     } else {
         survey.map.get(cluster) == tables.times(table)
+            && !survey.garbage.contains(&table)
             && stored_count(known.storage, survey, cluster)? > 0
     };
     if !certain {
@@ -240,7 +241,9 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
             // A repair raises refcounts of metadata too, and such a refcount knows nothing of this entry; nor does that of a
             // lost table.
             let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
-            if is_metadata || survey.claims.get(cluster) > 0 {
+            // No program puts compressed clusters into one that a guest cluster has to itself.
+            let is_compressed = survey.compressed.get(cluster) > 0;
+            if is_metadata || is_compressed || survey.claims.get(cluster) > 0 {
                 return Ok(false);
             }
             // One wrong bit is proof, and several where no other cluster is missing its reference.

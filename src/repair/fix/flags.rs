@@ -1,15 +1,26 @@
 //! COPIED flags in the active L1 table and in its L2 tables.
 
+use std::collections::{BTreeMap, HashSet};
+
 use crate::check::{Kind, Place, Source, Survey};
+use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::L1Entry;
+use crate::format::l2::L2Entry;
+use crate::format::{HostOffset, L1Index, L2Index};
 use crate::repair::plan::pointers;
 use crate::repair::plan::step::{RepairPlan, Step, Write, codes};
+use crate::storage::Storage;
 
 /// The flags that are to be set, or cleared.
-pub fn plan(plan: &RepairPlan, survey: &Survey, set: bool) -> Vec<Step> {
+pub fn plan(
+    plan: &RepairPlan,
+    storage: &dyn Storage,
+    survey: &Survey,
+    set: bool,
+) -> Result<Vec<Step>> {
     if !plan.flags {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let of_l1 = |kind: &Kind| matches!(kind, Kind::L2TableCopied { .. });
     let of_l2 = |kind: &Kind| matches!(kind, Kind::DataCopied { .. });
@@ -30,10 +41,49 @@ pub fn plan(plan: &RepairPlan, survey: &Survey, set: bool) -> Vec<Step> {
             steps.push(Step::bytes(offset, bytes, "an L1 entry", l1_fixes.clone()));
         }
     }
+    let misplaced = misplaced(storage, survey)?;
     for &table in &survey.wrong_l2_flags {
-        if pointers::is_l2_table(survey, table) {
+        if pointers::is_l2_table(survey, table) && !misplaced.contains(&table) {
             steps.push(Step::new(Write::Copied { table, set }, l2_fixes.clone()));
         }
     }
-    steps
+    Ok(steps)
+}
+
+/// Tables in which every entry is for another guest offset, as its offset in the external data file tells: the L1 entries
+/// that point to them may be wrong.
+fn misplaced(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<HostOffset>> {
+    let tables = pointers::Tables::of(survey);
+    let suspects = survey.report.findings.iter().filter_map(|f| match (&f.kind, f.place) {
+        (Kind::DataFileOffset(_), Place::L2(source, index, _)) => {
+            Some((tables.get(source, index)?, index))
+        }
+        _ => None,
+    });
+    let suspects: BTreeMap<HostOffset, L1Index> = suspects.collect();
+    let mut misplaced = HashSet::new();
+    for (table, index) in suspects {
+        if !has_own_entry(storage, survey, table, index)? {
+            misplaced.insert(table);
+        }
+    }
+    Ok(misplaced)
+}
+
+/// Whether an entry of the table is for the guest offset at which the table is.
+fn has_own_entry(
+    storage: &dyn Storage,
+    survey: &Survey,
+    table: HostOffset,
+    index: L1Index,
+) -> Result<bool> {
+    let geometry = &survey.area.geometry;
+    let mut bytes = vec![0; geometry.cluster_len()];
+    let failed = |e| Error::io("read an L2 table", table.get(), e);
+    storage.read_padded_at(table.get(), &mut bytes).map_err(failed)?;
+    let entries = bytes.chunks_exact(geometry.l2_entry_bytes()).map(L2Entry::decode);
+    let mut entries = (0..).map(L2Index::new).zip(entries);
+    Ok(entries.any(|(l2, entry)| {
+        entry.bits != 0 && entry.offset().get() == geometry.guest_offset(index, l2).get()
+    }))
 }

@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::format::HostOffset;
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::snapshot::{SnapshotEntry, encode_table};
-use crate::repair::plan::rebuild;
 use crate::repair::plan::room::Space;
 use crate::repair::plan::step::{RepairPlan, StageKind, Step, codes};
+use crate::repair::plan::{pointers, rebuild};
 use crate::storage::ReadAt;
 use crate::tables::{SnapshotTable, SnapshotTableProblem};
 
@@ -24,9 +24,10 @@ pub fn plan(plan: &mut RepairPlan, space: &Space, lossy: bool) -> Result<()> {
     let lost = if lossy { unreadable(survey) } else { HashSet::new() };
     let broken = survey.snapshots.problem.is_some()
         || survey.report.findings.iter().any(|f| matches!(f.kind, Kind::SnapshotTableBroken(_)));
-    // What was overwritten is not written again as if it were a table.
+    // What was overwritten, or is another structure, is not written again as if it were a table.
     let overwritten = survey.report.findings.iter().any(|f| f.kind == Kind::SnapshotBlank);
-    if overwritten && !lossy {
+    let is_another = pointers::is_shared(survey, survey.area.header.snapshot_table);
+    if (overwritten || is_another) && !lossy {
         return Ok(());
     }
     let incomplete = survey.report.findings.iter().any(|f| bad(&f.kind));

@@ -15,7 +15,7 @@ use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Survey};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
-use crate::storage::{Capacity, ReadAt, Storage};
+use crate::storage::{Capacity, ReadAt, Storage, is_zero};
 
 /// Bytes that are read together to find out whether a cluster is empty.
 const PIECE: usize = 64 << 10;
@@ -310,7 +310,7 @@ pub fn is_empty(source: &dyn ReadAt, at: HostOffset, bytes: u64) -> Result<bool>
         let at = at.saturating_add(from).get();
         let failed = |e| Error::io("look for free space", at, e);
         source.read_padded_at(at, &mut piece).map_err(failed)?;
-        if piece.iter().any(|&byte| byte != 0) {
+        if !is_zero(&piece) {
             return Ok(false);
         }
     }
@@ -349,7 +349,7 @@ fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<Uncounted> {
     let is_dirty = survey.area.header.has_incompatible(incompatible::DIRTY);
     let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
     let all = [HostCluster::new(0)..end];
-    let all_in_doubt = is_dirty && survey.too_low && survey.report.hides_references;
+    let all_in_doubt = is_dirty && survey.report.hides_references;
     for range in if all_in_doubt { &all } else { survey.uncounted.as_slice() } {
         for run in data::unreferenced(source, geometry, &survey.map, range.clone()) {
             let run = run.map_err(|(at, e)| Error::io("look for data", at.get(), e))?;

@@ -95,14 +95,14 @@ fn stages(plan: &mut RepairPlan, space: &Space, aim: &Aim) -> Result<()> {
 
 fn counts_and_flags(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     let survey = space.survey;
-    plan.stage(StageKind::ClearedFlags, flags::plan(plan, survey, false));
+    plan.stage(StageKind::ClearedFlags, flags::plan(plan, space.storage, survey, false)?);
     if plan.mode.is_all() && space.quarantine.rebuilds(survey) {
         let none = ClusterCount::new(0);
         rebuild::plan(plan, space.storage, survey, space.quarantine, space.capacity, none)?;
     } else {
         plan.stage(StageKind::Counts, counts::plan(plan, space.storage, survey)?);
     }
-    plan.stage(StageKind::SetFlags, flags::plan(plan, survey, true));
+    plan.stage(StageKind::SetFlags, flags::plan(plan, space.storage, survey, true)?);
     Ok(())
 }
 

@@ -37,10 +37,21 @@ impl Hints {
     }
 }
 
+/// Cluster size and refcount width of the old header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    /// They are right.
+    Right,
+    /// Others have to explain the file convincingly.
+    Likely,
+    /// Other fields contradict them.
+    Doubtful,
+}
+
 /// What the candidates come from.
 pub struct Search<'a> {
-    /// Whether the old header's sizes are right.
-    pub sizes_known: bool,
+    /// What is known of the old header's sizes.
+    pub sizes: Sizes,
     /// The file.
     pub source: &'a dyn ReadAt,
     /// What is left of the old header.

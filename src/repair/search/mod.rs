@@ -26,7 +26,7 @@ use crate::format::feature::incompatible;
 use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
 use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
-use basis::Search;
+use basis::{Search, Sizes};
 use candidate::{Candidate, SECTOR};
 use judge::{Judge, Worth};
 use overlay::Overlay;
@@ -85,7 +85,8 @@ pub fn for_lost(
     let remains = Remains::read(&storage)?;
     let mut judge = Judge::new(&storage, &remains, options);
     let growable = growable(storage);
-    let what = Search { sizes_known: false, source: &storage, remains: &remains, hints, growable };
+    let sizes = Sizes::Likely;
+    let what = Search { sizes, source: &storage, remains: &remains, hints, growable };
     variants::of_kept(&what, &mut judge)?;
     let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
     if !good {
@@ -114,8 +115,9 @@ pub fn for_doubtful(
     remains.header = Some(survey.area.header.clone());
     let mut judge = Judge::new(&storage, &remains, options);
     let growable = growable(storage);
-    let sizes_known = has_right_sizes(&storage, survey)?;
-    let what = Search { sizes_known, source: &storage, remains: &remains, hints, growable };
+    let has_right_sizes = has_right_sizes(&storage, survey)?;
+    let sizes = if has_right_sizes { Sizes::Right } else { Sizes::Likely };
+    let what = Search { sizes, source: &storage, remains: &remains, hints, growable };
     let present = judge::worth(survey);
     variants::of_kept(&what, &mut judge)?;
     let good = judge.best().is_some_and(|(worth, _)| worth.is_convincing());
@@ -164,7 +166,9 @@ pub fn check_sizes(
     remains.header = Some(header.clone());
     let mut judge = Judge::new(&storage, &remains, options);
     let (growable, hints) = (growable(storage), &Hints::default());
-    let what = Search { sizes_known: false, source: &storage, remains: &remains, hints, growable };
+    let is_contradicted = contradicts_itself(survey);
+    let sizes = if is_contradicted { Sizes::Doubtful } else { Sizes::Likely };
+    let what = Search { sizes, source: &storage, remains: &remains, hints, growable };
     variants::of_kept(&what, &mut judge)?;
     let Some((worth, best)) = judge.best() else { return Ok(None) };
     let (bits, order) = (best.header.cluster_bits, best.header.refcount_order);
@@ -175,7 +179,7 @@ pub fn check_sizes(
         && !(is_described && reads_alike(header, &best.header));
     let convinces = worth.is_convincing()
         || is_other_width && !is_described
-        || is_other_size && contradicts_itself(survey);
+        || is_other_size && is_contradicted;
     if !convinces || !worth.is_over(present) || !describes_itself(&storage, &best.header)? {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! The headers that are tried: the old one with other sizes, and those that lead to what was sighted.
 
-use super::basis::{Names, Search};
+use super::basis::{Names, Search, Sizes};
 use super::candidate::{Candidate, blank};
 use super::judge::Judge;
 use super::l1::{self, L1Table};
@@ -29,7 +29,7 @@ const MAX_LUKS: usize = 4;
 /// same: where the old sizes fit, only much better ones are taken.
 pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
     let Some(old) = &search.remains.header else { return Ok(()) };
-    if search.sizes_known {
+    if search.sizes == Sizes::Right {
         return judge.try_one(&kept(old.clone()));
     }
     let own = of_header(search, old).map(|table| sizes_of(&table.geometry));
@@ -48,7 +48,8 @@ pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
                 if let Some(size) = search.hints.size {
                     header.size = size;
                 }
-                if own.is_none_or(|own| own == (bits, order)) {
+                let is_open = search.sizes == Sizes::Doubtful;
+                if is_open || own.is_none_or(|own| own == (bits, order)) {
                     judge.try_one(&kept(header))?;
                 } else {
                     judge.try_doubtful(&kept(header))?;
