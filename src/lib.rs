@@ -2,9 +2,9 @@
 //!
 //! What a program begins with:
 //!
-//! * [`Checker`] checks an image and says what is wrong with it.
+//! * [`Checker`] checks an image and reports what is wrong with it.
 //! * [`Repair`] repairs it without guessing, and records what it overwrites.
-//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and knows
+//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and returns
 //!   where the bytes are.
 //! * [`Image`] reads and writes a qcow2 image; no crash leaves worse than leaked clusters.
 //!

@@ -26,7 +26,7 @@ pub struct Measure {
     pub required: u64,
     /// Of the new file, once a guest has written everything.
     pub fully_allocated: u64,
-    /// What copies of the persistent bitmaps add; `None` where there can be none.
+    /// What copies of the persistent bitmaps add; `None` where copies are impossible.
     pub bitmaps: Option<u64>,
 }
 

@@ -106,7 +106,7 @@ pub struct Unpacker {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     /// The compressed bytes, read by whoever uses this.
     pub packed: Vec<u8>,
-    /// A whole cluster, where only a part of it is wanted.
+    /// A whole cluster, of which only a part is needed.
     pub cluster: Vec<u8>,
 }
 
@@ -124,7 +124,7 @@ impl Default for Unpacker {
 }
 
 impl Unpacker {
-    /// Fills `cluster` from compressed bytes, behind which there may be others. `false`: they do
+    /// Fills `cluster` from compressed bytes, which others may follow. `false`: they do
     /// not fill it.
     pub fn unpack(&mut self, method: Method, packed: &[u8], cluster: &mut [u8]) -> bool {
         match method {
@@ -151,7 +151,7 @@ impl Unpacker {
 /// Why compressed bytes do not fill a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The stream is damaged behind so many bytes of the cluster.
+    /// The stream is damaged after so many bytes of the cluster.
     Broken(usize),
     /// The stream ends after so many bytes of the cluster.
     Short(usize),

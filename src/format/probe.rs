@@ -1,10 +1,10 @@
-//! Telling image formats apart by a file's first bytes.
+//! Detects the image format from a file's first bytes.
 
 use byteorder::{BigEndian, ByteOrder};
 
 use super::header::MAGIC;
 
-/// How many bytes of a file's start [`probe`] wants to see.
+/// How many bytes of a file's start [`probe`] needs.
 pub const PROBE_BYTES: usize = 512;
 
 /// The format that a file's first bytes announce.
@@ -53,7 +53,7 @@ pub fn probe(bytes: &[u8]) -> ImageFormat {
         .map_or(ImageFormat::Raw, |(_, name)| ImageFormat::Other(name))
 }
 
-/// How many bytes of a file's start [`likeness`] wants to see: up to the volume descriptor of an
+/// How many bytes of a file's start [`likeness`] needs: up to the volume descriptor of an
 /// ISO 9660 file system, and the headers that programs put before a disk.
 pub const LIKENESS_BYTES: usize = 1 << 16;
 
@@ -68,7 +68,7 @@ impl ImageFormat {
     }
 }
 
-/// Magic numbers of files that are no disks: the offset, the bytes, the name.
+/// Magic numbers of files that are not disks: the offset, the bytes, the name.
 const LIKENESSES: [(usize, &[u8], &str); 9] = [
     (0, b"\x1F\x8B\x08", "a gzip file: decompress it first"),
     (0, b"\xFD7zXZ\0", "an xz file: decompress it first"),
