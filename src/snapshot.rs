@@ -49,8 +49,7 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
 pub fn apply(image: &mut Image, id_or_name: &str) -> Result<()> {
     refuse_data_file(image)?;
     if !image.bitmaps()?.is_empty() {
-        let why =
-            "a snapshot cannot be applied while there are bitmaps, which would not record the change";
+        let why = "a snapshot cannot be applied while there are bitmaps, which would not record the change";
         return Err(Error::Unsupported(why.into()));
     }
     let index = find(image, id_or_name)?;

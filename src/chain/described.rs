@@ -99,7 +99,7 @@ impl Described {
     }
 
     /// The format in which the file is read, where another option gives one: that one. `None`
-    /// where nothing says it.
+    /// where nothing sets it.
     pub fn format_or_given(&self, given: Option<Format>) -> Result<Option<Format>> {
         if given.is_some() && self.is_bare {
             let why = "A block device must be specified for \"file\": the description is of a file, \

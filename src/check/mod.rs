@@ -51,7 +51,7 @@ pub fn survey(
     progress: &dyn Progress,
 ) -> Result<Survey> {
     let area = HeaderArea::load(source)?;
-    let file_bytes = source.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let file_bytes = source.len().map_err(|e| Error::file("determine the file's length", e))?;
     let mut ctx = Context::new(source, area, file_bytes, options, progress);
     header::run(&mut ctx);
     snapshots::run(&mut ctx);

@@ -24,7 +24,7 @@ pub struct ConvertOptions {
     /// How hard it is tried to compress them: 1 to 9 for zlib, 1 to 22 for zstd; `None` for the
     /// default.
     pub level: Option<u8>,
-    /// How many threads work; 0: as many as there are cores.
+    /// How many threads work; 0: one for each core.
     pub threads: usize,
     /// Whether the system copies data that need not be looked at. Then zeroes are found by holes
     /// only.
@@ -78,14 +78,14 @@ pub enum Target<'a> {
         /// What it has from the start.
         preallocation: Preallocation,
     },
-    /// A raw image that is there.
+    /// An existing raw image.
     Raw {
         /// Its bytes.
         storage: &'a dyn Storage,
         /// It reads as zeroes.
         is_zero: bool,
     },
-    /// A qcow2 image that is there.
+    /// An existing qcow2 image.
     Image {
         /// The image, open for writing.
         image: &'a Image,
@@ -121,11 +121,11 @@ pub enum Outlet<'a> {
     Qcow2(&'a NewImage),
 }
 
-/// Whoever wants a conversion to end, and who is told of it.
+/// Cancellation and progress of a conversion.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
     /// Set when it is to end.
     pub cancel: &'a AtomicBool,
-    /// Told how far it has come.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }

@@ -35,7 +35,7 @@ const LONGEST_BYTES: u64 = 1 << 36;
 /// Raw targets are written in multiples of this.
 const RAW_GRAIN: u64 = 4096;
 /// Copies the input to the target. After an error, or with `cancel` set meanwhile, a new qcow2
-/// image is none: its header is written last.
+/// image is not an image: its header is written last.
 pub fn convert(
     input: Input<'_>,
     target: Target<'_>,
@@ -294,7 +294,7 @@ impl<'a> Run<'a, '_> {
         image.flush()
     }
 
-    /// An error where the disk is longer than a target that is there.
+    /// An error where the disk is longer than an existing target.
     fn require_room(&self, there: u64) -> Result<()> {
         if there < self.bytes {
             return Err(Error::Refused(format!(

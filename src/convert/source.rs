@@ -12,7 +12,7 @@ use crate::storage::{ReadAt, Storage};
 /// Disks are counted in sectors.
 const SECTOR: u64 = 512;
 
-/// Bytes of the disk as they lie in a file.
+/// Bytes of the disk as they are in a file.
 pub(super) struct Plain<'a> {
     /// The file.
     pub(super) storage: &'a dyn ReadAt,
@@ -102,7 +102,7 @@ impl Source {
         }
     }
 
-    /// How many images lie above the one from which on the chain is this other one; `None` where it
+    /// The number of images above the one from which on the chain is this other one; `None` where it
     /// never is.
     pub(super) fn depth_of(&self, other: &Self) -> Option<usize> {
         self.depth_where(&other.identities())
@@ -149,7 +149,7 @@ impl Source {
         Ok(Known { bytes: extent.length, zero: extent.zero, depth: extent.left })
     }
 
-    /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have
+    /// Where the bytes from `at` on are stored as they are, at most `most` of them; `None` where they have
     /// to be read.
     pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
         let Some(part) = self.part(at) else { return Ok(None) };

@@ -9,7 +9,7 @@ use crate::format::feature::{autoclear, compatible, encode_known_feature_names, 
 use crate::format::header::{Header, MAX_BACKING_NAME_BYTES, V2_BYTES, V3_BYTES_WITH_COMPRESSION};
 use crate::format::{Geometry, HostOffset};
 
-/// Where the roots of an image lie.
+/// The positions of the roots of an image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Roots {
     /// The L1 table.
@@ -62,7 +62,7 @@ pub(super) fn encode_header(
     encode_extension(&mut names, extension::FEATURE_NAMES, &encode_known_feature_names());
     let end_mark = extension::EXTENSION_HEADER_BYTES;
     let needed = length + extensions.len() + end_mark + name.len();
-    // The names of features are only a help for programs that do not know them.
+    // The names of features are only a help for programs that do not support them.
     if v3 && needed + names.len() <= geometry.cluster_len() {
         extensions.append(&mut names);
     }

@@ -1,4 +1,4 @@
-//! Where everything in a new image goes: one structure behind the other, all full.
+//! Where everything in a new image goes: one structure after the other, all full.
 
 use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -16,7 +16,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The cluster behind it.
+    /// The cluster after it.
     pub fn end(&self) -> HostCluster {
         self.first + self.count
     }
@@ -40,7 +40,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Finds room for everything. `tables`: whether the L2 tables are there from the start;
+    /// Places everything. `tables`: whether the L2 tables are there from the start;
     /// `data`: whether the guest's clusters are there too.
     pub fn new(geometry: &Geometry, tables: bool, data: bool) -> Result<Self> {
         let l1_entries = geometry.l1_entries_for(geometry.virtual_size());
@@ -67,7 +67,7 @@ impl Layout {
         })
     }
 
-    /// The cluster behind the last one.
+    /// The cluster after the last one.
     pub fn end(&self) -> HostCluster {
         self.data.end()
     }

@@ -1,5 +1,5 @@
 //! Making a new image. Its layout is computed first and written in bulk, and the header comes last:
-//! what is left behind by a failure is not an image.
+//! what a failure leaves is not an image.
 
 mod header;
 mod layout;

@@ -52,7 +52,7 @@ impl NewImage {
         self.preallocation != Preallocation::Off
     }
 
-    /// Whether its data lies in an external file.
+    /// Whether its data is in an external file.
     pub const fn is_external(&self) -> bool {
         self.external
     }
@@ -95,13 +95,13 @@ pub(crate) fn geometry(options: &CreateOptions) -> Result<Geometry> {
     let range = MIN_CLUSTER_BITS..=MAX_CLUSTER_BITS;
     if !options.cluster_bytes.is_power_of_two() || !range.contains(&cluster_bits) {
         return refuse(format!(
-            "a cluster size of {} bytes is no power of two between 512 and 2M",
+            "a cluster size of {} bytes is not a power of two between 512 and 2M",
             options.cluster_bytes
         ));
     }
     if !options.refcount_bits.is_power_of_two() || options.refcount_bits > 64 {
         return refuse(format!(
-            "a refcount width of {} bits is no power of two up to 64",
+            "a refcount width of {} bits is not a power of two up to 64",
             options.refcount_bits
         ));
     }

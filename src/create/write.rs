@@ -70,8 +70,8 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     let length = layout.file_bytes(geometry);
     if storage.capacity() == Capacity::Growable {
         storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
-        // QEMU looks for holes below images that have less room than clusters counted: short tables
-        // are no holes. It is no matter where the room is missing.
+        // QEMU looks for holes below images that have less space than clusters in use: short tables
+        // are not holes. It does not matter where the space is missing.
         let _ = storage.allocate(0, geometry.offset_of(layout.l1.first).get());
     }
     reftable(new, storage)?;
@@ -212,7 +212,7 @@ fn l1_table(new: &NewImage, storage: &dyn Storage) -> Result<()> {
     put(storage, geometry.offset_of(run.first), &bytes, "the L1 table")
 }
 
-/// Maps every guest cluster to its place: one behind the other in the image, or at the guest's own
+/// Maps every guest cluster to its place: in order in the image, or at the guest's own
 /// offset in an external data file.
 fn l2_tables(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
     let geometry = &new.geometry;
@@ -242,7 +242,7 @@ fn l2_tables(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     Ok(())
 }
 
-/// Gives a range room on the disk, or writes it, as asked for.
+/// Allocates disk space for a range, or writes it, as requested.
 fn fill(
     storage: &dyn Storage,
     at: HostOffset,
@@ -253,10 +253,10 @@ fn fill(
     match preallocation {
         Preallocation::Off | Preallocation::Metadata => return Ok(()),
         Preallocation::Falloc => {
-            progress.stage("reserving room", 0);
+            progress.stage("reserving space", 0);
             return storage
                 .allocate(at.get(), bytes)
-                .map_err(|e| Error::io("reserve room on the disk", at.get(), e));
+                .map_err(|e| Error::io("reserve space on the disk", at.get(), e));
         }
         Preallocation::Full => {}
     }

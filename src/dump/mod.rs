@@ -49,7 +49,7 @@ pub struct Written {
 }
 
 impl<'a> Dump<'a> {
-    /// Goes through an image. An error where it is none, or where the file's length or its header
+    /// Goes through an image. An error if it is not one, or if the file's length or its header
     /// cannot be read.
     pub fn of(source: &'a dyn ReadAt, progress: &dyn Progress) -> Result<Self> {
         let recorder = Recorder::new(source);
@@ -58,7 +58,7 @@ impl<'a> Dump<'a> {
         Ok(Self { source, recorder, file_bytes, verdict })
     }
 
-    /// What a check says of the image.
+    /// The result of a check of the image.
     pub const fn verdict(&self) -> &Verdict {
         &self.verdict
     }
@@ -123,7 +123,7 @@ impl<'a> Dump<'a> {
         Ok(copied)
     }
 
-    /// Blanks names where that is asked for, and compares what a check says with the image.
+    /// Blanks names where that is requested, and compares a check of the dump with one of the image.
     fn check(
         &self,
         target: &dyn Storage,
@@ -142,9 +142,9 @@ impl<'a> Dump<'a> {
 }
 
 fn unreadable_names() -> Error {
-    Error::Refused("names cannot be blanked where the header leads to none".into())
+    Error::Refused("names cannot be blanked where the header points to none".into())
 }
 
 fn length(source: &dyn ReadAt) -> Result<u64> {
-    source.len().map_err(|e| Error::file("tell the file's length", e))
+    source.len().map_err(|e| Error::file("determine the file's length", e))
 }

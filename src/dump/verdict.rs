@@ -1,11 +1,11 @@
-//! What a check says of an image.
+//! The result of a check of an image.
 
 use crate::check::{CheckOptions, CheckReport, check};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
 
-/// What a check says of an image, where it says anything.
+/// The result of a check of an image, where it has one.
 #[derive(Debug)]
 pub enum Verdict {
     /// What it found.

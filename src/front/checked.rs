@@ -45,7 +45,7 @@ pub struct Unchecked {
     pub format: ImageFormat,
     /// Whether it is a character device, which QEMU takes for a raw image; it was not opened.
     pub is_device: bool,
-    /// What a raw image of which nobody said so seems to be instead.
+    /// The format that an image, read as raw without an explicit format, seems to have.
     pub likeness: Option<String>,
 }
 

@@ -179,7 +179,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// What is counted though nothing references it: leaked, or what a lost table leads to.
+    /// What has a refcount though nothing references it: leaked, or what a lost table points to.
     fn paint_counted(
         &self,
         range: &Range<HostCluster>,
@@ -232,7 +232,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Tells of painted clusters in runs.
+    /// Reports painted clusters in runs.
     fn emit<E>(
         &self,
         start: HostCluster,

@@ -12,7 +12,7 @@ pub const SECTOR: u64 = SECTOR_LEN as u64;
 pub const SECTOR_LEN: usize = 512;
 /// Most bytes of the image that one entry with a payload is about.
 pub const MAX_CHUNK: u64 = 1 << 20;
-/// Where the entries begin: behind the header and the two commit slots.
+/// Where the entries begin: after the header and the two commit slots.
 pub const ENTRIES: u64 = 3 * SECTOR;
 /// Bytes of an entry without its payload.
 pub const ENTRY_BYTES: usize = 64;
@@ -124,7 +124,7 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Where the slot of this commit lies: the two take turns.
+    /// The position of this commit's slot: the two alternate.
     pub const fn place(&self) -> u64 {
         SECTOR + self.sequence % 2 * SECTOR
     }
@@ -159,7 +159,7 @@ impl Commit {
     }
 }
 
-/// What an entry tells of its range of the image.
+/// What an entry records of its range of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tells {
     /// What was there before the writes of this group.

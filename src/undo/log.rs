@@ -25,7 +25,7 @@ const SAMPLE_BYTES: u64 = 4096;
 ///
 /// Writes are held back until a flush, or until one of their places is read, so that a stage of a
 /// repair costs one record and not one a write. What is read before the first write is remembered:
-/// digests of it tell later whether the image is still the one that was repaired.
+/// digests of it show later whether the image is still the one that was repaired.
 #[derive(Debug)]
 pub struct UndoLog<S, F> {
     image: S,

@@ -9,7 +9,7 @@ use super::layout::{
 };
 use crate::storage::{ReadAt, Storage, is_zero};
 
-/// Zeroes from this length on are told by an entry of their own.
+/// Zeroes from this length on have an entry of their own.
 const ZERO_RUN: usize = 16 * SECTOR_LEN;
 
 /// Bytes that are collected before they are written.
@@ -48,7 +48,7 @@ impl Writer {
     ) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
-            // What lies before the data is a hole, and reads as zeroes.
+            // The bytes before the data are a hole, and reads as zeroes.
             let data = image.next_data(at)?.unwrap_or(range.end..range.end);
             let start = data.start.clamp(at, range.end);
             // Entries begin with a sector.
@@ -128,7 +128,7 @@ impl Writer {
     }
 }
 
-/// The same error, told to be no error of the image.
+/// The same error, marked as not an error of the image.
 fn told(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("the undo file: {error}"))
 }
@@ -139,7 +139,7 @@ fn digests_of(bytes: &[u8]) -> Vec<u8> {
     digests
 }
 
-/// Neighbouring sectors that are told together.
+/// Neighbouring sectors that are recorded together.
 #[derive(Debug, PartialEq, Eq)]
 struct Run {
     range: Range<usize>,

@@ -32,7 +32,7 @@ const PROTOCOLS: [&str; 21] = [
     "tftp",
 ];
 
-/// Takes a name as qemu-img does: `file:` before it says that what follows is a file's name,
+/// Takes a name as qemu-img does: after `file:` everything is a file's name,
 /// whatever it has in it.
 pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(parse)

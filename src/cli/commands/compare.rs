@@ -22,7 +22,7 @@ use crate::cli::terminal::{fault, signals};
 /// read, and 4 where its data cannot.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the first image, qcow2 or raw; told from its first bytes if not given
+    /// The format of the first image, qcow2 or raw; detected from its first bytes if not given
     #[arg(short = 'f', long = "a-format", value_name = "FMT",
           value_parser = format::name_parser(), hide_possible_values = true)]
     first_format: Option<String>,

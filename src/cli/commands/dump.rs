@@ -30,7 +30,7 @@ use crate::cli::terminal::ui::Ui;
 /// is given.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format; told from its first bytes if not given
+    /// The image's format; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Show progress even where standard error is no terminal
+    /// Show progress even where standard error is not a terminal
     #[arg(short, long)]
     progress: bool,
 
@@ -96,7 +96,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// An error behind the names of the files that it can be about.
+/// An error after the names of the files that it can be about.
 fn named(error: Error, args: &Args) -> anyhow::Error {
     let source = quoted(args.source.text());
     let names = match &error {

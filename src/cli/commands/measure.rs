@@ -25,7 +25,7 @@ use crate::cli::terminal::ui::Ui;
 /// Calculate how long the file of a new image will be.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the image that is measured, qcow2 or raw; told from its first bytes if not
+    /// The format of the image that is measured, qcow2 or raw; detected from its first bytes if not
     /// given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,

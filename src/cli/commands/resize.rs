@@ -25,16 +25,16 @@ use crate::cli::terminal::ui::Ui;
 /// Make the disk of an image longer, or with --shrink shorter.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// What to do for the new part of the disk: nothing (off), map it (metadata), map it and
-    /// reserve its room (falloc), or map it and fill it with zeroes (full)
+    /// reserve its space (falloc), or map it and fill it with zeroes (full)
     #[arg(long, value_name = "MODE", value_parser = parse_preallocation, default_value = "off")]
     preallocation: Preallocation,
 
-    /// The disk may get shorter: the data beyond its new end is lost
+    /// Allow the disk to get shorter: the data past its new end is lost
     #[arg(long)]
     shrink: bool,
 
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
-    /// Do not tell that it is done
+    /// Print nothing on success
     #[arg(short, long)]
     quiet: bool,
 
@@ -97,7 +97,7 @@ fn parse_change(text: &str) -> Result<Change, String> {
     }
 }
 
-/// Moves an argument such as `-1G`, which looks like an option, behind `--`.
+/// Moves an argument such as `-1G`, which looks like an option, after `--`.
 pub fn expand_size(args: Vec<OsString>) -> Vec<OsString> {
     let looks_so = |arg: &OsString| {
         let text = arg.to_str().and_then(|arg| arg.strip_prefix('-'));

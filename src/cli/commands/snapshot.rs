@@ -28,7 +28,7 @@ use crate::cli::terminal::ui::Ui;
 /// List the snapshots in an image, take one, go back to one, or delete one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -128,7 +128,7 @@ fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Says that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
+/// Warns that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
 /// first.
 fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
     if qcow2_info(storage)?.dirty {

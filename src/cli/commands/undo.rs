@@ -26,11 +26,11 @@ pub struct Args {
     #[arg(long)]
     force: bool,
 
-    /// Do not tell that it is done
+    /// Print nothing on success
     #[arg(short, long)]
     quiet: bool,
 
-    /// Show progress even where standard error is no terminal
+    /// Show progress even where standard error is not a terminal
     #[arg(short, long)]
     progress: bool,
 
@@ -46,7 +46,7 @@ pub struct Args {
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let what = || could_not_open(&args.file);
     let file = FileStorage::open_read(&args.file).with_context(what)?;
-    // Not told from its first bytes: they may be what is to be mended.
+    // Not detected from its first bytes: they may be what is to be undone.
     let image = open::open(&args.image, Some(ImageFormat::Qcow2), Intent::Change, false)?;
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
     let record = Record::load(&file).with_context(|| quoted(&args.file).to_string())?;

@@ -19,7 +19,7 @@ pub struct Meter {
     shown: Shown,
     /// The current stage, for whoever asks by SIGUSR1.
     stage: Mutex<Percent>,
-    /// Set when the user wants the operation to end.
+    /// Set when the user interrupts the operation.
     cancel: Option<Arc<AtomicBool>>,
 }
 

@@ -1,4 +1,4 @@
-//! Going on where the source cannot be read: what is lost is zero in the target, and told.
+//! Continues where the source cannot be read: what is lost is zero in the target, and reported.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::convert::source::Source;
 
 /// What is given up as a whole, of a disk whose sectors cannot be read.
 const SECTOR: u64 = 512;
-/// Ranges that are kept apart; with more, neighbours are told as one.
+/// Ranges that are kept apart; above that, neighbours are joined into one.
 const MAX_RANGES: usize = 100_000;
 
 /// A range of the guest's disk that could not be read.

@@ -36,7 +36,7 @@ pub(in crate::convert) struct Cut {
     pub(in crate::convert) grain: u64,
     /// Most bytes of data in one item; a multiple of the grain.
     pub(in crate::convert) most: u64,
-    /// Most bytes of anything in one item, so that progress is told and an interruption noticed.
+    /// Most bytes of anything in one item, so that progress is reported and an interruption noticed.
     pub(in crate::convert) longest: u64,
     /// What this many images of the source's chain leave to the next one is left to the target's
     /// backing file.
@@ -135,7 +135,7 @@ impl<'a> Scan<'a> {
                 Ok((at + extent.bytes, Kind::Zero))
             }
             Ok(extent) => Ok((at + extent.bytes, Kind::Data)),
-            // Reading it will tell what of it is lost.
+            // A read of it shows what of it is lost.
             Err(_) if self.salvage.is_some() => {
                 let grain = self.source.grain();
                 Ok((((at / grain + 1) * grain).min(at + most), Kind::Data))

@@ -19,7 +19,7 @@ pub(in crate::convert) struct Stream<'a> {
     most: usize,
     at: u64,
     number: u64,
-    /// Where the disk's size is told in the end.
+    /// Receives the disk's size at the end.
     size: Arc<AtomicU64>,
 }
 

@@ -18,12 +18,12 @@ pub(in crate::convert) struct HeldHeader {
 }
 
 impl HeldHeader {
-    /// Holds the first sector of `inner` back, and takes it for zeroes.
+    /// Holds the first sector of `inner` back, and reads it as zeroes.
     pub(in crate::convert) fn new(inner: Arc<dyn Storage>) -> Self {
         Self { inner, sector: Mutex::new([0; SECTOR]) }
     }
 
-    /// Writes the first sector, behind everything else.
+    /// Writes the first sector, after everything else.
     pub(in crate::convert) fn release(&self) -> Result<()> {
         let failed = |e| Error::io("write the header", 0, e);
         self.inner.sync().map_err(failed)?;

@@ -47,7 +47,7 @@ impl Image {
 }
 
 impl BitmapBits<'_> {
-    /// Reads bytes of the bitmap; behind its end there are zeroes.
+    /// Reads bytes of the bitmap; after its end there are zeroes.
     pub fn read(&self, mut at: u64, mut buf: &mut [u8]) -> Result<()> {
         let size = self.image.geometry.cluster_bytes();
         while !buf.is_empty() {

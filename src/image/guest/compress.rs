@@ -18,7 +18,7 @@ impl Image {
         self.write_compressed_with(at, data, packer)
     }
 
-    /// [`Image::write_compressed`] with a packer of the image's method.
+    /// [`Image::write_compressed`] with a compressor of the image's method.
     pub fn write_compressed_with(
         &self,
         at: GuestOffset,
@@ -79,7 +79,7 @@ impl Image {
             .map_err(|source| Error::io("write compressed data", at.get(), source))?;
         let x = 62 - (self.geometry.cluster_bits() - 8);
         if at.get() >> x != 0 {
-            let why = "compressed data cannot lie this far into the file";
+            let why = "compressed data cannot be this far into the file";
             return Err(Error::Refused(why.into()));
         }
         let additional = (at.get() % SECTOR_BYTES + packed.len() as u64 - 1) / SECTOR_BYTES;

@@ -85,7 +85,8 @@ impl Image {
         self.unpackers.give_back(unpacker);
         if !done {
             let guest = at.get() - within as u64;
-            let reason = format!("compressed data of guest offset {guest:#x} cannot be unpacked");
+            let reason =
+                format!("compressed data of guest offset {guest:#x} cannot be decompressed");
             return Err(damaged(extent.offset, reason));
         }
         Ok(())

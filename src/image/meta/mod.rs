@@ -20,7 +20,7 @@ use switch::Switch;
 /// How many runs of clusters wait to be freed before they are.
 const MAX_PENDING: usize = 4096;
 
-/// Header, tables, and what is known about free room.
+/// Header, tables, and what is known about free space.
 pub(in crate::image) struct Meta {
     pub(in crate::image) ordering: Ordering,
     pub(in crate::image) geometry: Geometry,
@@ -31,12 +31,12 @@ pub(in crate::image) struct Meta {
     pub(in crate::image) file_end: u64,
     /// Below this cluster nothing is free.
     pub(in crate::image) search_start: HostCluster,
-    /// Where the next compressed data may go: behind the last, in its cluster.
+    /// Where the next compressed data may go: after the last, in its cluster.
     pub(in crate::image) packed_end: Option<HostOffset>,
     /// Clusters whose last reference from a mapping is gone; their counts are lowered together,
     /// later: each turn from allocating to freeing costs a flush.
     pub(in crate::image) pending: Vec<ClusterRun>,
-    /// Freed by a discard, or by anything with `gives_back`: their room goes back to the file
+    /// Freed by a discard, or by anything with `gives_back`: their space goes back to the file
     /// system at the next flush.
     pub(in crate::image) discarded: Vec<ClusterRun>,
     pub(in crate::image) gives_back: bool,
@@ -59,7 +59,7 @@ impl Meta {
         self.ordering.disk.header()
     }
 
-    /// Whether guest data lies in an external data file.
+    /// Whether guest data is in an external data file.
     pub(in crate::image) const fn has_data_file(&self) -> bool {
         self.header().has_data_file()
     }
@@ -130,7 +130,7 @@ impl Meta {
     }
 
     /// Lowers the counts of all clusters that wait for it. Every run is tried; the first error is
-    /// told.
+    /// reported.
     pub(in crate::image) fn free_pending(&mut self) -> Result<()> {
         let mut runs = std::mem::take(&mut self.pending);
         runs.sort_unstable_by_key(|run| run.first);

@@ -1,5 +1,5 @@
 //! A bounded write-back cache of metadata tables that are one cluster long: used once for L2
-//! tables and once for refcount blocks. It does no I/O and knows no order; `ordering` does.
+//! tables and once for refcount blocks. It does no I/O and has no order; `ordering` does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub(in crate::image) struct TableCache {
 /// What must leave a full cache before another table comes in.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::image) enum Room {
-    /// There is room.
+    /// There is a free slot.
     Free,
     /// The table that was longest unused has changes to be written first.
     WriteFirst,
@@ -84,7 +84,7 @@ impl TableCache {
         Some(&mut slot.bytes)
     }
 
-    /// Makes room for one more table by dropping the one longest unused, unless it has changes.
+    /// Frees a slot for one more table by dropping the one longest unused, unless it has changes.
     pub(in crate::image) fn make_room(&mut self) -> Room {
         while self.slots.len() >= self.capacity {
             let Some((_, &oldest)) = self.by_use.first_key_value() else { break };

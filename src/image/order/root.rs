@@ -7,7 +7,7 @@ use crate::format::{HostOffset, encode_entries};
 const SECTOR: usize = 512;
 const ENTRY: usize = 8;
 
-/// The entries, where they lie in the file, and which sectors of them have changed.
+/// The entries, their position in the file, and which sectors of them have changed.
 #[derive(Debug, Clone)]
 pub(in crate::image) struct RootTable {
     offset: HostOffset,

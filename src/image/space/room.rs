@@ -1,4 +1,4 @@
-//! Room that nothing uses any more, given back to the file system: holes, and a shorter file.
+//! Space that nothing uses any more, given back to the file system: holes, and a shorter file.
 //!
 //! Nothing is given back before the mappings that let go of it and the lowered counts are on stable
 //! storage.
@@ -13,17 +13,17 @@ use crate::image::order::ordering::Side;
 use crate::image::order::regions::Owner;
 use crate::image::run::ClusterRun;
 
-/// Most runs of clusters that are remembered; beyond that their room stays with the image, for
+/// Most runs of clusters that are remembered; above that their space stays with the image, for
 /// later use.
 const MAX_RUNS: usize = 1 << 16;
 
 impl Meta {
-    /// From here on the room of every cluster that becomes free goes back to the file system.
+    /// From here on the space of every cluster that becomes free goes back to the file system.
     pub(in crate::image) const fn give_back_room(&mut self) {
         self.gives_back = true;
     }
 
-    /// Remembers clusters that became free, if their room is to be given back.
+    /// Remembers clusters that became free, if their space is to be given back.
     pub(in crate::image) fn note_room(&mut self, run: ClusterRun) {
         if !self.gives_back {
             return;
@@ -109,7 +109,7 @@ impl Meta {
         self.flush(true)
     }
 
-    /// Makes the file end behind the last cluster in use.
+    /// Makes the file end after the last cluster in use.
     pub(in crate::image) fn cut_free_end(&mut self) -> Result<()> {
         let used = self.used_end()?;
         let disk = &mut self.ordering.disk;
@@ -126,7 +126,7 @@ impl Meta {
         Ok(())
     }
 
-    /// The cluster behind the last that is counted or holds metadata.
+    /// The cluster after the last that has a refcount or holds metadata.
     fn used_end(&mut self) -> Result<HostCluster> {
         let owned = self.ordering.disk.regions.end();
         let order = self.geometry.refcount_order();

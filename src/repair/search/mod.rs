@@ -255,7 +255,7 @@ fn nothing(hints: &Hints) -> Error {
 
 /// Writes a header that was found: the last thing of all, in one sector. Long file names precede it.
 pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
-    let len = storage.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let len = storage.len().map_err(|e| Error::file("determine the file's length", e))?;
     if rebuilt.least_bytes > len {
         let failed = |e| Error::io("make the file longer", len, e);
         storage.set_len(rebuilt.least_bytes).map_err(failed)?;

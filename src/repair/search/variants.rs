@@ -303,7 +303,7 @@ fn without_l1(search: &Search, base: &Header, geometry: &Geometry) -> Result<Vec
     let Some(size) = search.hints.size.or(old.map(|old| old.size)) else { return Ok(Vec::new()) };
     let entries = geometry.l1_entries_for(size).max(1);
     let bytes = entries.saturating_mul(8);
-    let end = search.source.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let end = search.source.len().map_err(|e| Error::file("determine the file's length", e))?;
     if bytes > MAX_L1_BYTES || size == 0 {
         return Ok(Vec::new());
     }

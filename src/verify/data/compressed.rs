@@ -1,4 +1,4 @@
-//! Compressed clusters: each extent is unpacked once, however many entries lead to it.
+//! Compressed clusters: each extent is decompressed once, however many entries point to it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,10 +18,10 @@ const MAX_EXTENTS: usize = 1 << 22;
 const READ_BYTES: u64 = 1 << 20;
 /// Extents that are read together, at most.
 const READ_EXTENTS: usize = 256;
-/// Extents over others, which sound images do not have: so many are unpacked.
+/// Extents that overlap others, which consistent images do not have: so many are decompressed.
 const MAX_OVERLAPPING: usize = 1024;
 
-/// The first extents behind a place in the file, each once: no more than a number of them.
+/// The first extents after an offset in the file, each once: no more than a number of them.
 #[derive(Debug, Default)]
 pub(super) struct First {
     after: Option<Packed>,
@@ -61,14 +61,14 @@ pub(super) struct Compressed<'a> {
     pub(super) source: &'a dyn ReadAt,
     /// How they were compressed.
     pub(super) method: Method,
-    /// How many threads unpack.
+    /// How many threads decompress.
     pub(super) threads: usize,
-    /// Who is told.
+    /// Receives the progress.
     pub(super) progress: &'a dyn Progress,
 }
 
 impl Compressed<'_> {
-    /// Unpacks all: those found so far, and by reading the tables again those that were too many.
+    /// Decompresses all: those found so far, and by reading the tables again those that were too many.
     pub(super) fn run(&self, tables: &Tables<'_>, found: First, blame: &mut Blame) {
         let mut first = found;
         loop {
@@ -99,7 +99,7 @@ impl Compressed<'_> {
         }
     }
 
-    /// Unpacks neighbours, which are read together.
+    /// Decompresses neighbours, which are read together.
     fn unpack_group(
         &self,
         geometry: &Geometry,
@@ -176,8 +176,8 @@ fn groups<'b>(list: &'b [Packed], geometry: &Geometry) -> Vec<&'b [Packed]> {
     groups
 }
 
-/// Leaves out extents that lie over others, behind the first ones: the check has told of all, and a
-/// file can have far more of them than its length has room for.
+/// Leaves out extents that overlap others, after the first ones: the check has reported all, and a
+/// file can have far more of them than its length could hold.
 fn without_most_overlaps(list: &[Packed], geometry: &Geometry) -> Vec<Packed> {
     let (mut reached, mut room) = (0, MAX_OVERLAPPING);
     let mut kept = Vec::with_capacity(list.len());

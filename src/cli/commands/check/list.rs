@@ -15,7 +15,7 @@ use crate::cli::files::targets::{self, Target};
 #[command(next_help_heading = "Many images")]
 #[group(skip)]
 pub struct Args {
-    /// Check also the images that this file names, one a line or with a zero byte behind each; - is
+    /// Check also the images that this file names, one a line or with a zero byte after each; - is
     /// standard input
     #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "policy")]
     pub backing_chain: bool,
 
-    /// Check this many images at a time, 1 if not given; 0: as many as there are processors. The
+    /// Check this many images at a time, 1 if not given; 0: one for each processor. The
     /// form of the output is that of several images
     #[arg(short, long, value_name = "N", value_parser = parse_number::<usize>)]
     pub jobs: Option<usize>,

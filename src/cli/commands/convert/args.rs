@@ -15,7 +15,7 @@ const MAX_SPARSE: u64 = 16 << 20;
 /// Copy one or several disks into one image, qcow2 or raw.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the sources, qcow2 or raw; told from their first bytes if not given
+    /// The format of the sources, qcow2 or raw; detected from their first bytes if not given
     #[arg(short, long = "source-format", value_name = "FMT",
           value_parser = format::name_parser(), hide_possible_values = true)]
     pub format: Option<String>,
@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = parse_sparse)]
     pub sparse_size: Option<u64>,
 
-    /// How many threads work, 1 to 16; as many as there are cores if not given
+    /// The number of threads, 1 to 16; one for each core if not given
     #[arg(short = 'm', long, value_name = "N", value_parser = parse_threads)]
     pub parallel: Option<u16>,
 
@@ -71,11 +71,11 @@ pub struct Args {
     #[arg(short = 'W', long)]
     pub oob_writes: bool,
 
-    /// Write into an image that is there
+    /// Write into an existing image
     #[arg(short, long)]
     pub no_create: bool,
 
-    /// The target, which is there, reads as zeroes
+    /// The existing target reads as zeroes
     #[arg(long)]
     pub target_is_zero: bool,
 
@@ -97,7 +97,7 @@ pub struct Args {
     #[arg(short = 'C', long)]
     pub copy_range_offloading: bool,
 
-    /// What cannot be read becomes zeroes, and is told
+    /// Write zeroes for what cannot be read, and report it
     #[arg(long)]
     pub salvage: bool,
 
@@ -113,7 +113,7 @@ pub struct Args {
     #[arg(long)]
     pub verify: bool,
 
-    /// How to tell what was lost (--salvage)
+    /// The format of the report of what was lost (--salvage)
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     pub output: Output,
 

@@ -29,7 +29,7 @@ pub struct Job<'a> {
     pub options: ConvertOptions,
     /// The files that are read and written.
     pub guard: &'a Guard,
-    /// Whoever wants it to end, and who is told of it.
+    /// Cancellation and progress.
     pub control: Control<'a>,
 }
 

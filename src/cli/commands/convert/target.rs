@@ -124,7 +124,7 @@ impl Asked {
         let Some((path, format)) = &self.backing else { return Ok(None) };
         let opening = Opening {
             snapshot: None,
-            // As in qemu-img: only data that lies in an image has to stay as it is.
+            // As in qemu-img: only data that is in an image has to stay as it is.
             force_share: *format == ImageFormat::Raw,
             backing_format: None,
             cache: Cache::Writeback,
@@ -185,7 +185,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Opens a target that is there.
+    /// Opens an existing target.
     pub fn open(
         path: &Path,
         asked: Asked,
@@ -246,7 +246,7 @@ impl Target {
         }
     }
 
-    /// Takes away what was made; tells what is left, to be put behind the target's name.
+    /// Takes away what was made; returns what is left, for the message after the target's name.
     pub fn give_up(self) -> &'static str {
         let mut left = match &self.kind {
             Kind::Raw { storage, .. } => storage.is_touched(),

@@ -16,7 +16,7 @@ use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
 
-/// An image whose header may be all that can be told of it.
+/// An image of which the header may be all that can be read.
 pub struct Begun {
     path: PathBuf,
     storage: FileStorage,

@@ -24,10 +24,10 @@ use crate::cli::render::json::described::image::Image;
 use crate::cli::render::{json, text};
 use crate::cli::terminal::ui::{self, Ui};
 
-/// Tell what an image is: format, sizes, snapshots, bitmaps.
+/// Show what an image is: format, sizes, snapshots, bitmaps.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -35,11 +35,11 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     output: Output,
 
-    /// Tell of the backing file too, and of its backing file, and so on
+    /// Show the backing file too, and its backing file, and so on
     #[arg(short, long)]
     backing_chain: bool,
 
-    /// Tell of every header field and every table, where it lies, and which bytes of the file are
+    /// Show every header field and every table with its offset, and which bytes of the file are
     /// for what; not together with --map
     #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
     metadata: bool,
@@ -72,7 +72,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
 }
 
-/// Tells what qemu-img tells.
+/// Prints what qemu-img prints.
 fn describe(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let chain = chain(args, image, ui)?;
     match args.output {
@@ -96,7 +96,7 @@ fn describe(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Tells of the metadata. The header's fields are told of even where nothing else can be.
+/// Prints the metadata. The header's fields are printed even where nothing else can be.
 fn metadata(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let begun = inspect::open(&image.path, image.format, args.force_share)?;
     let fields = begun.fields.clone();

@@ -19,7 +19,7 @@ const STEP: usize = 16;
 
 /// The longest name in the legend.
 const NAME: usize = 25;
-/// How wide lines have to be for a space behind it, and shares in per cent.
+/// The width of lines from which a space follows it, with shares in per cent.
 const WITH_SHARES: usize = 51;
 
 /// What a cell can show.

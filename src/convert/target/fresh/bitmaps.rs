@@ -11,7 +11,7 @@ use crate::format::{Geometry, HostOffset, encode_entries};
 use crate::storage::Storage;
 
 impl Bitmaps<'_> {
-    /// Writes the bitmaps into a new image; returns the header extension that leads to them, or
+    /// Writes the bitmaps into a new image; returns the header extension that points to them, or
     /// nothing where there are none.
     pub(in crate::convert) fn write(
         &self,
@@ -71,7 +71,7 @@ impl Bitmaps<'_> {
     }
 }
 
-/// Writes a structure in whole clusters: a device may hold anything behind it.
+/// Writes a structure in whole clusters: a device may hold anything after it.
 fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], geometry: &Geometry) -> Result<()> {
     let mut bytes = bytes.to_vec();
     bytes.resize(bytes.len().next_multiple_of(geometry.cluster_len()), 0);

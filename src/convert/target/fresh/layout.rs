@@ -196,7 +196,7 @@ impl Layout {
     pub(in crate::convert) fn packed_entry(&self, at: HostOffset, bytes: u64) -> Result<L2Entry> {
         let x = 62 - (self.geometry.cluster_bits() - 8);
         if at.get() >> x != 0 {
-            let why = "compressed data cannot lie this far into the file: choose larger clusters";
+            let why = "compressed data cannot be this far into the file: choose larger clusters";
             return Err(Error::Refused(why.into()));
         }
         let additional = (at.get() % SECTOR_BYTES + bytes - 1) / SECTOR_BYTES;
@@ -352,7 +352,7 @@ impl Layout {
         }
     }
 
-    /// A table in whole clusters: a device may hold anything behind it.
+    /// A table in whole clusters: a device may hold anything after it.
     fn push_padded(&self, at: HostOffset, entries: &[u64], out: &mut Vec<Block>) {
         let mut bytes = encode_entries(entries);
         bytes.resize(bytes.len().next_multiple_of(self.geometry.cluster_len()), 0);

@@ -2,7 +2,7 @@
 //!
 //! Each thread finds out what of its item has to be stored and compresses it; then, in the order of
 //! the disk, the item gets its place (`layout`); and whoever placed it writes it, all data of it
-//! that lies together at once.
+//! that is contiguous at once.
 
 mod bitmaps;
 mod counts;
@@ -58,7 +58,7 @@ pub(in crate::convert) struct Plan<'a> {
 pub(in crate::convert) struct Fresh<'a> {
     plan: Plan<'a>,
     geometry: Geometry,
-    /// Whether zeroes can be told from what the backing file has.
+    /// Whether zeroes can be distinguished from the backing file's data.
     has_zero_flag: bool,
     order: InOrder<Prepared, Layout>,
 }
@@ -129,7 +129,7 @@ pub(in crate::convert) struct Tools {
 }
 
 impl<'a> Fresh<'a> {
-    /// Empties the storage: from now on it is no image until [`Fresh::finish`] has made one.
+    /// Empties the storage: from now on it is not an image until [`Fresh::finish`] has made one.
     pub(in crate::convert) fn new(plan: Plan<'a>, threads: usize) -> Result<Self> {
         let geometry = plan.new.geometry();
         let limit = match plan.storage.capacity() {
@@ -354,7 +354,7 @@ impl<'a> Fresh<'a> {
             let upto = (stop - item.start).div_ceil(size);
             let state = if extent.zero { State::Unallocated } else { State::Zero };
             let partial = extent.zero && stop < end;
-            // A cluster that is zero only in part below has to be told of.
+            // A cluster that is zero only in part below has to be written.
             let upto = if partial { (stop - item.start) / size } else { upto };
             let upto = usize::try_from(upto).unwrap_or(usize::MAX);
             if states.len() < upto {

@@ -121,7 +121,7 @@ struct Finding {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// A remark that is no error.
+    /// A remark that is not an error.
     Notice,
     /// Space that is lost to the file system.
     Leak,
