@@ -92,7 +92,7 @@ impl ImageFile {
         Ok(Self { storage, format })
     }
 
-    /// Takes the locks for an intent. On a file system without locks there is only a warning in
+    /// Takes the locks for an intent. A file system without locks only causes a warning in
     /// the log, as in QEMU.
     pub fn lock(&self, intent: Intent, share: bool) -> Result<()> {
         match intent.access(self.format, share) {

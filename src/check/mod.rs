@@ -129,7 +129,7 @@ fn hold(
     let Some(first) = lost_data else { return (held, flags) };
     found_last.extend(lost::misdirected(ctx, first, copied::doubtful(mapping, &flags)));
     match keep_refcounts(ctx, counts, compared, found_last) {
-        // Flags are judged by the refcounts that stay.
+        // Flags are compared with the refcounts that stay.
         true => (true, copied::find(ctx, mapping, counts, compared, false)),
         false => (false, flags),
     }

@@ -7,7 +7,7 @@ pub struct CheckOptions {
     pub threads: usize,
     /// Runs of findings to keep one by one; further ones are counted only.
     pub keep: usize,
-    /// The refcounts by which COPIED flags are judged: those after a repair, when one follows.
+    /// The refcounts with which COPIED flags are compared: those after a repair, when one follows.
     pub assume: Assume,
     /// Whether that repair keeps refcounts that are too high.
     pub hold: Hold,

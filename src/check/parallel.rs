@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// How many threads to use where the caller does not say: more than cores, since on a cold cache or
+/// How many threads to use where the caller sets none: more than cores, since on a cold cache or
 /// a network they wait for reads.
 pub fn threads(asked: usize) -> usize {
     if asked > 0 {

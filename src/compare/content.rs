@@ -11,9 +11,9 @@ use crate::storage::is_zero;
 
 /// Bytes that are read from each disk and compared at once; no less than a cluster.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Offsets are told in sectors.
+/// Offsets are reported in sectors.
 const SECTOR: u64 = 512;
-/// The longest range that is skipped at once, so that progress is told.
+/// The longest range that is skipped at once, so that progress is reported.
 const LONGEST: u64 = 1 << 36;
 
 /// What is compared, and how.
@@ -48,7 +48,7 @@ pub(super) fn first_difference(work: &Work<'_>) -> Result<Option<u64>, Failure> 
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // With fewer threads than wanted it takes longer, that is all.
+            // With fewer threads than requested it only takes longer.
             let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work());
         }
         shared.work();
@@ -205,7 +205,7 @@ impl Shared<'_> {
         other.map(|within| self.told(piece.start + within as u64)).transpose()
     }
 
-    /// The offset by which a byte is told: that of its sector, or of the end of a raw image in it.
+    /// The offset that is reported for a byte: that of its sector, or of the end of a raw image in it.
     fn told(&self, at: u64) -> Result<u64, Failure> {
         let mut told = at / SECTOR * SECTOR;
         for (side, disk) in [(Side::First, self.work.disks[0]), (Side::Second, self.work.disks[1])]

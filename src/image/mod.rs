@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::codec::Unpackers;
+use crate::codec::Decompressors;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
@@ -72,7 +72,7 @@ pub struct Image {
     backing: Option<Backing>,
     meta: Mutex<Meta>,
     claims: Claims,
-    unpackers: Unpackers,
+    decompressors: Decompressors,
 }
 
 /// The names by which the files of an image were opened.

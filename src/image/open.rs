@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::chain::{self, FileOpener, Opener, Walk};
-use crate::codec::Unpackers;
+use crate::codec::Decompressors;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::crypto::CryptMethod;
@@ -207,7 +207,7 @@ impl Loader {
             backing,
             meta,
             claims,
-            unpackers: Unpackers::default(),
+            decompressors: Decompressors::default(),
         })
     }
 

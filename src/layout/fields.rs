@@ -27,7 +27,7 @@ pub struct Field {
     pub meaning: String,
 }
 
-/// All fields of the header that the file is long enough for. Fails where that is none.
+/// All fields of the header that the file is long enough for. Fails if it has no header.
 pub fn fields(source: &dyn ReadAt) -> Result<Vec<Field>> {
     let mut bytes = [0; V3_BYTES + 8];
     let n = source.read_at(0, &mut bytes).map_err(|e| Error::io("read the header", 0, e))?;

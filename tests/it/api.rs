@@ -24,7 +24,7 @@ fn the_list_of_public_items_is_up_to_date() {
     assert!(
         now == listed,
         "the public API changed; QCHECK_REGENERATE=1 cargo test --test it api writes the list, and \
-         CHANGELOG.md says what changed:\n{}",
+         CHANGELOG.md describes what changed:\n{}",
         changed.join("\n")
     );
 }

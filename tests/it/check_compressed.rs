@@ -1,4 +1,4 @@
-//! Compressed extents that lie over each other.
+//! Compressed extents that overlap each other.
 
 use qcheck::check::{CheckOptions, Kind, check};
 use qcheck::progress::Silent;

@@ -212,7 +212,7 @@ fn every_backing_file_must_be_there_and_of_its_format() {
             assert!(message.contains(text), "{image}, {name}: {message}");
         }
     }
-    // What lies below has a data file of its own.
+    // Its backing file has a data file of its own.
     write(folder, "image", &builder().data_file("gone.data", false).build().bytes);
     let (code, finding) = only(folder, "above");
     assert!(code == 2 && finding["message"].as_str().unwrap().contains("gone.data"), "{finding}");

@@ -18,7 +18,7 @@ use crate::support::bytes::{be64, l2_entry_at, poke};
 use crate::support::rng::Rng;
 use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
-/// What sha256sum says of a file.
+/// sha256sum's digest of a file.
 fn sha256(folder: &Path, name: &str) -> String {
     let output = Command::new("sha256sum").arg(name).current_dir(folder).output();
     let output = output.expect("sha256sum starts").stdout;
@@ -322,7 +322,7 @@ fn a_disk_that_cannot_be_read_whole_has_no_digest_and_a_finding_says_why() {
     let (code, value, found) = messages(folder, &["broken"], "no-digest");
     assert_eq!((code, found.len()), (2, 1), "{value}");
     assert!(
-        found[0].contains("guest data from 0x3000 on") && found[0].contains("unpacked"),
+        found[0].contains("guest data from 0x3000 on") && found[0].contains("decompressed"),
         "{found:?}"
     );
     assert!(value["digest"].is_null(), "{value}");

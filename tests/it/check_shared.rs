@@ -15,7 +15,7 @@ fn report(bytes: &[u8]) -> CheckReport {
         .expect("a verdict")
 }
 
-/// The clusters that are told to be shared.
+/// The clusters that are reported as shared.
 fn shared(report: &CheckReport) -> Vec<(u64, u64)> {
     let shared = report.findings.iter().filter(|f| f.kind == Kind::SharedData);
     shared
@@ -26,7 +26,7 @@ fn shared(report: &CheckReport) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// Where the entry of the snapshot of this number lies that maps a guest cluster.
+/// The offset of the entry of the snapshot of this number that maps a guest cluster.
 fn snapshot_entry(image: &[u8], snapshot: usize, guest: u64) -> usize {
     let l1 = be64(image, snapshot_entries(image)[snapshot]);
     l2_entry_through(image, l1, guest * cluster_size(image)).expect("a table")

@@ -30,7 +30,7 @@ fn set_count(folder: &Path, name: &str, cluster: u64, count: u16) {
     file.write_all_at(&count.to_be_bytes(), REFBLOCK + 2 * cluster).unwrap();
 }
 
-/// An image with `count` leaked clusters behind its data.
+/// An image with `count` leaked clusters after its data.
 fn leaky_image(folder: &Path, name: &str, count: u64) {
     image(folder, name);
     (21..21 + count).for_each(|cluster| set_count(folder, name, cluster, 1));
@@ -373,7 +373,7 @@ fn a_flag_and_a_leak_are_told_and_mended_in_the_order_of_qemu_img() {
     let damage = |dir: &Path| {
         leaky_image(dir, "a", 2);
         let file = fs::OpenOptions::new().write(true).open(dir.join("a")).unwrap();
-        // COPIED of the first entry of the L2 table, behind the L1 table.
+        // COPIED of the first entry of the L2 table, after the L1 table.
         file.write_all_at(&[0], 4 * CLUSTER).unwrap();
     };
     for args in [&["-r", "all", "a"][..], &["-r", "leaks", "a"], &["-q", "--repair=all", "a"]] {
@@ -387,7 +387,7 @@ fn leaks_that_damage_may_hide_references_to_are_kept_and_told_of() {
     let dir = folder();
     leaky_image(dir.path(), "a", 2);
     let file = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();
-    // The second entry of the L2 table, behind the L1 table, leads far out of the file.
+    // The second entry of the L2 table, after the L1 table, points far out of the file.
     file.write_all_at(&[0x7f], 4 * CLUSTER + 9).unwrap();
     let ran = qcheck(dir.path(), &["check", "-r", "all", "a"]);
     assert_eq!(ran.code, 2);

@@ -23,7 +23,7 @@ fn refusal(folder: &Path, args: &[&str]) -> Ran {
     ran
 }
 
-/// The lines of `info` that do not depend on how much room an image takes.
+/// The lines of `info` that do not depend on how much space an image takes.
 fn told(text: &str) -> Vec<&str> {
     text.lines().filter(|l| !l.contains("disk size") && !l.contains("file length")).collect()
 }
@@ -267,7 +267,7 @@ fn a_failing_disk_is_an_error_and_leaves_no_image() {
         result.unwrap_err();
         with_header += u32::from(Header::decode(&bytes).is_ok());
     }
-    assert_eq!(with_header, 1, "only the flush behind the header fails with the header there");
+    assert_eq!(with_header, 1, "only the flush after the header fails with the header there");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn a_plan_as_json_stands_beside_the_keys_of_the_check() {
     let write = &counts["writes"][0];
     assert_eq!((&write["offset"], &write["length"]), (&Value::from(0x2000), &Value::from(1024)));
     assert_eq!(write["risk"], "safe");
-    assert_eq!(write["mends"], Value::from(vec!["refcount-too-low", "leak"]));
+    assert_eq!(write["fixes"], Value::from(vec!["refcount-too-low", "leak"]));
     assert_eq!(
         (&plan["corruptions-left"], &plan["leaks-left"]),
         (&Value::from(0), &Value::from(0))

@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::support::run::{Ran, qcheck, qemu_create, qemu_ok};
 
-/// A clean image, a leaky one, a corrupt one, a raw one, one that is none.
+/// A clean image, a leaky one, a corrupt one, a raw one, one that is not an image.
 fn mixed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for name in ["clean", "leaky", "corrupt"] {
         qemu_create(dir.path(), &["-f", "qcow2", name, "10M"]);
         qemu_ok(dir.path(), "qemu-io", &["-c", "write 0 1M", name]);
     }
-    // Counts behind the first refcount block's beginning: of clusters behind the end, and of data.
+    // Refcounts after the first refcount block's beginning: of clusters past the end, and of data.
     set_count(dir.path(), "leaky", 21, 1);
     let file = fs::OpenOptions::new().write(true).open(dir.path().join("leaky")).unwrap();
     file.set_len(22 << 16).unwrap();
@@ -208,7 +208,7 @@ fn an_image_that_a_chain_reads_otherwise_is_checked_as_itself_too() {
         assert_eq!(ran.code, 2, "{images:?}: {}", ran.out);
         assert!(ran.out.contains("corrupt: 2 errors\n"), "{}", ran.out);
     }
-    // Nothing can be said of a file in a format that has no checker here, wherever it comes from.
+    // There is no verdict on a file in a format that has no checker here, wherever it comes from.
     qemu_create(dir.path(), &["-q", "-f", "vmdk", "vmdk", "10M"]);
     qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", "vmdk", "-F", "vmdk", "above", "10M"]);
     let ran = qcheck(dir.path(), &["check", "--backing-chain", "above"]);

@@ -155,7 +155,7 @@ fn counts_that_are_wrong_are_told_with_the_space_that_they_are_about() {
     bytes.resize(bytes.len() + (60 << 12), 0);
     let table = header(&bytes, "refcount_table_offset") as usize;
     let block = crate::support::bytes::be64(&bytes, table) as usize;
-    // A run of three leaks, and behind it one after the other.
+    // A run of three leaks, followed by single ones.
     for cluster in [end, end + 1, end + 2].into_iter().chain((0..20).map(|n| end + 4 + 2 * n)) {
         poke(&mut bytes, block + 2 * cluster as usize, 2, 1);
     }
@@ -163,7 +163,7 @@ fn counts_that_are_wrong_are_told_with_the_space_that_they_are_about() {
     let text = qcheck(dir.path(), &["info", "--metadata", "a"]).out;
     let (_, space) = text.split_once("Space:").unwrap();
     let run = format!(
-        "  ! Leaked cluster {end} refcount=1 reference=0, and likewise 2 clusters behind it\n"
+        "  ! Leaked cluster {end} refcount=1 reference=0, and likewise 2 clusters after it\n"
     );
     assert!(space.contains(&run), "{text}");
     assert!(space.contains(&format!("  ! Leaked cluster {} refcount=1 reference=0\n", end + 4)));

@@ -42,7 +42,7 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-/// The lines that tell of violations.
+/// The lines about violations.
 fn denied(err: &str) -> Vec<&str> {
     err.lines().filter(|line| line.contains("denied: ")).collect()
 }
@@ -140,7 +140,7 @@ fn an_image_that_expands_too_much_is_denied() {
     let ran = qcheck(dir.path(), &["check", "--max-ratio", "20", "--digest", "sha256", "bomb"]);
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("the guest's data was not opened"), "{}", ran.err);
-    assert!(!ran.out.contains("sha256"), "what is denied is not unpacked: {}", ran.out);
+    assert!(!ran.out.contains("sha256"), "what is denied is not decompressed: {}", ran.out);
     assert_eq!(qcheck(dir.path(), &["check", "--max-ratio", "1", "zeroes"]).code, 0);
     assert_eq!(qcheck(dir.path(), &["check", "--max-ratio", "1000", "bomb"]).code, 0);
 }

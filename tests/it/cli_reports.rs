@@ -96,7 +96,7 @@ fn a_junit_failure_lists_what_was_found() {
     let text = report(dir.path(), "junit");
     for line in [
         "<testcase name=\"a &lt;b&gt; &amp; &quot;c&quot;\" classname=\"qcheck check\"",
-        "leak: Leaked cluster 21 refcount=1 reference=0 (and 1 more cluster behind it)",
+        "leak: Leaked cluster 21 refcount=1 reference=0 (and 1 more cluster after it)",
         "refcount-too-low: ERROR cluster 6 refcount=0 reference=1",
         "Could not open 'missing': No such file or directory",
         "denied: backing: it has the backing file '/etc/pass\\u{1}wd'",
@@ -196,7 +196,7 @@ fn sarif_points_to_the_bytes_that_are_wrong_and_never_past_the_end() {
     let directory = be64(&image, data + 16);
     assert_eq!(regions(dir.path(), &image, "bitmap-data"), [(directory, 32)]);
 
-    // A count for the cluster behind the last one.
+    // A refcount for the cluster after the last one.
     let mut image = sound.clone();
     crate::support::bytes::set_refcount(&mut image, sound.len() as u64 >> 12, 1);
     assert_eq!(regions(dir.path(), &image, "counted-beyond-end"), []);

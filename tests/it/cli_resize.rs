@@ -269,7 +269,7 @@ fn a_backing_file_without_a_recorded_format_is_raw_or_refused() {
         qemu_create(dir.path(), &[&["-f", "qcow2"], &backing[..]].concat());
         let mut bytes = fs::read(dir.path().join("a")).unwrap();
         let at = bytes.windows(4).position(|w| w == [0xe2, 0x79, 0x2a, 0xca]).unwrap();
-        // An extension that nobody knows in its place.
+        // An extension of unknown type in its place.
         bytes[at..at + 4].copy_from_slice(b"none");
         fs::write(dir.path().join("a"), &bytes).unwrap();
         let ran = qcheck(dir.path(), &["resize", "a", "3M"]);

@@ -12,7 +12,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// An image of qemu-img's with wrong counts and a leaked cluster behind its data; its bytes.
+/// An image of qemu-img's with wrong counts and a leaked cluster after its data; its bytes.
 fn damaged(folder: &Path, name: &str) -> Vec<u8> {
     qemu_create(folder, &["-f", "qcow2", "-o", "cluster_size=4k", name, "10M"]);
     qemu_io(folder, name, "write -P 5 0 1M");
@@ -85,7 +85,7 @@ fn a_repair_that_writes_nothing_leaves_no_undo_file() {
     qemu_create(dir.path(), &["-f", "qcow2", "a", "10M"]);
     repair(dir.path());
     assert!(!dir.path().join("u").exists());
-    // One that was there, and empty, stays.
+    // An existing empty one stays.
     fs::write(dir.path().join("u"), "").unwrap();
     repair(dir.path());
     assert!(bytes(dir.path(), "u").is_empty());

@@ -1,4 +1,4 @@
-//! Whatever a crash or a failing disk leaves of a conversion is no image, or the whole one.
+//! Whatever a crash or a failing disk leaves of a conversion is not an image, or the whole one.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -126,7 +126,7 @@ fn every_failure_of_the_target_is_told_and_leaves_no_image() {
                 assert!(outcome.is_err(), "{class:?} {n}");
                 let mut head = [0; 4];
                 failing.read_padded_at(0, &mut head).unwrap();
-                // The last flush comes behind the header: then all of it is there.
+                // The last flush comes after the header: then all of it is there.
                 assert!(&head != b"QFI\xfb" || class == Class::Sync, "{class:?} {n}");
             }
         }

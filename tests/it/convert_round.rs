@@ -1,4 +1,4 @@
-//! Round trips of `convert` over formats, geometries and features, judged by real qemu-img.
+//! Round trips of `convert` over formats, geometries and features, compared with real qemu-img.
 
 use std::fs;
 use std::path::Path;

@@ -45,12 +45,16 @@ fn every_crash(broken: &Broken, mode: RepairMode, fixed: bool, count: &mut Count
     if let Err(Error::NoRoom { .. }) = outcome {
         count.no_room += 1;
         let wrote = log.ops().iter().any(|op| *op != Op::Sync);
-        return if wrote { vec![format!("{name}: no room after a write")] } else { Vec::new() };
+        return if wrote {
+            vec![format!("{name}: no free space after a write")]
+        } else {
+            Vec::new()
+        };
     }
     let outcome = outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
     let end = tally(&log.image());
     let told = outcome.after.as_ref().unwrap_or(&outcome.before).tally;
-    assert_eq!(told.is_clean(), end.is_clean(), "{name}: {told:?} is said, {end:?} is");
+    assert_eq!(told.is_clean(), end.is_clean(), "{name}: {told:?} is reported, {end:?} is true");
     count.clean += usize::from(end.is_clean());
     let (before, sound) = (Reader::new(&broken.bytes), Reader::new(broken.sound));
     let worse = |after: &[u8]| match mode {
@@ -68,7 +72,7 @@ fn every_crash(broken: &Broken, mode: RepairMode, fixed: bool, count: &mut Count
         }
         let bytes = again.into_inner();
         let now = tally(&bytes);
-        // Without refcounts nothing says that what the first one wrote is waste: it stays counted.
+        // Without refcounts nothing shows that what the first one wrote is waste: it stays counted.
         let most = end.leaks + if has_lost_counts(broken) { WRITTEN } else { 0 };
         // Where copies were begun beside leaks, or refcounts are right before flags are, the same repair holds the leaks: no
         // more is wrong than before the first one.
@@ -105,7 +109,7 @@ fn every_crash_of(names: &[&str]) {
     let mut count = Count::default();
     let mut wrong = Vec::new();
     for base in bases().iter().filter(|base| names.contains(&base.name)) {
-        assert!(tally(&base.bytes).is_clean(), "{} is not sound", base.name);
+        assert!(tally(&base.bytes).is_clean(), "{} is not consistent", base.name);
         for broken in damages(base) {
             for mode in MODES {
                 wrong.extend(every_crash(&broken, mode, false, &mut count));

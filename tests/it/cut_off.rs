@@ -1,4 +1,4 @@
-//! Files that were cut off at any place: the check tells of it, and no repair puts anything where pointers lead.
+//! Files that were cut off at any place: the check reports it, and no repair puts anything where pointers refer.
 
 use qcheck::check::{
     CheckOptions, CheckReport, Finding, Kind, Place, RegionKind, Severity, Source, check,
@@ -62,7 +62,7 @@ fn for_all_cuts(mut look: impl FnMut(&[u8], &[u8])) {
     }
 }
 
-/// Whether clusters that lie past the end as a whole were in use.
+/// Whether clusters that are past the end as a whole were in use.
 fn lost_clusters(image: &[u8], cut: &[u8]) -> bool {
     let size = cluster_size(image) as usize;
     (cut.len().div_ceil(size)..image.len() / size).any(|c| refcount(image, c as u64) > 0)
@@ -125,7 +125,7 @@ fn refcounts_past_the_end_stay_as_they_are() {
     }
 }
 
-/// Whether a pointer leads past the end, to more than a refcount structure, which a repair makes anew.
+/// Whether a pointer refers past the end, to more than a refcount structure, which a repair rebuilds.
 fn leads_past(report: &CheckReport) -> bool {
     let mut past = report.findings.iter().filter(|f| matches!(f.kind, Kind::BeyondEnd { .. }));
     past.any(|finding| !matches!(finding.place, Place::Reftable | Place::Refblock(_)))
@@ -159,10 +159,10 @@ fn a_repair_makes_nothing_worse_and_takes_no_place_that_pointers_lead_to() {
             let shared = |kind: &Kind| matches!(kind, Kind::Overlap { .. } | Kind::SharedData);
             assert!(!end.findings.iter().any(|f| shared(&f.kind)), "{what}: {:#?}", end.findings);
             if mode != RepairMode::Lossy && leads_past(&before) {
-                assert!(end.tally.corruptions > 0, "{what}: nothing tells of it any more");
+                assert!(end.tally.corruptions > 0, "{what}: nothing reports it any more");
             }
             assert!(repaired(&after, mode).is_none_or(|again| again == after), "{what}: no end");
         }
     });
-    assert!(refused > 0, "there was room everywhere");
+    assert!(refused > 0, "there was free space everywhere");
 }

@@ -1,4 +1,4 @@
-//! The damage matrix: what qcheck says about a damaged image, and what its repair makes of it.
+//! The damage matrix: what qcheck reports about a damaged image, and what its repair makes of it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crate::support::damage::{Base, Damaged, bases, damages};
 use crate::support::oracle::{Ran, Scratch, all_guest_bytes, difference};
 
-/// Findings that qcheck has beyond qemu-img's: what such a line contains, and the heading in
+/// Findings that qcheck has and qemu-img does not: what such a line contains, and the heading in
 /// `docs/differences.md` that explains it. Whatever else is found must be what qemu-img finds.
 const BEYOND: &[(&str, &str)] = &[
     ("use the same clusters", "More is found"),
@@ -21,10 +21,10 @@ const BEYOND: &[(&str, &str)] = &[
     ("its name has a zero byte", "More is found"),
 ];
 
-/// Where qcheck deliberately says something other than qemu-img: the cases, `*` standing for anything, and
-/// the heading in `docs/differences.md` that says why.
+/// Where qcheck deliberately reports something other than qemu-img: the cases, `*` standing for anything, and
+/// the heading in `docs/differences.md` that gives the reason.
 const DIFFERENCES: &[(&str, &str)] = &[
-    // qemu-img can't read counts through such a table and gives up, or believes it.
+    // qemu-img can't read counts through such a table and gives up, or uses it.
     ("*/reftable[*", "refcount table"),
     ("*/whole the refcount table/*", "refcount table"),
     ("*/header refcount_table_offset/*", "refcount table"),
@@ -49,7 +49,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("*/header snapshots_offset/*", "snapshot table"),
     ("snapshots/snapshot[*]*_size/*", "snapshot table"),
     ("snapshots/snapshot[*] l1_table_offset/bit 63 flipped", "snapshot table"),
-    // qemu-img wants a key.
+    // qemu-img needs a key.
     ("*/header crypt_method/*", "What cannot be opened"),
 ];
 
@@ -66,11 +66,11 @@ const HELD: &[(&str, &str)] = &[
     ("snapshots/header nb_snapshots/off by one", "references may hide"),
     ("snapshots/snapshot[*] id_str_size/*", "references may hide"),
     ("snapshots/snapshot[*] name_size/*", "references may hide"),
-    // A pointer into nowhere: what it led to seems leaked.
+    // A pointer to nothing: what it pointed to seems leaked.
     ("bitmaps/bitmap table entry/beyond the end of the file", "references may hide"),
     ("bitmaps/bitmap table offset/beyond the end of the file", "references may hide"),
     ("snapshots/file/cut by half", "references may hide"),
-    // An L2 table that no L1 entry leads to any more, and more than one that could: its data is kept.
+    // An L2 table that no L1 entry points to any more, and more than one that could: its data is kept.
     ("*/L1[*]/zeroed", "possible data"),
     ("*/whole the L1 table/zeroed", "possible data"),
     ("*/header l1_table_offset/at the end of the file", "possible data"),
@@ -101,7 +101,7 @@ fn could_not_open(ran: &Ran) -> bool {
     ran.code == Some(1) && ran.stderr.contains("Could not open")
 }
 
-/// The damage made it an encrypted image to which there is no key: sound, but not to be opened.
+/// The damage made it an encrypted image to which there is no key: valid, but it cannot be opened.
 fn wants_key(base: &Base, qemu: &Ran) -> bool {
     !base.encrypted && qemu.stderr.contains("encrypt.key-secret")
 }
@@ -131,12 +131,12 @@ fn for_all(names: &[&str], rule: impl Fn(&Base, &Damaged) -> Vec<String>) {
     assert!(count == 0, "{count} rules broken in {cases} cases:\n{}", broken.join("\n"));
 }
 
-/// What qcheck would have said without the findings that only it has. Such a finding counts as an error
+/// What qcheck would have reported without the findings that only it has. Such a finding counts as an error
 /// unless another finding about the same clusters does already.
 fn without_beyond(qemu: &Ran, own: &Ran) -> Ran {
     let beyond = |line: &&str| BEYOND.iter().any(|(text, _)| line.contains(text));
     let extra = own.stderr.lines().filter(beyond).count() as u64;
-    // Where leaked clusters may be data qcheck does not say that they are waste.
+    // Where leaked clusters may be data qcheck does not report them as waste.
     let data = "Some of them may hold data to which damaged structures refer.";
     let waste = "This means waste of disk space, but no harm to data.";
     if own.stdout.contains(data) && own.stderr.contains("NOTICE") {
@@ -215,7 +215,7 @@ impl Summary {
     }
 }
 
-/// Both checks say the same, or the difference is a listed one; nobody changes the file.
+/// Both checks report the same, or the difference is a listed one; nobody changes the file.
 fn agreement(base: &Base, damaged: &Damaged) -> Vec<String> {
     let image = scratch(base, damaged);
     let qemu = image.copy().qemu_check(&[]);
@@ -241,7 +241,7 @@ fn agreement(base: &Base, damaged: &Damaged) -> Vec<String> {
     broken
 }
 
-/// A repair tells the truth, gets as far as qemu-img's, loses no guest byte, and is done after one run.
+/// A repair reports the truth, gets as far as qemu-img's, loses no guest byte, and is done after one run.
 fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
     let mut judge = Judge::new(base, damaged);
     let mut broken = Vec::new();
@@ -254,11 +254,11 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         }
         let once = image.bytes();
         let Judgement { qemu, lost } = judge.judge(&image, &once);
-        // Leaks that are left on purpose, and said to be: all else is clean to qemu-img.
+        // Leaks that are left on purpose, and reported as such: all else is clean to qemu-img.
         let held = own.stderr.contains(" not released, since ") && qemu.code == Some(3);
         clean = qemu.code == Some(0) || held;
         if own.code == Some(0) && qemu.code != Some(0) && !wants_key(base, &qemu) {
-            broken.push(format!("-r {mode} says clean, qemu-img then says {qemu:?}"));
+            broken.push(format!("-r {mode} reports clean, qemu-img then reports {qemu:?}"));
         }
         let new = |entry: &u64| !holds_entry(&damaged.bytes, *entry);
         if once != damaged.bytes && writable_in_place(&qemu).iter().any(new) {
@@ -441,7 +441,7 @@ fn every_listed_difference_is_explained_in_the_documentation_and_matches_a_case(
     let names: Vec<_> = bases().iter().flat_map(damages).map(|damaged| damaged.name).collect();
     let held = ("", "Leaks stay where references may hide");
     for (_, reason) in BEYOND.iter().chain(DIFFERENCES).chain(HELD).chain([&held]) {
-        assert!(headings.iter().any(|line| line.contains(reason)), "no heading says {reason:?}");
+        assert!(headings.iter().any(|line| line.contains(reason)), "no heading has {reason:?}");
     }
     for (pattern, _) in DIFFERENCES.iter().chain(HELD) {
         assert!(names.iter().any(|name| matches(pattern, name)), "{pattern:?} matches no case");
@@ -459,7 +459,7 @@ fn every_base_is_clean_before_it_is_damaged() {
 
 /// Where even a repair that may lose data does not end clean, and why.
 const BEYOND_REPAIR: &[(&str, &str)] = &[
-    ("*/header incompatible_features/*", "a feature that is not known is no damage"),
+    ("*/header incompatible_features/*", "an unsupported feature is not damage"),
     ("key/file/cut by half", "the LUKS header is cut off, and nothing can be read without it"),
     ("key/file/cut by all but a header", "the LUKS header is cut off"),
     ("key/L2 */at an L2 table", "encrypted clusters can be read at their place only"),

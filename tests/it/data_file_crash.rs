@@ -1,5 +1,5 @@
 //! An image and its external data file are two files, of which a crash may leave different moments: the image's tables
-//! lead to nothing that the data file does not hold, and the data file is as long as the disk.
+//! point to nothing that the data file does not hold, and the data file is as long as the disk.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Repairs on storage that cannot grow: free room inside the image is used, and where there is none nothing is written.
+//! Repairs on storage that cannot grow: free space inside the image is used, and where there is none nothing is written.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,7 +104,7 @@ fn a_zeroed_refcount_table_on_a_device_is_built_anew_in_place() {
     assert!(device.guest() == whole.guest(), "the guest's bytes have changed");
 }
 
-/// Without refcounts nothing says whether it is in use.
+/// Without refcounts nothing shows whether it is in use.
 #[test]
 fn nothing_is_placed_into_clusters_with_data_where_refcounts_are_lost() {
     let broken = without_reftable(image(12, 4, 6));
@@ -139,7 +139,7 @@ fn leaks_on_a_device_are_released() {
     assert!(device.guest() == before, "the guest's bytes have changed");
 }
 
-/// Repairs a copy that cannot grow: whether there was room. Where there was none, nothing has changed.
+/// Repairs a copy that cannot grow: whether there was free space. Where there was none, nothing has changed.
 fn fits(broken: &[u8], name: &str) -> bool {
     let options = CheckOptions { threads: 1, ..CheckOptions::default() };
     let storage = MemoryStorage::fixed(broken.to_vec());
@@ -147,7 +147,7 @@ fn fits(broken: &[u8], name: &str) -> bool {
     let after = storage.into_inner();
     match result {
         Err(Error::NoRoom { .. }) => {
-            assert!(after == broken, "{name}: no room, but something was written");
+            assert!(after == broken, "{name}: no free space, but something was written");
             false
         }
         Err(error) => panic!("{name}: {error}"),
@@ -178,9 +178,9 @@ fn room_inside_an_image_that_cannot_grow_is_enough_from_some_number_of_clusters_
             let room = fits(&without_reftable(sound), &name);
             assert!(room || !had_room, "{name}: fewer were enough");
             had_room = room;
-            // The old structures' own clusters are enough where nothing says that they are in use.
+            // The old structures' own clusters are enough where nothing shows that they are in use.
             assert!(fits(&unaligned, &format!("{name}, unaligned")), "{name}");
         }
-        assert!(had_room, "{bits} cluster bits, order {order}: there was never room");
+        assert!(had_room, "{bits} cluster bits, order {order}: there was never free space");
     }
 }

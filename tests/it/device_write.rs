@@ -1,4 +1,4 @@
-//! Images made and changed on block devices, which have the room that they have.
+//! Images made and changed on block devices, which cannot grow.
 
 use crate::device::Device;
 use crate::support::run::{qcheck, qemu, qemu_ok};

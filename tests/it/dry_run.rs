@@ -81,7 +81,7 @@ fn every_damage_that_is_mended_is_named_by_a_step_that_mends_it() {
     for broken in broken::bases().iter().flat_map(broken::damages) {
         let run = planned(&broken.bytes, RepairMode::All).expect("a file can grow");
         let steps = run.stages.iter().flat_map(|stage| &stage.steps);
-        let named: Vec<&str> = steps.flat_map(|step| step.purpose.mends.clone()).collect();
+        let named: Vec<&str> = steps.flat_map(|step| step.purpose.fixes.clone()).collect();
         // Flags and counts come right with entries, too.
         let by_itself = |f: &&Finding| !f.code().starts_with("copied-") && !is_count(f);
         let comparison = run.outcome.comparison();
@@ -129,7 +129,7 @@ fn what_a_repair_drops_where_that_is_allowed_is_told_to_be_lossy() {
                 let unknown = step.purpose.what == "unknown autoclear bits in the header";
                 let lossy = step.purpose.risk == Risk::Lossy;
                 assert!(!drops || lossy || unknown, "{}: {step:?}", case.name);
-                assert!(!drops || !step.purpose.mends.is_empty(), "{}: {step:?}", case.name);
+                assert!(!drops || !step.purpose.fixes.is_empty(), "{}: {step:?}", case.name);
             }
         }
     }

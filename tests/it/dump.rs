@@ -43,7 +43,7 @@ fn dump_of(bytes: &[u8], blank_names: bool) -> Result<Vec<u8>, String> {
     Ok(target.into_inner())
 }
 
-/// Everything that a check says of an image.
+/// The whole result of a check of an image.
 fn said(bytes: &[u8]) -> String {
     let storage = MemoryStorage::new(bytes.to_vec());
     match check(&storage, &CheckOptions::default(), &Silent) {
@@ -94,12 +94,12 @@ fn without_names_it_still_checks_like_the_image() {
             cases += 1;
             match dump_of(&damaged.bytes, true) {
                 Ok(dump) => assert_eq!(dump.len(), damaged.bytes.len(), "{}", damaged.name),
-                // A header that leads to no names, tables of names that are damaged or lie over other tables.
+                // A header that points to no names, tables of names that are damaged or overlap other tables.
                 Err(error) => {
                     let known = [
                         "names cannot be blanked",
                         "no magic",
-                        "names lie over other",
+                        "names overlap other",
                         "may hold names that cannot be found",
                     ];
                     let known = known.iter().any(|known| error.contains(known));
@@ -216,7 +216,7 @@ fn lost_tables_are_in_it_and_the_data_below_them_is_not() {
 #[test]
 fn leaked_clusters_that_are_no_tables_are_not_in_it_though_they_were_looked_at() {
     let mut bytes = Builder::new(4 << 20).data(0..8, 0xa5).build().bytes;
-    // An L1 entry that leads nowhere makes the check look for a lost table among what is leaked; one
+    // An L1 entry that points to nothing makes the check look for a lost table among what is leaked; one
     // leaked cluster begins like a table, and points to what is in use.
     for guest in [2, 3] {
         let at = l2_entry_at(&bytes, guest * 4096);

@@ -1,4 +1,4 @@
-//! A repair on a disk that fails, at every single operation: it says so, nothing is worse than before, and a later
+//! A repair on a disk that fails, at every single operation: it reports that, nothing is worse than before, and a later
 //! repair ends as if nothing had failed.
 
 use std::collections::HashSet;
@@ -65,7 +65,7 @@ fn every_failure(broken: &Broken, mode: RepairMode, class: Class) -> (usize, Vec
         let now = run(&again, mode).map(|_| ());
         let bytes = again.into_inner();
         let tally = report(&bytes).tally;
-        // What a repair makes a leak it may release itself; the next one does not know that nothing is lost with it.
+        // What a repair makes a leak it may release itself; the next one cannot prove that nothing is lost with it.
         let unknown = ["twice", "reftable", "block"].iter().any(|what| broken.name.contains(what));
         let held = tally.corruptions == 0 && unknown;
         let leaks = tally.leaks > end.leaks && !held;
@@ -91,7 +91,7 @@ fn untrue(result: &Result<RepairOutcome>, class: Class, bytes: &[u8]) -> Option<
         return Some(format!("no error, but {told:?}"));
     }
     let is = told.is_clean().then(|| report(bytes).tally)?;
-    (!is.is_clean()).then(|| format!("clean is said, but {is:?} is there"))
+    (!is.is_clean()).then(|| format!("clean is reported, but {is:?} is true"))
 }
 
 fn every_failure_of(names: &[&str], mode: RepairMode, classes: &[Class]) {
@@ -151,7 +151,7 @@ fn a_check_that_cannot_read_something_says_so_or_misses_nothing() {
             points += 1;
             let missed = result.is_ok_and(|r| r.tally.check_errors == 0 && r.tally != whole);
             if missed {
-                wrong.push(format!("[{}] read {n} fails and nothing is said", broken.name));
+                wrong.push(format!("[{}] read {n} fails and nothing is reported", broken.name));
             }
         }
     }

@@ -57,7 +57,7 @@ fn the_seeds_in_the_repository_are_those_that_the_code_makes() {
             }
         }
         total += made.values().map(Vec::len).sum::<usize>();
-        assert!(files(&folder) == made, "{name}: write the seeds anew with QCHECK_WRITE_SEEDS=1");
+        assert!(files(&folder) == made, "{name}: write the seeds again with QCHECK_WRITE_SEEDS=1");
     }
     assert!(total < 1 << 20, "{total} bytes of seeds");
 }

@@ -1,4 +1,4 @@
-//! What qemu-img 10.0.2 said about the images of `tests/data`, qcheck says today.
+//! What qemu-img 10.0.2 printed for the images of `tests/data`, qcheck prints today.
 
 use std::collections::BTreeMap;
 use std::fs;

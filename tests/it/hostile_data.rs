@@ -15,7 +15,7 @@ const CLUSTER: u64 = 1 << CLUSTER_BITS;
 const ENTRIES: u64 = CLUSTER / 8;
 const TABLES: u64 = 4;
 
-/// An image of `TABLES` L2 tables, and four clusters that begin with `data` behind them. `entry` makes the entries from
+/// An image of `TABLES` L2 tables, and four clusters that begin with `data` after them. `entry` makes the entries from
 /// the offset of the data and their number.
 fn image(data: &[u8], entry: impl Fn(u64, u64) -> u64) -> Vec<u8> {
     fill(Builder::new(TABLES * ENTRIES * CLUSTER), data, entry)
@@ -45,9 +45,9 @@ fn compressed(at: u64, sectors: u64) -> u64 {
 
 /// A raw deflate stream of so many zeroes: a thousandth of their length.
 fn bomb(bytes: u64) -> Vec<u8> {
-    let mut packer = qcheck::codec::Packer::new(qcheck::codec::Method::Zlib);
+    let mut compressor = qcheck::codec::Compressor::new(qcheck::codec::Method::Zlib);
     let mut out = Vec::new();
-    packer.pack(&vec![0; bytes as usize], &mut out).expect("zeroes get smaller");
+    compressor.compress(&vec![0; bytes as usize], &mut out).expect("zeroes get smaller");
     out
 }
 
@@ -64,8 +64,8 @@ fn bounded(image: &[u8], args: &[&str]) -> String {
 }
 
 #[test]
-fn an_extent_with_a_million_references_is_unpacked_once() {
-    // Two tebibytes of zeroes, were each reference unpacked.
+fn an_extent_with_a_million_references_is_decompressed_once() {
+    // Two tebibytes of zeroes, were each reference decompressed.
     let bytes = image(&bomb(CLUSTER), |at, _| compressed(at, 16));
     let told = bounded(&bytes, &["--data"]);
     assert!(!told.contains("compressed data"), "{told:.1000}");
@@ -79,7 +79,7 @@ fn a_damaged_extent_with_a_million_references_is_told_in_bounded_memory() {
 }
 
 #[test]
-fn a_million_extents_over_each_other_are_unpacked_up_to_a_bound() {
+fn a_million_extents_over_each_other_are_decompressed_up_to_a_bound() {
     let mut bombs = Vec::new();
     let one = bomb(CLUSTER);
     while bombs.len() < (CLUSTER as usize) {
@@ -98,7 +98,7 @@ fn data_at_any_offset_of_the_external_data_file_takes_no_memory() {
     let builder = || Builder::new(TABLES * ENTRIES * CLUSTER).data_file("data.raw", false);
     let bytes = fill(builder(), &[], |_, number| number << CLUSTER_BITS | COPIED);
     let told = bounded(&bytes, &["--data", "--max-findings", "0"]);
-    assert!(told.contains("lies past the end of the external data file"), "{told:.1000}");
+    assert!(told.contains("is past the end of the external data file"), "{told:.1000}");
     let bytes = fill(builder(), &[], |_, number| (number << 35) & 0x00ff_ffff_ffe0_0000 | COPIED);
     let told = bounded(&bytes, &["--data"]);
     assert!(told.contains("in the external data file is not the guest's"), "{told:.1000}");

@@ -32,7 +32,7 @@ fn cases() -> Vec<Case> {
     [
         ("none there", "cluster_size=4k", &[][..]),
         ("one there", "cluster_size=4k", &["own"]),
-        ("one there, behind the first sector", "cluster_size=8k", &["own"]),
+        ("one there, after the first sector", "cluster_size=8k", &["own"]),
         ("a backing file's name in the way", "cluster_size=16k", &[]),
     ]
     .into_iter()

@@ -17,7 +17,7 @@ use crate::support::crash::{WriteLog, crash_images};
 use crate::support::fail::{Class, FailAfter};
 use crate::support::run::{assert_clean, qcheck, qemu, qemu_create, qemu_io as io, qemu_ok};
 
-/// The extension lies in the first 512 bytes with the first of these, and behind them with the second: QEMU puts
+/// The extension is in the first 512 bytes with the first of these, and after them with the second: QEMU puts
 /// the table of feature names before it where a cluster has more than 4 KiB.
 const KINDS: [&str; 2] = ["cluster_size=4k", "cluster_size=8k"];
 const IN_USE: u32 = 1;
@@ -36,7 +36,7 @@ pub fn number(bytes: &[u8], at: u64, width: u64) -> u64 {
         .fold(0, |value, n| value << 8 | u64::from(bytes.get(n as usize).copied().unwrap_or(0)))
 }
 
-/// Where the data of the bitmaps extension lies, if the image has bitmaps.
+/// The offset of the data of the bitmaps extension, if the image has bitmaps.
 fn extension(bytes: &[u8]) -> Option<u64> {
     let mut place = number(bytes, 100, 4);
     loop {
@@ -71,7 +71,7 @@ pub fn stored(bytes: &[u8]) -> Vec<Stored> {
         if flags & IN_USE == 0 {
             let wanted = size.div_ceil(1 << granularity) as usize;
             assert!(bits.len() >= wanted, "too short");
-            assert!(bits[wanted..].iter().all(|bit| !bit), "bits beyond the disk's end");
+            assert!(bits[wanted..].iter().all(|bit| !bit), "bits past the disk's end");
             bits.truncate(wanted);
         }
         let name = (0..name_len).map(|n| number(bytes, entry + 24 + n, 1) as u8).collect();
@@ -229,7 +229,7 @@ fn changes() -> Vec<(&'static str, Box<Change>)> {
     ]
 }
 
-/// No bitmap lies: each is marked in use, or has the bits of one of two states, which are those of the disk's size.
+/// No bitmap is wrong: each is marked in use, or has the bits of one of two states, which are those of the disk's size.
 fn assert_no_lie(bytes: &[u8], states: &[Vec<Stored>; 2], what: &str) {
     for (n, bitmap) in stored(bytes).into_iter().enumerate() {
         let known = states.iter().any(|state| state[n] == bitmap);

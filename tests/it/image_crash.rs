@@ -30,7 +30,7 @@ enum Step {
 
 use Step::{Compressed, Discard, Flush, Write, Zeroes};
 
-/// Allocation, overwriting, freeing and using again, packing, and a flush in the midst of it.
+/// Allocation, overwriting, freeing and using again, compression, and a flush in the midst of it.
 const STEPS: [Step; 17] = [
     Write(1000, 3000, 1),
     Write(40_000, 9000, 2),
@@ -231,7 +231,7 @@ fn enumerate(case: &Case, create: &str) -> (usize, Vec<u8>) {
 #[test]
 fn freed_clusters_of_a_full_device_are_used_again_only_when_no_mapping_refers_to_them() {
     let mut case = case("cluster_size=512", false, false);
-    // The image as it is with all tables and a little room.
+    // The image as it is with all tables and a little free space.
     case.steps = vec![Write(0, 66_000, 1), Flush];
     let (_, full) = enumerate(&case, "filling");
     case.disk.files.insert(case.path.clone(), Arc::new(MemoryStorage::new(full.clone())));

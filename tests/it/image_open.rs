@@ -128,7 +128,7 @@ fn a_write_that_would_hit_metadata_marks_the_image_corrupt_and_stops() {
     let bytes = case.file().to_vec();
     let l1 = u64::from_be_bytes(bytes[40..48].try_into().unwrap());
     let l2 = u64::from_be_bytes(bytes[l1 as usize..][..8].try_into().unwrap()) & !(1 << 63);
-    // Guest cluster 0 is said to lie in the refcount table.
+    // Guest cluster 0 is mapped to the refcount table.
     case.patch(l2, &(1 << 63 | 0x10000u64).to_be_bytes());
     let image = open_write(&case.disk, &case.path, &options(&case.path));
     let error = image.write(at(0), &[9]).unwrap_err();
@@ -183,7 +183,7 @@ fn a_chain_that_comes_back_or_names_no_format_is_refused() {
     assert!(left.read(at(0), &mut [0]).is_err());
 
     let mut bytes = disk.files[&first].to_vec();
-    // The extension with the backing format becomes one that nobody knows.
+    // The extension with the backing format becomes one of unknown type.
     let place = bytes.windows(4).position(|w| w == 0xE279_2ACAu32.to_be_bytes()).unwrap();
     bytes[place] = 0x12;
     let nameless = Arc::new(MemoryStorage::new(bytes));

@@ -24,7 +24,7 @@ enum Event {
 
 type Events = Arc<Mutex<Vec<(&'static str, Event)>>>;
 
-/// A file that tells what is done to it.
+/// A file that records what is done to it.
 struct Told<S> {
     name: &'static str,
     inner: S,
@@ -98,7 +98,7 @@ impl Opener for One {
     }
 }
 
-/// An image of 158 KiB with an external data file that is longer, with old bytes behind the disk's end.
+/// An image of 158 KiB with an external data file that is longer, with old bytes past the disk's end.
 fn case(options: &str) -> (tempfile::TempDir, Disk) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image");
@@ -236,7 +236,7 @@ fn a_raw_image_that_cannot_get_longer_keeps_its_length() {
             }
         }
     }
-    // A full disk, which still can give room back.
+    // A full disk, which still can give space back.
     let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
     let full = Full { inner: memory.clone(), limit: 3 << 19 };
     let options = ResizeOptions { shrink: false, preallocation: Preallocation::Full };

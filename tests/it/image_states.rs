@@ -30,7 +30,7 @@ pub fn case(create: &str, kilobytes: u64) -> Case {
     case_over(create, kilobytes, false)
 }
 
-/// The same, where wanted over a raw image of a megabyte without a zero.
+/// The same, if requested over a raw image of a megabyte without a zero.
 fn case_over(create: &str, kilobytes: u64, base: bool) -> Case {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.qcow2");
@@ -221,7 +221,7 @@ fn changes() -> Vec<(&'static str, Box<Change>)> {
 fn changes_over_a_base() -> Vec<(&'static str, Box<Change>)> {
     vec![
         ("grow", Box::new(|image| resize(image, 600 << 10, SHRINK))),
-        ("grow beyond", Box::new(|image| resize(image, 3 << 20, SHRINK))),
+        ("grow past", Box::new(|image| resize(image, 3 << 20, SHRINK))),
         ("grow mapped", Box::new(|image| grow_mapped(image, Preallocation::Metadata))),
         ("shrink", Box::new(|image| resize(image, 105 << 10, SHRINK))),
     ]

@@ -17,7 +17,7 @@ use crate::image_tools::{assert_no_error, check_code, qemu};
 use crate::support::crash::{WriteLog, crash_images};
 use crate::support::fail::{CancelAt, Class, FailAfter, Full};
 
-/// Many tables and refcount blocks, two snapshots, compressed clusters, VM state and, where wanted, a bitmap.
+/// Many tables and refcount blocks, two snapshots, compressed clusters, VM state and, if requested, a bitmap.
 pub fn rich(create: &str, bitmap: bool) -> Case {
     let mut case = case(create, 320);
     let name = case.path.to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! What lies past a disk's end does not become part of the disk when it grows: VM state of a snapshot that was gone back
+//! What is past a disk's end does not become part of the disk when it grows: VM state of a snapshot that was gone back
 //! to, and whatever else another program left there.
 
 use std::fs;

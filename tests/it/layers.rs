@@ -1,8 +1,8 @@
-//! The layers of `docs/design.md`: a room uses only what lies below it.
+//! The layers of `docs/design.md`: a module uses only what is below it.
 
 use crate::support::imports::{self, sources};
 
-/// What each room of the library may use.
+/// What each module of the library may use.
 const ROOMS: [(&str, &[&str]); 25] = [
     ("error", &[]),
     ("codec", &[]),
@@ -46,7 +46,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("info", &["image", "tables", "format", "storage", "error", "progress"]),
 ];
 
-/// The sub-rooms of a room: folders, and files beside them (`mod` is the room's own). Each uses only those before it.
+/// The submodules of a module: folders, and files beside them (`mod` is the module's own). Each uses only those before it.
 const IMAGE: [&str; 13] = [
     "run", "damage", "raw", "options", "order", "meta", "space", "mod", "bitmaps", "guest",
     "change", "backing", "open",
@@ -109,7 +109,7 @@ const FRONT: [&str; 7] = ["class", "checked", "deep", "checker", "undo_file", "r
 const REPAIR: [&str; 9] =
     ["mode", "plan", "fix", "search", "request", "comparison", "outcome", "run", "mod"];
 
-/// The folders whose sub-rooms have an order.
+/// The folders whose submodules have an order.
 const SUB_ROOMS: [(&str, &[&str]); 10] = [
     ("image", &IMAGE),
     ("convert", &CONVERT),
@@ -123,7 +123,7 @@ const SUB_ROOMS: [(&str, &[&str]); 10] = [
     ("front", &FRONT),
 ];
 
-/// The rooms in which no files import each other.
+/// The modules in which no files import each other.
 const WITHOUT_CIRCLES: [&str; 25] = [
     "chain", "check", "cli", "codec", "compare", "convert", "create", "disk", "dump", "error",
     "file", "format", "front", "image", "info", "layout", "measure", "policy", "progress",
@@ -150,7 +150,7 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("blake3", &["verify/"]),
 ];
 
-/// The rooms that follow `crate::` in a file's code.
+/// The modules that follow `crate::` in a file's code.
 fn rooms_used(code: &str) -> Vec<String> {
     let name = |text: &str| {
         let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
@@ -207,7 +207,7 @@ fn no_room_uses_one_that_is_not_below_it() {
             continue;
         }
         let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-            wrong.push(format!("{path}: the room '{room}' has no place in the layers"));
+            wrong.push(format!("{path}: the module '{room}' has no place in the layers"));
             continue;
         };
         for used in rooms_used(&code) {
@@ -244,12 +244,12 @@ fn imports_within(folders: &[&str]) -> imports::Graph {
     graph
 }
 
-/// Whether a file is a room or in its folder.
+/// Whether a file is a module or in its folder.
 fn is_in(folder: &str, file: &str) -> bool {
     file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
 }
 
-/// What points upwards in a folder whose sub-rooms have this order: folders, and files beside them.
+/// What points upwards in a folder whose submodules have this order: folders, and files beside them.
 fn against_the_order(folder: &str, order: &[&str]) -> Vec<String> {
     let graph = imports_within(&[folder]);
     let name = |path: &str| room_of(&path[folder.len() + 1..]).to_owned();
@@ -257,7 +257,7 @@ fn against_the_order(folder: &str, order: &[&str]) -> Vec<String> {
     let exists = |room: &&&str| graph.keys().any(|path| name(path) == **room);
     let missing = order.iter().filter(|room| !exists(room));
     let mut wrong: Vec<String> =
-        missing.map(|room| format!("{folder} has no sub-room '{room}'")).collect();
+        missing.map(|room| format!("{folder} has no submodule '{room}'")).collect();
     for (path, used) in &graph {
         // What only unit tests need stands outside of the order.
         if ["testing", "generated"].contains(&name(path).as_str()) {

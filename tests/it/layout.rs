@@ -164,7 +164,7 @@ fn what_a_guest_cannot_read_is_told_as_unknown() {
         (plain.clone(), entry, 512, 1, data),
         (version_2, entry, 1, 1, data),
         (extended, bitmap, 1 << 32, 1, data),
-        // Reserved bits are no reason.
+        // Reserved bits do not matter.
         (plain, entry, 0x7e, 0, data),
     ];
     for (case, (builder, place, bits, unknown, next)) in cases.into_iter().enumerate() {
@@ -223,7 +223,7 @@ impl ReadAt for Counting {
 
 #[test]
 fn one_table_behind_very_many_entries_is_not_read_without_end() {
-    // 32,768 entries lead to the only table, of 64 KiB: 2 GiB, if each was followed.
+    // 32,768 entries point to the only table, of 64 KiB: 2 GiB, if each was followed.
     let entries = 1 << 15;
     let mut bytes = Builder::new(64 << 20).cluster_bits(16).data(0..4, 0x11).build().bytes;
     let table = be64(&bytes, header(&bytes, "l1_table_offset") as usize);

@@ -195,7 +195,7 @@ const STRICTER: &[(&str, &str)] = &[
     ("bitmap-entry", "has a zero byte"), // for writing it does where the name gets much shorter
     ("cut-off", ""),
     ("data-file-offset", ""), // until a guest reads it
-    ("encryption-header", "past the start of the payload"), // beyond 32 bits
+    ("encryption-header", "past the start of the payload"), // over 32 bits
     ("header-field", "is not a multiple of 8"),
     ("header-field", "is inside the header"),
     ("l2-zero-flag-reserved", ""),
@@ -210,7 +210,7 @@ fn qemu(image: &Scratch, tool: &str, args: &[&str]) -> Ran {
     image.run(tool, &[args, open].concat())
 }
 
-/// What QEMU says of an image that it does not open or check without complaint, for a reason inside the
+/// QEMU's message about an image that it does not open or check without complaint, for a reason inside the
 /// file; nothing where it does.
 fn complaint(base: &Base, change: &Change, bytes: &[u8], report: &CheckReport) -> Option<String> {
     let mut image = Scratch::in_memory(bytes);
@@ -224,14 +224,14 @@ fn complaint(base: &Base, change: &Change, bytes: &[u8], report: &CheckReport) -
     let excused = ran.stderr.contains("No such file or directory")
         || ran.stderr.contains("encrypt.key-secret' is required")
         || change.name.contains("iterations") && ran.stderr.contains("Invalid password")
-        // An image that is marked can be read. The notice says so.
+        // An image that is marked can be read. The notice reports that.
         || ran.stderr.contains("Image is corrupt; cannot be opened read/write") && has(&Kind::MarkedCorrupt)
         || ran.stderr.contains("'data-file' is required") && has(&Kind::DataFileUnnamed)
         || ran.stderr.contains("driver requires a file name") && has(&Kind::DataFileUnnamed);
     (!excused).then(|| format!("{}{}", ran.stdout, ran.stderr))
 }
 
-/// No repair writes to an image that is clean, but for the bits that say what a repair has to do.
+/// No repair writes to an image that is clean, except the bits that ask for a repair.
 fn writes_nothing(bytes: &[u8], report: &CheckReport) -> Option<String> {
     let marked = |f: &Finding| matches!(f.kind, Kind::Dirty | Kind::MarkedCorrupt);
     if report.findings.iter().any(marked) {
@@ -244,7 +244,7 @@ fn writes_nothing(bytes: &[u8], report: &CheckReport) -> Option<String> {
     })
 }
 
-/// What is wrong with what qcheck says of a changed image.
+/// What is wrong with qcheck's result for a changed image.
 fn judged(base: &Base, change: &Change) -> Option<String> {
     let bytes = change.apply(&base.built.bytes);
     let Ok(report) = check(&MemoryStorage::new(bytes.clone()), &options(), &Silent) else {

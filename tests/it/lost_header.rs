@@ -1,4 +1,4 @@
-//! Images whose header is lost or damaged: what the file holds tells what it was.
+//! Images whose header is lost or damaged: what the file holds shows what it was.
 
 use qcheck::check::{CheckOptions, Tally, check};
 use qcheck::error::Result;
@@ -30,7 +30,7 @@ fn headless(image: &Scratch) -> Scratch {
 
 /// Rebuilds the header with these options; what is wrong with the end.
 fn rebuilt(case: &Case, hints: &[&str]) -> Vec<String> {
-    let before = guest_bytes(&case.image, None).expect("a sound image");
+    let before = guest_bytes(&case.image, None).expect("a valid image");
     let image = headless(&case.image);
     let options: Vec<&str> = REBUILD.iter().chain(hints).copied().collect();
     let own = image.own_check(&options);
@@ -42,7 +42,7 @@ fn rebuilt(case: &Case, hints: &[&str]) -> Vec<String> {
     }
     let qemu = image.qemu_check(&[]);
     if qemu.code != Some(0) {
-        say(format!("qemu-img says {qemu:?} after {}", own.stderr));
+        say(format!("qemu-img reports {qemu:?} after {}", own.stderr));
     }
     // Without a hint the disk may be longer, by zeroes.
     image.write("before.raw", &before);
@@ -60,7 +60,7 @@ fn rebuilt(case: &Case, hints: &[&str]) -> Vec<String> {
 fn all_rebuilt(cases: &[Case]) {
     let mut wrong = Vec::new();
     for case in cases.iter().filter(|case| !case.name.starts_with("size 64G")) {
-        let bytes = guest_bytes(&case.image, None).expect("a sound image").len();
+        let bytes = guest_bytes(&case.image, None).expect("a valid image").len();
         let size = bytes.to_string();
         if !case.name.starts_with("size ") {
             wrong.extend(rebuilt(case, &[]));
@@ -166,7 +166,7 @@ fn a_header_is_rebuilt_after_every_failure_of_the_disk() {
                     break;
                 }
                 failures += 1;
-                assert!(result.is_err(), "{name}: {class:?} {n} is not told");
+                assert!(result.is_err(), "{name}: {class:?} {n} is not reported");
                 let again = disk.into_inner();
                 run(&again).unwrap_or_else(|error| panic!("{name}: {class:?} {n}: {error}"));
                 assert!(views(&again.into_inner()) == end, "{name}: {class:?} {n}: other bytes");

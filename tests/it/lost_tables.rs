@@ -1,4 +1,4 @@
-//! L2 tables that no L1 entry leads to: what goes back, and what only looks like one.
+//! L2 tables that no L1 entry points to: what goes back, and what only looks like one.
 
 use qcheck::check::CheckOptions;
 use qcheck::progress::Silent;
@@ -19,7 +19,7 @@ fn repaired(bytes: &[u8], mode: RepairMode) -> Vec<u8> {
     image.to_vec()
 }
 
-/// Where a guest cluster lies.
+/// The host offset of a guest cluster.
 fn host(image: &[u8], guest: u64) -> u64 {
     peek(image, l2_entry_at(image, guest * CLUSTER), 8) & !COPIED
 }
@@ -54,7 +54,7 @@ fn the_only_lost_table_goes_back_into_the_only_free_entry_where_a_person_asks_fo
     assert!(reattached(&lost) == sound);
 }
 
-/// A guest may keep a qcow2 image in its disk, whose tables lead to clusters of this file too, by chance: guest
+/// A guest may keep a qcow2 image in its disk, whose tables point to clusters of this file too, by chance: guest
 /// cluster 5 does so here. The others hold this byte.
 fn with_a_table_as_data(leads_to: &[u64], others: u8) -> (Vec<u8>, Vec<u8>) {
     without_first_table(|image| {

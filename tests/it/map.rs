@@ -1,4 +1,4 @@
-//! `qcheck map` against qemu-img, to the letter, and the library's extents behind it.
+//! `qcheck map` against qemu-img, to the letter, and the library's extents.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;

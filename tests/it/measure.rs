@@ -91,7 +91,7 @@ fn no_conversion_makes_a_longer_file_than_was_measured() {
             let bytes = |line: &str, before: &str| -> u64 {
                 line.strip_prefix(before).unwrap().parse().unwrap()
             };
-            // As for qemu-img, space without data is no part of the required size.
+            // As for qemu-img, space without data is not part of the required size.
             let required = match options.contains("metadata") {
                 true => bytes(lines[1], "fully allocated size: "),
                 false => bytes(lines[0], "required size: "),

@@ -1,4 +1,4 @@
-//! On whatever qemu-img makes and can judge, qcheck says what `qemu-img check` says.
+//! On whatever qemu-img makes and can check, qcheck prints what `qemu-img check` prints.
 
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ fn smaller_repair(case: &Case, mode: &[&str]) -> Option<String> {
     let after = image.qemu_check(&[]).code;
     let wanted = if mode.contains(&"all") { 0 } else { 2 };
     let same = own.code == Some(wanted) && after == Some(wanted);
-    (!same).then(|| format!("[{}] {mode:?}: qemu-img then says {after:?}: {own:#?}", case.name))
+    (!same).then(|| format!("[{}] {mode:?}: qemu-img then prints {after:?}: {own:#?}", case.name))
 }
 
 /// An encrypted image is opened by options, which qemu-img then gives as the name of the file.
@@ -93,7 +93,7 @@ fn both_agree_after_random_workloads() {
     assert_agreement(matrix::workloads());
 }
 
-/// The matrix is worth something only while it holds what its names say.
+/// The matrix is worth something only while it holds what its names mean.
 #[test]
 fn the_matrix_holds_clean_images_and_killed_writers_leave_leaks_and_corruption() {
     let groups = [matrix::geometries(), matrix::layouts(), matrix::compressed(), matrix::chains()];

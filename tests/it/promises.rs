@@ -13,13 +13,13 @@ const CLUSTER: u64 = 4096;
 /// Guest bytes below one L1 entry.
 const SPAN: u64 = CLUSTER / 8 * CLUSTER;
 
-/// Two tables full enough to tell, nothing else.
+/// Two tables full enough to be recognised, nothing else.
 fn plain() -> Builder {
     let builder = Builder::new(2 * SPAN).data(0..20, 0x11).data(512..540, 0x22);
     builder.at(30, Content::Compressed(0x33)).at(31, Content::ZeroOver(0x44))
 }
 
-/// The same with room for two more tables.
+/// The same with space for two more tables.
 fn roomy() -> Builder {
     Builder { size: 4 * SPAN, ..plain() }
 }
@@ -38,7 +38,7 @@ fn guest(image: &[u8], snapshots: &[&str]) -> Vec<Option<Vec<u8>>> {
     all_guest_bytes(&Scratch::in_memory(image), snapshots)
 }
 
-/// Repairs an image; the exit code, what it said, and the image.
+/// Repairs an image; the exit code, what it printed, and the image.
 fn repaired(image: &[u8], options: &[&str]) -> (Option<i32>, String, Vec<u8>) {
     let scratch = Scratch::in_memory(image);
     let ran = scratch.own_check(options);

@@ -56,7 +56,7 @@ fn decorated() -> Sound {
         .at(12, Content::ZeroOver(0x22))
         .at(64, Content::Data(0x33))
         .at(150, Content::Data(0x34))
-        .extension(0x1234_5678, b"nobody knows this")
+        .extension(0x1234_5678, b"an unknown kind")
         .feature_names()
         .extension(0x8765_4321, &[0xff; 9])
         .snapshot(first)
@@ -69,7 +69,7 @@ fn decorated() -> Sound {
     bytes[104..112].fill(0);
     bytes[112..136].fill(0xc7);
     set_header(&mut bytes, "header_length", 136);
-    bytes[700..1000].fill(0x99); // behind the end of the extensions
+    bytes[700..1000].fill(0x99); // after the end of the extensions
     let spare = (SPARE * 1024) as usize;
     bytes.resize(bytes.len() + spare, 0xee);
     Sound { name: "decorated", bytes }
@@ -183,10 +183,10 @@ fn dirty_and_corrupt_are_cleared_last_and_only_where_no_error_is_left() {
         let outcome = repair(&log, mode, &options(), &Silent).expect("a file can grow");
         let (ops, after) = (log.ops(), log.image());
         let left = header(&after, "incompatible_features") & 3;
-        // What a repair knows of cross-links no check of its result can see.
+        // A repair has evidence about cross-links that no check of its result can see.
         let sound = outcome.after.unwrap_or(outcome.before).tally.corruptions == 0;
         if (left == 0) != sound || (left != 0 && left != 3) {
-            return Some(format!("bits {left} where sound is {sound}"));
+            return Some(format!("bits {left} where the valid one is {sound}"));
         }
         let writes = ops.iter().filter(|op| matches!(op, Op::Write { .. }));
         let about = |op: &Op| matches!(op, Op::Write { offset: 72, .. });
@@ -219,7 +219,7 @@ fn a_cross_link_in_an_image_of_one_bit_counts_loses_no_data() {
             }
             let shared = references.contains_key(&cluster);
             let owner = Reader::new(&after).counts(cluster + 1)[cluster as usize];
-            assert!(!shared || owner == 1, "cluster {cluster}, {mode:?}: its count is {owner}");
+            assert!(!shared || owner == 1, "cluster {cluster}, {mode:?}: its refcount is {owner}");
         }
     }
 }
@@ -250,7 +250,7 @@ fn what_is_said_to_be_mended_is_found_no_more() {
     });
 }
 
-/// Where something else lies in a table its flags wait until that has gone elsewhere.
+/// Where something else is in a table its flags wait until that has gone elsewhere.
 #[test]
 fn flags_in_a_disputed_table_are_told_when_they_are_mended() {
     let sound = Builder::new(64 << 9).cluster_bits(9).data(0..8, 0x11).build().bytes;

@@ -64,7 +64,7 @@ fn a_repair_that_has_ended_leaves_the_mark_only_where_it_was_and_errors_are_left
         assert_eq!(is_marked(&log.image()), want, "[{}] {mode:?}", broken.name);
         restored += usize::from(!want && verdict.corruptions > 0 && !log.ops().is_empty());
     }
-    assert!(restored > 10, "{restored} repairs that did not mend everything");
+    assert!(restored > 10, "{restored} repairs that did not fix everything");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn whatever_a_crash_leaves_in_the_middle_of_a_repair_is_marked() {
         }
         let log = WriteLog::new(broken.bytes.clone());
         run(&log, mode).expect("a file can grow");
-        // By a check: what a repair knows of cross-links that are left none can see.
+        // By a check: it cannot see the evidence of a repair about cross-links that are left.
         let end = tally(&log.image());
         images += crash_images(&log, |image| {
             if is_marked(&image.bytes) {

@@ -1,4 +1,4 @@
-//! What programs read is as `docs/schema/` says: real output of every command that prints JSON.
+//! What programs read is as in `docs/schema/`: real output of every command that prints JSON.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -174,7 +174,7 @@ fn the_output_of_the_other_commands_is_as_their_schemas_say() {
     valid(&scratch, "convert.json", &convert);
 }
 
-/// A schema that says nothing would take anything.
+/// An empty schema would accept anything.
 #[test]
 fn a_schema_refuses_what_is_not_printed() {
     let scratch = images();

@@ -117,7 +117,7 @@ fn holes_of_a_sparse_file_are_skipped() {
     assert_eq!(
         data_ranges(&file),
         [(2 * MIB, 2 * MIB + 4096), (5 * MIB, 5 * MIB + 8192)],
-        "the file system of the temporary directory must know holes"
+        "the file system of the temporary directory must support holes"
     );
     assert_eq!(file.next_data(5 * MIB + 4096).unwrap(), Some(5 * MIB + 4096..5 * MIB + 8192));
     assert_eq!(file.next_data(6 * MIB).unwrap(), None);

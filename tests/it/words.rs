@@ -132,7 +132,7 @@ fn images(folder: &Path) {
     symlink(assert_cmd::cargo::cargo_bin!("qcheck"), folder.join("qemu-img")).unwrap();
 }
 
-/// Another opening that writes to the image, as far as locks tell.
+/// Another opening that writes to the image, as far as locks show.
 fn hold(image: &Path) -> File {
     let file = OpenOptions::new().read(true).write(true).open(image).unwrap();
     for byte in [100, 101, 103, 201, 203] {

@@ -1,5 +1,5 @@
 //! Valid images of every kind, made by real qemu-img and qemu-io from a seed, some in the state that a killed QEMU
-//! leaves behind.
+//! leaves.
 
 use std::fs;
 use std::path::Path;
@@ -246,7 +246,7 @@ impl<'a> Maker<'a> {
         let length = self.length();
         let at = self.place(length);
         let content = self.content(length);
-        fs::write(self.folder.join("content"), content).expect("room");
+        fs::write(self.folder.join("content"), content).expect("space");
         self.io(&[format!("write -q -s content {at} {length}")]);
     }
 
@@ -267,7 +267,7 @@ impl<'a> Maker<'a> {
             let mut content = self.rng.bytes(length as usize / 3);
             content.resize(length as usize, n as u8);
             let name = format!("content{n}");
-            fs::write(self.folder.join(&name), content).expect("room");
+            fs::write(self.folder.join(&name), content).expect("space");
             commands.push(format!("write -q -c -s {name} {at} {length}"));
         }
         self.compressed = true;
@@ -367,7 +367,7 @@ impl<'a> Maker<'a> {
         let length = self.length();
         let (at, other) = (self.place(length), self.place(length));
         let content = self.content(length);
-        fs::write(self.folder.join("content"), content).expect("room");
+        fs::write(self.folder.join("content"), content).expect("space");
         self.name += ", killed";
         self.io(&[
             format!("write -q -s content {at} {length}"),

@@ -1,4 +1,4 @@
-//! Clusters with more references than their refcount says: the refcount may be wrong, or a pointer that leads there.
+//! Clusters with more references than their refcount: the refcount may be wrong, or a pointer to the cluster.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -51,7 +51,7 @@ pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Pl
     low.into_iter().map(|range| Place::Clusters(range.start, range.end - range.start)).collect()
 }
 
-/// Whether the header or refcount structures lie here: were the pointer wrong, most refcounts were. And a pointer of the
+/// Whether the header or refcount structures are here: were the pointer wrong, most refcounts were. And a pointer of the
 /// refcount table that is wrong referred to nothing else.
 fn describes_itself(ctx: &Context, range: &Range<HostCluster>) -> bool {
     let kinds = [RegionKind::Header, RegionKind::Reftable, RegionKind::Refblock];

@@ -1,4 +1,4 @@
-//! The stored counts against the references: a block that is as it should be is told so by one
+//! The stored counts against the references: a correct block is recognised by one
 //! comparison of memory. Relies on everything being counted.
 
 use std::io;
@@ -13,7 +13,7 @@ use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};
 
-/// Blocks that lie next to each other are read together up to this many bytes.
+/// Blocks that are next to each other are read together up to this many bytes.
 const READ_BYTES: usize = 1 << 20;
 
 /// What the comparison leaves to those that follow.
@@ -27,7 +27,7 @@ pub struct Compared {
     pub too_low: bool,
     /// Clusters past the end of the file that are counted as used: from the first to the last of each block.
     pub beyond: Vec<Range<HostCluster>>,
-    /// Clusters of the file without a refcount that can be believed, in order: where it says 0, or nothing, they may
+    /// Clusters of the file without a refcount that can be relied on, in order: where it is 0, or missing, they may
     /// be in use all the same.
     pub uncounted: Vec<Range<HostCluster>>,
     /// Blocks of which most is lost: they were overwritten, or the refcount table points to something else.
@@ -35,7 +35,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Whether no refcount of a cluster can be believed.
+    /// Whether no refcount of a cluster can be relied on.
     pub fn is_uncounted(&self, cluster: HostCluster) -> bool {
         stored::is_within(&self.uncounted, cluster)
     }
@@ -107,7 +107,7 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
     (compared, last)
 }
 
-/// The blocks whose counts can be read and have something to say.
+/// The blocks whose refcounts can be read and are evidence.
 fn comparable<'a>(ctx: &Context, refcounts: &'a Refcounts, end: HostCluster) -> Vec<&'a Block> {
     let readable = |b: &&Block| {
         b.offset.get() != 0
@@ -196,7 +196,7 @@ fn missing(ctx: &Context, refcounts: &Refcounts, end: HostCluster) -> Vec<Range<
     missing
 }
 
-/// Tells of clusters with more references than can be counted.
+/// Reports clusters with more references than can be counted.
 fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluster>]) {
     let max = ctx.geometry.refcount_max();
     let cluster_bytes = ctx.geometry.cluster_bytes();
@@ -256,7 +256,7 @@ fn in_file(ctx: &Context, ranges: &mut Vec<Range<HostCluster>>) {
     });
 }
 
-/// Tells of every difference, in the order of clusters; takes what is counted past the end, and what is lost.
+/// Reports every difference, in the order of clusters; collects what has a refcount past the end, and what is lost.
 fn tell(
     ctx: &mut Context,
     differing: &[Block],

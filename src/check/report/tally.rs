@@ -12,7 +12,7 @@ pub struct Tally {
     pub leaks: u64,
     /// Parts that could not be checked.
     pub check_errors: u64,
-    /// Remarks that are no errors.
+    /// Remarks that are not errors.
     pub notices: u64,
 }
 

@@ -22,7 +22,7 @@ pub type Pending = Vec<(usize, Finding)>;
 /// An L2 table.
 #[derive(Debug)]
 pub struct Table {
-    /// Where it lies.
+    /// Its offset.
     pub offset: HostOffset,
     /// Its visits in [`Mapping::order`].
     visits: Range<u32>,
@@ -78,7 +78,7 @@ impl Mapping {
         &self.order[table.visits.start as usize..table.visits.end as usize]
     }
 
-    /// Whether L1 entries of different indices lead to a table: at most one of them can be right.
+    /// Whether L1 entries of different indices point to a table: at most one of them can be right.
     pub fn is_at_two_places(&self, table: &Table) -> bool {
         let mut indices = self.visits_of(table).map(|(_, visit)| visit.index);
         let first = indices.next();

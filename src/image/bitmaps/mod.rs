@@ -56,7 +56,7 @@ fn clear_bits(bytes: &mut [u8], first: u64) -> bool {
 
 impl Meta {
     /// Before guest data changes in this range: marks the bitmaps that record as in use, which is
-    /// how the format says that their stored bits are no longer to be trusted, and notes what they
+    /// which in the format means that their stored bits are no longer valid, and notes what they
     /// have to record.
     pub(in crate::image) fn begin_data_write(
         &mut self,

@@ -1,6 +1,6 @@
 //! Writing compressed clusters.
 
-use crate::codec::{Method, Packer};
+use crate::codec::{Compressor, Method};
 use crate::error::{Error, Result};
 use crate::format::l2::{COMPRESSED, L2Entry, SECTOR_BYTES};
 use crate::format::{GuestCluster, GuestOffset};
@@ -14,8 +14,8 @@ impl Image {
     /// cluster; `data` has a cluster's length, or ends with the disk. Not with an external data
     /// file.
     pub fn write_compressed(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
-        let packer = &mut Packer::new(self.compression()?);
-        self.write_compressed_with(at, data, packer)
+        let compressor = &mut Compressor::new(self.compression()?);
+        self.write_compressed_with(at, data, compressor)
     }
 
     /// [`Image::write_compressed`] with a compressor of the image's method.
@@ -23,7 +23,7 @@ impl Image {
         &self,
         at: GuestOffset,
         data: &[u8],
-        packer: &mut Packer,
+        compressor: &mut Compressor,
     ) -> Result<()> {
         self.require_on_disk(at, data.len() as u64)?;
         let size = self.geometry.cluster_bytes();
@@ -42,7 +42,7 @@ impl Image {
         let mut cluster = data.to_vec();
         cluster.resize(self.geometry.cluster_len(), 0);
         let mut packed = Vec::new();
-        match packer.pack(&cluster, &mut packed) {
+        match compressor.compress(&cluster, &mut packed) {
             Some(_) => self.write_packed(at, &packed),
             None => self.write(at, data),
         }

@@ -250,7 +250,7 @@ fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
     survey.regions.touching(cluster..cluster.next()).next().is_none()
 }
 
-/// The clusters that guest positions share by mistake: their refcount or a COPIED flag says that they were one
+/// The clusters that guest positions share by mistake: their refcount or a COPIED flag shows that they were one
 /// position's alone, or an L2 table at two positions points to them.
 pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostCluster>> {
     let findings = &survey.report.findings;
@@ -275,7 +275,7 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
             (Kind::L2TableTwice { table, .. }, _) => {
                 crossed.extend(data_of(source, survey, *table)?);
             }
-            // Without refcounts nothing says that it is meant.
+            // Without refcounts nothing shows that it is intended.
             (Kind::SharedData, _) => {
                 let ranges = survey.uncounted.iter();
                 ranges.for_each(|range| crossed.extend(shared.range(range.clone())));

@@ -27,7 +27,7 @@ pub enum Former {
 /// How refcount structures without a pointer are recognised.
 pub struct FormerStructures<'a> {
     survey: &'a Survey,
-    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount can be believed: which
+    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount can be relied on: which
     /// sector of the block, and its hash.
     sectors: HashSet<(usize, u64)>,
     /// Some of these blocks.

@@ -163,7 +163,7 @@ impl Job<'_, '_> {
                 }
                 _ => continue,
             };
-            // What has more owners than can be counted gets copies first.
+            // What has more referrers than a refcount can hold gets copies first.
             if count <= geometry.refcount_max() && (count == 1) == set && entry.copied() != set {
                 bytes[..8].copy_from_slice(&(entry.bits ^ COPIED).to_be_bytes());
             }

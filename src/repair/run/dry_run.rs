@@ -117,7 +117,7 @@ impl DryRun {
     }
 }
 
-/// The calls since the journal was last told of something, and how many there were in all.
+/// The calls since the journal last recorded something, and how many there were in all.
 #[derive(Debug, Default)]
 struct Calls {
     since: Vec<PlannedWrite>,

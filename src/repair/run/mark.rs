@@ -11,7 +11,7 @@ pub const STAGE: &str = "the sign that a repair is under way";
 /// What it writes.
 pub const WHAT: &str = "the corrupt bit in the header";
 
-/// Where the bits lie.
+/// The position of the bits.
 pub fn place() -> u64 {
     HeaderField::Incompatible.place().0
 }

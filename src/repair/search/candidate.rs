@@ -18,9 +18,9 @@ const NEW_HEADER_BYTES: u32 = 112;
 pub struct Candidate {
     /// Its fields.
     pub header: Header,
-    /// The encryption header, where extensions are written anew.
+    /// The encryption header, where extensions are rewritten.
     pub crypto: Option<CryptoHeader>,
-    /// The bitmaps, where extensions are written anew.
+    /// The bitmaps, where extensions are rewritten.
     pub bitmaps: Option<BitmapsExtension>,
     /// The files to name, where nothing of the old header is left.
     pub names: Names,

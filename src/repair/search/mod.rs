@@ -1,5 +1,5 @@
 //! A header for an image whose own is damaged: what the file holds is searched for the structures that a
-//! header leads to, and the header that explains most of them is taken.
+//! header points to, and the header that explains most of them is taken.
 
 mod basis;
 mod candidate;
@@ -48,14 +48,14 @@ pub struct RebuiltHeader {
     pub size_guessed: bool,
     /// Whether the active L1 table was not found, so that the disk is empty.
     pub empty: bool,
-    /// What the old header may have named and nothing in the file tells, so that the new one does not.
+    /// What the old header may have named and nothing in the file shows, so that the new one does not.
     pub unknown: Vec<Unknown>,
     /// The first bytes of the file.
     head: Vec<u8>,
     least_bytes: u64,
 }
 
-/// What only the header of an image says.
+/// What only the header of an image has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     /// That there is a backing file: what the image does not store reads as zeroes without it.
@@ -69,7 +69,7 @@ pub enum Unknown {
 /// How much of an image has to be searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// Cluster size or refcount width: the structures that the header names tell.
+    /// Cluster size or refcount width: the structures that the header points to show it.
     Sizes,
     /// Where the tables are.
     Tables,
@@ -124,7 +124,7 @@ pub fn for_doubtful(
     }
     let mut fits = true;
     if let (Doubt::Sizes, Some((worth, best))) = (doubt, judge.best()) {
-        // Counts can be wrong under a sound header: only other sizes that explain them count.
+        // Refcounts can be wrong under a valid header: only other sizes that explain them count.
         let sizes = |header: &Header| (header.cluster_bits, header.refcount_order);
         fits = worth.is_convincing()
             && sizes(&best.header) != sizes(&survey.area.header)
@@ -206,10 +206,7 @@ fn refuse_tables_nowhere(survey: &Survey, doubtful: bool) -> Result<()> {
         return Err(wrong_header(HeaderField::ClusterBits, what));
     }
     if header.l1_entries > 0 && header.l1_table.get() == 0 {
-        return Err(wrong_header(
-            HeaderField::L1Offset,
-            "the L1 table is said to be in the header",
-        ));
+        return Err(wrong_header(HeaderField::L1Offset, "the L1 table's offset is in the header"));
     }
     Ok(())
 }
@@ -249,7 +246,7 @@ fn nothing(hints: &Hints) -> Error {
     };
     Error::Header {
         offset: 0,
-        message: format!("the header is damaged, and nothing in the file tells what it was{hint}"),
+        message: format!("the header is damaged, and nothing in the file shows what it was{hint}"),
     }
 }
 
@@ -302,7 +299,7 @@ impl Search<'_> {
         })
     }
 
-    /// A header that nothing is left of, with the compression type that compressed clusters tell.
+    /// A header that nothing is left of, with the compression type that compressed clusters show.
     fn with_compression(&self, best: &Candidate, options: &CheckOptions) -> Result<Candidate> {
         let mut told = best.clone();
         if best.kept {
@@ -318,7 +315,7 @@ impl Search<'_> {
     }
 }
 
-/// What the old header may have said beside what a new one says.
+/// What the old header may have had beside what a new one has.
 fn unknown(best: &Candidate) -> Vec<Unknown> {
     let mut unknown = Vec::new();
     if best.kept {
@@ -391,8 +388,8 @@ fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     Ok(own.contains(&header.refcount_order))
 }
 
-/// Whether an entry of the active L1 table leads to a table of its own in which nothing is wrong: then
-/// the header that leads to the L1 table is sound.
+/// Whether an entry of the active L1 table points to a table of its own in which nothing is wrong: then
+/// the header that points to the L1 table is valid.
 fn leads_somewhere(survey: &Survey) -> bool {
     let damage = survey.report.findings.iter().filter(|finding| finding.may_hide_references());
     let below = damage.filter_map(|finding| match finding.place {
@@ -410,12 +407,12 @@ fn leads_somewhere(survey: &Survey) -> bool {
     })
 }
 
-/// Whether the active L1 table is none, by what was found of it.
+/// Whether the active L1 table is not one, by what was found of it.
 fn leads_astray(survey: &Survey) -> bool {
     let active = |kind: &RegionKind| *kind == RegionKind::L1Table(Source::Active);
     for finding in &survey.report.findings {
         match (&finding.kind, finding.place) {
-            // A wrong pointer to an encryption header is mended by itself.
+            // A wrong pointer to an encryption header is repaired by itself.
             (Kind::Overlap { owner, other, .. }, _)
                 if (active(owner) || other.as_ref().is_some_and(active))
                     && *owner != RegionKind::CryptoHeader
@@ -429,7 +426,7 @@ fn leads_astray(survey: &Survey) -> bool {
     }
     let lost = damaged_entries(survey).len();
     let visits = survey.visits.iter().filter(|visit| visit.source == Source::Active).count();
-    // Leaks can be those of an encryption header, whose place is mended by itself.
+    // Leaks can be those of an encryption header, whose offset is repaired by itself.
     let mapped_nothing = visits == 0
         && survey.report.tally.leaks > 0
         && survey.area.header.crypt_method != CryptMethod::Luks

@@ -20,11 +20,11 @@ const BITMAPS_BYTES: usize = 24;
 /// The beginning of the file.
 #[derive(Debug)]
 pub struct Remains {
-    /// The bytes, as many as the largest cluster has.
+    /// The bytes, up to the size of the largest cluster.
     pub bytes: Vec<u8>,
     /// The fields, where enough of them make sense; those that do not are set right or cleared.
     pub header: Option<Header>,
-    /// Place and length of what seems to be the backing file's name behind the first sector.
+    /// Offset and length of what seems to be the backing file's name after the first sector.
     pub backing: Option<(u64, u32)>,
     /// Bitmaps, where the data of their extension is left.
     pub bitmaps: Option<BitmapsExtension>,
@@ -47,7 +47,7 @@ impl Remains {
     }
 }
 
-/// The fields, where four of six that can be judged by themselves are in range.
+/// The fields, where four of six that can be checked by themselves are in range.
 fn fields(bytes: &[u8], file_bytes: u64) -> Option<Header> {
     let mut copy = bytes[..SECTOR].to_vec();
     let magic = copy[..4] == MAGIC.to_be_bytes();
@@ -87,7 +87,7 @@ pub fn with_version(bytes: &[u8], version: u32) -> Option<Header> {
     Header::decode(&copy).ok()
 }
 
-/// A run of characters that can be a file name, behind the first sector and followed by nothing.
+/// A run of characters that can be a file name, after the first sector and followed by nothing.
 fn name(bytes: &[u8]) -> Option<(u64, u32)> {
     let text = |byte: &u8| !byte.is_ascii_control();
     let start = SECTOR + bytes[SECTOR..4 * SECTOR].iter().position(text)?;

@@ -6,7 +6,7 @@ use super::blame::{Blame, Failed};
 use super::packed::Packed;
 use super::tables::{Data, Tables};
 use crate::check::parallel;
-use crate::codec::{Fault, Method, Unpacker};
+use crate::codec::{Decompressor, Fault, Method};
 use crate::format::geometry::Geometry;
 use crate::format::l2::SECTOR_BYTES;
 use crate::progress::Progress;
@@ -74,7 +74,7 @@ impl Compressed<'_> {
         loop {
             first.settle();
             let list = without_most_overlaps(&first.list, tables.geometry());
-            self.unpack_all(tables.geometry(), &list, blame);
+            self.decompress_all(tables.geometry(), &list, blame);
             let Some(last) = first.last else { return };
             let next = Mutex::new(First::after(Some(last)));
             tables.map(|table| collect(tables, table, &next));
@@ -82,7 +82,7 @@ impl Compressed<'_> {
         }
     }
 
-    fn unpack_all(&self, geometry: &Geometry, list: &[Packed], blame: &mut Blame) {
+    fn decompress_all(&self, geometry: &Geometry, list: &[Packed], blame: &mut Blame) {
         let groups = groups(list, geometry);
         let bytes = list.iter().map(|packed| packed.extent(geometry).bytes).sum();
         if bytes > 0 {
@@ -90,7 +90,7 @@ impl Compressed<'_> {
         }
         let failed = parallel::map(self.threads, groups.len(), Tools::default, |tools, number| {
             let group = groups[number];
-            let failed = self.unpack_group(geometry, group, tools);
+            let failed = self.decompress_group(geometry, group, tools);
             self.progress.advance(group.iter().map(|p| p.extent(geometry).bytes).sum());
             failed
         });
@@ -100,7 +100,7 @@ impl Compressed<'_> {
     }
 
     /// Decompresses neighbours, which are read together.
-    fn unpack_group(
+    fn decompress_group(
         &self,
         geometry: &Geometry,
         group: &[Packed],
@@ -125,7 +125,7 @@ impl Compressed<'_> {
                     continue;
                 }
             }
-            if !tools.unpacker.unpack(self.method, bytes, &mut tools.cluster) {
+            if !tools.decompressor.decompress(self.method, bytes, &mut tools.cluster) {
                 let fault = Fault::find(self.method, bytes, &mut tools.cluster);
                 failed.push((packed, Failed::Fault(fault)));
             }
@@ -137,7 +137,7 @@ impl Compressed<'_> {
 /// What a thread keeps from group to group.
 #[derive(Debug, Default)]
 struct Tools {
-    unpacker: Unpacker,
+    decompressor: Decompressor,
     packed: Vec<u8>,
     cluster: Vec<u8>,
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn of_extents_over_each_other_only_some_are_unpacked() {
+    fn of_extents_over_each_other_only_some_are_decompressed() {
         let geometry = Geometry::new(16, 4, false, 1 << 30).unwrap();
         let sound: Vec<Packed> = (0..5000).map(|n| packed(n * 100, 512 - n * 100 % 512)).collect();
         assert_eq!(without_most_overlaps(&sound, &geometry), sound);

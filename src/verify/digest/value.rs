@@ -1,4 +1,4 @@
-//! Digests, and why there may be none.
+//! Digests, and reasons for a missing one.
 
 use std::fmt::Write;
 

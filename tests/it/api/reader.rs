@@ -1,4 +1,4 @@
-//! A reader of the library's public items: what `docs/api.txt` lists. It knows Rust as `rustfmt`
+//! A reader of the library's public items: what `docs/api.txt` lists. It reads Rust as `rustfmt`
 //! lays it out, and no more.
 
 use std::collections::{BTreeMap, BTreeSet};

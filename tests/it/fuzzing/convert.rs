@@ -19,7 +19,7 @@ use qcheck::storage::{MemoryStorage, ReadAt, Storage};
 /// Larger disks are not read: little data may be mapped all over them.
 const MOST_GUEST_BYTES: u64 = 4 << 20;
 
-/// Opens nothing: an image from somewhere else names what it wants.
+/// Opens nothing: an image from somewhere else can name anything.
 struct Nothing;
 
 impl Opener for Nothing {
@@ -109,7 +109,7 @@ fn to_qcow2(source: &Source, disk: &[u8], asked: u8, options: ConvertOptions) {
     let options = ConvertOptions { compress: asked & 4 != 0, ..options };
     let done = convert(Input::Disks(source), target, &options, control());
     if let Err(error) = done {
-        // Of clusters that share one, 1-bit counts can't tell.
+        // Of clusters that share one, 1-bit refcounts can't hold more.
         assert!(options.compress && create.refcount_bits == 1, "{error}");
         return;
     }

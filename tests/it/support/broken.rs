@@ -9,10 +9,10 @@ use super::bytes::{
 };
 use super::oracle::{IMAGE, Scratch};
 
-/// Clusters that nothing uses behind the end of every base.
+/// Clusters that nothing uses after the end of every base.
 pub const SPARE: u64 = 12;
 
-/// A sound image.
+/// A valid image.
 #[derive(Clone, Debug)]
 pub struct Sound {
     pub name: &'static str,
@@ -260,7 +260,7 @@ fn snapshot_half_complete(image: &mut [u8]) -> bool {
     shorten_extra(image, 8)
 }
 
-/// Moves the snapshot table behind the file and gives each entry more extra data than QEMU takes.
+/// Moves the snapshot table past the end of the file and gives each entry more extra data than QEMU takes.
 fn snapshot_extra_too_large(image: &mut [u8]) -> bool {
     let size = cluster_size(image);
     let mut table = Vec::new();
@@ -323,7 +323,7 @@ fn data_twice(image: &mut [u8]) -> bool {
     true
 }
 
-/// The last L1 entry that leads to a table.
+/// The last L1 entry that points to a table.
 fn last_l1(image: &[u8]) -> usize {
     let mut entries = (0..header(image, "l1_size")).map(|index| l1_entry_at(image, index));
     entries.rfind(|&at| be64(image, at) != 0).expect("a table")

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub own: Option<Vec<(u64, Content)>>,
     /// Clusters of VM state after the disk.
     pub vm_clusters: u64,
-    /// Extra data of this entry; a version 3 image wants 16 bytes at least.
+    /// Extra data of this entry; a version 3 image needs 16 bytes at least.
     pub extra: Vec<u8>,
 }
 
@@ -193,7 +193,7 @@ impl Builder {
 
     /// Lays the image out and computes its counts.
     pub fn build(&self) -> Built {
-        assert!(!self.extended_l2 || self.cluster_bits >= 14, "subclusters want 16 KiB clusters");
+        assert!(!self.extended_l2 || self.cluster_bits >= 14, "subclusters need 16 KiB clusters");
         let mut layout = Layout::new(self.cluster_bits);
         layout.take(1); // the header
         let shared = self.snapshots.iter().filter(|s| s.own.is_none()).count() as u64;

@@ -1,4 +1,4 @@
-//! Reading and patching the bytes of an image where the specification says they are.
+//! Reading and patching the bytes of an image where the specification defines them.
 //!
 //! Everything here is literal constants of the specification; nothing comes from the library.
 

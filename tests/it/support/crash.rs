@@ -1,4 +1,4 @@
-//! Every image that a crash may leave behind, from a log of what was written.
+//! Every image that a crash may leave, from a log of what was written.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -2,7 +2,7 @@
 //!
 //! Read from the text: `use` lines, and paths that begin with `crate`, `super`, `self` or a child
 //! module. A name that a file only hands on (`pub use` in a `mod.rs`) is followed to the file that
-//! defines it, and is no import of the file that hands it on. Unit tests do not count.
+//! defines it, which then does not import it. Unit tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -237,7 +237,7 @@ fn paths(code: &str) -> Vec<Name> {
             let rest = &code[end + 2..];
             end += 2 + rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         }
-        // `$crate::` is another crate's, and `pub(in path)` says who may use a name.
+        // `$crate::` is another crate's, and `pub(in path)` limits who may use a name.
         let before = &code[..start];
         if start < middle && !before.ends_with(['$', ':']) && !before.ends_with("pub(in ") {
             let parts = code[start..end].split("::").filter(|part| !part.is_empty());

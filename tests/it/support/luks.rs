@@ -23,7 +23,7 @@ pub const FIELDS: &[(&str, usize, usize)] = &[
     ("master key iterations", 164, 4),
 ];
 
-/// Where a field of a key slot lies in the header.
+/// The offset of a field of a key slot in the header.
 pub const fn slot_field(slot: usize, field: usize) -> usize {
     SLOTS.0 + slot * SLOTS.1 + field
 }

@@ -1,4 +1,4 @@
-//! Runs real qemu-img and qcheck on the same image and compares what they say.
+//! Runs real qemu-img and qcheck on the same image and compares their output.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -236,13 +236,13 @@ fn shortened(text: &str) -> String {
     if text.len() < 3000 { text.into() } else { text.chars().take(3000).collect() }
 }
 
-/// Runs both checks with these options, each on its own copy, and says how they differ.
+/// Runs both checks with these options, each on its own copy, and returns how they differ.
 pub fn compare_check(image: &Scratch, options: &[&str]) -> Option<String> {
     let qemu = image.copy().qemu_check(options);
     compare_check_with(&qemu, image, options)
 }
 
-/// Runs qcheck on a copy and says how it differs from a run of qemu-img.
+/// Runs qcheck on a copy and returns how it differs from a run of qemu-img.
 pub fn compare_check_with(qemu: &Ran, image: &Scratch, options: &[&str]) -> Option<String> {
     let copy = image.copy();
     let own = copy.own_check(options);
@@ -255,7 +255,7 @@ pub fn compare_check_with(qemu: &Ran, image: &Scratch, options: &[&str]) -> Opti
     (!found.is_empty()).then(|| format!("check {}: {found}", options.join(" ")))
 }
 
-/// Panics unless both tools say the same about the image.
+/// Panics unless both tools print the same about the image.
 pub fn assert_same_check(image: &Scratch, options: &[&str]) {
     if let Some(difference) = compare_check(image, options) {
         panic!("{difference}");

@@ -1,14 +1,14 @@
-//! Reads an image as the specification says, sharing no code with the library: what the guest sees, what is referenced,
+//! Reads an image by the specification, sharing no code with the library: what the guest sees, what is referenced,
 //! what is counted, and which entries have COPIED.
 
 use std::collections::BTreeMap;
 
 use super::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
-/// No disk of these tests is larger: what is, is no snapshot's entry.
+/// No disk of these tests is larger: a larger one is not a snapshot's entry.
 const LARGEST: u64 = 64 << 20;
 
-/// What a guest cluster reads as; `None` where its entry leads nowhere.
+/// What a guest cluster reads as; `None` where its entry points to nothing.
 pub type Cluster = Option<Vec<u8>>;
 
 /// An image that is being read. Bytes past the end of the file are zeroes.
@@ -20,7 +20,7 @@ pub struct Reader<'a> {
     extended: bool,
 }
 
-/// An L1 table: where it lies, its entries, and the size of the disk.
+/// An L1 table: its offset, its entries, and the size of the disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Disk {
     pub(super) l1: u64,
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         self.aligned(host).then(|| self.slice(host, self.cluster))
     }
 
-    /// A cluster of 32 subclusters: those with a bit in the low half of the bitmap lie in the host cluster.
+    /// A cluster of 32 subclusters: those with a bit in the low half of the bitmap are in the host cluster.
     fn subclusters(&self, host: u64, bitmap: u64) -> Cluster {
         let (allocated, zero) = (bitmap & 0xffff_ffff, bitmap >> 32);
         if allocated & zero != 0 || (allocated != 0 && !self.aligned(host)) {
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// What the encryption and bitmaps extensions lead to: places and lengths.
+    /// What the encryption and bitmaps extensions point to: offsets and lengths.
     pub(super) fn extensions(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut found = Vec::new();
         let mut at = if self.version >= 3 { self.number(100, 4) } else { 72 };
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
         at
     }
 
-    /// The entries of the active disk that have COPIED: where each lies, and the cluster it is for.
+    /// The entries of the active disk that have COPIED: the offset of each, and the cluster it is for.
     pub fn copied(&self) -> BTreeMap<u64, u64> {
         let mut found = BTreeMap::new();
         for (at, table) in self.tables(self.disks()[0]) {
@@ -236,14 +236,14 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// The L1 entries that lead to a table: where each lies, and the table.
+    /// The L1 entries that point to a table: the offset of each, and the table.
     pub(super) fn tables(&self, disk: Disk) -> Vec<(u64, u64)> {
         let entries = (0..disk.entries).map(|index| disk.l1 + 8 * index);
         let tables = entries.map(|at| (at, self.number(at, 8) & OFFSET_MASK));
         tables.filter(|(_, table)| self.aligned(*table)).collect()
     }
 
-    /// The entries of an L2 table: where each lies, and its bits.
+    /// The entries of an L2 table: the offset of each, and its bits.
     fn entries(&self, table: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         (table..table + self.cluster)
             .step_by(self.width() as usize)
@@ -262,7 +262,7 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// The stored counts of the first clusters; 0 where there is no sound block.
+    /// The stored counts of the first clusters; 0 where there is no valid block.
     pub fn counts(&self, clusters: u64) -> Vec<u64> {
         let blocks = self.blocks();
         let per_block = (self.cluster * 8) >> self.order;

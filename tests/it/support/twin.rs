@@ -1,4 +1,4 @@
-//! Every state of two files that a crash may leave behind: each loses its own unflushed writes.
+//! Every state of two files that a crash may leave: each loses its own unflushed writes.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,4 +1,4 @@
-//! Guest clusters that lie in metadata, or are mapped by a table that is also something else: what they read as changes
+//! Guest clusters that are in metadata, or are mapped by a table that is also something else: what they read as changes
 //! with every write to the other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bytes::{COMPRESSED, OFFSET_MASK};
 use super::reader::{Disk, Reader};
 
-/// Bits of an L1 entry that are reserved: what such an entry leads to is anybody's guess.
+/// Bits of an L1 entry that are reserved: what such an entry points to is not defined.
 const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 
 /// What a cluster is used as: one bit for each.

@@ -11,7 +11,7 @@ mod layout;
 
 use std::ops::Range;
 
-use crate::codec::{Method, Packer};
+use crate::codec::{Compressor, Method};
 use crate::create::{NewImage, cut_off};
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
@@ -124,7 +124,7 @@ struct Placed {
 
 /// What a thread keeps between items.
 pub(in crate::convert) struct Tools {
-    packer: Option<Packer>,
+    compressor: Option<Compressor>,
     compare: Buffer,
 }
 
@@ -195,7 +195,7 @@ impl<'a> Fresh<'a> {
             backing.read(item.start, &mut tools.compare)?;
         }
         // Of a compressed image a whole cluster is zero or is stored.
-        let runs = match tools.packer {
+        let runs = match tools.compressor {
             Some(_) if self.plan.sparse > 0 => Vec::new(),
             _ => zeroes::data_runs(&plain, item.start, self.plan.sparse),
         };
@@ -206,13 +206,13 @@ impl<'a> Fresh<'a> {
             let range = n * size..(n + 1) * size;
             let cluster = &plain[range.clone()];
             let below = self.plan.backing.map(|_| &tools.compare[range.clone()]);
-            let data = match tools.packer {
+            let data = match tools.compressor {
                 Some(_) if self.plan.sparse > 0 => u64::from(!is_zero(cluster)) * ALL,
                 _ => units_of(&mut runs, range),
             };
             let mut state = self.state(cluster, data, below);
-            if let (State::Plain { .. }, Some(packer)) = (state, &mut tools.packer) {
-                if let Some(length) = packer.pack(cluster, &mut packed) {
+            if let (State::Plain { .. }, Some(compressor)) = (state, &mut tools.compressor) {
+                if let Some(length) = compressor.compress(cluster, &mut packed) {
                     state = State::Packed(u32::try_from(length).unwrap_or(u32::MAX));
                 }
             }
@@ -370,8 +370,9 @@ impl Target for Fresh<'_> {
     type Tools = Tools;
 
     fn tools(&self) -> Tools {
-        let packer = self.plan.method.map(|(method, level)| Packer::with_level(method, level));
-        Tools { packer, compare: Buffer::default() }
+        let compressor =
+            self.plan.method.map(|(method, level)| Compressor::with_level(method, level));
+        Tools { compressor, compare: Buffer::default() }
     }
 
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {
