@@ -108,7 +108,7 @@ pub fn raw(
     fill(storage, HostOffset::new(0), size, preallocation, progress)?;
     // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the
     // file system needs. Of a device, which otherwise keeps its content: what it held before could
-    // be an image, and would be taken for one.
+    // be an image, and would look like one.
     let first = match storage.capacity() {
         Capacity::Growable => size,
         Capacity::Fixed(bytes) => bytes,
@@ -124,7 +124,7 @@ pub fn cut_off(storage: &dyn Storage) -> std::io::Result<()> {
     if storage.len()? > 0 { storage.set_len(0) } else { Ok(()) }
 }
 
-/// Makes sure that what was there before is no longer taken for an image.
+/// Makes sure that what was there before no longer looks like an image.
 fn empty(storage: &dyn Storage, cluster_bytes: u64) -> Result<()> {
     let result = match storage.capacity() {
         Capacity::Growable => cut_off(storage),

@@ -103,7 +103,7 @@ pub trait Storage: ReadAt {
     /// Discards the content of a range that is no longer needed; it reads as zeroes or as before.
     fn discard(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Allocates disk space for a range, so that later writes do not fail for lack of space;
-    /// a file gets as long as that needs. What is there already stays. Where this is not
+    /// a file gets as long as that needs. Existing content stays. Where this is not
     /// supported, the file is only made longer.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;

@@ -77,6 +77,7 @@ mod measure;
 mod oracle;
 mod process;
 mod promises;
+mod prose;
 mod repair_keeps;
 mod repair_mark;
 mod same_file;

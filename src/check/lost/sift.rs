@@ -19,7 +19,7 @@ pub struct Lost {
     pub shape: Shape,
     /// The L1 index where other L1 tables have it.
     pub index: Option<L1Index>,
-    /// Why it is taken for a table.
+    /// Why it is regarded as a table.
     pub evidence: Evidence,
     /// Whether it and others refer to a cluster more often than its refcount allows, so that one of them is not a table.
     pub contradicted: bool,

@@ -12,7 +12,7 @@ use crate::format::feature::incompatible;
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, HostCluster};
 
-/// L2 tables that are read to learn which entries point to such clusters, at most.
+/// L2 tables that are read to find which entries point to such clusters, at most.
 const MAX_TABLES: usize = 1 << 12;
 
 /// Clusters that are looked for, at most.

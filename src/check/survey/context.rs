@@ -90,7 +90,7 @@ impl<'a> Context<'a> {
         self.source.is_hole(offset.get(), bytes)
     }
 
-    /// The clusters of a range that are not holes. Where that cannot be found out they are taken for
+    /// The clusters of a range that are not holes. Where that cannot be found out they count as
     /// data.
     pub fn data_clusters(&self, range: Range<HostCluster>) -> impl Iterator<Item = HostCluster> {
         let end = range.end;

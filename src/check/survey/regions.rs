@@ -1,5 +1,5 @@
 //! Which structure owns which metadata cluster: overlaps are found with it, and a repair refuses to
-//! write where something lives.
+//! write where something else is.
 
 use std::ops::Range;
 

@@ -2,7 +2,7 @@
 //! would show through.
 //!
 //! New L2 tables and the L1 table are built aside and switched to together with the new size (see
-//! `switch`), so that no crash leaves entries past the disk's end. What is there already, such as
+//! `switch`), so that no crash leaves entries past the disk's end. What exists there, such as
 //! VM state, does not become part of the disk.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -158,7 +158,7 @@ impl Quarantine {
         self.foreign_table || self.counted_elsewhere.contains(&cluster)
     }
 
-    /// The clusters that are taken for refcount blocks of what is not in the file, and hold something.
+    /// The clusters that are treated as refcount blocks of what is not in the file, and hold something.
     pub fn strays(&self) -> &[HostCluster] {
         &self.strays
     }

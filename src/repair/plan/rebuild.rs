@@ -42,7 +42,7 @@ pub fn plan(
     Ok(placement.extra)
 }
 
-/// Counts clusters that are taken for old refcount structures by a wrong pointer or length, and hold something else.
+/// Counts clusters that are treated as old refcount structures by a wrong pointer or length, and hold something else.
 fn keep_what_is_not_ours(
     plan: &mut RepairPlan,
     storage: &dyn Storage,

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::source::files;
 
 /// The files that each file imports, by their paths below `src`.
 pub type Graph = BTreeMap<String, BTreeSet<String>>;
@@ -30,17 +32,8 @@ struct Tree {
 /// Every source file with its path below `src` and its code, comments left out.
 pub fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
-    let mut files: Vec<PathBuf> = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files
+    files(&root, "rs")
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>();

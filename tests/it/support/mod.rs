@@ -19,6 +19,7 @@ pub mod oracle;
 pub mod reader;
 pub mod rng;
 pub mod run;
+pub mod source;
 pub mod twin;
 pub mod undo;
 pub mod unsure;
