@@ -250,7 +250,7 @@ json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is asked for'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is requested'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s q -l quiet -d 'Accepted as by qemu-img: only a list prints anything'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s U -l force-share -d 'List even if another program has the image open for writing'

@@ -1,4 +1,4 @@
-//! Internal snapshots: taken, deleted, gone back to.
+//! Internal snapshots: taken, deleted, applied.
 
 use std::time::Duration;
 

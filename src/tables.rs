@@ -224,7 +224,7 @@ pub struct SnapshotTable {
     pub entries: Vec<SnapshotEntry>,
     /// Bytes from the table's start to the end of the last entry.
     pub bytes: u64,
-    /// Why there are fewer entries than asked for.
+    /// Why there are fewer entries than requested.
     pub problem: Option<SnapshotTableProblem>,
 }
 

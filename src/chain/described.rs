@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::format::Format;
 use crate::error::{Error, Result};
 
-/// What stands before a description in JSON.
+/// What is before a description in JSON.
 const JSON: &str = "json:";
 /// Drivers that are the bytes of a file or device.
 const FILE_DRIVERS: [&str; 2] = ["file", "host_device"];

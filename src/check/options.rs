@@ -19,7 +19,7 @@ impl Default for CheckOptions {
     }
 }
 
-/// Which counts to assume.
+/// Which refcounts to assume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Assume {
@@ -28,7 +28,7 @@ pub enum Assume {
     Stored,
     /// Those in the file once refcounts that are too high are lowered.
     LeaksRepaired,
-    /// Those that the references ask for.
+    /// Those that the references require.
     AllRepaired,
 }
 

@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::progress::Progress;
 use crate::storage::Storage;
 
-/// Runs of zeroes that are not stored, unless something else is asked for.
+/// Runs of zeroes that are not stored, unless something else is requested.
 pub const DEFAULT_SPARSE: u64 = 4096;
 
 /// How to convert.

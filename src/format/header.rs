@@ -127,7 +127,7 @@ impl HeaderField {
     }
 }
 
-/// The values of the header's fields, as they stand in the file.
+/// The values of the header's fields, as stored in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// 2 or 3; others decode too.

@@ -85,7 +85,7 @@ impl SnapshotHeader {
 /// One entry of the snapshot table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotEntry {
-    /// The fixed part as it stands in the file.
+    /// The fixed part as stored in the file.
     pub header: SnapshotHeader,
     /// The extra data, at most [`MAX_EXTRA_BYTES`] of it; unknown parts are kept verbatim.
     pub extra: Vec<u8>,

@@ -16,7 +16,7 @@ use crate::storage::{Cancelable, ReadAt};
 use crate::verify::Algorithm;
 
 /// Checks one image: opens and locks it, applies a policy, checks it, and reads its guest data
-/// where that is asked for.
+/// where that is requested.
 ///
 /// ```
 /// use qcheck::{Checker, Class};

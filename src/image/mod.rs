@@ -143,7 +143,7 @@ impl Image {
         self.geometry.virtual_size()
     }
 
-    /// The header as it stands in the file.
+    /// The header as stored in the file.
     pub fn header(&self) -> Result<Header> {
         Ok(self.meta()?.header().clone())
     }

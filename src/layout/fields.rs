@@ -1,4 +1,4 @@
-//! The header field by field and its extensions, as they stand in the file, with what they mean.
+//! The header field by field and its extensions, as stored in the file, with what they mean.
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapsExtension;

@@ -41,7 +41,7 @@ pub trait ReadAt: Send + Sync {
         Ok(self.len()? == 0)
     }
 
-    /// Reads from `offset` into `buf`; returns how many bytes were read, fewer than asked for only
+    /// Reads from `offset` into `buf`; returns how many bytes were read, fewer than requested only
     /// at the end.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 

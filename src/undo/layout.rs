@@ -177,7 +177,7 @@ pub struct Entry {
     pub tells: Tells,
     /// Everything there is zero, and there is no payload.
     pub zero: bool,
-    /// Writes to the places of a higher group began when those to a lower's had been asked for.
+    /// Writes to the places of a higher group began when those to a lower's had been requested.
     pub group: u32,
     /// Where in the image.
     pub offset: u64,

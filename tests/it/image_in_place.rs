@@ -1,4 +1,4 @@
-//! Snapshots deleted and gone back to where there is no free space for copies: in place, under the dirty bit.
+//! Snapshots deleted and applied where there is no free space for copies: in place, under the dirty bit.
 
 use std::fs;
 use std::sync::Arc;

@@ -37,7 +37,7 @@ struct Maker<'a> {
     name: String,
 }
 
-/// The image of a seed; `None` where QEMU did not make what was asked for.
+/// The image of a seed; `None` where QEMU did not make what was requested.
 pub fn base(seed: u64) -> Option<Base> {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).expect("a folder");
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(17));

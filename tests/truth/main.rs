@@ -261,7 +261,7 @@ fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: 
     seen.times.push((begun.elapsed().as_millis(), number));
 }
 
-/// Prints what a check finds, where that is asked for.
+/// Prints what a check finds, where that is requested.
 fn explain(what: &str, bytes: &[u8]) {
     if std::env::var_os("QCHECK_EXPLAIN").is_none() {
         return;
@@ -277,7 +277,7 @@ fn explain(what: &str, bytes: &[u8]) {
     }
 }
 
-/// Keeps the images of a violation, where that is asked for.
+/// Keeps the images of a violation, where that is requested.
 fn keep(number: u64, mode: RepairMode, base: &Base, damaged: &[u8], after: &[u8]) {
     if let Some(folder) = std::env::var_os("QCHECK_KEEP") {
         let write = |name: &str, bytes: &[u8]| {

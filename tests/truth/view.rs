@@ -452,7 +452,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The segment that has this sector; asked for in order.
+    /// The segment that has this sector; requested in order.
     fn at(&mut self, sector: u64) -> Option<&'a Segment> {
         while self.segments.get(self.at).is_some_and(|s| s.start + s.count <= sector) {
             self.at += 1;

@@ -113,7 +113,7 @@ impl<'a> Slots<'a> {
         self.tables.push(Entries { source, count, used: of.start..of.start + used });
     }
 
-    /// What stands after the last entry of an L1 table, up to the end of its cluster.
+    /// What is after the last entry of an L1 table, up to the end of its cluster.
     fn add_cut_off(&mut self, ctx: &Context, source: Source, table: HostOffset, entries: u64) {
         let per_cluster = ctx.geometry.cluster_bytes() / TABLE_ENTRY_BYTES;
         let rest = entries.next_multiple_of(per_cluster).saturating_sub(entries);

@@ -1,4 +1,4 @@
-//! The stored counts against the references: a correct block is recognised by one
+//! The stored refcounts against the references: a correct block is recognised by one
 //! comparison of memory. Relies on everything being counted.
 
 use std::io;
@@ -19,11 +19,11 @@ const READ_BYTES: usize = 1 << 20;
 /// What the comparison leaves to those that follow.
 #[derive(Debug, Default)]
 pub struct Compared {
-    /// Blocks with a count that is not as it should be, or one that cannot be, in order.
+    /// Blocks with a refcount that is not as it should be, or one that cannot be, in order.
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no block is.
     pub missing: bool,
-    /// A count is lower than the references ask for.
+    /// A refcount is lower than the references require.
     pub too_low: bool,
     /// Clusters past the end of the file that are counted as used: from the first to the last of each block.
     pub beyond: Vec<Range<HostCluster>>,
@@ -40,13 +40,13 @@ impl Compared {
         stored::is_within(&self.uncounted, cluster)
     }
 
-    /// Whether every count is as it should be.
+    /// Whether every refcount is as it should be.
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && !self.missing
     }
 }
 
-/// A run of clusters with its counts.
+/// A run of clusters with its refcounts.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     first: u64,
@@ -77,7 +77,7 @@ pub fn beyond(ctx: &mut Context, compared: &Compared) {
     }
 }
 
-/// Compares all counts; returns the result and the last cluster that is used or counted.
+/// Compares all refcounts; returns the result and the last cluster that is used or counted.
 pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) {
     let mut compared = Compared::default();
     let mut last = ctx.map.last().unwrap_or_default();
@@ -241,7 +241,7 @@ fn without_block(
     found
 }
 
-/// Brings ranges into order, joins them, and cuts them off at the end of the file.
+/// Sorts ranges, joins them, and cuts them off at the end of the file.
 fn in_file(ctx: &Context, ranges: &mut Vec<Range<HostCluster>>) {
     let end = HostCluster::new(ctx.file_clusters().get());
     ranges.iter_mut().for_each(|range| range.end = range.end.min(end));
@@ -314,7 +314,7 @@ fn tell_run(ctx: &mut Context, run: Run) {
     ctx.find(Kind::Count { stored: run.stored, referenced: run.referenced }, place);
 }
 
-/// What is wrong with the counts of a block.
+/// What is wrong with the refcounts of a block.
 fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Differences> {
     let geometry = &ctx.geometry;
     let mut stored = vec![0; geometry.cluster_len()];

@@ -1,4 +1,4 @@
-//! COPIED flags of the active disk against the counts. What the mapping pass noted of each table is
+//! COPIED flags of the active disk against the refcounts. What the mapping pass noted of each table is
 //! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Data clusters of several guest positions. Whether that is an error the counts and COPIED flags
+//! Data clusters of several guest positions. Whether that is an error the refcounts and COPIED flags
 //! show; several snapshots that use a cluster at one position are as it should be. Relies on
 //! everything being counted and on the regions being in order.
 

@@ -8,7 +8,7 @@ use super::kind::Severity;
 pub struct Tally {
     /// Errors in the image.
     pub corruptions: u64,
-    /// Clusters with a count that is too high.
+    /// Clusters with a refcount that is too high.
     pub leaks: u64,
     /// Parts that could not be checked.
     pub check_errors: u64,

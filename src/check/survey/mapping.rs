@@ -96,7 +96,7 @@ impl Mapping {
         Finding::new(kind, Place::L1(visit.source, visit.index))
     }
 
-    /// Brings the tables into the order of the file; those past its end, at `file_bytes`, are left out.
+    /// Sorts the tables by file offset; those past the end, at `file_bytes`, are left out.
     pub fn group(&mut self, file_bytes: u64) {
         let offset = |v: u32| self.visits.entry(v as usize).offset();
         self.order = (0u32..).zip(0..self.visits.len()).map(|(number, _)| number).collect();

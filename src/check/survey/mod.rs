@@ -48,11 +48,11 @@ pub struct Survey {
     pub regions: RegionMap,
     /// The refcount structures as they stand.
     pub refcounts: Refcounts,
-    /// Refcount blocks with a count that is not as it should be, in order.
+    /// Refcount blocks with a refcount that is not as it should be, in order.
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no refcount block is.
     pub missing_blocks: bool,
-    /// A count is lower than the references ask for.
+    /// A refcount is lower than the references require.
     pub too_low: bool,
     /// Clusters of the file without a refcount that can be relied on, in order.
     pub uncounted: Vec<Range<HostCluster>>,

@@ -128,7 +128,7 @@ impl RegionMap {
         self.regions.reserve(more);
     }
 
-    /// Brings the structures into order and joins those that several pointers refer to.
+    /// Sorts the structures and joins those that several pointers refer to.
     pub fn finish(&mut self) {
         let which = |r: &Packed| if r.tag() == L2_TABLE { 0 } else { r.detail };
         self.regions.sort_unstable_by_key(|r| (r.first(), r.count, r.tag(), which(r)));

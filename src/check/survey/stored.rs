@@ -103,12 +103,12 @@ impl<'a> StoredCounts<'a> {
         }
     }
 
-    /// Whether the counts are those after a repair.
+    /// Whether the refcounts are those after a repair.
     pub fn is_assumption(&self) -> bool {
         self.assume != Assume::Stored
     }
 
-    /// Whether every count is taken to be what the references ask for; `too_low`: whether a stored
+    /// Whether every refcount is taken to be what the references require; `too_low`: whether a stored
     /// one is lower than that.
     pub fn assumes_references(&self, too_low: bool) -> bool {
         match self.assume {
@@ -139,7 +139,7 @@ impl<'a> StoredCounts<'a> {
         })
     }
 
-    /// The count of a cluster as it stands in the file; `None` where it cannot be read.
+    /// The refcount of a cluster as stored in the file; `None` where it cannot be read.
     pub fn stored(&self, cluster: HostCluster) -> Option<u64> {
         if self.refcounts.unreadable {
             return None;
@@ -179,7 +179,7 @@ impl<'a> StoredCounts<'a> {
         self.stored(cluster)
     }
 
-    /// The blocks that could not be read when a count was looked up, though they could before.
+    /// The blocks that could not be read when a refcount was looked up, though they could before.
     pub fn into_unread(self) -> BTreeMap<ReftableIndex, (HostOffset, String)> {
         self.unread.into_inner().unwrap_or_else(PoisonError::into_inner)
     }

@@ -59,7 +59,7 @@ pub fn parse(name: OsString) -> Result<PathBuf, String> {
     }
 }
 
-/// What stands before a colon in the first part of a path.
+/// What is before a colon in the first part of a path.
 fn protocol(name: &[u8]) -> Option<&[u8]> {
     let colon = name.iter().position(|&byte| byte == b':' || byte == b'/')?;
     (name[colon] == b':').then(|| &name[..colon])

@@ -71,7 +71,7 @@ enum Value {
     Number(u64),
 }
 
-/// What `-o` asked for.
+/// What `-o` requested.
 #[derive(Debug)]
 pub enum Asked {
     /// A list of options.

@@ -66,7 +66,7 @@ pub struct Args {
     size: Change,
 }
 
-/// The size asked for.
+/// The size requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     To(u64),
@@ -140,7 +140,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
-    /// The size that is asked for, where the disk has `old` bytes.
+    /// The size that is requested, where the disk has `old` bytes.
     fn new_size(&self, old: u64) -> Result<u64> {
         let size = self.size.of(old)?;
         if size < old && !self.shrink {

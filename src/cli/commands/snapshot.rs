@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
-    /// List the snapshots; this is what is done if nothing else is asked for
+    /// List the snapshots; this is what is done if nothing else is requested
     #[arg(short, long, action = clap::ArgAction::Count)]
     list: u8,
 

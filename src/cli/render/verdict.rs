@@ -32,7 +32,7 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Whether it is here only as a backing file of another image, and not by name.
     pub is_below: bool,
-    /// Its digests, where they were asked for.
+    /// Its digests, where they were requested.
     pub digests: Digests,
     /// What it has that is denied.
     pub violations: Vec<Violation>,
@@ -82,7 +82,7 @@ impl Judged {
         self.is_below && is_raw
     }
 
-    /// Whether there is a digest, which was asked for, and nothing that could be checked.
+    /// Whether there is a digest, which was requested, and nothing that could be checked.
     fn is_digest(&self) -> bool {
         matches!(self.verdict, Verdict::NoChecker(_)) && self.digests.active.is_some()
     }

@@ -32,7 +32,7 @@ pub fn answer_about_progress() {
     }
 }
 
-/// Whether somebody has asked for the progress since the last call.
+/// Whether somebody has requested the progress since the last call.
 pub fn is_progress_asked() -> bool {
     ASKED.get().is_some_and(|asked| asked.swap(false, Ordering::Relaxed))
 }

@@ -15,7 +15,7 @@ pub struct BitmapBits<'a> {
 }
 
 impl Image {
-    /// The persistent bitmaps as they stand in the file; none where they are out of date.
+    /// The persistent bitmaps as stored in the file; none where they are out of date.
     pub fn stored_bitmaps(&self) -> Result<Vec<BitmapEntry>> {
         let area = HeaderArea::load(self.file.as_ref())?;
         let consistent = area.header.autoclear & autoclear::BITMAPS != 0;

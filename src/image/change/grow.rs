@@ -1,4 +1,4 @@
-//! A longer disk: what is new of it is mapped where that is asked for, or where a backing file
+//! A longer disk: what is new of it is mapped where that is requested, or where a backing file
 //! would show through.
 //!
 //! New L2 tables and the L1 table are built aside and switched to together with the new size (see
@@ -177,7 +177,7 @@ impl Meta {
     }
 
     /// Removes from the L1 table what is past the disk's end and would become part of it, such as
-    /// VM state of a snapshot that was gone back to: nothing reads that, since each snapshot has
+    /// VM state of a snapshot that was applied: nothing reads that, since each snapshot has
     /// its own.
     fn drop_past_end(&mut self, l1: &mut Vec<u64>) -> Result<()> {
         let size = self.geometry.virtual_size();

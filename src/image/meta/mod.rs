@@ -33,7 +33,7 @@ pub(in crate::image) struct Meta {
     pub(in crate::image) search_start: HostCluster,
     /// Where the next compressed data may go: after the last, in its cluster.
     pub(in crate::image) packed_end: Option<HostOffset>,
-    /// Clusters whose last reference from a mapping is gone; their counts are lowered together,
+    /// Clusters whose last reference from a mapping is gone; their refcounts are lowered together,
     /// later: each turn from allocating to freeing costs a flush.
     pub(in crate::image) pending: Vec<ClusterRun>,
     /// Freed by a discard, or by anything with `gives_back`: their space goes back to the file
@@ -54,7 +54,7 @@ pub(in crate::image) struct Meta {
 }
 
 impl Meta {
-    /// The header as it stands in the file.
+    /// The header as stored in the file.
     pub(in crate::image) const fn header(&self) -> &Header {
         self.ordering.disk.header()
     }
@@ -129,7 +129,7 @@ impl Meta {
         if self.pending.len() < MAX_PENDING { Ok(()) } else { self.free_pending() }
     }
 
-    /// Lowers the counts of all clusters that wait for it. Every run is tried; the first error is
+    /// Lowers the refcounts of all clusters that wait for it. Every run is tried; the first error is
     /// reported.
     pub(in crate::image) fn free_pending(&mut self) -> Result<()> {
         let mut runs = std::mem::take(&mut self.pending);
@@ -154,7 +154,7 @@ impl Meta {
         self.punch_discarded()
     }
 
-    /// What bitmaps recorded and all counts to the disk, then the dirty bit off.
+    /// What bitmaps recorded and all refcounts to the disk, then the dirty bit off.
     pub(in crate::image) fn end_deferring(&mut self) -> Result<()> {
         self.flush(true)?;
         self.store_bitmaps()?;

@@ -96,7 +96,7 @@ impl TableCache {
         Room::Free
     }
 
-    /// Takes in a table as it stands in the file.
+    /// Takes in a table as stored in the file.
     pub(in crate::image) fn insert(&mut self, at: HostOffset, bytes: Vec<u8>) {
         self.forget(at);
         self.clock += 1;

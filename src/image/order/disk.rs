@@ -56,7 +56,7 @@ impl Disk {
         }
     }
 
-    /// The header as it stands in the file.
+    /// The header as stored in the file.
     pub(in crate::image) const fn header(&self) -> &Header {
         &self.header
     }

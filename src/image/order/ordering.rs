@@ -84,7 +84,7 @@ struct Glance {
 }
 
 impl Ordering {
-    /// Both roots as they stand in the file, and how many bytes of tables each side may hold in
+    /// Both roots as stored in the file, and how many bytes of tables each side may hold in
     /// memory.
     pub(in crate::image) fn new(
         disk: Disk,

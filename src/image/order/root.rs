@@ -16,7 +16,7 @@ pub(in crate::image) struct RootTable {
 }
 
 impl RootTable {
-    /// A table that stands in the file as given.
+    /// A table that is in the file as given.
     pub(in crate::image) const fn new(offset: HostOffset, entries: Vec<u64>) -> Self {
         Self { offset, entries, dirty: BTreeSet::new() }
     }

@@ -157,7 +157,7 @@ impl Meta {
         let size = self.geometry.cluster_bytes();
         let cluster = self.geometry.cluster_floor(at);
         let rest = size - at.get() % size;
-        // One more sharer must fit into the count; else a new cluster begins.
+        // One more sharer must fit into the refcount; else a new cluster begins.
         let count = self.refcount(cluster)?;
         if count == 0 || count >= self.geometry.refcount_max() {
             return Ok(None);

@@ -26,7 +26,7 @@ enum Change {
 }
 
 impl Meta {
-    /// The block at this place of the refcount table, or `None` where all its counts are 0.
+    /// The block at this place of the refcount table, or `None` where all its refcounts are 0.
     pub(in crate::image) fn refblock(&self, index: ReftableIndex) -> Result<Option<HostOffset>> {
         let reftable = self.ordering.root(Side::Refcounts);
         let slot = usize::try_from(index.get()).unwrap_or(usize::MAX);

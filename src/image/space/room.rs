@@ -1,6 +1,6 @@
 //! Space that nothing uses any more, given back to the file system: holes, and a shorter file.
 //!
-//! Nothing is given back before the mappings that let go of it and the lowered counts are on stable
+//! Nothing is given back before the mappings that let go of it and the lowered refcounts are on stable
 //! storage.
 
 use crate::error::{Error, Result};
@@ -78,7 +78,7 @@ impl Meta {
         }
     }
 
-    /// Gives up refcount blocks that count nothing, or only themselves: without a block all counts
+    /// Gives up refcount blocks that count nothing, or only themselves: without a block all refcounts
     /// are 0. Everything must be on stable storage.
     pub(in crate::image) fn release_empty_blocks(&mut self) -> Result<()> {
         let blocks = self.ordering.root(Side::Refcounts).entries().len();
@@ -103,7 +103,7 @@ impl Meta {
             self.ordering.forget(Side::Refcounts, at);
             self.ordering.disk.regions.remove(run, Owner::Refblock);
         }
-        // The table lets go of the blocks before their counts are lowered.
+        // The table lets go of the blocks before their refcounts are lowered.
         self.flush(true)?;
         counted_elsewhere.into_iter().for_each(|run| self.free_later(run));
         self.flush(true)

@@ -84,7 +84,7 @@ impl Known<'_> {
     }
 }
 
-/// The clusters of an L2 table that are shared by mistake; of the table that was asked for last, since findings come table
+/// The clusters of an L2 table that are shared by mistake; of the table that was requested last, since findings come table
 /// by table.
 #[derive(Default)]
 struct Crossed {

@@ -23,7 +23,7 @@ pub struct Placement {
     pub table_clusters: ClusterCount,
     /// The blocks by what they describe.
     pub blocks: Vec<(ReftableIndex, HostCluster)>,
-    /// First of the extra clusters that were asked for.
+    /// First of the extra clusters that were requested.
     pub extra: HostCluster,
     /// All clusters that are taken, in no order.
     pub taken: Vec<(HostCluster, ClusterCount)>,
@@ -170,7 +170,7 @@ impl FreeRoom<'_> {
     }
 }
 
-/// Finds places for a table and a block for every range that has a count other than 0, and for
+/// Finds places for a table and a block for every range that has a refcount other than 0, and for
 /// `extra` clusters in one run. Free space inside the file comes first.
 pub fn place(
     geometry: &Geometry,

@@ -1,4 +1,4 @@
-//! The refcounts that a repair aims at: those that the references ask for, and where something may be lost, stored
+//! The refcounts that a repair aims at: those that the references require, and where something may be lost, stored
 //! ones that are higher.
 
 use std::ops::Range;

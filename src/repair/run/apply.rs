@@ -16,7 +16,7 @@ use crate::storage::{Latch, Storage};
 /// Bytes that reach a disk together or not at all: what is written in place is written in these.
 const SECTOR: usize = 512;
 
-/// Runs the stages in order; returns the clusters whose count became 0.
+/// Runs the stages in order; returns the clusters whose refcount became 0.
 pub fn apply(
     storage: &dyn Storage,
     round: &Round<'_>,
@@ -121,7 +121,7 @@ impl Job<'_, '_> {
         Ok(())
     }
 
-    /// Brings the wrong counts of a block to what the references ask for.
+    /// Brings the wrong refcounts of a block to what the references require.
     fn counts(
         &mut self,
         index: ReftableIndex,
@@ -147,7 +147,7 @@ impl Job<'_, '_> {
         self.write(to, &bytes, "a copy of a cluster")
     }
 
-    /// Sets or clears the flags of a table that disagree with the counts.
+    /// Sets or clears the flags of a table that disagree with the refcounts.
     fn copied(&mut self, table: HostOffset, set: bool) -> Result<()> {
         let what = "an L2 table";
         let plan = self.work.round.plan;

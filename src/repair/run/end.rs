@@ -18,7 +18,7 @@ use crate::storage::Storage;
 pub struct Left<'a> {
     /// What was found before the first write, where that is not what was found last.
     pub before: Option<&'a CheckReport>,
-    /// Clusters whose count became 0.
+    /// Clusters whose refcount became 0.
     pub released: Vec<Range<HostCluster>>,
     /// Whether an image that is not consistent keeps the corrupt bit.
     pub keep_mark: bool,

@@ -262,7 +262,7 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// The stored counts of the first clusters; 0 where there is no valid block.
+    /// The stored refcounts of the first clusters; 0 where there is no valid block.
     pub fn counts(&self, clusters: u64) -> Vec<u64> {
         let blocks = self.blocks();
         let per_block = (self.cluster * 8) >> self.order;

@@ -157,18 +157,18 @@ pub enum Kind {
         /// Found in the image.
         referenced: u64,
     },
-    /// COPIED of an L1 entry disagrees with the count of its L2 table.
+    /// COPIED of an L1 entry disagrees with the refcount of its L2 table.
     L2TableCopied {
         /// The entry.
         entry: u64,
-        /// The count.
+        /// The refcount.
         count: u64,
     },
-    /// COPIED of an L2 entry disagrees with the count of its cluster.
+    /// COPIED of an L2 entry disagrees with the refcount of its cluster.
     DataCopied {
         /// The entry.
         entry: u64,
-        /// The count.
+        /// The refcount.
         count: u64,
     },
     /// A metadata cluster that something else uses too.

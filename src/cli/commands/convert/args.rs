@@ -7,9 +7,9 @@ use crate::cli::args::output::Output;
 use crate::cli::args::size::{parse_number, parse_size};
 use crate::cli::args::snapshot::{Choice, parse_choice};
 
-/// Most threads that can be asked for.
+/// Most threads that can be requested.
 const MAX_THREADS: u16 = 16;
-/// The longest run of zeroes that can be asked for as the least that is not stored.
+/// The longest run of zeroes that can be requested as the least that is not stored.
 const MAX_SPARSE: u64 = 16 << 20;
 
 /// Copy one or several disks into one image, qcow2 or raw.

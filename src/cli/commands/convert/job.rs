@@ -23,7 +23,7 @@ use crate::cli::terminal::ui::Ui;
 
 /// A conversion.
 pub struct Job<'a> {
-    /// What the user asked for.
+    /// What the user requested.
     pub args: &'a Args,
     /// How to convert.
     pub options: ConvertOptions,

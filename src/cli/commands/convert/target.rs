@@ -45,7 +45,7 @@ impl Asked {
         !preallocated && !special && !compress
     }
 
-    /// How hard it is tried to compress clusters, where that is asked for.
+    /// How hard it is tried to compress clusters, where that is requested.
     pub fn compression_level(&self, compress: bool) -> Result<Option<u8>> {
         let Some(level) = self.given.number("compression_level") else { return Ok(None) };
         if !compress {

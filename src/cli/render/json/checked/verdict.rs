@@ -56,7 +56,7 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// One image without a checker whose digest was asked for.
+/// One image without a checker whose digest was requested.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Digested<'a> {
