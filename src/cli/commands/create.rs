@@ -23,7 +23,7 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Make a new image, qcow2 or raw.
+/// Create a new image, qcow2 or raw.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The new image's format, qcow2 or raw

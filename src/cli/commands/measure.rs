@@ -22,7 +22,7 @@ use crate::cli::render::json::document;
 use crate::cli::render::json::measured::Measured;
 use crate::cli::terminal::ui::Ui;
 
-/// Calculate how long the file of a new image will be.
+/// Calculate the length of a new image's file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The format of the image that is measured, qcow2 or raw; detected from its first bytes if not

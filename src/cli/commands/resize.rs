@@ -22,7 +22,7 @@ use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Make the disk of an image longer, or with --shrink shorter.
+/// Resize the disk of an image; --shrink allows a smaller one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; detected from its first bytes if not given

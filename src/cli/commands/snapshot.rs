@@ -25,7 +25,7 @@ use crate::cli::render::{json, text};
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// List the snapshots in an image, take one, go back to one, or delete one.
+/// List, create, apply or delete the snapshots of an image.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format, qcow2 or raw; detected from its first bytes if not given
@@ -36,11 +36,11 @@ pub struct Args {
     #[arg(short, long, action = clap::ArgAction::Count)]
     list: u8,
 
-    /// Take a snapshot of this name
+    /// Create a snapshot of this name
     #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
     create: Vec<String>,
 
-    /// Go back to the snapshot of this id or name
+    /// Apply the snapshot of this id or name to the disk
     #[arg(short, long, value_name = "SNAPSHOT", allow_hyphen_values = true)]
     apply: Vec<String>,
 

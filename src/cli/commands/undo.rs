@@ -17,12 +17,10 @@ use crate::cli::terminal::ui::Ui;
 
 /// Undo a repair: put back every byte that 'check -r .. --undo FILE' recorded before it wrote.
 ///
-/// An image that has changed since is refused, and so is another image. An undo that was
-/// interrupted is ended by the next one.
+/// An image that has changed since is refused, and so is another image. The next undo completes one that was interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Put the bytes back even if the image has changed since: what was written meanwhile may not
-    /// fit them
+    /// Put the bytes back even if the image has changed since; the result may be inconsistent
     #[arg(long)]
     force: bool,
 

@@ -24,8 +24,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     pub format: Option<ImageFormat>,
 
-    /// Repair clusters with counts that are too high, or everything that can be repaired; --repair
-    /// alone means all
+    /// Repair refcounts that are too high (leaks), or everything that can be repaired (all); --repair alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum)]
     pub repair: Option<Mode>,
 
@@ -50,16 +49,16 @@ pub struct Args {
           require_equals = true, default_missing_value = "", value_parser = reattach::parse)]
     pub reattach: Vec<reattach::Value>,
 
-    /// The size of the virtual disk, where the header is damaged
+    /// Use this size of the virtual disk in place of a damaged header's
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "allow_data_loss")]
     pub hint_size: Option<u64>,
 
-    /// The size of a cluster, where the header is damaged
+    /// Use this cluster size in place of a damaged header's
     #[arg(long, value_name = "SIZE", value_parser = parse_cluster_size,
           requires = "allow_data_loss")]
     pub hint_cluster_size: Option<u32>,
 
-    /// The backing file to name where the header is rebuilt from nothing
+    /// Record this backing file where the header is rebuilt from nothing
     #[arg(long, value_name = "NAME", value_parser = parse_name,
           requires_all = ["allow_data_loss", "hint_backing_format"])]
     pub hint_backing: Option<String>,
@@ -69,7 +68,7 @@ pub struct Args {
           requires = "hint_backing")]
     pub hint_backing_format: Option<String>,
 
-    /// The external data file to name where the header is rebuilt from nothing
+    /// Record this external data file where the header is rebuilt from nothing
     #[arg(long, value_name = "NAME", value_parser = parse_name, requires = "allow_data_loss")]
     pub hint_data_file: Option<String>,
     /// Take the images as options, as in driver=qcow2,file.filename=NAME

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
 
-    /// Check the files below the images too, each once
+    /// Check the backing files of the images too, each once
     #[arg(long, conflicts_with = "policy")]
     pub backing_chain: bool,
 

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(short, long)]
     pub compress: bool,
 
-    /// The target has this backing file, and stores only what differs from it
+    /// Give the target this backing file, and store only what differs from it
     #[arg(short = 'B', long, value_name = "FILE")]
     pub backing: Option<String>,
 
@@ -59,7 +59,7 @@ pub struct Args {
           conflicts_with = "source_snapshot", hide = true)]
     pub snapshot: Option<Choice>,
 
-    /// The least run of zeroes that is not stored, in bytes; 0 stores all
+    /// Store no run of zeroes from this many bytes on; 0 stores all
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = parse_sparse)]
     pub sparse_size: Option<u64>,
 
@@ -75,7 +75,7 @@ pub struct Args {
     #[arg(short, long)]
     pub no_create: bool,
 
-    /// The existing target reads as zeroes
+    /// Assume that the existing target reads as zeroes
     #[arg(long)]
     pub target_is_zero: bool,
 
@@ -89,7 +89,7 @@ pub struct Args {
           value_parser = parse_cache, default_value = "writeback")]
     pub source_cache: Cache,
 
-    /// Most bytes a second
+    /// Limit the bytes per second
     #[arg(short, long, value_name = "RATE", value_parser = parse_rate)]
     pub rate: Option<u64>,
 
@@ -105,7 +105,7 @@ pub struct Args {
     #[arg(long)]
     pub bitmaps: bool,
 
-    /// Leave bitmaps out that are not consistent
+    /// Leave out bitmaps that are in use or inconsistent
     #[arg(long)]
     pub skip_broken_bitmaps: bool,
 

@@ -44,8 +44,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
     metadata: bool,
 
-    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not
-    /// together with --metadata
+    /// Draw the layout of the file and the allocation of the disk; with --output json print runs; not together with --metadata
     #[arg(long, conflicts_with = "backing_chain")]
     map: bool,
 
