@@ -52,10 +52,13 @@ pub mod policy;
 pub mod progress;
 pub mod repair;
 pub mod resize;
+#[doc(hidden)]
+pub mod sector;
 pub mod snapshot;
 pub mod storage;
 #[doc(hidden)]
 pub mod tables;
+pub mod threads;
 pub mod undo;
 pub mod verify;
 

@@ -7,12 +7,10 @@ use crate::format::bitmap::MAX_DATA_BYTES;
 use crate::format::crypto::CryptMethod;
 use crate::format::l1::MAX_L1_BYTES;
 use crate::image::{Backing, Image, write_zero_buffers};
+use crate::sector::SECTOR;
 use crate::storage::{Capacity, Storage};
 
 pub use crate::image::Preallocation;
-
-/// Bytes that a disk size is a multiple of.
-const SECTOR: u64 = 512;
 
 /// What a resize may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use super::outcome::{Failure, Phase, Side};
 use crate::disk::{Disk, Extent, Extents, shared_from};
 use crate::error::Error;
 use crate::progress::Progress;
+use crate::sector::SECTOR;
 use crate::storage::is_zero;
+use crate::threads;
 
 /// Bytes that are read from each disk and compared at once; no less than a cluster.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Offsets are reported in sectors.
-const SECTOR: u64 = 512;
 /// The longest range that is skipped at once, so that progress is reported.
 const LONGEST: u64 = 1 << 36;
 
@@ -42,10 +42,7 @@ pub(super) fn first_difference(work: &Work<'_>) -> Result<Option<u64>, Failure> 
         first: AtomicU64::new(u64::MAX),
         outcome: Mutex::new(None),
     };
-    let threads = match work.threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        threads => threads,
-    };
+    let threads = threads::or_cores(work.threads);
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // With fewer threads than requested it only takes longer.

@@ -19,4 +19,4 @@ pub(crate) use flow::InOrder;
 pub use flow::Loss;
 pub use options::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE, Input, Outlet, Target};
 pub use run::{convert, convert_to_stream, verify};
-pub use source::Source;
+pub use source::SourceDisk;

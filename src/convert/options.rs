@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::flow::salvage::Loss;
-use super::source::Source;
+use super::source::SourceDisk;
 use crate::create::{NewImage, Preallocation};
 use crate::image::Image;
 use crate::progress::Progress;
@@ -67,7 +67,7 @@ pub enum Target<'a> {
         /// Where it goes.
         storage: Arc<dyn Storage>,
         /// Its backing file, where it has one: what is the same there is not stored.
-        backing: Option<&'a Source>,
+        backing: Option<&'a SourceDisk>,
         /// Its external data file, where it has one.
         data_file: Option<Arc<dyn Storage>>,
     },
@@ -108,7 +108,7 @@ pub struct ConvertReport {
 /// What is converted.
 pub enum Input<'a> {
     /// Disks.
-    Disks(&'a Source),
+    Disks(&'a SourceDisk),
     /// The bytes of a raw disk in their order; its size is that of the stream.
     Stream(&'a mut (dyn Read + Send + 'a)),
 }

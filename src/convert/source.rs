@@ -7,10 +7,8 @@ use crate::disk::identity::{self, Identity};
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
 use crate::image::{Backing, RunKind};
+use crate::sector::SECTOR;
 use crate::storage::{ReadAt, Storage};
-
-/// Disks are counted in sectors.
-const SECTOR: u64 = 512;
 
 /// Bytes of the disk as they are in a file.
 pub(super) struct Plain<'a> {
@@ -43,7 +41,7 @@ pub(super) struct Known {
 
 /// All disks as one.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceDisk {
     parts: Vec<Part>,
     bytes: u64,
     grain: u64,
@@ -58,7 +56,7 @@ struct Part {
     skip: u64,
 }
 
-impl Source {
+impl SourceDisk {
     /// The disks in this order. One that is encrypted is refused, also where nothing of it would
     /// have to be read.
     pub fn new(disks: Vec<Disk>) -> Result<Self> {
@@ -108,7 +106,7 @@ impl Source {
         self.depth_where(&other.identities())
     }
 
-    /// [`Source::depth_of`] for a backing file.
+    /// [`SourceDisk::depth_of`] for a backing file.
     pub(super) fn depth_of_backing(&self, backing: &Backing) -> Option<usize> {
         self.depth_where(&identity::below(backing))
     }

@@ -1,6 +1,6 @@
 //! The header of a new image.
 
-use super::layout::Layout;
+use super::blueprint::Blueprint;
 use super::options::{Compression, CreateOptions, Version};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
@@ -26,15 +26,15 @@ pub(crate) struct Roots {
 
 impl Roots {
     #[expect(clippy::cast_possible_truncation, reason = "a table of 8 MiB at most")]
-    pub(super) fn of(layout: &Layout, geometry: &Geometry) -> Self {
+    pub(super) fn of(blueprint: &Blueprint, geometry: &Geometry) -> Self {
         Self {
-            l1: match layout.l1_entries {
+            l1: match blueprint.l1_entries {
                 0 => HostOffset::new(0),
-                _ => geometry.offset_of(layout.l1.first),
+                _ => geometry.offset_of(blueprint.l1.first),
             },
-            l1_entries: layout.l1_entries,
-            reftable: geometry.offset_of(layout.reftable.first),
-            reftable_clusters: layout.reftable.count.get() as u32,
+            l1_entries: blueprint.l1_entries,
+            reftable: geometry.offset_of(blueprint.reftable.first),
+            reftable_clusters: blueprint.reftable.count.get() as u32,
             autoclear: 0,
         }
     }

@@ -35,7 +35,7 @@ pub struct DataFile {
 
 /// The backing file of a new image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backing {
+pub struct BackingName {
     /// Its name as stored in the image.
     pub name: Vec<u8>,
     /// Its format.
@@ -64,7 +64,7 @@ pub struct CreateOptions {
     /// Its external data file.
     pub data_file: Option<DataFile>,
     /// Its backing file.
-    pub backing: Option<Backing>,
+    pub backing: Option<BackingName>,
 }
 
 impl Default for CreateOptions {

@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
+use crate::sector::SECTOR;
 use crate::storage::is_zero;
-
-/// The smallest unit.
-const SECTOR: u64 = 512;
 
 /// The ranges of `bytes`, which begin at `at` on the disk, that have to be stored: everything but
 /// runs of zeroes of at least `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at

@@ -17,7 +17,7 @@ use recorder::Recorder;
 use sparse::write_sparsely;
 use verdict::verdict;
 
-pub use verdict::Verdict;
+pub use verdict::CheckOutcome;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub struct Dump<'a> {
     source: &'a dyn ReadAt,
     recorder: Recorder<'a>,
     file_bytes: u64,
-    verdict: Verdict,
+    verdict: CheckOutcome,
 }
 
 /// What a dump holds.
@@ -59,7 +59,7 @@ impl<'a> Dump<'a> {
     }
 
     /// The result of a check of the image.
-    pub const fn verdict(&self) -> &Verdict {
+    pub const fn verdict(&self) -> &CheckOutcome {
         &self.verdict
     }
 
@@ -132,8 +132,8 @@ impl<'a> Dump<'a> {
     ) -> Result<()> {
         if options.blank_names {
             match self.verdict {
-                Verdict::Report(_) => names::blank(self.source, target)?,
-                Verdict::None(_) => return Err(unreadable_names()),
+                CheckOutcome::Report(_) => names::blank(self.source, target)?,
+                CheckOutcome::None(_) => return Err(unreadable_names()),
             }
         }
         let found = verdict(target, progress)?;

@@ -6,13 +6,14 @@ use super::addr::{GuestOffset, HostCluster, HostOffset};
 use super::geometry::{Geometry, SUBCLUSTERS};
 use super::header::Header;
 use super::l1::{COPIED, OFFSET_MASK};
+use crate::sector::SECTOR;
 
 /// Bit 62: the rest of the entry is a compressed cluster descriptor.
 pub const COMPRESSED: u64 = 1 << 62;
 /// Bit 0 of a standard entry: the cluster reads as zeroes (version 3, without subclusters).
 pub const ZERO: u64 = 1;
 /// Bytes of the sectors in which a compressed cluster's length is counted.
-pub const SECTOR_BYTES: u64 = 512;
+pub const SECTOR_BYTES: u64 = SECTOR;
 
 /// One entry of an L2 table with the bitmap that follows it when it is extended; any bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

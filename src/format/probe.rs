@@ -3,6 +3,7 @@
 use byteorder::{BigEndian, ByteOrder};
 
 use super::header::MAGIC;
+use crate::sector::SECTOR_LEN;
 
 /// How many bytes of a file's start [`probe`] needs.
 pub const PROBE_BYTES: usize = 512;
@@ -81,9 +82,6 @@ const LIKENESSES: [(usize, &[u8], &str); 9] = [
     (0, b"<html", "an HTML page"),
 ];
 
-/// Sectors in which a nested image can begin.
-const SECTOR: usize = 512;
-
 /// What a file that [`probe`] takes for a raw disk seems to be, by its first [`LIKENESS_BYTES`];
 /// `None` for a disk.
 pub fn likeness(head: &[u8]) -> Option<String> {
@@ -97,11 +95,11 @@ pub fn likeness(head: &[u8]) -> Option<String> {
     if begins(510, &[0x55, 0xAA]) {
         return None;
     }
-    let nested = head.chunks(SECTOR).position(|sector| probe(sector) == ImageFormat::Qcow2);
+    let nested = head.chunks(SECTOR_LEN).position(|sector| probe(sector) == ImageFormat::Qcow2);
     if let Some(sector) = nested {
-        return Some(format!("a qcow2 image that begins at offset {}", sector * SECTOR));
+        return Some(format!("a qcow2 image that begins at offset {}", sector * SECTOR_LEN));
     }
-    let start = head.get(..SECTOR.min(head.len())).unwrap_or_default();
+    let start = head.get(..SECTOR_LEN.min(head.len())).unwrap_or_default();
     let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
     let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
     let is_text = !start.is_empty() && is_utf8 && start.iter().all(is_text);

@@ -10,7 +10,7 @@ mod structures;
 
 pub use fields::{ExtensionPlace, Field, extensions, fields};
 pub use guest::{GuestMap, GuestRun, GuestState};
-pub use paint::{Layout, Run};
+pub use paint::{FileRun, Layout};
 pub use structures::{BitmapPlace, Structures, Table, TableRun, runs};
 
 use crate::check::RegionKind;
@@ -123,7 +123,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds a run of so many bytes.
-    pub const fn add(&mut self, run: &Run, bytes: u64) {
+    pub const fn add(&mut self, run: &FileRun, bytes: u64) {
         let role = run.role as usize;
         self.bytes[role] += bytes;
         if run.hole {

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::encoding::{MAX_CHUNK, SHORT, State};
 use super::held::Held;
-use super::layout::{MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State};
 use super::reader::{Placed, Record};
 use super::segments::{Segment, segments};
 use crate::error::{Error, Result};
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{ReadAt, is_zero};
 
 /// What became of the sectors that the undo file records.

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::durable::Durable;
-use super::layout::{SECTOR, State, Tells, whole_sectors};
+use super::encoding::{Recorded, State, whole_sectors};
 use super::writer::Writer;
+use crate::sector::SECTOR;
 use crate::storage::{Capacity, RangeSet, ReadAt, Storage};
 
 /// Bytes to be written that are held back before their places are recorded.
@@ -112,7 +113,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         let tail = self.image_bytes.next_multiple_of(SECTOR)..len;
         for range in recorded.iter().chain([tail]) {
             let range = range.start..range.end.min(len);
-            writer.record(&self.file, &self.image, range, Tells::New)?;
+            writer.record(&self.file, &self.image, range, Recorded::New)?;
         }
         writer.commit(&self.file, State::Ended(len))?;
         Ok(writer.len())
@@ -166,7 +167,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         for range in inner.touched.iter() {
             let range = whole_sectors(&range, self.image_bytes);
             is_due |= !range.is_empty();
-            writer.record(&self.file, &self.image, range.clone(), Tells::Old)?;
+            writer.record(&self.file, &self.image, range.clone(), Recorded::Old)?;
             inner.recorded.insert(range);
         }
         if is_due { writer.commit(&self.file, State::Repairing) } else { Ok(()) }
@@ -181,7 +182,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         }
         let mut writer = Writer::begin(&self.file, self.image_bytes)?;
         for range in read.iter() {
-            writer.record(&self.file, &self.image, range, Tells::Watched)?;
+            writer.record(&self.file, &self.image, range, Recorded::Watched)?;
         }
         read.clear();
         Ok(writer)

@@ -5,8 +5,8 @@
 
 mod compare;
 mod durable;
+mod encoding;
 mod held;
-mod layout;
 mod log;
 mod reader;
 mod restore;

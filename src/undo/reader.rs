@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::held::Held;
-use super::layout::{
-    Commit, ENTRIES, ENTRY_BYTES, Entry, Header, SECTOR, SECTOR_LEN, SHORT, Sector, State, Tells,
-    sha256,
+use super::encoding::{
+    Commit, ENTRIES, ENTRY_BYTES, Entry, Header, Recorded, SHORT, Sector, State, sha256,
 };
+use super::held::Held;
 use crate::error::{Error, Result};
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{RangeSet, ReadAt};
 
 /// An entry and the position of its payload.
@@ -67,13 +67,13 @@ impl<'a> Record<'a> {
         while at < commit.file_bytes {
             let placed = record.entry(at, commit.file_bytes)?;
             at = placed.payload + placed.entry.payload_bytes();
-            match placed.entry.tells {
-                Tells::Old => {
+            match placed.entry.recorded {
+                Recorded::Old => {
                     record.changed.insert(placed.entry.range());
                     record.old.push(placed);
                 }
-                Tells::Watched => record.watched.push(placed),
-                Tells::New => record.new.push(placed),
+                Recorded::Watched => record.watched.push(placed),
+                Recorded::New => record.new.push(placed),
             }
         }
         record.old.sort_by_key(|placed| (placed.entry.group, placed.entry.offset));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use qcheck::create::{Backing, CreateOptions, NewImage, Preallocation};
+use qcheck::create::{BackingName, CreateOptions, NewImage, Preallocation};
 use qcheck::format::header::{Header, HeaderError};
 use qcheck::progress::Silent;
 use qcheck::storage::{Access, FileStorage, MemoryStorage, ReadAt, lock};
@@ -226,7 +226,7 @@ fn mapped(size: u64) -> NewImage {
 /// An image whose header is longer than a sector.
 fn overlay() -> NewImage {
     let name = b"a-backing-file-with-a-name".repeat(8);
-    let backing = Some(Backing { name, format: b"raw".to_vec() });
+    let backing = Some(BackingName { name, format: b"raw".to_vec() });
     NewImage::new(&CreateOptions { size: 1 << 20, backing, ..Default::default() }).unwrap()
 }
 
@@ -324,7 +324,7 @@ fn what_has_another_format_is_refused_with_those_that_there_are() {
         (&["resize", "x.vdi", "2M"], both),
         (&["snapshot", "-l", "x.vdi"], both),
         (&["snapshot", "-c", "a", "x.vdi"], qcow2),
-        (&["info", "--map", "x.vdi"], qcow2),
+        (&["info", "--layout", "x.vdi"], qcow2),
         (&["info", "--metadata", "x.raw"], qcow2),
         (&["dump", "x.vdi", "new"], qcow2),
         (&["dump", "-f", "bogus", "x.vdi", "new"], both),

@@ -251,7 +251,7 @@ fn a_result_that_cannot_be_written_ends_with_one_line() {
     for args in [
         &["info", "a"][..],
         &["info", "--metadata", "a"],
-        &["info", "--map", "--output", "json", "a"],
+        &["info", "--layout", "--output", "json", "a"],
         &["check", "--explain", "a"],
         &["check", "--output", "sarif", "a", "a"],
         &["snapshot", "-l", "--output", "json", "a"],

@@ -1,4 +1,4 @@
-//! `qcheck info --metadata` and `qcheck info --map`, and colours.
+//! `qcheck info --metadata` and `qcheck info --layout`, and colours.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn damaged() -> &'static str {
 fn a_damaged_image_is_drawn_with_what_is_wrong_in_its_place() {
     // The heading has the name, and is wrapped where that is long.
     let file = Path::new(damaged());
-    let ran = qcheck(file.parent().unwrap(), &["info", "--map", "damaged.qcow2"]);
+    let ran = qcheck(file.parent().unwrap(), &["info", "--layout", "damaged.qcow2"]);
     let want = "\
 damaged.qcow2: 116 KiB; a cell is a cluster, 4 KiB
 
@@ -52,7 +52,7 @@ The guest's disk: 4 MiB; a cell is 2 clusters, 8 KiB
 
 #[test]
 fn with_colours_every_kind_has_its_own() {
-    let ran = qcheck(Path::new("."), &["info", "--map", "--color", "always", damaged()]);
+    let ran = qcheck(Path::new("."), &["info", "--layout", "--color", "always", damaged()]);
     let (red, blue, cyan, green, yellow) = (
         "\u{1b}[1m\u{1b}[37m\u{1b}[41m",
         "\u{1b}[37m\u{1b}[44m",
@@ -78,7 +78,7 @@ fn the_runs_of_file_and_disk_are_without_gaps() {
     qemu_io(dir.path(), "a", "write -z 4M 1M");
     qemu_ok(dir.path(), "qemu-img", &["snapshot", "-c", "one", "a"]);
     qemu_io(dir.path(), "a", "write 1M 64k");
-    let map = json(dir.path(), &["info", "--map", "--output", "json", "a"]);
+    let map = json(dir.path(), &["info", "--layout", "--output", "json", "a"]);
     for (runs, length) in [("file", "file-length"), ("guest", "virtual-size")] {
         let mut at = 0;
         for run in map[runs].as_array().unwrap() {
@@ -182,7 +182,7 @@ fn a_header_that_leads_nowhere_is_still_told_field_by_field() {
     assert!(ran.out.contains("cluster_bits             77\n"), "{}", ran.out);
     assert!(ran.err.contains("unsupported cluster size"), "{}", ran.err);
     fs::write(dir.path().join("raw"), [0; 512]).unwrap();
-    for option in ["--map", "--metadata"] {
+    for option in ["--layout", "--metadata"] {
         let ran = qcheck(dir.path(), &["info", option, "raw"]);
         assert_eq!(ran.code, 1);
         assert!(ran.err.contains("raw has no metadata"), "{}", ran.err);
@@ -232,7 +232,7 @@ fn qemu_imgs_lines_have_no_colours_and_neither_has_its_name() {
     let dir = folder();
     let link = dir.path().join("qemu-img");
     std::os::unix::fs::symlink(program, &link).unwrap();
-    let ran = colored(&link, &["info", "--map", "--color", "always", damaged()], &[]);
+    let ran = colored(&link, &["info", "--layout", "--color", "always", damaged()], &[]);
     assert!(!ran.out.contains('\u{1b}') && ran.code == 0, "{}", ran.out);
     let ran = colored(&link, &["check", "missing"], &[("CLICOLOR_FORCE", "1")]);
     assert!(ran.err.starts_with("qemu-img: Could not open"), "{}", ran.err);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use qcheck::convert::{
-    Control, ConvertOptions, Input, Outlet, Source, Target, convert, convert_to_stream,
+    Control, ConvertOptions, Input, Outlet, SourceDisk, Target, convert, convert_to_stream,
 };
 use qcheck::create::{Compression, CreateOptions, NewImage, Preallocation};
 use qcheck::disk::Disk;
@@ -34,8 +34,8 @@ fn disk() -> Vec<u8> {
     disk
 }
 
-fn source(bytes: Vec<u8>) -> Source {
-    Source::new(vec![Disk::raw(Arc::new(MemoryStorage::new(bytes)))]).unwrap()
+fn source(bytes: Vec<u8>) -> SourceDisk {
+    SourceDisk::new(vec![Disk::raw(Arc::new(MemoryStorage::new(bytes)))]).unwrap()
 }
 
 fn new_image(preallocation: Preallocation, compression: Compression) -> NewImage {
@@ -50,7 +50,7 @@ fn new_image(preallocation: Preallocation, compression: Compression) -> NewImage
 }
 
 fn run(
-    source: &Source,
+    source: &SourceDisk,
     new: &NewImage,
     storage: Arc<dyn Storage>,
     options: &ConvertOptions,
@@ -139,7 +139,7 @@ fn what_the_source_cannot_give_is_an_error_or_lost_and_told() {
     for salvage in [false, true] {
         for n in 0.. {
             let failing = Arc::new(FailAfter::new(MemoryStorage::new(disk()), Class::Read, n));
-            let source = Source::new(vec![Disk::raw(failing.clone())]).unwrap();
+            let source = SourceDisk::new(vec![Disk::raw(failing.clone())]).unwrap();
             let target = Arc::new(MemoryStorage::new(Vec::new()));
             let options = ConvertOptions { salvage, ..options(false) };
             let outcome = run(&source, &new, target.clone(), &options);

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use qcheck::check::{CheckOptions, Kind, check};
-use qcheck::dump::{Dump, DumpOptions, Verdict};
+use qcheck::dump::{CheckOutcome, Dump, DumpOptions};
 use qcheck::progress::{Progress, Silent};
 use qcheck::storage::MemoryStorage;
 
@@ -383,7 +383,7 @@ fn a_dump_that_does_not_check_alike_is_refused() {
     let after = MemoryStorage::new(bytes);
     let source = Changing { before: &before, after: &after, checked: AtomicBool::new(false) };
     let dump = Dump::of(&source, &Silent).unwrap();
-    assert!(matches!(dump.verdict(), Verdict::Report(report) if report.tally.is_clean()));
+    assert!(matches!(dump.verdict(), CheckOutcome::Report(report) if report.tally.is_clean()));
     source.checked.store(true, std::sync::atomic::Ordering::Relaxed);
     let write = |cancel| {
         let target = MemoryStorage::new(Vec::new());

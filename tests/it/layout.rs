@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use qcheck::check::{CheckOptions, survey};
-use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run, Totals, fields};
+use qcheck::layout::{FileRun, GuestMap, GuestState, Layout, Role, Totals, fields};
 use qcheck::progress::Silent;
 use qcheck::storage::{MemoryStorage, ReadAt};
 
@@ -13,7 +13,7 @@ use crate::support::bytes::{HEADER, be64, header, l2_entry_at, poke};
 use crate::support::damage::{bases, damages, scrambled};
 use crate::support::rng::Rng;
 
-fn runs(bytes: &[u8]) -> Option<(Vec<Run>, Totals)> {
+fn runs(bytes: &[u8]) -> Option<(Vec<FileRun>, Totals)> {
     let storage = MemoryStorage::new(bytes.to_vec());
     let survey = survey(&storage, &CheckOptions::default(), &Silent).ok()?;
     let layout = Layout::new(&storage, &survey);
@@ -46,7 +46,7 @@ fn every_byte_of_every_damaged_image_is_told_of_once() {
                 assert_eq!(run.first.get(), at, "{}", damaged.name);
                 at += run.count.get();
             }
-            let alike = |pair: &[Run]| {
+            let alike = |pair: &[FileRun]| {
                 (pair[0].role, pair[0].damaged, pair[0].hole)
                     == (pair[1].role, pair[1].damaged, pair[1].hole)
             };

@@ -154,7 +154,7 @@ fn the_output_of_info_is_as_its_schemas_say() {
         valid(&scratch, "info-chain.json", &chain);
     }
     for image in qcow2() {
-        valid(&scratch, "info-map.json", &["info", "--map", "--output", "json", image]);
+        valid(&scratch, "info-layout.json", &["info", "--layout", "--output", "json", image]);
         let metadata = ["info", "--metadata", "--output", "json", image];
         valid(&scratch, "info-metadata.json", &metadata);
     }

@@ -1,7 +1,7 @@
 //! What a new image is to be: its `-o` options as the library takes them.
 
 use anyhow::{Result, anyhow, bail};
-use qcheck::create::{Backing, Compression, CreateOptions, DataFile, Preallocation, Version};
+use qcheck::create::{BackingName, Compression, CreateOptions, DataFile, Preallocation, Version};
 
 use super::nearest;
 use super::options::Options;
@@ -61,6 +61,6 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
         compression,
         extended_l2: given.switch("extended_l2"),
         data_file,
-        backing: backing.map(|name| Backing { name: name.into(), format: format.into() }),
+        backing: backing.map(|name| BackingName { name: name.into(), format: format.into() }),
     })
 }

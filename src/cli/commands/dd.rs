@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{Control, ConvertOptions, Input, Source};
+use qcheck::convert::{Control, ConvertOptions, Input, SourceDisk};
 use qcheck::disk::Disk;
 use qcheck::format::probe::ImageFormat;
 
@@ -172,7 +172,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Operands {
-    fn source(&self, disk: Disk, ui: &mut Ui) -> Result<Source> {
+    fn source(&self, disk: Disk, ui: &mut Ui) -> Result<SourceDisk> {
         let context = || quoted(Path::new(&self.input)).to_string();
         let range = self.range(disk.size().with_context(context)?);
         if range.is_none() {
@@ -181,7 +181,7 @@ impl Operands {
                 Path::new(&self.input).display()
             ))?;
         }
-        Source::part_of(disk, range.unwrap_or(0..0)).with_context(context)
+        SourceDisk::part_of(disk, range.unwrap_or(0..0)).with_context(context)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
+use qcheck::dump::{CheckOutcome, Dump, DumpOptions, Written};
 use qcheck::error::Error;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
@@ -125,8 +125,8 @@ fn write(
 fn tell(args: &Args, dump: &Dump<'_>, written: &Written, ui: &mut Ui) -> Result<()> {
     let (copied, all) = (human_size(written.copied), human_size(written.file_bytes));
     let verdict = match dump.verdict() {
-        Verdict::Report(report) => tally_text(report.tally).join(", "),
-        Verdict::None(_) => "no verdict".into(),
+        CheckOutcome::Report(report) => tally_text(report.tally).join(", "),
+        CheckOutcome::None(_) => "no verdict".into(),
     };
     let target = args.target.display();
     ui.out

@@ -15,7 +15,7 @@ use super::rate::Rate;
 use super::salvage::{self, Salvage};
 use super::scan::{Cut, Item, Kind, Scan};
 use super::stream::Stream;
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
 
 /// Where items go.
 pub(in crate::convert) trait Target: Sync {
@@ -27,7 +27,7 @@ pub(in crate::convert) trait Target: Sync {
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Self::Tools) -> Result<()>;
     /// Takes an item of data that the system is to copy; `false` where it cannot, and the item
     /// comes with its bytes.
-    fn offload(&self, _item: Item, _source: &Source) -> Result<bool> {
+    fn offload(&self, _item: Item, _source: &SourceDisk) -> Result<bool> {
         Ok(false)
     }
     /// Nothing more will come, since something failed: no thread must wait.
@@ -37,7 +37,7 @@ pub(in crate::convert) trait Target: Sync {
 /// How the work is done.
 pub(in crate::convert) struct Work<'a> {
     /// What is read.
-    pub(in crate::convert) source: &'a Source,
+    pub(in crate::convert) source: &'a SourceDisk,
     /// How it is cut up.
     pub(in crate::convert) cut: Cut,
     /// What is reported of it.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 
 use super::salvage::Salvage;
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
 
 /// A range of the disk that one thread works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(in crate::convert) struct Cut {
 /// The items of a source, in its order.
 #[derive(Debug)]
 pub(in crate::convert) struct Scan<'a> {
-    source: &'a Source,
+    source: &'a SourceDisk,
     cut: Cut,
     salvage: Option<&'a Salvage>,
     at: u64,
@@ -60,7 +60,7 @@ pub(in crate::convert) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// The items of a source; with a salvage, what cannot be found is lost, not an error.
     pub(in crate::convert) const fn new(
-        source: &'a Source,
+        source: &'a SourceDisk,
         cut: Cut,
         salvage: Option<&'a Salvage>,
     ) -> Self {

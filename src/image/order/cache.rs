@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::format::HostOffset;
-
-/// Changed parts are written in units of this many bytes.
-const SECTOR: usize = 512;
+use crate::sector::SECTOR_LEN;
 
 /// Fewest tables that a cache holds: an operation touches two at a time.
 const MIN_TABLES: usize = 4;
@@ -73,8 +71,8 @@ impl TableCache {
     ) -> Option<&mut [u8]> {
         self.touch(at);
         let slot = self.slots.get_mut(&at)?;
-        let start = range.start / SECTOR * SECTOR;
-        let end = range.end.next_multiple_of(SECTOR).min(slot.bytes.len());
+        let start = range.start / SECTOR_LEN * SECTOR_LEN;
+        let end = range.end.next_multiple_of(SECTOR_LEN).min(slot.bytes.len());
         if slot.dirty.is_empty() {
             self.dirty += 1;
             slot.dirty = start..end;

@@ -11,10 +11,8 @@ use crate::format::{HostCluster, HostOffset, ReftableIndex};
 use crate::repair::plan::counts;
 use crate::repair::plan::purpose::Purpose;
 use crate::repair::plan::step::{CountChange, Stage, Step, Write};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Latch, Storage};
-
-/// Bytes that reach a disk together or not at all: what is written in place is written in these.
-const SECTOR: usize = 512;
 
 /// Runs the stages in order; returns the clusters whose refcount became 0.
 pub fn apply(
@@ -103,8 +101,8 @@ impl Job<'_, '_> {
         what: &str,
     ) -> Result<()> {
         let mut run: Option<Range<usize>> = None;
-        for (number, (was, is)) in old.chunks(SECTOR).zip(new.chunks(SECTOR)).enumerate() {
-            let sector = number * SECTOR..number * SECTOR + is.len();
+        for (number, (was, is)) in old.chunks(SECTOR_LEN).zip(new.chunks(SECTOR_LEN)).enumerate() {
+            let sector = number * SECTOR_LEN..number * SECTOR_LEN + is.len();
             match &mut run {
                 Some(run) if was != is && run.end == sector.start => run.end = sector.end,
                 _ if was != is => {

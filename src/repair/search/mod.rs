@@ -25,9 +25,10 @@ use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
 use basis::Search;
-use candidate::{Candidate, SECTOR};
+use candidate::Candidate;
 use judge::{Judge, Worth};
 use overlay::Overlay;
 use remains::Remains;
@@ -259,9 +260,9 @@ pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
         storage.sync().map_err(failed)?;
     }
     let failed = |e| Error::io("write the header", 0, e);
-    let (head, names) = rebuilt.head.split_at(SECTOR);
+    let (head, names) = rebuilt.head.split_at(SECTOR_LEN);
     if !names.is_empty() {
-        let written = storage.write_at(SECTOR as u64, names);
+        let written = storage.write_at(SECTOR_LEN as u64, names);
         written.and_then(|()| storage.sync()).map_err(failed)?;
     }
     storage.write_at(0, head).and_then(|()| storage.sync()).map_err(failed)

@@ -3,11 +3,12 @@
 
 use crate::format::l1::COPIED;
 use crate::format::l2::{COMPRESSED, L2Entry, ZERO};
+use crate::sector::SECTOR;
 
 /// 64-bit words of a sector.
 pub const SECTOR_WORDS: usize = 64;
 /// Bytes of a sector: every structure begins at a multiple.
-pub const SECTOR_BYTES: u64 = 512;
+pub const SECTOR_BYTES: u64 = SECTOR;
 /// The first eight bytes of a LUKS header of version 1.
 const LUKS: u64 = 0x4C55_4B53_BABE_0001;
 /// Most bytes of an id, and of the whole of extra data, that are accepted.

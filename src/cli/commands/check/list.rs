@@ -1,11 +1,11 @@
 //! Which images are checked, and how many at a time.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
+use qcheck::threads;
 
 use crate::cli::args::size::parse_number;
 use crate::cli::files::targets::{self, Target};
@@ -30,17 +30,11 @@ pub struct Args {
     pub jobs: Option<usize>,
 }
 
-/// The processors of this machine.
-pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 impl Args {
     /// How many images are checked at a time.
     pub fn jobs(&self) -> usize {
         match self.jobs {
-            Some(0) => processors(),
-            jobs => jobs.unwrap_or(1),
+            jobs => threads::or_cores(jobs.unwrap_or(1)),
         }
     }
 

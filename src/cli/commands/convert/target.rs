@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
-use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
+use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
@@ -120,7 +120,7 @@ impl Asked {
         Ok(())
     }
 
-    fn open_backing(&self, guard: &Guard) -> Result<Option<Source>> {
+    fn open_backing(&self, guard: &Guard) -> Result<Option<SourceDisk>> {
         let Some((path, format)) = &self.backing else { return Ok(None) };
         let opening = Opening {
             snapshot: None,
@@ -130,7 +130,7 @@ impl Asked {
             cache: Cache::Writeback,
             guard,
         };
-        Ok(Some(Source::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
+        Ok(Some(SourceDisk::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
     }
 }
 
@@ -141,7 +141,7 @@ pub struct Target {
 }
 
 enum Kind {
-    New { new: Box<NewImage>, backing: Option<Source> },
+    New { new: Box<NewImage>, backing: Option<SourceDisk> },
     NewRaw(Preallocation),
     Raw { storage: Latch<Box<dyn Storage>>, is_zero: bool },
     Image { image: Box<Image>, is_zero: bool },

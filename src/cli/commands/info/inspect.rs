@@ -1,4 +1,4 @@
-//! Opens an image for `info --metadata` and `info --map`, and goes through it once.
+//! Opens an image for `info --metadata` and `info --layout`, and goes through it once.
 
 use std::path::{Path, PathBuf};
 

@@ -40,13 +40,14 @@ pub struct Args {
     backing_chain: bool,
 
     /// Show every header field and every table with its offset, and which bytes of the file are
-    /// for what; not together with --map
-    #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
+    /// for what; not together with --layout
+    #[arg(long, conflicts_with_all = ["backing_chain", "layout"])]
     metadata: bool,
 
-    /// Draw the layout of the file and the allocation of the disk; with --output json print runs; not together with --metadata
-    #[arg(long, conflicts_with = "backing_chain")]
-    map: bool,
+    /// Draw the layout of the file and the allocation of the disk; with --output json print runs;
+    /// not together with --metadata
+    #[arg(long, alias = "map", conflicts_with = "backing_chain")]
+    layout: bool,
 
     /// Take the image as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
@@ -64,9 +65,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = args.image.named(args.image_opts, args.format)?;
-    match (args.metadata, args.map) {
+    match (args.metadata, args.layout) {
         (true, _) => metadata(args, &image, ui),
-        (_, true) => map(args, &image, ui),
+        (_, true) => layout(args, &image, ui),
         (false, false) => describe(args, &image, ui),
     }
 }
@@ -118,10 +119,10 @@ fn metadata(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// Draws the file and the disk.
-fn map(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+fn layout(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let image = inspect::open(&image.path, image.format, args.force_share)?.inspect(ui)?;
     match args.output {
-        Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
+        Output::Human => text::layout::print(&mut ui.out, &image, ui::width())?,
         Output::Json => json::described::layout::print(&mut ui.out, &image)?,
     }
     ui.out.flush().context("could not write the result")?;

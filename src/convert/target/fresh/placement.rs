@@ -51,11 +51,11 @@ pub(in crate::convert) struct Finished {
 
 /// Where data goes, and the metadata that is known so far.
 #[derive(Debug)]
-pub(in crate::convert) struct Layout {
+pub(in crate::convert) struct Placement {
     geometry: Geometry,
     counts: Counts,
     /// Whether clusters are compressed, so that tables come first.
-    packing: bool,
+    compressing: bool,
     /// Free bytes of clusters that have compressed data.
     gaps: Gaps,
     /// Set aside, and not used so far.
@@ -71,7 +71,7 @@ pub(in crate::convert) struct Layout {
     table: Option<(usize, Option<HostOffset>, Vec<u64>)>,
 }
 
-impl Layout {
+impl Placement {
     /// An empty image in a file that may have `limit` bytes, whose clusters are not compressed.
     pub(in crate::convert) fn new(geometry: Geometry, limit: u64) -> Result<Self> {
         let counts = Counts::new(geometry, limit)?;
@@ -79,7 +79,7 @@ impl Layout {
         Ok(Self {
             geometry,
             counts,
-            packing: false,
+            compressing: false,
             gaps: Gaps::default(),
             aside,
             plain: 0,
@@ -92,21 +92,21 @@ impl Layout {
 
     /// The same for clusters that are compressed, of a disk of `size` bytes where that is known and
     /// all that there is.
-    pub(in crate::convert) fn packing(
+    pub(in crate::convert) fn compressing(
         geometry: Geometry,
         limit: u64,
         size: Option<u64>,
     ) -> Result<Self> {
-        let mut layout = Self::new(geometry, limit)?;
-        layout.packing = true;
+        let mut placement = Self::new(geometry, limit)?;
+        placement.compressing = true;
         if let Some(size) = size {
             if has_short_reftable(&geometry, size) {
-                layout.reftable_place = Some(layout.place_table(1)?);
+                placement.reftable_place = Some(placement.place_table(1)?);
             }
-            layout.l1_place = Some(layout.place_l1(size)?);
-            layout.aside = layout.counts.end()..layout.counts.end();
+            placement.l1_place = Some(placement.place_l1(size)?);
+            placement.aside = placement.counts.end()..placement.counts.end();
         }
-        Ok(layout)
+        Ok(placement)
     }
 
     fn place_l1(&mut self, size: u64) -> Result<HostOffset> {
@@ -127,7 +127,7 @@ impl Layout {
             let left = (self.aside.end - self.aside.start).get();
             if left == 0 {
                 let aside = (self.plain / ASIDE_FOR).min(MOST_ASIDE);
-                let more = if self.packing { count.max(aside) } else { count };
+                let more = if self.compressing { count.max(aside) } else { count };
                 let more = ClusterCount::new(more);
                 let more = match self.counts.ensure(more) {
                     // Perhaps only what is set aside is too much.
@@ -149,7 +149,7 @@ impl Layout {
     }
 
     /// Space for compressed bytes: in or after the clusters of others where that is possible.
-    pub(in crate::convert) fn place_packed(&mut self, bytes: u64) -> Result<HostOffset> {
+    pub(in crate::convert) fn place_compressed(&mut self, bytes: u64) -> Result<HostOffset> {
         let size = self.geometry.cluster_bytes();
         if let Some(at) = self.gaps.take(bytes) {
             return Ok(self.pack_at(at, bytes));
@@ -193,7 +193,11 @@ impl Layout {
     }
 
     /// The entry of a cluster that is compressed.
-    pub(in crate::convert) fn packed_entry(&self, at: HostOffset, bytes: u64) -> Result<L2Entry> {
+    pub(in crate::convert) fn compressed_entry(
+        &self,
+        at: HostOffset,
+        bytes: u64,
+    ) -> Result<L2Entry> {
         let x = 62 - (self.geometry.cluster_bits() - 8);
         if at.get() >> x != 0 {
             let why = "compressed data cannot be this far into the file: choose larger clusters";
@@ -222,7 +226,7 @@ impl Layout {
             return Ok(());
         }
         self.close_table(out)?;
-        let place = match self.packing {
+        let place = match self.compressing {
             true => Some(self.geometry.offset_of(self.counts.allocate(ClusterCount::new(1))?)),
             false => None,
         };
@@ -343,7 +347,7 @@ impl Layout {
         let end = if self.aside.end == end { self.aside.start } else { end };
         let is_last = |at| self.geometry.cluster_floor(at).next() == end;
         let last = self.gaps.take_where(is_last).or_else(|| {
-            let is_l1 = self.packing && l1_end.get() % self.geometry.cluster_bytes() > 0;
+            let is_l1 = self.compressing && l1_end.get() % self.geometry.cluster_bytes() > 0;
             Some(l1_end).filter(|&l1_end| is_l1 && is_last(l1_end))
         });
         match last {

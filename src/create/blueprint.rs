@@ -24,7 +24,7 @@ impl Run {
 
 /// The new image's clusters, in file order: the header's is cluster 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
+pub struct Blueprint {
     /// The refcount table.
     pub reftable: Run,
     /// The refcount blocks.
@@ -39,7 +39,7 @@ pub struct Layout {
     pub data: Run,
 }
 
-impl Layout {
+impl Blueprint {
     /// Places everything. `tables`: whether the L2 tables are there from the start;
     /// `data`: whether the guest's clusters are there too.
     pub fn new(geometry: &Geometry, tables: bool, data: bool) -> Result<Self> {
@@ -141,11 +141,11 @@ mod tests {
     #[test]
     fn an_empty_image_lies_as_qemu_lays_it_out() {
         let g = geometry(16, 4, 10 << 20);
-        let layout = Layout::new(&g, false, false).unwrap();
-        assert_eq!(layout.reftable.first, HostCluster::new(1));
-        assert_eq!(layout.refblocks.first, HostCluster::new(2));
-        assert_eq!(layout.l1.first, HostCluster::new(3));
-        assert_eq!((layout.l1_entries, layout.file_bytes(&g)), (1, 3 * 65536 + 8));
+        let blueprint = Blueprint::new(&g, false, false).unwrap();
+        assert_eq!(blueprint.reftable.first, HostCluster::new(1));
+        assert_eq!(blueprint.refblocks.first, HostCluster::new(2));
+        assert_eq!(blueprint.l1.first, HostCluster::new(3));
+        assert_eq!((blueprint.l1_entries, blueprint.file_bytes(&g)), (1, 3 * 65536 + 8));
     }
 
     #[test]
@@ -154,11 +154,11 @@ mod tests {
             for order in 0..=6 {
                 for size in [0, 1 << 20, 100 << 20] {
                     let g = geometry(cluster_bits, order, size);
-                    let layout = Layout::new(&g, true, true).unwrap();
-                    let described = layout.refblocks.count.get() * g.refblock_entries();
-                    assert!(described >= layout.end().get());
-                    let entries = g.bytes_of(layout.reftable.count) / TABLE_ENTRY_BYTES;
-                    assert!(entries >= layout.refblocks.count.get());
+                    let blueprint = Blueprint::new(&g, true, true).unwrap();
+                    let described = blueprint.refblocks.count.get() * g.refblock_entries();
+                    assert!(described >= blueprint.end().get());
+                    let entries = g.bytes_of(blueprint.reftable.count) / TABLE_ENTRY_BYTES;
+                    assert!(entries >= blueprint.refblocks.count.get());
                 }
             }
         }
@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn what_is_too_large_for_its_clusters_is_refused() {
-        assert!(Layout::new(&geometry(9, 4, 1 << 40), false, false).is_err());
-        assert!(Layout::new(&geometry(16, 4, 2 << 50), false, false).is_ok());
-        assert!(Layout::new(&geometry(16, 4, (2 << 50) + 512), false, false).is_err());
+        assert!(Blueprint::new(&geometry(9, 4, 1 << 40), false, false).is_err());
+        assert!(Blueprint::new(&geometry(16, 4, 2 << 50), false, false).is_ok());
+        assert!(Blueprint::new(&geometry(16, 4, (2 << 50) + 512), false, false).is_err());
         // 16 million refcount blocks: the table would be over the limit.
-        assert!(Layout::new(&geometry(9, 6, 100 << 30), true, true).is_err());
+        assert!(Blueprint::new(&geometry(9, 6, 100 << 30), true, true).is_err());
     }
 }

@@ -4,12 +4,9 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::is_zero;
 
-/// What is compared, recorded and put back together, in bytes.
-pub const SECTOR: u64 = SECTOR_LEN as u64;
-/// The same as a length in memory.
-pub const SECTOR_LEN: usize = 512;
 /// Most bytes of the image that one entry with a payload is about.
 pub const MAX_CHUNK: u64 = 1 << 20;
 /// Where the entries begin: after the header and the two commit slots.
@@ -161,7 +158,7 @@ impl Commit {
 
 /// What an entry records of its range of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tells {
+pub enum Recorded {
     /// What was there before the writes of this group.
     Old,
     /// What the check read before the first write. It is still there, unless there is an `Old` too.
@@ -174,7 +171,7 @@ pub enum Tells {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// What it is about.
-    pub tells: Tells,
+    pub recorded: Recorded,
     /// Everything there is zero, and there is no payload.
     pub zero: bool,
     /// Writes to the places of a higher group began when those to a lower's had been requested.
@@ -195,20 +192,20 @@ impl Entry {
 
     /// Length of the payload: the old bytes, or a short digest a sector.
     pub const fn payload_bytes(&self) -> u64 {
-        match self.tells {
+        match self.recorded {
             _ if self.zero => 0,
-            Tells::Old => self.length,
-            Tells::Watched | Tells::New => self.length.div_ceil(SECTOR) * SHORT as u64,
+            Recorded::Old => self.length,
+            Recorded::Watched | Recorded::New => self.length.div_ceil(SECTOR) * SHORT as u64,
         }
     }
 
     /// The entry's bytes.
     pub fn encode(&self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
-        let kind = match self.tells {
-            Tells::Old => 1_u32,
-            Tells::Watched => 3,
-            Tells::New => 5,
+        let kind = match self.recorded {
+            Recorded::Old => 1_u32,
+            Recorded::Watched => 3,
+            Recorded::New => 5,
         } + u32::from(self.zero);
         put(&mut bytes, 0, &kind.to_be_bytes());
         put(&mut bytes, 4, &self.group.to_be_bytes());
@@ -223,16 +220,16 @@ impl Entry {
     /// The entry in these bytes; `None` where it is damaged or cannot be.
     pub fn decode(bytes: &[u8; ENTRY_BYTES]) -> Option<Self> {
         let kind = be32(bytes, 0);
-        let tells = match kind {
-            1 | 2 => Tells::Old,
-            3 | 4 => Tells::Watched,
-            5 | 6 => Tells::New,
+        let recorded = match kind {
+            1 | 2 => Recorded::Old,
+            3 | 4 => Recorded::Watched,
+            5 | 6 => Recorded::New,
             _ => return None,
         };
         let mut digest = [0; 32];
         digest.copy_from_slice(&bytes[24..ENTRY_SEALED]);
         let entry = Self {
-            tells,
+            recorded,
             zero: kind % 2 == 0,
             group: be32(bytes, 4),
             offset: be64(bytes, 8),
@@ -260,10 +257,10 @@ mod tests {
             let commit = Commit { sequence: 5, file_bytes: 4096, state };
             assert_eq!(Commit::decode(&commit.encode()), Ok(Some(commit)));
         }
-        for tells in [Tells::Old, Tells::Watched, Tells::New] {
+        for recorded in [Recorded::Old, Recorded::Watched, Recorded::New] {
             for zero in [false, true] {
                 let digest = sha256(b"x");
-                let entry = Entry { tells, zero, group: 3, offset: 1024, length: 700, digest };
+                let entry = Entry { recorded, zero, group: 3, offset: 1024, length: 700, digest };
                 assert_eq!(Entry::decode(&entry.encode()), Some(entry));
             }
         }
@@ -273,8 +270,8 @@ mod tests {
     fn every_flipped_bit_is_seen() {
         let header = Header { image_bytes: 1 }.encode();
         let commit = Commit { sequence: 1, file_bytes: 2, state: State::Repairing }.encode();
-        let (tells, digest) = (Tells::Old, [7; 32]);
-        let entry = Entry { tells, zero: false, group: 0, offset: 512, length: 512, digest };
+        let (recorded, digest) = (Recorded::Old, [7; 32]);
+        let entry = Entry { recorded, zero: false, group: 0, offset: 512, length: 512, digest };
         let entry = entry.encode();
         for bit in 0..512 * 8 {
             let flip = |bytes: &Sector| {

@@ -4,7 +4,7 @@ use std::io;
 
 use anstyle::AnsiColor::{Black, Blue, BrightGreen, Cyan, Green, Magenta, Red, White, Yellow};
 use anstyle::Style;
-use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run};
+use qcheck::layout::{FileRun, GuestMap, GuestState, Layout, Role};
 
 use crate::cli::args::size::human_size;
 use crate::cli::render::inspected::Inspected;
@@ -69,7 +69,7 @@ const DISK: [Look; 5] = [
 /// Of a cell that is mostly free, or not allocated, though not all of it is.
 const PARTLY: Look = look(":", letters(Green), "partly used, less than not");
 
-const fn of_run(run: &Run) -> usize {
+const fn of_run(run: &FileRun) -> usize {
     if run.damaged {
         return 0;
     }
