@@ -11,13 +11,15 @@ use qcheck::dump::{CheckOutcome, Dump, DumpOptions};
 use qcheck::progress::{Progress, Silent};
 use qcheck::storage::MemoryStorage;
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{be64, cluster_size, header, l2_entry_at, peek, poke, refblock_at};
-use crate::support::damage::{bases, damages, scrambled};
-use crate::support::matrix::Case;
-use crate::support::oracle::Scratch;
+use crate::support::damages::damage::{bases, damages, scrambled};
+use crate::support::damages::matrix::Case;
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes::{
+    be64, cluster_size, header, l2_entry_at, peek, poke, refblock_at,
+};
+use crate::support::programs::oracle::Scratch;
+use crate::support::programs::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 use crate::support::rng::Rng;
-use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
 /// Whether it is cancelled from the start.
 struct Cancelled(bool);

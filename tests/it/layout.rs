@@ -8,9 +8,9 @@ use qcheck::layout::{FileRun, GuestMap, GuestState, Layout, Role, Totals, fields
 use qcheck::progress::Silent;
 use qcheck::storage::{MemoryStorage, ReadAt};
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{HEADER, be64, header, l2_entry_at, poke};
-use crate::support::damage::{bases, damages, scrambled};
+use crate::support::damages::damage::{bases, damages, scrambled};
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes::{HEADER, be64, header, l2_entry_at, poke};
 use crate::support::rng::Rng;
 
 fn runs(bytes: &[u8]) -> Option<(Vec<FileRun>, Totals)> {

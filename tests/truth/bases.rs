@@ -7,8 +7,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::writes::Writes;
+use crate::support::programs::run::{Ran, qemu};
 use crate::support::rng::Rng;
-use crate::support::run::{Ran, qemu};
 
 /// An image before it is damaged.
 pub struct Base {

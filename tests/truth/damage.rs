@@ -1,7 +1,7 @@
 //! Damage to one to four structures of an image, chosen by a seed.
 
 use super::roles::{Role, Truth};
-use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK, poke};
+use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK, poke};
 use crate::support::rng::Rng;
 
 /// A number in the image: where, and how many bytes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::roles::{Role, Truth, shared};
 use super::view::{Compared, Segment, Token, Unpacked, View, first_broken};
-use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
+use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
 /// A damaged image and what was made of it.
 pub struct Case<'a> {

@@ -31,7 +31,7 @@ use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Latch, MemoryStorage, ReadAt};
 use qcheck::undo::{Durable, Record, UndoLog, undo};
 
-use crate::support::oracle::{Ran, Scratch};
+use crate::support::programs::oracle::{Ran, Scratch};
 use crate::support::rng::Rng;
 use bases::Base;
 use judge::Case;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::inflate::inflate;
-use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
+use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
 /// Bytes of a sector: guest data is compared sector by sector.
 pub const SECTOR: u64 = 512;

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use qcheck::repair::RepairMode;
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes::{
     COPIED, HEADER, OFFSET_MASK, cluster_size, extension, header, l1_entry_at, l2_entry_size,
     l2_entry_through, peek, poke, refblock_at, refcount_bits, reftable_entry_at, snapshot_entries,
 };

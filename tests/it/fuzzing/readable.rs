@@ -1,7 +1,7 @@
 //! Which guest clusters of a damaged image can be read for sure, so that they must read the same after a repair.
 
-use crate::support::bytes::{header, peek, snapshot_entries};
-use crate::support::reader::{Cluster, Reader};
+use crate::support::images::bytes::{header, peek, snapshot_entries};
+use crate::support::images::reader::{Cluster, Reader};
 
 /// Fields of the header that define how all the rest is read.
 const PLAIN: [&str; 6] =

@@ -33,9 +33,7 @@ pub struct Args {
 impl Args {
     /// How many images are checked at a time.
     pub fn jobs(&self) -> usize {
-        match self.jobs {
-            jobs => threads::or_cores(jobs.unwrap_or(1)),
-        }
+        threads::or_cores(self.jobs.unwrap_or(1))
     }
 
     /// The images that arguments name, those that a list names, and those below them.
