@@ -90,14 +90,15 @@ pub enum Error {
 /// A lock of QEMU's that could not be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockConflict {
-    /// The lock as QEMU names it: `"write" lock`, or `shared "write" lock` where the other process does what this
-    /// access does not share.
+    /// The lock as QEMU names it: `"write" lock`, or `shared "write" lock` where the other process
+    /// does what this access does not share.
     pub lock: String,
     /// The name by which the file was opened, where it has one.
     pub file: Option<PathBuf>,
     /// The process that holds a lock against it, where the system shows that.
     pub holder: Option<Process>,
-    /// Whether the file can be read all the same, with [`ReadShared`](crate::storage::Access::ReadShared).
+    /// Whether the file can be read all the same, with
+    /// [`ReadShared`](crate::storage::Access::ReadShared).
     pub is_readable: bool,
 }
 
@@ -199,8 +200,8 @@ pub fn cause(error: &io::Error) -> String {
     number.and_then(|number| Some(text.strip_suffix(&number)?.to_owned())).unwrap_or(text)
 }
 
-/// The sources are for programs that match them, such as the kind of an [`io::Error`]; `Display` has
-/// their text already.
+/// The sources are for programs that match them, such as the kind of an [`io::Error`]; `Display`
+/// has their text already.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

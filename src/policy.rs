@@ -1,5 +1,5 @@
-//! What an image may have: for those that come from somebody else. Decided from the image file alone;
-//! nothing that it names is opened.
+//! What an image may have: for those that come from somebody else. Decided from the image file
+//! alone; nothing that it names is opened.
 
 use std::fmt::{self, Write as _};
 
@@ -127,8 +127,8 @@ impl Policy {
         *self != Self::default()
     }
 
-    /// Violations that the header of a qcow2 image shows. Where the rest of the header cannot be read, its
-    /// fields still count.
+    /// Violations that the header of a qcow2 image shows. Where the rest of the header cannot be
+    /// read, its fields still count.
     pub fn inspect(&self, source: &dyn ReadAt) -> Result<Vec<Violation>> {
         let mut bytes = vec![0; V3_BYTES_WITH_COMPRESSION];
         let n = source.read_at(0, &mut bytes).map_err(|e| Error::io("read the header", 0, e))?;

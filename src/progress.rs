@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Receives progress of a long operation. Called from several threads.
 pub trait Progress: Sync {
-    /// A stage begins: what it does, and how many bytes of metadata it will go through (0: unknown).
+    /// A stage begins: what it does, and how many bytes of metadata it will go through (0:
+    /// unknown).
     fn stage(&self, what: &str, total: u64);
     /// `bytes` more of the current stage are done.
     fn advance(&self, bytes: u64);

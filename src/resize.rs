@@ -38,7 +38,8 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
     }
 }
 
-/// An error where [`resize`] would refuse, as far as that shows in an image that is open for reading.
+/// An error where [`resize`] would refuse, as far as that shows in an image that is open for
+/// reading.
 pub fn require_possible(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
     let old = image.virtual_size();
     if size % SECTOR != 0 {

@@ -72,8 +72,8 @@ impl Chooser {
     /// A whole stream, if there is space for it; `None` too where nothing makes the bytes fewer.
     pub(super) fn compress(&mut self, cluster: &[u8], space: &mut [u8]) -> Option<usize> {
         if looks_random(cluster) {
-            // The quickest level has one fixed code, in which random bytes without matches are longer
-            // by 5.5 percent.
+            // The quickest level has one fixed code, in which random bytes without matches are
+            // longer by 5.5 percent.
             let length = self.glance.compress(cluster, space);
             if length.is_none_or(|length| length >= cluster.len() + cluster.len() / 20) {
                 return None;

@@ -1,7 +1,7 @@
 //! Compressed clusters: bytes to fewer bytes and back, without I/O.
 //!
-//! A [`Compressor`] or [`Decompressor`] keeps the tables of its library from one cluster to the next; each
-//! thread has its own.
+//! A [`Compressor`] or [`Decompressor`] keeps the tables of its library from one cluster to the
+//! next; each thread has its own.
 
 mod decompressors;
 mod deflate;

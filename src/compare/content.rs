@@ -202,7 +202,8 @@ impl Shared<'_> {
         other.map(|within| self.told(piece.start + within as u64)).transpose()
     }
 
-    /// The offset that is reported for a byte: that of its sector, or of the end of a raw image in it.
+    /// The offset that is reported for a byte: that of its sector, or of the end of a raw image in
+    /// it.
     fn told(&self, at: u64) -> Result<u64, Failure> {
         let mut told = at / SECTOR * SECTOR;
         for (side, disk) in [(Side::First, self.work.disks[0]), (Side::Second, self.work.disks[1])]

@@ -1,5 +1,5 @@
-//! Copying disks from image to image: several threads, each byte read once, and a target that is not an
-//! image before it is whole.
+//! Copying disks from image to image: several threads, each byte read once, and a target that is
+//! not an image before it is whole.
 //!
 //! * `run`: one conversion; `options`: what is converted, to what, and how
 //! * [`source`]: what is read

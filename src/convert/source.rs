@@ -100,8 +100,8 @@ impl SourceDisk {
         }
     }
 
-    /// The number of images above the one from which on the chain is this other one; `None` where it
-    /// never is.
+    /// The number of images above the one from which on the chain is this other one; `None` where
+    /// it never is.
     pub(super) fn depth_of(&self, other: &Self) -> Option<usize> {
         self.depth_where(&other.identities())
     }
@@ -147,8 +147,8 @@ impl SourceDisk {
         Ok(Known { bytes: extent.length, zero: extent.zero, depth: extent.left })
     }
 
-    /// Where the bytes from `at` on are stored as they are, at most `most` of them; `None` where they have
-    /// to be read.
+    /// Where the bytes from `at` on are stored as they are, at most `most` of them; `None` where
+    /// they have to be read.
     pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
         let Some(part) = self.part(at) else { return Ok(None) };
         let most = most.min(part.start + part.bytes - at);

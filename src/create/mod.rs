@@ -1,5 +1,5 @@
-//! Creation of a new image. Its blueprint is computed first and written in bulk, and the header comes last:
-//! what a failure leaves is not an image.
+//! Creation of a new image. Its blueprint is computed first and written in bulk, and the header
+//! comes last: what a failure leaves is not an image.
 
 mod blueprint;
 mod header;

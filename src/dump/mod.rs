@@ -123,7 +123,8 @@ impl<'a> Dump<'a> {
         Ok(copied)
     }
 
-    /// Blanks names where that is requested, and compares a check of the dump with one of the image.
+    /// Blanks names where that is requested, and compares a check of the dump with one of the
+    /// image.
     fn check(
         &self,
         target: &dyn Storage,

@@ -100,7 +100,8 @@ pub fn decode_extensions(
     (list, None)
 }
 
-/// Where a list of known extensions begins after a header of a length that the specification defines.
+/// Where a list of known extensions begins after a header of a length that the specification
+/// defines.
 pub fn known_list(header: &[u8], end: usize) -> Option<usize> {
     [V3_BYTES, V3_BYTES_WITH_COMPRESSION].into_iter().find(|&start| {
         let (list, defect) = decode_extensions(header, start, end);

@@ -81,7 +81,8 @@ impl Deep<'_> {
         Ok(is)
     }
 
-    /// The digest of an image that is not qcow2, where one was requested and is possible: of a raw one.
+    /// The digest of an image that is not qcow2, where one was requested and is possible: of a raw
+    /// one.
     pub fn raw(&self, image: Arc<dyn ReadAt>, format: ImageFormat) -> Result<Digests> {
         let Some(wanted) = self.wanted().filter(|_| format == ImageFormat::Raw) else {
             return Ok(Digests::default());

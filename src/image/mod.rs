@@ -14,9 +14,9 @@
 //!
 //! The backing file is opened through [`crate::chain`].
 //!
-//! An image is closed with [`Image::close`], which reports every failure; dropping it instead writes
-//! nothing, and leaves what a crash would leave: an image that is consistent, perhaps with leaked
-//! clusters.
+//! An image is closed with [`Image::close`], which reports every failure; dropping it instead
+//! writes nothing, and leaves what a crash would leave: an image that is consistent, perhaps with
+//! leaked clusters.
 
 use std::fmt;
 use std::ops::Range;

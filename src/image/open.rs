@@ -54,10 +54,10 @@ impl Image {
     /// no other process writes or resizes it. Its backing chain and external data file are opened
     /// by the rules of [`crate::chain`].
     ///
-    /// Fails with [`Error::Open`], with [`Error::Locked`] where another process uses the image, with
-    /// [`Error::NotQcow2`], with [`Error::NeedsRepair`] where its last writer did not close it, and
-    /// where it is marked corrupt or its structures are out of range. Nothing is written before the
-    /// first change.
+    /// Fails with [`Error::Open`], with [`Error::Locked`] where another process uses the image,
+    /// with [`Error::NotQcow2`], with [`Error::NeedsRepair`] where its last writer did not close
+    /// it, and where it is marked corrupt or its structures are out of range. Nothing is written
+    /// before the first change.
     ///
     /// ```
     /// use qcheck::{Image, format::GuestOffset};
@@ -366,8 +366,8 @@ impl Loader {
         Ok(seen.into_iter().collect())
     }
 
-    /// The clusters that hold metadata. Entries that are not valid are found, and reported, when they are
-    /// used.
+    /// The clusters that hold metadata. Entries that are not valid are found, and reported, when
+    /// they are used.
     fn regions(
         &self,
         l1: &RootTable,

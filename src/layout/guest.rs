@@ -16,8 +16,8 @@ const HOLE_BYTES: u64 = 4096;
 /// What a guest reads somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuestState {
-    /// What cannot be determined or read: a table that was not read, a damaged entry, data past the end
-    /// of the file.
+    /// What cannot be determined or read: a table that was not read, a damaged entry, data past the
+    /// end of the file.
     Unknown,
     /// Data of a host cluster, or of the external data file.
     Data,

@@ -1,7 +1,7 @@
 //! Undoing a repair: what was overwritten is recorded before, and put back to the byte.
 //!
-//! [`UndoLog`] wraps the image while it is repaired, and records into a [`Durable`] file; [`undo`] puts back what its [`Record`] holds.
-//! The file's format is described in `docs/undo.md`.
+//! [`UndoLog`] wraps the image while it is repaired, and records into a [`Durable`] file; [`undo`]
+//! puts back what its [`Record`] holds. The file's format is described in `docs/undo.md`.
 
 mod compare;
 mod durable;

@@ -37,8 +37,8 @@ impl Writer {
         self.end + self.buffer.len() as u64
     }
 
-    /// Records what a range of the image holds now: the bytes where `recorded` is [`Recorded::Old`],
-    /// digests otherwise.
+    /// Records what a range of the image holds now: the bytes where `recorded` is
+    /// [`Recorded::Old`], digests otherwise.
     pub fn record(
         &mut self,
         file: &dyn Storage,

@@ -17,7 +17,8 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
 use crate::cli::terminal::{fault, signals};
 
-/// Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read.
+/// Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments,
+/// 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The format of the first image, qcow2 or raw; detected from its first bytes if not given

@@ -33,7 +33,8 @@ const MAX_BLOCKS: u64 = i64::MAX as u64;
 /// Copy blocks of a disk into a new image.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the disk that is read, qcow2 or raw; detected from its first bytes if not given
+    /// The format of the disk that is read, qcow2 or raw; detected from its first bytes if not
+    /// given
     #[arg(short, long, value_name = "FMT",
           value_parser = format::name_parser(), hide_possible_values = true)]
     format: Option<String>,

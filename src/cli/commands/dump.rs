@@ -22,11 +22,13 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Copy an image's metadata for a bug report: a check of the copy finds the same, and it holds no guest data.
+/// Copy an image's metadata for a bug report: a check of the copy finds the same, and it holds no
+/// guest data.
 ///
 /// Everything that a check reads is in the dump, byte for byte and in its place; data, VM state,
-/// bitmap data, salts and keys of encryption headers and leaked clusters are holes. What a check reads as a table because of damage is in it too, even if it is data. Names are in it unless --blank-names
-/// is given.
+/// bitmap data, salts and keys of encryption headers and leaked clusters are holes. What a check
+/// reads as a table because of damage is in it too, even if it is data. Names are in it unless
+/// --blank-names is given.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image's format; detected from its first bytes if not given

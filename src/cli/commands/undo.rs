@@ -17,7 +17,8 @@ use crate::cli::terminal::ui::Ui;
 
 /// Undo a repair: put back every byte that 'check -r .. --undo FILE' recorded before it wrote.
 ///
-/// An image that has changed since is refused, and so is another image. The next undo completes one that was interrupted.
+/// An image that has changed since is refused, and so is another image. The next undo completes one
+/// that was interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Put the bytes back even if the image has changed since; the result may be inconsistent

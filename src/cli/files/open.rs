@@ -33,7 +33,8 @@ pub fn open(
     Ok(file)
 }
 
-/// The format of a backing file: the one that is recorded, or else raw, unless it begins like an image.
+/// The format of a backing file: the one that is recorded, or else raw, unless it begins like an
+/// image.
 pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
     if let Some(format) = link.recorded() {
         return recorded_format(format).map_err(anyhow::Error::msg);

@@ -128,8 +128,8 @@ pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
     all
 }
 
-/// The backing file of an image; none also where the image cannot be read, which its check reports. An error where the chain
-/// has no end.
+/// The backing file of an image; none also where the image cannot be read, which its check reports.
+/// An error where the chain has no end.
 fn below(
     walk: &mut Walk<'_>,
     image: &Target,

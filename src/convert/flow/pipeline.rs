@@ -134,7 +134,8 @@ impl Shared<'_, '_> {
     }
 
     fn fail<T: Target>(&self, error: Error, target: &T) {
-        // Others stop because of the first; their errors are only consequences, and may arrive before it.
+        // Others stop because of the first; their errors are only consequences, and may arrive
+        // before it.
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if first.as_ref().is_none_or(is_stopped) {
             *first = Some(error);

@@ -36,7 +36,8 @@ pub(in crate::convert) struct Cut {
     pub(in crate::convert) grain: u64,
     /// Most bytes of data in one item; a multiple of the grain.
     pub(in crate::convert) most: u64,
-    /// Most bytes of anything in one item, so that progress is reported and an interruption noticed.
+    /// Most bytes of anything in one item, so that progress is reported and an interruption
+    /// noticed.
     pub(in crate::convert) longest: u64,
     /// What this many images of the source's chain leave to the next one is left to the target's
     /// backing file.

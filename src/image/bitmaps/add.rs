@@ -1,8 +1,8 @@
 //! Adding persistent bitmaps to an image.
 //!
 //! Their bits, tables and a directory for all bitmaps are complete on disk before the header
-//! extension points to them. While the extension is written, the autoclear bit marks that the bitmaps
-//! are out of date, so a crash costs the existing ones and never leaves one that is wrong.
+//! extension points to them. While the extension is written, the autoclear bit marks that the
+//! bitmaps are out of date, so a crash costs the existing ones and never leaves one that is wrong.
 
 use std::collections::BTreeSet;
 

@@ -1,11 +1,11 @@
-//! Persistent bitmaps: cut or lengthened with the disk, and those that record receive what the guest
-//! wrote.
+//! Persistent bitmaps: cut or lengthened with the disk, and those that record receive what the
+//! guest wrote.
 //!
 //! New tables and a new directory are built beside the old ones; one write of eight bytes in the
 //! header extension switches to them. Where that cannot be part of the write that changes the
 //! disk's size, the bitmaps are marked as in use from before that write until after the switch: a
-//! crash between the two costs them, and never leaves one that is wrong or that keeps the image from
-//! being opened.
+//! crash between the two costs them, and never leaves one that is wrong or that keeps the image
+//! from being opened.
 
 mod add;
 mod bits;
@@ -202,7 +202,8 @@ impl Meta {
         }
     }
 
-    /// Changes bitmaps with `change`, which returns whether it did, and writes a directory for them.
+    /// Changes bitmaps with `change`, which returns whether it did, and writes a directory for
+    /// them.
     fn rebuild(
         &mut self,
         change: impl Fn(&mut Self, usize, &mut BitmapEntry, &mut Rebuilt) -> Result<bool>,

@@ -2,8 +2,8 @@
 //!
 //! A write goes in pieces. Bytes whose clusters are the image's own alone are overwritten in place,
 //! with others doing the same beside. For the rest the piece has its clusters alone: under the lock
-//! clusters are allocated, without it the data goes to the disk together with what must be copied around
-//! it, and under the lock again the mapping follows.
+//! clusters are allocated, without it the data goes to the disk together with what must be copied
+//! around it, and under the lock again the mapping follows.
 
 use crate::error::{Error, Result};
 use crate::format::l1::COPIED;

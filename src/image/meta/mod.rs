@@ -129,8 +129,8 @@ impl Meta {
         if self.pending.len() < MAX_PENDING { Ok(()) } else { self.free_pending() }
     }
 
-    /// Lowers the refcounts of all clusters that wait for it. Every run is tried; the first error is
-    /// reported.
+    /// Lowers the refcounts of all clusters that wait for it. Every run is tried; the first error
+    /// is reported.
     pub(in crate::image) fn free_pending(&mut self) -> Result<()> {
         let mut runs = std::mem::take(&mut self.pending);
         runs.sort_unstable_by_key(|run| run.first);

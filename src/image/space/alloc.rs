@@ -137,8 +137,8 @@ impl Meta {
     }
 
     /// Allocates space for `bytes` bytes of compressed data, at most a cluster: after the data
-    /// compressed last where that leaves space, if need be with the cluster that follows, otherwise in a
-    /// new cluster.
+    /// compressed last where that leaves space, if need be with the cluster that follows, otherwise
+    /// in a new cluster.
     pub(in crate::image) fn allocate_packed(&mut self, bytes: u64) -> Result<PackedAllocation> {
         let size = self.geometry.cluster_bytes();
         debug_assert!(0 < bytes && bytes <= size, "compressed data fits into a cluster");

@@ -1,7 +1,7 @@
 //! Space that nothing uses any more, given back to the file system: holes, and a shorter file.
 //!
-//! Nothing is given back before the mappings that let go of it and the lowered refcounts are on stable
-//! storage.
+//! Nothing is given back before the mappings that let go of it and the lowered refcounts are on
+//! stable storage.
 
 use crate::error::{Error, Result};
 use crate::format::refcount::counted;
@@ -78,8 +78,8 @@ impl Meta {
         }
     }
 
-    /// Gives up refcount blocks that count nothing, or only themselves: without a block all refcounts
-    /// are 0. Everything must be on stable storage.
+    /// Gives up refcount blocks that count nothing, or only themselves: without a block all
+    /// refcounts are 0. Everything must be on stable storage.
     pub(in crate::image) fn release_empty_blocks(&mut self) -> Result<()> {
         let blocks = self.ordering.root(Side::Refcounts).entries().len();
         let mut counted_elsewhere = Vec::new();

@@ -68,7 +68,8 @@ pub(super) struct Compressed<'a> {
 }
 
 impl Compressed<'_> {
-    /// Decompresses all: those found so far, and by reading the tables again those that were too many.
+    /// Decompresses all: those found so far, and by reading the tables again those that were too
+    /// many.
     pub(super) fn run(&self, tables: &Tables<'_>, found: First, blame: &mut Blame) {
         let mut first = found;
         loop {

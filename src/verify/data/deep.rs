@@ -19,8 +19,8 @@ use crate::progress::Progress;
 use crate::storage::ReadAt;
 use crate::verify::Files;
 
-/// Adds to what a check has found: all guest data of all disks read once and decompressed, the data of
-/// bitmaps, and the files that the image names.
+/// Adds to what a check has found: all guest data of all disks read once and decompressed, the data
+/// of bitmaps, and the files that the image names.
 pub fn deep(
     source: &dyn ReadAt,
     survey: &mut Survey,

@@ -24,7 +24,8 @@ pub struct Args {
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     pub format: Option<ImageFormat>,
 
-    /// Repair refcounts that are too high (leaks), or everything that can be repaired (all); --repair alone means all
+    /// Repair refcounts that are too high (leaks), or everything that can be repaired (all);
+    /// --repair alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum)]
     pub repair: Option<Mode>,
 
@@ -37,8 +38,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub undo: Option<PathBuf>,
 
-    /// With -r all: drop what cannot be repaired, that is mappings that point to nothing and snapshots
-    /// and bitmaps that cannot be read, and release what may have belonged to them
+    /// With -r all: drop what cannot be repaired, that is mappings that point to nothing and
+    /// snapshots and bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     pub allow_data_loss: bool,
 

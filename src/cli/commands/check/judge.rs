@@ -100,7 +100,8 @@ impl<'a> Judge<'a> {
         self.args.data.apply(checker).progress(meter)
     }
 
-    /// Takes what the library returns for an image; violations are known even where there is no verdict.
+    /// Takes what the library returns for an image; violations are known even where there is no
+    /// verdict.
     fn settle(&self, target: &Target, judged: &mut Judged, checked: Checked) -> Result<()> {
         judged.violations = checked.violations;
         judged.digests = checked.digests;

@@ -10,7 +10,8 @@ use crate::cli::args::size::{parse_number, parse_size};
 #[command(next_help_heading = "Policy")]
 #[group(skip)]
 pub struct Args {
-    /// Deny what an image from an untrusted source should not have: every word of --deny but 'compressed'
+    /// Deny what an image from an untrusted source should not have: every word of --deny but
+    /// 'compressed'
     #[arg(long, value_enum, value_name = "untrusted")]
     policy: Option<Named>,
 

@@ -24,9 +24,10 @@ fn told(report: &CheckReport) -> impl Iterator<Item = &Finding> {
     report.findings.iter().filter(|f| f.severity() != Severity::Notice)
 }
 
-/// What a repair found and repaired, in the order in which qemu-img prints it: refcounts are printed as
-/// found and again as they are corrected, everything else once. COPIED flags are compared with the refcounts
-/// after the repair, so those that are right with the new refcounts are not printed.
+/// What a repair found and repaired, in the order in which qemu-img prints it: refcounts are
+/// printed as found and again as they are corrected, everything else once. COPIED flags are
+/// compared with the refcounts after the repair, so those that are right with the new refcounts are
+/// not printed.
 pub fn repair_steps<'a>(outcome: &'a RepairOutcome, comparison: &'a Comparison) -> Vec<Step<'a>> {
     let (flags, others): (Vec<_>, Vec<_>) = told(&outcome.before).partition(|f| is_copied(f));
 

@@ -226,7 +226,7 @@ pub fn print(out: &mut Output, image: &Inspected, width: usize) -> io::Result<()
         Ok(())
     });
     debug_assert!(read.is_ok(), "nothing that is drawn fails");
-    title(out, "The guest's disk", geometry.virtual_size(), &disk, unit)?;
+    title(out, "The virtual disk", geometry.virtual_size(), &disk, unit)?;
     disk.print(out)?;
     if let Some(name) = &image.survey.area.backing_name {
         let name = String::from_utf8_lossy(name);
@@ -301,7 +301,7 @@ mod tests {
         (0..looks.len()).for_each(|look| grid.add(look as u64 * each, each, look));
         let kept = Rc::new(RefCell::new(Vec::new()));
         let mut out = Output::new(Box::new(Kept(kept.clone())), false);
-        title(&mut out, "The guest's disk", 1 << 50, &grid, 1 << 16).unwrap();
+        title(&mut out, "The virtual disk", 1 << 50, &grid, 1 << 16).unwrap();
         grid.print(&mut out).unwrap();
         io::Write::flush(&mut out).unwrap();
         let bytes = kept.borrow().clone();

@@ -41,7 +41,7 @@ damaged.qcow2: 116 KiB; a cell is a cluster, 4 KiB
   L  L1 and L2 tables              12 KiB   10.34 %
   #  data                          68 KiB   58.62 %
 
-The guest's disk: 4 MiB; a cell is 2 clusters, 8 KiB
+The virtual disk: 4 MiB; a cell is 2 clusters, 8 KiB
 
      0x0  ########........................................................
 ";
