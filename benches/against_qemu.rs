@@ -169,7 +169,7 @@ fn bench(row: &Row, images: &Images) {
     let image = (row.image)(images);
     let own = Path::new(env!("CARGO_BIN_EXE_qcheck"));
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    // Who takes long enough needs fewer runs to be told from noise.
+    // A long run needs fewer repetitions to stand out from noise.
     for number in 0..=RUNS {
         let their = run(Path::new("qemu-img"), row, &image, images);
         let our = run(own, row, &image, images);
@@ -216,7 +216,7 @@ fn run(program: &Path, row: &Row, image: &Path, images: &Images) -> Cost {
         }
     };
     let mut args = row.args.to_vec();
-    // A size behind `--` comes after the image's name.
+    // A size after `--` follows the image's name.
     let name = image.to_str().expect("the name is text");
     match args.iter().position(|arg| *arg == "--") {
         Some(end) => args.insert(end + 1, name),

@@ -106,7 +106,7 @@ pub fn files(folder: &Path) -> PathBuf {
             }
             let target = root.join(file.strip_prefix("/").expect("an absolute path"));
             fs::create_dir_all(target.parent().expect("a folder")).expect("it can be made");
-            // What only the administrator may read is no loss.
+            // What only the administrator may read does not matter.
             if fs::copy(&file, &target).is_ok() {
                 bytes += length;
             }

@@ -1,4 +1,4 @@
-//! `check --digest` and `check --data`, against a raw copy by qemu-img and sha256sum: what else would tell the same.
+//! `check --digest` and `check --data`, against a raw copy by qemu-img and sha256sum: the other ways to the same result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::measure::{self, Cost, median};
 
 /// Runs of each in a row.
 const RUNS: usize = 5;
-/// What tells the digest without qcheck.
+/// How to get the digest without qcheck.
 const BY_COPY: &str = "qemu-img convert -O raw \"$0\" \"$1\" && sha256sum \"$1\"";
 
 /// One line of the table.

@@ -17,7 +17,7 @@ pub struct Cost {
     pub code: i32,
 }
 
-/// Runs a program to its end; its output is thrown away. Any exit code will do: checks tell their
+/// Runs a program to its end; its output is thrown away. Any exit code will do: checks return their
 /// verdict by it.
 pub fn run(program: &Path, args: &[&str]) -> Cost {
     let start = Instant::now();

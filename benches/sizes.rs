@@ -132,7 +132,7 @@ fn text(folder: &Path) -> PathBuf {
     of_files(folder, "text.raw", |bytes| std::str::from_utf8(bytes).is_ok())
 }
 
-/// The files of this machine that are wanted, one after the other.
+/// The files of this machine that are needed, one after the other.
 fn of_files(folder: &Path, name: &str, wanted: fn(&[u8]) -> bool) -> PathBuf {
     once(folder, name, |path| {
         let mut chosen = Vec::new();

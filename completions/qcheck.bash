@@ -708,7 +708,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__info)
-            opts="-f -b -U -h --format --output --backing-chain --metadata --map --image-opts --force-share --color --help"
+            opts="-f -b -U -h --format --output --backing-chain --metadata --layout --image-opts --force-share --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -30,30 +30,30 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "compare" -d 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Create a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dd" -d 'Copy blocks of a disk into a new image'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dump" -d 'Copy an image\'s metadata for a bug report: a check of the copy finds the same, and it holds no guest data'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "measure" -d 'Calculate how long the file of a new image will be'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "measure" -d 'Calculate the length of a new image\'s file'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Resize the disk of an image; --shrink allows a smaller one'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair clusters with counts that are too high, or everything that can be repaired; --repair alone means all' -r -f -a "leaks\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair refcounts that are too high (leaks), or everything that can be repaired (all); --repair alone means all' -r -f -a "leaks\t''
 all\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l undo -d 'Record in this new file what a repair overwrites, before it does, so that \'undo\' can put it back' -r -F
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l reattach -d 'With -r all: put lost L2 tables back, each that only one L1 entry can have pointed to; or the table in this cluster into this L1 entry, of the snapshot with this ID if @ID follows. A check names tables and entries' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-size -d 'The size of the guest\'s disk, where the header that told it is damaged' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-cluster-size -d 'The size of a cluster, where the header that told it is damaged' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing -d 'The backing file to name where the header is rebuilt from nothing' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-size -d 'Use this size of the virtual disk in place of a damaged header\'s' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-cluster-size -d 'Use this cluster size in place of a damaged header\'s' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing -d 'Record this backing file where the header is rebuilt from nothing' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing-format -d 'The format of that backing file' -r -f -a "raw\t''
 qcow2\t''"
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-data-file -d 'The external data file to name where the header is rebuilt from nothing' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-data-file -d 'Record this external data file where the header is rebuilt from nothing' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs; an array where there can be several images'
 ndjson\t'An object a line for each image, as soon as it is checked'
@@ -61,10 +61,10 @@ junit\t'JUnit XML: a test case for each image'
 sarif\t'SARIF: a result for each finding'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a file or pipe]' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte behind each; - is standard input' -r -F
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time, 1 if not given; 0: as many as there are processors. The form of the output is that of several images' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from elsewhere should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from somewhere else'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l deny -d 'Deny what these words mean; exit code 4 for an image that has it' -r -f -a "backing\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte after each; - is standard input' -r -F
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time, 1 if not given; 0: one for each processor. The form of the output is that of several images' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from an untrusted source should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from an untrusted source'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l deny -d 'Deny these features; exit code 4 for an image that has one' -r -f -a "backing\t''
 data-file\t''
 encryption\t''
 snapshots\t''
@@ -94,16 +94,16 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l color -d 'When o
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be repaired, that is mappings that point to nothing and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l image-opts -d 'Take the images as options, as in driver=qcow2,file.filename=NAME'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l explain -d 'Tell of each kind of finding what it means, what to do, and which guest data it touches'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l explain -d 'Explain each kind of finding: what it means, what to do, and which guest data it affects'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s q -l quiet -d 'Print no result; findings still go to standard error'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is no terminal'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d 'Show progress even where standard error is not a terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the files below the images too, each once'
-complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the backing files of the images too, each once'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s F -l b-format -d 'The format of the second image' -r -f -a "raw\t''
 qcow2\t''"
@@ -117,36 +117,36 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s U -l force-sha
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s q -l quiet -d 'Print nothing but errors'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; told from their first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; detected from their first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s O -l target-format -d 'The format of the target' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s o -l target-options -d 'Options of the target\'s format, as name=value,...; "help" lists them' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s B -l backing -d 'The target has this backing file, and stores only what differs from it' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s B -l backing -d 'Give the target this backing file, and store only what differs from it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s F -l backing-format -d 'The format of the backing file' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l source-backing-format -d 'The format of backing files of the sources for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s l -l source-snapshot -d 'Read this snapshot: its id or name, or snapshot.id=..,snapshot.name=..' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s s -d 'Read the snapshot of this id or name' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s S -l sparse-size -d 'The least run of zeroes that is not stored, in bytes; 0 stores all' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s m -l parallel -d 'How many threads work, 1 to 16; as many as there are cores if not given' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s S -l sparse-size -d 'Store no run of zeroes from this many bytes on; 0 stores all' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s m -l parallel -d 'The number of threads, 1 to 16; one for each core if not given' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s t -l target-cache -d 'How the target is written: writeback, writethrough, none, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s T -l source-cache -d 'How the sources are read, likewise' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s r -l rate -d 'Most bytes a second' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l output -d 'How to tell what was lost (--salvage)' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s r -l rate -d 'Limit the bytes per second' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l output -d 'The format of the report of what was lost (--salvage)' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s c -l compress -d 'Compress the target\'s clusters'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s W -l oob-writes -d 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time'
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s n -l no-create -d 'Write into an image that is there'
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l target-is-zero -d 'The target, which is there, reads as zeroes'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s n -l no-create -d 'Write into an existing image'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l target-is-zero -d 'Assume that the existing target reads as zeroes'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s C -l copy-range-offloading -d 'Let the system copy data from file to file where it can'
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l salvage -d 'What cannot be read becomes zeroes, and is told'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l salvage -d 'Write zeroes for what cannot be read, and report it'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l bitmaps -d 'Copy the persistent bitmaps, too'
-complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l skip-broken-bitmaps -d 'Leave bitmaps out that are not consistent'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l skip-broken-bitmaps -d 'Leave out bitmaps that are in use or inconsistent'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l verify -d 'Read both sides again afterwards, and compare'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l image-opts -d 'Take the sources as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l target-image-opts -d 'Take the target, which exists (-n), as options'
@@ -164,9 +164,9 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l color -d 'When 
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s u -l backing-unsafe -d 'Do not open the backing file'
-complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not tell what is created'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not print what is created'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The format of the disk that is read, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The format of the disk that is read, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s O -l output-format -d 'The format of the new image' -r -f -a "raw\t''
 qcow2\t''"
@@ -176,7 +176,7 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l image-opts -d 'Take the disk that is read as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s U -l force-share -d 'Read the disk even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
@@ -185,22 +185,22 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l blank-names -d 'O
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l keep-slack -d 'Keep the unused rest of metadata clusters, which may hold former guest data'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s q -l quiet -d 'Print no result'
-complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s p -l progress -d 'Show progress even where standard error is no terminal'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s p -l progress -d 'Show progress even where standard error is not a terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Tell of the backing file too, and of its backing file, and so on'
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Tell of every header field and every table, where it lies, and which bytes of the file are for what; not together with --map'
-complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l map -d 'Draw the file\'s layout and how the disk is allocated; with --output json as runs; not together with --metadata'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Show the backing file too, and its backing file, and so on'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Show every header field and every table with its offset, and which bytes of the file are for what; not together with --layout'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l layout -d 'Draw the layout of the file and the allocation of the disk; with --output json print runs; not together with --metadata'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l output -d 'How to print the result; for people, only data is printed' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
@@ -212,7 +212,7 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s f -l format -d 'The format of the image that is measured, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s f -l format -d 'The format of the image that is measured, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s O -l target-format -d 'The format of the new image' -r -f -a "raw\t''
 qcow2\t''"
@@ -227,30 +227,30 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its room (falloc), or map it and fill it with zeroes (full)' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its space (falloc), or map it and fill it with zeroes (full)' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'The disk may get shorter: the data beyond its new end is lost'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'Allow the disk to get shorter: the data past its new end is lost'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l dry-run -d 'Report the data that a shorter disk would lose, and change nothing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Do not tell that it is done'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Print nothing on success'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s c -l create -d 'Take a snapshot of this name' -r
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -d 'Go back to the snapshot of this id or name' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s c -l create -d 'Create a snapshot of this name' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -d 'Apply the snapshot of this id or name to the disk' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -d 'Delete the snapshot of this name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l output -d 'How to print the list' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is asked for'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is requested'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s q -l quiet -d 'Accepted as by qemu-img: only a list prints anything'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s U -l force-share -d 'List even if another program has the image open for writing'
@@ -258,21 +258,21 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s h -l help -d 
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the bytes back even if the image has changed since: what was written meanwhile may not fit them'
-complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Do not tell that it is done'
-complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is no terminal'
+complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the bytes back even if the image has changed since; the result may be inconsistent'
+complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Print nothing on success'
+complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is not a terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "compare" -d 'Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be read, and 4 where its data cannot'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "create" -d 'Make a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "create" -d 'Create a new image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dd" -d 'Copy blocks of a disk into a new image'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata, for a bug report: it checks like the image, and holds no guest data'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "info" -d 'Tell what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata for a bug report: a check of the copy finds the same, and it holds no guest data'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "measure" -d 'Calculate how long the file of a new image will be'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "resize" -d 'Make the disk of an image longer, or with --shrink shorter'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "snapshot" -d 'List the snapshots in an image, take one, go back to one, or delete one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "measure" -d 'Calculate the length of a new image\'s file'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "resize" -d 'Resize the disk of an image; --shrink allows a smaller one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 function __fish_qcheck_snapshots

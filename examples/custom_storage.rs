@@ -1,5 +1,5 @@
 //! An image that is not a file: a new image in pages of memory, written, read and checked. A
-//! program that keeps images in an object store or behind a protocol implements the same two
+//! program that keeps images in an object store or reads them over a protocol implements the same two
 //! traits.
 //!
 //! ```sh

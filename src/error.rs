@@ -20,21 +20,21 @@ pub enum Error {
         action: String,
         /// Host offset of the access in bytes; `None` where it was about the file as a whole.
         offset: Option<u64>,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file could not be opened.
     Open {
         /// Its name.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A new file could not be made.
     Create {
         /// Its name.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The undo file of a repair could not be locked or written.
@@ -60,7 +60,7 @@ pub enum Error {
     },
     /// The file is not a qcow2 image.
     NotQcow2,
-    /// The image needs something that this program does not know; the text names it.
+    /// The image needs something that this program does not support; the text names it.
     Unsupported(String),
     /// A header field has a value that leaves the rest of the image without meaning.
     Header {
@@ -73,7 +73,7 @@ pub enum Error {
     Locked(Box<LockConflict>),
     /// The image was not closed by its last writer: it must be repaired before it is written.
     NeedsRepair,
-    /// There is no room for what must be written, and the file cannot grow.
+    /// There is no free space for what must be written, and the file cannot grow.
     NoRoom {
         /// Bytes that are needed.
         needed: u64,
@@ -83,21 +83,22 @@ pub enum Error {
     /// The caller cancelled the operation, through its
     /// [`Progress`](crate::progress::Progress) or a flag.
     Cancelled,
-    /// The request itself is not possible; the text says why.
+    /// The request itself is not possible; the text gives the reason.
     Refused(String),
 }
 
 /// A lock of QEMU's that could not be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockConflict {
-    /// The lock as QEMU names it: `"write" lock`, or `shared "write" lock` where the other process does what this
-    /// access does not share.
+    /// The lock as QEMU names it: `"write" lock`, or `shared "write" lock` where the other process
+    /// does what this access does not share.
     pub lock: String,
     /// The name by which the file was opened, where it has one.
     pub file: Option<PathBuf>,
     /// The process that holds a lock against it, where the system shows that.
     pub holder: Option<Process>,
-    /// Whether the file can be read all the same, with [`ReadShared`](crate::storage::Access::ReadShared).
+    /// Whether the file can be read all the same, with
+    /// [`ReadShared`](crate::storage::Access::ReadShared).
     pub is_readable: bool,
 }
 
@@ -132,7 +133,7 @@ impl Error {
         Self::Io { action: action.into(), offset: Some(offset), source }
     }
 
-    /// An [`Error::Io`] of a call that is about the file as a whole: opening it, telling its length, flushing it.
+    /// An [`Error::Io`] of a call on the file as a whole: open, length, flush.
     pub fn file(action: impl Into<String>, source: io::Error) -> Self {
         Self::Io { action: action.into(), offset: None, source }
     }
@@ -167,7 +168,7 @@ impl fmt::Display for Error {
             Self::BackingFormat { path, looks_like } => write!(
                 f,
                 "the image does not record the format of '{}', and that it begins like {looks_like} \
-                 is no proof: a guest could have written that to a raw disk",
+                 does not prove it: a guest could have written that to a raw disk",
                 path.display()
             ),
             Self::NotQcow2 => {
@@ -192,15 +193,15 @@ impl fmt::Display for Error {
     }
 }
 
-/// What the operating system said, without its number.
+/// The message of the operating system, without its number.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let number = error.raw_os_error().map(|code| format!(" (os error {code})"));
     number.and_then(|number| Some(text.strip_suffix(&number)?.to_owned())).unwrap_or(text)
 }
 
-/// The sources are for programs that match them, such as the kind of an [`io::Error`]; `Display` has
-/// their text already.
+/// The sources are for programs that match them, such as the kind of an [`io::Error`]; `Display`
+/// has their text already.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

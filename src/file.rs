@@ -12,7 +12,7 @@ use crate::tables::announced_format;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Intent {
-    /// Read what the image says of itself.
+    /// Read the metadata of the image.
     Describe,
     /// Read its metadata.
     ReadMetadata,
@@ -92,7 +92,7 @@ impl ImageFile {
         Ok(Self { storage, format })
     }
 
-    /// Takes the locks for an intent. On a file system without locks there is only a warning in
+    /// Takes the locks for an intent. A file system without locks only causes a warning in
     /// the log, as in QEMU.
     pub fn lock(&self, intent: Intent, share: bool) -> Result<()> {
         match intent.access(self.format, share) {
@@ -113,7 +113,7 @@ impl ImageFile {
     }
 }
 
-/// Takes the locks for an access; a file system without locks is only remarked on in the log.
+/// Takes the locks for an access; a file system without locks only gets a line in the log.
 pub fn lock_or_warn(storage: &FileStorage, access: Access) -> Result<()> {
     if lock(storage, access)? == Locking::Unavailable {
         let path = storage.path().unwrap_or(Path::new("the image"));

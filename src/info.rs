@@ -35,7 +35,7 @@ pub struct SnapshotInfo {
 pub struct BitmapInfo {
     /// Its name.
     pub name: String,
-    /// Guest bytes behind each bit.
+    /// Guest bytes for each bit.
     pub granularity: u64,
     /// Whether it was not stored when the image was last closed.
     pub in_use: bool,
@@ -61,7 +61,7 @@ pub struct DataFileInfo {
     pub raw: bool,
 }
 
-/// What a qcow2 image says of itself.
+/// What the metadata of a qcow2 image contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qcow2Info {
     /// Cluster size, refcount width and disk size.
@@ -90,7 +90,7 @@ pub struct Qcow2Info {
     pub snapshots: Vec<SnapshotInfo>,
 }
 
-/// Reads what a qcow2 image says of itself.
+/// Reads what the metadata of a qcow2 image contains.
 pub fn qcow2_info(source: &dyn ReadAt) -> Result<Qcow2Info> {
     let area = HeaderArea::load(source)?;
     let header = &area.header;

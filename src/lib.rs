@@ -2,9 +2,9 @@
 //!
 //! What a program begins with:
 //!
-//! * [`Checker`] checks an image and says what is wrong with it.
+//! * [`Checker`] checks an image and reports what is wrong with it.
 //! * [`Repair`] repairs it without guessing, and records what it overwrites.
-//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and knows
+//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and returns
 //!   where the bytes are.
 //! * [`Image`] reads and writes a qcow2 image; no crash leaves worse than leaked clusters.
 //!
@@ -52,10 +52,13 @@ pub mod policy;
 pub mod progress;
 pub mod repair;
 pub mod resize;
+#[doc(hidden)]
+pub mod sector;
 pub mod snapshot;
 pub mod storage;
 #[doc(hidden)]
 pub mod tables;
+pub mod threads;
 pub mod undo;
 pub mod verify;
 

@@ -11,7 +11,7 @@ use crate::image::Preallocation;
 /// What is measured for.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Format<'a> {
+pub enum TargetFormat<'a> {
     /// A raw image.
     Raw,
     /// A qcow2 image with these options; its size is that of what is measured.
@@ -26,18 +26,18 @@ pub struct Measure {
     pub required: u64,
     /// Of the new file, once a guest has written everything.
     pub fully_allocated: u64,
-    /// What copies of the persistent bitmaps add; `None` where there can be none.
+    /// What copies of the persistent bitmaps add; `None` where copies are impossible.
     pub bitmaps: Option<u64>,
 }
 
 /// Measures a new image of `size` bytes without data.
-pub fn measure_size(size: u64, format: &Format<'_>) -> Result<Measure> {
+pub fn measure_size(size: u64, format: &TargetFormat<'_>) -> Result<Measure> {
     match format {
-        Format::Raw => {
+        TargetFormat::Raw => {
             let bytes = create::in_sectors(size)?;
             Ok(Measure { required: bytes, fully_allocated: bytes, bitmaps: None })
         }
-        Format::Qcow2(options) => {
+        TargetFormat::Qcow2(options) => {
             let options = CreateOptions { size, ..(*options).clone() };
             of_qcow2(&options, ClusterCount::new(0))
         }
@@ -45,9 +45,9 @@ pub fn measure_size(size: u64, format: &Format<'_>) -> Result<Measure> {
 }
 
 /// Measures an image with the content of a disk: what it copies, and what is preallocated.
-pub fn measure_disk(disk: &Disk, format: &Format<'_>) -> Result<Measure> {
+pub fn measure_disk(disk: &Disk, format: &TargetFormat<'_>) -> Result<Measure> {
     let size = disk.size()?;
-    let Format::Qcow2(options) = format else { return measure_size(size, format) };
+    let TargetFormat::Qcow2(options) = format else { return measure_size(size, format) };
     let options = CreateOptions { size, ..(*options).clone() };
     let geometry = create::geometry(&options)?;
     let data = match options.backing {

@@ -1,5 +1,5 @@
-//! What an image may have: for those that come from somebody else. Told from the image file alone;
-//! nothing that it names is opened.
+//! What an image may have: for those that come from somebody else. Decided from the image file
+//! alone; nothing that it names is opened.
 
 use std::fmt::{self, Write as _};
 
@@ -21,7 +21,7 @@ pub enum Trait {
     Backing,
     /// An external data file: the image reads from and writes to a file that it names.
     DataFile,
-    /// Encryption: nobody without the key can tell what is inside.
+    /// Encryption: the content cannot be read without the key.
     Encryption,
     /// Internal snapshots: disks beside the one that is seen.
     Snapshots,
@@ -42,7 +42,7 @@ pub enum Trait {
 }
 
 impl Trait {
-    /// All of them, in the order in which they are told.
+    /// All of them, in the order in which they are reported.
     pub const ALL: [Self; 11] = [
         Self::Backing,
         Self::DataFile,
@@ -127,8 +127,8 @@ impl Policy {
         *self != Self::default()
     }
 
-    /// What the header of a qcow2 image says. Where the rest of the header cannot be read, its
-    /// fields still count.
+    /// Violations that the header of a qcow2 image shows. Where the rest of the header cannot be
+    /// read, its fields still count.
     pub fn inspect(&self, source: &dyn ReadAt) -> Result<Vec<Violation>> {
         let mut bytes = vec![0; V3_BYTES_WITH_COMPRESSION];
         let n = source.read_at(0, &mut bytes).map_err(|e| Error::io("read the header", 0, e))?;
@@ -174,7 +174,7 @@ impl Policy {
         })
     }
 
-    /// What a check of the image says.
+    /// Violations that a check of the image shows.
     pub fn judge(&self, report: &CheckReport, file_bytes: u64) -> Vec<Violation> {
         let allocation = report.allocation;
         let mut found = Vec::new();
@@ -229,7 +229,7 @@ fn has(denied: Trait, header: &Header, area: Option<&HeaderArea>) -> Option<Stri
         Trait::Corrupt => {
             told(header.has_incompatible(incompatible::CORRUPT), "its corrupt bit is set")
         }
-        // The check tells of these two.
+        // The check reports these two.
         Trait::Compressed | Trait::OtherFormat => None,
     }
 }

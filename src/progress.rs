@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Receives progress of a long operation. Called from several threads.
 pub trait Progress: Sync {
-    /// A stage begins: what it does, and how many bytes of metadata it will go through (0: unknown).
+    /// A stage begins: what it does, and how many bytes of metadata it will go through (0:
+    /// unknown).
     fn stage(&self, what: &str, total: u64);
     /// `bytes` more of the current stage are done.
     fn advance(&self, bytes: u64);
-    /// Whether the caller wants the operation to end early, with
+    /// Whether the operation is to end early, with
     /// [`Error::Cancelled`](crate::error::Error::Cancelled). Asked often and from several threads:
     /// it should only read a flag. Once it has returned `true` it is not asked again. A writer that
     /// is cancelled leaves what a crash would leave.
@@ -28,7 +29,7 @@ impl Progress for Silent {
     fn advance(&self, _bytes: u64) {}
 }
 
-/// Between a progress and the storage of an operation that knows nothing of cancellation: once the
+/// Between a progress and the storage of an operation that has no cancellation of its own: once the
 /// progress is cancelled, the storage refuses every access, which ends the operation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cancellation(Arc<Flags>);

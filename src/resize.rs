@@ -7,17 +7,15 @@ use crate::format::bitmap::MAX_DATA_BYTES;
 use crate::format::crypto::CryptMethod;
 use crate::format::l1::MAX_L1_BYTES;
 use crate::image::{Backing, Image, write_zero_buffers};
+use crate::sector::SECTOR;
 use crate::storage::{Capacity, Storage};
 
 pub use crate::image::Preallocation;
 
-/// Bytes that a disk size is a multiple of.
-const SECTOR: u64 = 512;
-
 /// What a resize may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ResizeOptions {
-    /// The disk may get shorter, which loses what lies beyond its new end.
+    /// The disk may get shorter, which loses what is past its new end.
     pub shrink: bool,
     /// What the new part of the disk has from the start.
     pub preallocation: Preallocation,
@@ -32,7 +30,7 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
         return Ok(());
     }
     if size > old {
-        // The last cluster may hold bytes beyond the old end, which nobody has seen so far.
+        // The last cluster may hold bytes past the old end, which were not readable so far.
         image.zero_beyond_end()?;
         image.grow(size, options.preallocation)
     } else {
@@ -40,7 +38,8 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
     }
 }
 
-/// An error where [`resize`] would refuse, as far as an image that is open for reading can say.
+/// An error where [`resize`] would refuse, as far as that shows in an image that is open for
+/// reading.
 pub fn require_possible(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
     let old = image.virtual_size();
     if size % SECTOR != 0 {
@@ -76,7 +75,7 @@ pub fn resize_raw(
         Preallocation::Full => write_zero_buffers(storage, length, added, Some(cancel)),
     };
     if outcome.is_err() {
-        // Part of the room may have been had, and the length of a raw image is its disk's size.
+        // Part of the space may be allocated, and the length of a raw image is its disk's size.
         let _ = storage.set_len(length);
     }
     if outcome.is_err() && cancel.load(Ordering::Relaxed) {
@@ -104,14 +103,14 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     let old = image.virtual_size();
     let header = image.header()?;
     if options.preallocation != Preallocation::Off && header.crypt_method != CryptMethod::None {
-        return refused("room cannot be preallocated in an encrypted image");
+        return refused("space cannot be preallocated in an encrypted image");
     }
     let snapshots = image.snapshots()?;
     if !snapshots.is_empty() && header.version < 3 {
         return refused("a version 2 image with snapshots has one size for all of them");
     }
     if snapshots.iter().any(|snapshot| snapshot.disk_bytes().is_none()) {
-        return refused("a snapshot does not tell its disk size");
+        return refused("a snapshot has no disk size");
     }
     if image.geometry().l1_entries_for(size) > MAX_L1_BYTES / 8 {
         return refused("a disk of this size would need an L1 table over the limit of 32 MiB");

@@ -1,4 +1,4 @@
-//! Internal snapshots: taken, deleted, gone back to.
+//! Internal snapshots: taken, deleted, applied.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::format::crypto::CryptMethod;
 use crate::format::snapshot::{SnapshotEntry, SnapshotHeader};
 use crate::image::Image;
 
-/// Most bytes of a name. The format has room for more, but QEMU looks at the first 255 only.
+/// Most bytes of a name. The format allows more, but QEMU looks at the first 255 only.
 const MAX_NAME_BYTES: usize = 255;
 
 /// Takes a snapshot of the active state called `name`, dated `now` after 1970, and returns its id.
@@ -49,8 +49,7 @@ pub fn create(image: &mut Image, name: &str, now: Duration) -> Result<String> {
 pub fn apply(image: &mut Image, id_or_name: &str) -> Result<()> {
     refuse_data_file(image)?;
     if !image.bitmaps()?.is_empty() {
-        let why =
-            "a snapshot cannot be gone back to while there are bitmaps, which would not know of it";
+        let why = "a snapshot cannot be applied while there are bitmaps, which would not record the change";
         return Err(Error::Unsupported(why.into()));
     }
     let index = find(image, id_or_name)?;

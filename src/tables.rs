@@ -1,4 +1,4 @@
-//! Tolerant loading of qcow2 structures: what is damaged is told, not refused.
+//! Tolerant loading of qcow2 structures: damage is reported, not refused.
 //!
 //! Used by the checker, which must see what a driver would refuse or mask, and by whatever only
 //! describes an image.
@@ -42,12 +42,12 @@ pub struct HeaderArea {
     pub extension_defect: Option<ExtensionDefect>,
     /// Extensions that a header field hides from QEMU.
     pub hidden_extensions: Option<HiddenExtensions>,
-    /// The backing file's name as it stands; `None` without one or where it lies out of range.
+    /// The backing file's name as stored; `None` without one or if it is out of range.
     pub backing_name: Option<Vec<u8>>,
 }
 
 impl HeaderArea {
-    /// Loads the first cluster. Fails where nothing can be said of the rest: no qcow2 image, an
+    /// Loads the first cluster. Fails where the rest cannot be read: not a qcow2 image, an
     /// unknown version or incompatible feature, a cluster size or refcount width out of range.
     pub fn load(source: &dyn ReadAt) -> Result<Self> {
         let mut bytes = vec![0; 1 << MIN_CLUSTER_BITS];
@@ -85,7 +85,7 @@ impl HeaderArea {
         self.whole_extension(magic).map(|e| e.data.as_slice())
     }
 
-    /// Where the list of extensions ends, in bytes from the start of the file: behind the last,
+    /// Where the list of extensions ends, in bytes from the start of the file: after the last,
     /// where its end mark is.
     pub fn extensions_end(&self) -> u64 {
         self.extensions.last().map_or(u64::from(self.header.header_length), |last| {
@@ -119,7 +119,7 @@ impl HeaderArea {
         self.extension(extension::BITMAPS).and_then(BitmapsExtension::decode)
     }
 
-    /// Where the encryption header lies, where the extension is there and has the right length.
+    /// The position of the encryption header, if the extension exists and has the right length.
     pub fn crypto_header(&self) -> Option<CryptoHeader> {
         self.extension(extension::CRYPTO).and_then(CryptoHeader::decode)
     }
@@ -211,7 +211,7 @@ fn backing_name(header: &Header, bytes: &[u8]) -> Option<Vec<u8>> {
     bytes.get(start..end).map(<[u8]>::to_vec)
 }
 
-/// Loads `entries` 64-bit table entries; what lies past the end of the file reads as 0.
+/// Loads `entries` 64-bit table entries; entries past the end of the file read as 0.
 pub fn load_entries(source: &dyn ReadAt, at: HostOffset, entries: u64) -> io::Result<Vec<u64>> {
     let len = usize::try_from(entries).map_err(io::Error::other)?;
     let mut bytes = vec![0; len * 8];
@@ -237,13 +237,13 @@ pub struct SnapshotTable {
     pub entries: Vec<SnapshotEntry>,
     /// Bytes from the table's start to the end of the last entry.
     pub bytes: u64,
-    /// Why there are fewer entries than asked for.
+    /// Why there are fewer entries than requested.
     pub problem: Option<SnapshotTableProblem>,
 }
 
 impl SnapshotTable {
     /// Loads up to `count` entries at `at`. Extra data over QEMU's limit is cut to the limit; the
-    /// entry's header still tells its length.
+    /// entry's header still shows its length.
     pub fn load(source: &dyn ReadAt, at: HostOffset, count: u32) -> Self {
         Self::load_with(source, at, count, MAX_EXTRA_BYTES)
     }
@@ -354,7 +354,7 @@ impl BitmapDirectory {
         }
         if self.entries.len() < count as usize {
             let found = self.entries.len();
-            self.problems.push(format!("it has {found} entries where the header says {count}"));
+            self.problems.push(format!("it has {found} entries where the header has {count}"));
         } else if !rest.is_empty() {
             self.problems.push(format!("it is longer than its {count} entries"));
         }

@@ -1,4 +1,4 @@
-//! What the targets do lies with the tests, which run it on the seeds.
+//! What the targets do is with the tests, which run it on the seeds.
 
 #[path = "../../tests/it/fuzzing/mod.rs"]
 pub mod fuzzing;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::format::Format;
 use crate::error::{Error, Result};
 
-/// What stands before a description in JSON.
+/// What is before a description in JSON.
 const JSON: &str = "json:";
 /// Drivers that are the bytes of a file or device.
 const FILE_DRIVERS: [&str; 2] = ["file", "host_device"];
@@ -99,7 +99,7 @@ impl Described {
     }
 
     /// The format in which the file is read, where another option gives one: that one. `None`
-    /// where nothing says it.
+    /// where nothing sets it.
     pub fn format_or_given(&self, given: Option<Format>) -> Result<Option<Format>> {
         if given.is_some() && self.is_bare {
             let why = "A block device must be specified for \"file\": the description is of a file, \

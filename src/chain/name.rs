@@ -14,7 +14,7 @@ use crate::tables::HeaderArea;
 pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(name);
     if name.is_empty() || name.contains(&0) {
-        return Err(Error::Refused(format!("'{}' is no file name", text.escape_debug())));
+        return Err(Error::Refused(format!("'{}' is not a file name", text.escape_debug())));
     }
     if let Some(described) = Described::of_name(name) {
         return Ok(described?.path);

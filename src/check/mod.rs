@@ -51,7 +51,7 @@ pub fn survey(
     progress: &dyn Progress,
 ) -> Result<Survey> {
     let area = HeaderArea::load(source)?;
-    let file_bytes = source.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let file_bytes = source.len().map_err(|e| Error::file("determine the file's length", e))?;
     let mut ctx = Context::new(source, area, file_bytes, options, progress);
     header::run(&mut ctx);
     snapshots::run(&mut ctx);
@@ -131,7 +131,7 @@ fn hold(
     doubtful.extend(lost::doubtful(ctx, compared, found_last));
     found_last.extend(lost::misdirected(ctx, first, doubtful));
     match keep_refcounts(ctx, counts, compared, found_last) {
-        // Flags are judged by the refcounts that stay.
+        // Flags are compared with the refcounts that stay.
         true => (true, copied::find(ctx, mapping, counts, compared, false)),
         false => (false, flags),
     }

@@ -7,7 +7,7 @@ pub struct CheckOptions {
     pub threads: usize,
     /// Runs of findings to keep one by one; further ones are counted only.
     pub keep: usize,
-    /// The refcounts by which COPIED flags are judged: those after a repair, when one follows.
+    /// The refcounts with which COPIED flags are compared: those after a repair, when one follows.
     pub assume: Assume,
     /// Whether that repair keeps refcounts that are too high.
     pub hold: Hold,
@@ -19,7 +19,7 @@ impl Default for CheckOptions {
     }
 }
 
-/// Which counts to assume.
+/// Which refcounts to assume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Assume {
@@ -28,7 +28,7 @@ pub enum Assume {
     Stored,
     /// Those in the file once refcounts that are too high are lowered.
     LeaksRepaired,
-    /// Those that the references ask for.
+    /// Those that the references require.
     AllRepaired,
 }
 

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// How many threads to use where the caller does not say: more than cores, since on a cold cache or
+use crate::threads::cores;
+
+/// How many threads to use where the caller sets none: more than cores, since on a cold cache or
 /// a network they wait for reads.
 pub fn threads(asked: usize) -> usize {
     if asked > 0 {
         return asked;
     }
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    (cores * 2).clamp(8, 32)
+    (cores() * 2).clamp(8, 32)
 }
 
 /// Calls `work(state, item)` for every number under `items`, each thread with a state of its own,

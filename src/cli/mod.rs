@@ -151,13 +151,13 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
             true => format!("could not write the result: {}", fault::root(&error)),
             false => format!("{}{}", fault::line(&error), cli.hint(&error)),
         };
-        // Nowhere is left to tell of a standard error that fails.
+        // A failure of standard error itself cannot be reported.
         let _ = ui.error(&text);
         ExitCode::Failure
     })
 }
 
-/// Prints help or version as asked for, or says what is wrong with the arguments.
+/// Prints help or version as requested, or reports what is wrong with the arguments.
 fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let text = match ui.out.is_colored() {
@@ -188,7 +188,7 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     ExitCode::Failure
 }
 
-/// `help` takes the name of one command: what comes behind it is no unknown one.
+/// `help` takes the name of one command: what follows it is not an unknown one.
 fn one_too_many(error: &clap::Error) -> Option<String> {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;
@@ -211,7 +211,7 @@ fn suggestion(error: &clap::Error) -> String {
     });
     match (meant, error.get(ContextKind::InvalidSubcommand)) {
         (Some(word), _) => format!("; did you mean '{word}'?"),
-        // Behind `help` nothing is suggested.
+        // After `help` nothing is suggested.
         (None, Some(ContextValue::String(given))) => {
             let command = Cli::command();
             let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();

@@ -17,7 +17,7 @@ const SAMPLE_BYTES: usize = 2048;
 const WORTH: usize = 160;
 /// Bits of a byte's entropy from which bytes look random. 64 KiB of random bytes have 7.997.
 const RANDOM_BITS: f64 = 7.99;
-/// The shortest cluster whose bytes say whether they are random.
+/// The shortest cluster that is long enough to test for random bytes.
 const COUNTED_BYTES: usize = 1 << 15;
 /// QEMU decompresses with a window of 4 KiB.
 const WINDOW_BITS: u8 = 12;
@@ -72,8 +72,8 @@ impl Chooser {
     /// A whole stream, if there is space for it; `None` too where nothing makes the bytes fewer.
     pub(super) fn compress(&mut self, cluster: &[u8], space: &mut [u8]) -> Option<usize> {
         if looks_random(cluster) {
-            // The quickest level has one fixed code, in which random bytes without matches are longer
-            // by 5.5 percent.
+            // The quickest level has one fixed code, in which random bytes without matches are
+            // longer by 5.5 percent.
             let length = self.glance.compress(cluster, space);
             if length.is_none_or(|length| length >= cluster.len() + cluster.len() / 20) {
                 return None;

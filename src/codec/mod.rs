@@ -1,18 +1,18 @@
 //! Compressed clusters: bytes to fewer bytes and back, without I/O.
 //!
-//! A [`Packer`] or [`Unpacker`] keeps the tables of its library from one cluster to the next; each
-//! thread has its own.
+//! A [`Compressor`] or [`Decompressor`] keeps the tables of its library from one cluster to the
+//! next; each thread has its own.
 
+mod decompressors;
 mod deflate;
-mod unpackers;
 
 use std::ops::RangeInclusive;
 
 use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
+pub(crate) use decompressors::Decompressors;
 use deflate::{Chooser, Deflater};
-pub(crate) use unpackers::Unpackers;
 
 /// The default for zstd, which is qemu-img's: one below is a seventh faster, and over one percent
 /// larger.
@@ -41,7 +41,7 @@ impl Method {
 }
 
 /// Compresses clusters.
-pub struct Packer {
+pub struct Compressor {
     engine: Engine,
 }
 
@@ -54,13 +54,13 @@ enum Engine {
     Missing,
 }
 
-impl std::fmt::Debug for Packer {
+impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Packer").finish_non_exhaustive()
+        f.debug_struct("Compressor").finish_non_exhaustive()
     }
 }
 
-impl Packer {
+impl Compressor {
     /// A compressor.
     pub fn new(method: Method) -> Self {
         Self::with_level(method, None)
@@ -84,7 +84,7 @@ impl Packer {
 
     /// Appends the compressed bytes to `out` and returns how many they are, or `None`, with nothing
     /// appended, where they are not fewer.
-    pub fn pack(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    pub fn compress(&mut self, cluster: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let start = out.len();
         out.resize(start + cluster.len() + cluster.len() / 16 + SLACK, 0);
         let space = &mut out[start..];
@@ -101,32 +101,32 @@ impl Packer {
 }
 
 /// Decompresses clusters.
-pub struct Unpacker {
+pub struct Decompressor {
     inflate: libdeflater::Decompressor,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     /// The compressed bytes, read by whoever uses this.
     pub packed: Vec<u8>,
-    /// A whole cluster, where only a part of it is wanted.
+    /// A whole cluster, of which only a part is needed.
     pub cluster: Vec<u8>,
 }
 
-impl std::fmt::Debug for Unpacker {
+impl std::fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unpacker").finish_non_exhaustive()
+        f.debug_struct("Decompressor").finish_non_exhaustive()
     }
 }
 
-impl Default for Unpacker {
+impl Default for Decompressor {
     fn default() -> Self {
         let (packed, cluster) = (Vec::new(), Vec::new());
         Self { inflate: libdeflater::Decompressor::new(), zstd: None, packed, cluster }
     }
 }
 
-impl Unpacker {
-    /// Fills `cluster` from compressed bytes, behind which there may be others. `false`: they do
+impl Decompressor {
+    /// Fills `cluster` from compressed bytes, which others may follow. `false`: they do
     /// not fill it.
-    pub fn unpack(&mut self, method: Method, packed: &[u8], cluster: &mut [u8]) -> bool {
+    pub fn decompress(&mut self, method: Method, packed: &[u8], cluster: &mut [u8]) -> bool {
         match method {
             Method::Zlib => {
                 let done = self.inflate.deflate_decompress(packed, cluster);
@@ -151,14 +151,14 @@ impl Unpacker {
 /// Why compressed bytes do not fill a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The stream is damaged behind so many bytes of the cluster.
+    /// The stream is damaged after so many bytes of the cluster.
     Broken(usize),
     /// The stream ends after so many bytes of the cluster.
     Short(usize),
 }
 
 impl Fault {
-    /// Looks for it in bytes that [`Unpacker::unpack`] did not take.
+    /// Looks for it in bytes that [`Decompressor::decompress`] did not take.
     pub fn find(method: Method, packed: &[u8], cluster: &mut [u8]) -> Self {
         match method {
             Method::Zlib => {
@@ -211,28 +211,28 @@ fn unzstd_loosely(packed: &[u8], cluster: &mut [u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn pack(method: Method, cluster: &[u8]) -> Option<Vec<u8>> {
+    fn compress(method: Method, cluster: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        let length = Packer::new(method).pack(cluster, &mut out);
+        let length = Compressor::new(method).compress(cluster, &mut out);
         assert_eq!(out.len(), length.unwrap_or(0));
         length.map(|_| out)
     }
 
     #[test]
-    fn what_is_packed_is_unpacked_with_other_bytes_behind_it() {
+    fn what_is_packed_is_decompressed_with_other_bytes_behind_it() {
         let cluster: Vec<u8> = (0..65536u32).map(|n| (n / 100 % 7) as u8).collect();
         for method in [Method::Zlib, Method::Zstd] {
-            let mut packed = pack(method, &cluster).unwrap();
+            let mut packed = compress(method, &cluster).unwrap();
             assert!(packed.len() < 8192, "{method:?}: {}", packed.len());
             packed.extend_from_slice(&[0xFF; 100]);
-            let mut unpacker = Unpacker::default();
+            let mut decompressor = Decompressor::default();
             let mut out = vec![0; cluster.len()];
-            assert!(unpacker.unpack(method, &packed, &mut out), "{method:?}");
+            assert!(decompressor.decompress(method, &packed, &mut out), "{method:?}");
             assert!(out == cluster, "{method:?}");
-            assert!(!unpacker.unpack(method, &packed[..20], &mut out), "{method:?}");
+            assert!(!decompressor.decompress(method, &packed[..20], &mut out), "{method:?}");
             // The first half alone: the stream does not end where the cluster does.
             let mut half = vec![0; cluster.len() / 2];
-            assert!(unpacker.unpack(method, &packed, &mut half), "{method:?}");
+            assert!(decompressor.decompress(method, &packed, &mut half), "{method:?}");
             assert!(half == cluster[..half.len()], "{method:?}");
         }
     }
@@ -245,7 +245,7 @@ mod tests {
             (state >> 56) as u8
         };
         for level in Method::Zlib.levels().map(Some).chain([None]) {
-            let mut used = Packer::with_level(Method::Zlib, level);
+            let mut used = Compressor::with_level(Method::Zlib, level);
             for n in 0..120_usize {
                 let length = [512, 4096, 65536][n % 3];
                 // Random bytes, then fewer and fewer of them.
@@ -253,13 +253,14 @@ mod tests {
                 let cluster: Vec<u8> =
                     (0..length).map(|_| (usize::from(next()) % kept) as u8).collect();
                 let (mut out, mut alone) = (Vec::new(), Vec::new());
-                let packed = used.pack(&cluster, &mut out);
-                let again = Packer::with_level(Method::Zlib, level).pack(&cluster, &mut alone);
+                let packed = used.compress(&cluster, &mut out);
+                let again =
+                    Compressor::with_level(Method::Zlib, level).compress(&cluster, &mut alone);
                 assert_eq!(packed, again, "level {level:?}, {n}");
                 assert!(out == alone && packed.is_none_or(|length| length < cluster.len()));
                 if packed.is_some() {
                     let mut back = vec![0; length];
-                    assert!(Unpacker::default().unpack(Method::Zlib, &out, &mut back));
+                    assert!(Decompressor::default().decompress(Method::Zlib, &out, &mut back));
                     assert!(back == cluster, "level {level:?}, {n}");
                 }
             }
@@ -274,7 +275,7 @@ mod tests {
             (state >> 56) as u8
         };
         let cluster: Vec<u8> = (0..4096).map(|_| next()).collect();
-        assert_eq!(pack(Method::Zlib, &cluster), None);
-        assert_eq!(pack(Method::Zstd, &cluster), None);
+        assert_eq!(compress(Method::Zlib, &cluster), None);
+        assert_eq!(compress(Method::Zstd, &cluster), None);
     }
 }

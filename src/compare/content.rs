@@ -7,13 +7,13 @@ use super::outcome::{Failure, Phase, Side};
 use crate::disk::{Disk, Extent, Extents, shared_from};
 use crate::error::Error;
 use crate::progress::Progress;
+use crate::sector::SECTOR;
 use crate::storage::is_zero;
+use crate::threads;
 
 /// Bytes that are read from each disk and compared at once; no less than a cluster.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Offsets are told in sectors.
-const SECTOR: u64 = 512;
-/// The longest range that is skipped at once, so that progress is told.
+/// The longest range that is skipped at once, so that progress is reported.
 const LONGEST: u64 = 1 << 36;
 
 /// What is compared, and how.
@@ -42,13 +42,10 @@ pub(super) fn first_difference(work: &Work<'_>) -> Result<Option<u64>, Failure> 
         first: AtomicU64::new(u64::MAX),
         outcome: Mutex::new(None),
     };
-    let threads = match work.threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        threads => threads,
-    };
+    let threads = threads::or_cores(work.threads);
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // With fewer threads than wanted it takes longer, that is all.
+            // With fewer threads than requested it only takes longer.
             let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work());
         }
         shared.work();
@@ -205,7 +202,8 @@ impl Shared<'_> {
         other.map(|within| self.told(piece.start + within as u64)).transpose()
     }
 
-    /// The offset by which a byte is told: that of its sector, or of the end of a raw image in it.
+    /// The offset that is reported for a byte: that of its sector, or of the end of a raw image in
+    /// it.
     fn told(&self, at: u64) -> Result<u64, Failure> {
         let mut told = at / SECTOR * SECTOR;
         for (side, disk) in [(Side::First, self.work.disks[0]), (Side::Second, self.work.disks[1])]

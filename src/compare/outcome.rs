@@ -29,7 +29,7 @@ pub enum Side {
 /// What could not be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The metadata that says where the bytes are could not be used.
+    /// The metadata that maps the bytes could not be used.
     Mapping,
     /// The bytes could not be read.
     Reading,

@@ -18,7 +18,7 @@ pub struct CompareOptions {
 
 /// Compares two disks; `None` where a guest reads the same from both. A shorter disk is compared as
 /// if zeroes came after it, unless the comparison is strict. Of what is different or cannot be
-/// read, the first is told. A comparison that is cancelled fails with [`Error::Cancelled`].
+/// read, the first is reported. A comparison that is cancelled fails with [`Error::Cancelled`].
 pub fn compare(
     first: &Disk,
     second: &Disk,
@@ -53,7 +53,7 @@ fn size(disk: &Disk, side: Side) -> Result<u64, Failure> {
     disk.size().map_err(|error| Failure { side, phase: Phase::Mapping, offset: 0, error })
 }
 
-/// Ciphertext says nothing of what a guest reads.
+/// Ciphertext does not show what a guest reads.
 fn require_plain(disk: &Disk, side: Side) -> Result<(), Failure> {
     let fail = |error| Failure { side, phase: Phase::Reading, offset: 0, error };
     match disk.is_encrypted().map_err(fail)? {

@@ -5,7 +5,7 @@ use crate::disk::{Disk, Extent, ExtentKind, Extents};
 use crate::error::Result;
 use crate::image::{Backing, Image};
 
-/// QEMU looks at most at this many bytes of an L2 table at once, and tells of a range only up to
+/// QEMU looks at most at this many bytes of an L2 table at once, and reports a range only up to
 /// their end.
 const SLICE_BYTES: u64 = 4096;
 

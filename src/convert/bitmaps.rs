@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::image::Image;
 
-use super::source::Source;
+use super::source::SourceDisk;
 
 /// The bitmaps that are copied.
 pub(super) struct Bitmaps<'a> {
@@ -17,7 +17,7 @@ impl<'a> Bitmaps<'a> {
     /// The bitmaps of the only source. Broken ones are an error, or else their names are added to
     /// `skipped`.
     pub(super) fn of(
-        source: &'a Source,
+        source: &'a SourceDisk,
         skip_broken: bool,
         skipped: &mut Vec<String>,
     ) -> Result<Self> {

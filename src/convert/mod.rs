@@ -1,5 +1,5 @@
-//! Copying disks from image to image: several threads, each byte read once, and a target that is no
-//! image before it is whole.
+//! Copying disks from image to image: several threads, each byte read once, and a target that is
+//! not an image before it is whole.
 //!
 //! * `run`: one conversion; `options`: what is converted, to what, and how
 //! * [`source`]: what is read
@@ -19,4 +19,4 @@ pub(crate) use flow::InOrder;
 pub use flow::Loss;
 pub use options::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE, Input, Outlet, Target};
 pub use run::{convert, convert_to_stream, verify};
-pub use source::Source;
+pub use source::SourceDisk;

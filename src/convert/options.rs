@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::flow::salvage::Loss;
-use super::source::Source;
+use super::source::SourceDisk;
 use crate::create::{NewImage, Preallocation};
 use crate::image::Image;
 use crate::progress::Progress;
 use crate::storage::Storage;
 
-/// Runs of zeroes that are not stored, unless something else is asked for.
+/// Runs of zeroes that are not stored, unless something else is requested.
 pub const DEFAULT_SPARSE: u64 = 4096;
 
 /// How to convert.
@@ -24,7 +24,7 @@ pub struct ConvertOptions {
     /// How hard it is tried to compress them: 1 to 9 for zlib, 1 to 22 for zstd; `None` for the
     /// default.
     pub level: Option<u8>,
-    /// How many threads work; 0: as many as there are cores.
+    /// How many threads work; 0: one for each core.
     pub threads: usize,
     /// Whether the system copies data that need not be looked at. Then zeroes are found by holes
     /// only.
@@ -67,7 +67,7 @@ pub enum Target<'a> {
         /// Where it goes.
         storage: Arc<dyn Storage>,
         /// Its backing file, where it has one: what is the same there is not stored.
-        backing: Option<&'a Source>,
+        backing: Option<&'a SourceDisk>,
         /// Its external data file, where it has one.
         data_file: Option<Arc<dyn Storage>>,
     },
@@ -78,14 +78,14 @@ pub enum Target<'a> {
         /// What it has from the start.
         preallocation: Preallocation,
     },
-    /// A raw image that is there.
+    /// An existing raw image.
     Raw {
         /// Its bytes.
         storage: &'a dyn Storage,
         /// It reads as zeroes.
         is_zero: bool,
     },
-    /// A qcow2 image that is there.
+    /// An existing qcow2 image.
     Image {
         /// The image, open for writing.
         image: &'a Image,
@@ -108,7 +108,7 @@ pub struct ConvertReport {
 /// What is converted.
 pub enum Input<'a> {
     /// Disks.
-    Disks(&'a Source),
+    Disks(&'a SourceDisk),
     /// The bytes of a raw disk in their order; its size is that of the stream.
     Stream(&'a mut (dyn Read + Send + 'a)),
 }
@@ -121,11 +121,11 @@ pub enum Outlet<'a> {
     Qcow2(&'a NewImage),
 }
 
-/// Whoever wants a conversion to end, and who is told of it.
+/// Cancellation and progress of a conversion.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
     /// Set when it is to end.
     pub cancel: &'a AtomicBool,
-    /// Told how far it has come.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }

@@ -12,7 +12,7 @@ use super::flow::salvage::Salvage;
 use super::flow::scan::Cut;
 use super::flow::stream::Stream;
 use super::options::{Control, ConvertOptions, ConvertReport, Input, Outlet, Target};
-use super::source::Source;
+use super::source::SourceDisk;
 use super::target::existing::Existing;
 use super::target::fresh::{Fresh, Plan};
 use super::target::held;
@@ -24,6 +24,7 @@ use crate::create::{Compression, NewImage, Preallocation, create_raw};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::storage::{Capacity, Latch, Storage};
+use crate::threads;
 
 /// Bytes of data that one thread works on at a time: what the processor's cache can hold between
 /// reading and writing.
@@ -35,7 +36,7 @@ const LONGEST_BYTES: u64 = 1 << 36;
 /// Raw targets are written in multiples of this.
 const RAW_GRAIN: u64 = 4096;
 /// Copies the input to the target. After an error, or with `cancel` set meanwhile, a new qcow2
-/// image is none: its header is written last.
+/// image is not an image: its header is written last.
 pub fn convert(
     input: Input<'_>,
     target: Target<'_>,
@@ -82,8 +83,8 @@ pub fn convert_to_stream(
 
 /// Reads a source and what was made of it, and compares; where they differ is an error.
 pub fn verify(
-    source: &Source,
-    made: &Source,
+    source: &SourceDisk,
+    made: &SourceDisk,
     options: &ConvertOptions,
     control: Control<'_>,
 ) -> Result<()> {
@@ -107,7 +108,7 @@ fn with_run(
     let salvage = options.salvage.then(Salvage::default);
     let rate = options.rate.map(Rate::new);
     let pool = Pool::default();
-    let nothing = Source::new(Vec::new())?;
+    let nothing = SourceDisk::new(Vec::new())?;
     let (source, stream) = match input {
         Input::Disks(source) => (source, None),
         Input::Stream(stream) => (&nothing, Some(stream)),
@@ -124,7 +125,7 @@ fn with_run(
         rate: rate.as_ref(),
         control,
         pool: &pool,
-        threads: threads(options.threads),
+        threads: threads::or_cores(options.threads),
     };
     work(&mut run)?;
     let (bytes, skipped_bitmaps) = (run.bytes, std::mem::take(&mut run.skipped_bitmaps));
@@ -132,16 +133,9 @@ fn with_run(
     Ok(ConvertReport { bytes, losses, skipped_bitmaps })
 }
 
-fn threads(wanted: usize) -> usize {
-    match wanted {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        wanted => wanted,
-    }
-}
-
 /// One conversion.
 struct Run<'a, 's> {
-    source: &'a Source,
+    source: &'a SourceDisk,
     /// The disk's size; of a stream it is known after the work.
     bytes: u64,
     stream: Option<&'s mut (dyn Read + Send + 's)>,
@@ -193,7 +187,7 @@ impl<'a> Run<'a, '_> {
         &mut self,
         new: &NewImage,
         storage: &dyn Storage,
-        backing: Option<&Source>,
+        backing: Option<&SourceDisk>,
     ) -> Result<()> {
         let bitmaps = self.bitmaps()?;
         if bitmaps.is_some() && !new.is_version_3() {
@@ -294,7 +288,7 @@ impl<'a> Run<'a, '_> {
         image.flush()
     }
 
-    /// An error where the disk is longer than a target that is there.
+    /// An error where the disk is longer than an existing target.
     fn require_room(&self, there: u64) -> Result<()> {
         if there < self.bytes {
             return Err(Error::Refused(format!(

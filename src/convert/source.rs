@@ -7,12 +7,10 @@ use crate::disk::identity::{self, Identity};
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
 use crate::image::{Backing, RunKind};
+use crate::sector::SECTOR;
 use crate::storage::{ReadAt, Storage};
 
-/// Disks are counted in sectors.
-const SECTOR: u64 = 512;
-
-/// Bytes of the disk as they lie in a file.
+/// Bytes of the disk as they are in a file.
 pub(super) struct Plain<'a> {
     /// The file.
     pub(super) storage: &'a dyn ReadAt,
@@ -43,7 +41,7 @@ pub(super) struct Known {
 
 /// All disks as one.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceDisk {
     parts: Vec<Part>,
     bytes: u64,
     grain: u64,
@@ -58,7 +56,7 @@ struct Part {
     skip: u64,
 }
 
-impl Source {
+impl SourceDisk {
     /// The disks in this order. One that is encrypted is refused, also where nothing of it would
     /// have to be read.
     pub fn new(disks: Vec<Disk>) -> Result<Self> {
@@ -102,13 +100,13 @@ impl Source {
         }
     }
 
-    /// How many images lie above the one from which on the chain is this other one; `None` where it
-    /// never is.
+    /// The number of images above the one from which on the chain is this other one; `None` where
+    /// it never is.
     pub(super) fn depth_of(&self, other: &Self) -> Option<usize> {
         self.depth_where(&other.identities())
     }
 
-    /// [`Source::depth_of`] for a backing file.
+    /// [`SourceDisk::depth_of`] for a backing file.
     pub(super) fn depth_of_backing(&self, backing: &Backing) -> Option<usize> {
         self.depth_where(&identity::below(backing))
     }
@@ -149,8 +147,8 @@ impl Source {
         Ok(Known { bytes: extent.length, zero: extent.zero, depth: extent.left })
     }
 
-    /// Where the bytes from `at` on lie as they are, at most `most` of them; `None` where they have
-    /// to be read.
+    /// Where the bytes from `at` on are stored as they are, at most `most` of them; `None` where
+    /// they have to be read.
     pub(super) fn plain(&self, at: u64, most: u64) -> Result<Option<Plain<'_>>> {
         let Some(part) = self.part(at) else { return Ok(None) };
         let most = most.min(part.start + part.bytes - at);

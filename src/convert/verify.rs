@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-use super::source::Source;
+use super::source::SourceDisk;
 use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
@@ -14,7 +14,7 @@ const PIECE: u64 = 1 << 20;
 /// A target that is compared.
 pub(super) struct Compare<'a> {
     /// What was written, opened for reading.
-    pub(super) other: &'a Source,
+    pub(super) other: &'a SourceDisk,
     /// Where buffers go.
     pub(super) pool: &'a Pool,
 }

@@ -1,6 +1,6 @@
 //! The header of a new image.
 
-use super::layout::Layout;
+use super::blueprint::Blueprint;
 use super::options::{Compression, CreateOptions, Version};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
@@ -9,7 +9,7 @@ use crate::format::feature::{autoclear, compatible, encode_known_feature_names, 
 use crate::format::header::{Header, MAX_BACKING_NAME_BYTES, V2_BYTES, V3_BYTES_WITH_COMPRESSION};
 use crate::format::{Geometry, HostOffset};
 
-/// Where the roots of an image lie.
+/// The positions of the roots of an image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Roots {
     /// The L1 table.
@@ -26,15 +26,15 @@ pub(crate) struct Roots {
 
 impl Roots {
     #[expect(clippy::cast_possible_truncation, reason = "a table of 8 MiB at most")]
-    pub(super) fn of(layout: &Layout, geometry: &Geometry) -> Self {
+    pub(super) fn of(blueprint: &Blueprint, geometry: &Geometry) -> Self {
         Self {
-            l1: match layout.l1_entries {
+            l1: match blueprint.l1_entries {
                 0 => HostOffset::new(0),
-                _ => geometry.offset_of(layout.l1.first),
+                _ => geometry.offset_of(blueprint.l1.first),
             },
-            l1_entries: layout.l1_entries,
-            reftable: geometry.offset_of(layout.reftable.first),
-            reftable_clusters: layout.reftable.count.get() as u32,
+            l1_entries: blueprint.l1_entries,
+            reftable: geometry.offset_of(blueprint.reftable.first),
+            reftable_clusters: blueprint.reftable.count.get() as u32,
             autoclear: 0,
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn encode_header(
     encode_extension(&mut names, extension::FEATURE_NAMES, &encode_known_feature_names());
     let end_mark = extension::EXTENSION_HEADER_BYTES;
     let needed = length + extensions.len() + end_mark + name.len();
-    // The names of features are only a help for programs that do not know them.
+    // The names of features are only a help for programs that do not support them.
     if v3 && needed + names.len() <= geometry.cluster_len() {
         extensions.append(&mut names);
     }

@@ -1,17 +1,17 @@
-//! Making a new image. Its layout is computed first and written in bulk, and the header comes last:
-//! what is left behind by a failure is not an image.
+//! Creation of a new image. Its blueprint is computed first and written in bulk, and the header
+//! comes last: what a failure leaves is not an image.
 
+mod blueprint;
 mod header;
-mod layout;
 mod new_image;
 mod options;
 mod write;
 
 pub use crate::image::Preallocation;
+pub(crate) use blueprint::{checked_l1_bytes, counting_clusters, refcount_clusters};
 pub(crate) use header::Roots;
-pub(crate) use layout::{checked_l1_bytes, counting_clusters, refcount_clusters};
 pub use new_image::NewImage;
 pub(crate) use new_image::{geometry, round_up as in_sectors};
-pub use options::{Backing, Compression, CreateOptions, DataFile, Version};
+pub use options::{BackingName, Compression, CreateOptions, DataFile, Version};
 pub use write::create_raw;
 pub(crate) use write::cut_off;

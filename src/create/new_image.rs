@@ -1,29 +1,27 @@
 //! A new image before it is written.
 
+use super::blueprint::Blueprint;
 use super::header::{Roots, encode_header};
-use super::layout::Layout;
 use super::options::{Compression, CreateOptions, Version};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::geometry::{GeometryError, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
 use crate::image::Preallocation;
-
-/// Sectors are the unit of virtual sizes.
-const SECTOR_BYTES: u64 = 512;
+use crate::sector::SECTOR;
 
 /// A new image that can be written: options that fit together, and where everything goes.
 #[derive(Debug, Clone)]
 pub struct NewImage {
     pub(super) options: CreateOptions,
     pub(super) geometry: Geometry,
-    pub(super) layout: Layout,
+    pub(super) blueprint: Blueprint,
     pub(super) header: Vec<u8>,
     pub(super) preallocation: Preallocation,
     pub(super) external: bool,
 }
 
 impl NewImage {
-    /// Checks the options and computes the layout. Nothing is written.
+    /// Checks the options and computes the blueprint. Nothing is written.
     pub fn new(options: &CreateOptions) -> Result<Self> {
         let geometry = geometry(options)?;
         refuse_misfits(options)?;
@@ -34,11 +32,11 @@ impl NewImage {
             other => other,
         };
         let tables = preallocation != Preallocation::Off;
-        let layout = Layout::new(&geometry, tables, tables && external.is_none())?;
-        let header = encode_header(options, &geometry, &Roots::of(&layout, &geometry), &[])?;
+        let blueprint = Blueprint::new(&geometry, tables, tables && external.is_none())?;
+        let header = encode_header(options, &geometry, &Roots::of(&blueprint, &geometry), &[])?;
         let external = external.is_some();
         let options = options.clone();
-        Ok(Self { options, geometry, layout, header, preallocation, external })
+        Ok(Self { options, geometry, blueprint, header, preallocation, external })
     }
 
     /// Cluster size, refcount width, L2 entry size and virtual size.
@@ -52,7 +50,7 @@ impl NewImage {
         self.preallocation != Preallocation::Off
     }
 
-    /// Whether its data lies in an external file.
+    /// Whether its data is in an external file.
     pub const fn is_external(&self) -> bool {
         self.external
     }
@@ -82,7 +80,7 @@ impl NewImage {
 
 /// A disk of so many bytes, in whole sectors.
 pub(crate) fn round_up(size: u64) -> Result<u64> {
-    let rounded = size.checked_next_multiple_of(SECTOR_BYTES);
+    let rounded = size.checked_next_multiple_of(SECTOR);
     rounded
         .filter(|&bytes| bytes <= i64::MAX.unsigned_abs())
         .ok_or_else(|| Error::Refused(format!("a disk of {size} bytes is too large")))
@@ -95,13 +93,13 @@ pub(crate) fn geometry(options: &CreateOptions) -> Result<Geometry> {
     let range = MIN_CLUSTER_BITS..=MAX_CLUSTER_BITS;
     if !options.cluster_bytes.is_power_of_two() || !range.contains(&cluster_bits) {
         return refuse(format!(
-            "a cluster size of {} bytes is no power of two between 512 and 2M",
+            "a cluster size of {} bytes is not a power of two between 512 and 2M",
             options.cluster_bytes
         ));
     }
     if !options.refcount_bits.is_power_of_two() || options.refcount_bits > 64 {
         return refuse(format!(
-            "a refcount width of {} bits is no power of two up to 64",
+            "a refcount width of {} bits is not a power of two up to 64",
             options.refcount_bits
         ));
     }

@@ -27,7 +27,7 @@ pub enum Compression {
 /// The external data file of a new image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
-    /// Its name as the image tells it.
+    /// Its name as stored in the image.
     pub name: Vec<u8>,
     /// Whether it is to read as a raw image by itself.
     pub raw: bool,
@@ -35,8 +35,8 @@ pub struct DataFile {
 
 /// The backing file of a new image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backing {
-    /// Its name as the image tells it.
+pub struct BackingName {
+    /// Its name as stored in the image.
     pub name: Vec<u8>,
     /// Its format.
     pub format: Vec<u8>,
@@ -64,7 +64,7 @@ pub struct CreateOptions {
     /// Its external data file.
     pub data_file: Option<DataFile>,
     /// Its backing file.
-    pub backing: Option<Backing>,
+    pub backing: Option<BackingName>,
 }
 
 impl Default for CreateOptions {

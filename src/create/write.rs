@@ -1,6 +1,6 @@
 //! Writing a new image: large pieces in file order, the header last.
 
-use super::layout::Run;
+use super::blueprint::Run;
 use super::new_image::{NewImage, round_up};
 use crate::error::{Error, Result};
 use crate::format::encode_entries;
@@ -10,14 +10,13 @@ use crate::format::refcount::count_once;
 use crate::format::{ClusterCount, Geometry, HostOffset};
 use crate::image::Preallocation;
 use crate::progress::Progress;
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{Capacity, Storage};
 
 /// Bytes that are written at once.
 const PIECE_BYTES: u64 = 1 << 20;
 /// Bytes of the first block of a raw disk.
 const FIRST_BLOCK_BYTES: usize = 4096;
-/// Bytes that a disk writes whole or not at all.
-const ATOMIC_BYTES: usize = 512;
 
 impl NewImage {
     /// Writes the image over whatever the storage has, and its data file where it has one. Once
@@ -31,7 +30,7 @@ impl NewImage {
         if self.external != data_file.is_some() {
             return Err(Error::Refused("the data file has to be given where there is one".into()));
         }
-        need_room(storage, self.layout.file_bytes(&self.geometry), "the new image")?;
+        need_room(storage, self.blueprint.file_bytes(&self.geometry), "the new image")?;
         self.preallocation.require_on(data_file.unwrap_or(storage))?;
         if let Some(data_file) = data_file {
             raw(data_file, self.geometry.virtual_size(), self.preallocation, progress)?;
@@ -63,28 +62,37 @@ fn need_room(storage: &dyn Storage, needed: u64, purpose: &str) -> Result<()> {
 /// Writes everything but the header, flushes, and then the header.
 pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
     let geometry = &new.geometry;
-    let layout = &new.layout;
+    let blueprint = &new.blueprint;
     empty(storage, geometry.cluster_bytes())?;
-    let tables = layout.reftable.count + layout.refblocks.count + layout.l1.count + layout.l2.count;
+    let tables = blueprint.reftable.count
+        + blueprint.refblocks.count
+        + blueprint.l1.count
+        + blueprint.l2.count;
     progress.stage("writing tables", geometry.bytes_of(tables));
-    let length = layout.file_bytes(geometry);
+    let length = blueprint.file_bytes(geometry);
     if storage.capacity() == Capacity::Growable {
         storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
-        // QEMU looks for holes below images that have less room than clusters counted: short tables
-        // are no holes. It is no matter where the room is missing.
-        let _ = storage.allocate(0, geometry.offset_of(layout.l1.first).get());
+        // QEMU looks for holes below images that have less space than clusters in use: short tables
+        // are not holes. It does not matter where the space is missing.
+        let _ = storage.allocate(0, geometry.offset_of(blueprint.l1.first).get());
     }
     reftable(new, storage)?;
     refblocks(new, storage, progress)?;
     l1_table(new, storage)?;
     l2_tables(new, storage, progress)?;
     if !new.external {
-        let bytes = geometry.bytes_of(layout.data.count);
-        fill(storage, geometry.offset_of(layout.data.first), bytes, new.preallocation, progress)?;
+        let bytes = geometry.bytes_of(blueprint.data.count);
+        fill(
+            storage,
+            geometry.offset_of(blueprint.data.first),
+            bytes,
+            new.preallocation,
+            progress,
+        )?;
     }
     // A sector is written whole or not at all, so the header cannot be there without its names.
-    let (first_sector, rest) = new.header.split_at(new.header.len().min(ATOMIC_BYTES));
-    put(storage, HostOffset::new(ATOMIC_BYTES as u64), rest, "the header's extensions")?;
+    let (first_sector, rest) = new.header.split_at(new.header.len().min(SECTOR_LEN));
+    put(storage, HostOffset::new(SECTOR), rest, "the header's extensions")?;
     sync(storage)?;
     put(storage, HostOffset::new(0), first_sector, "the header")?;
     sync(storage)
@@ -108,7 +116,7 @@ pub fn raw(
     fill(storage, HostOffset::new(0), size, preallocation, progress)?;
     // Of a file: where the first block is not a hole, reading it shows QEMU which alignment the
     // file system needs. Of a device, which otherwise keeps its content: what it held before could
-    // be an image, and would be taken for one.
+    // be an image, and would look like one.
     let first = match storage.capacity() {
         Capacity::Growable => size,
         Capacity::Fixed(bytes) => bytes,
@@ -124,7 +132,7 @@ pub fn cut_off(storage: &dyn Storage) -> std::io::Result<()> {
     if storage.len()? > 0 { storage.set_len(0) } else { Ok(()) }
 }
 
-/// Makes sure that what was there before is no longer taken for an image.
+/// Makes sure that what was there before no longer looks like an image.
 fn empty(storage: &dyn Storage, cluster_bytes: u64) -> Result<()> {
     let result = match storage.capacity() {
         Capacity::Growable => cut_off(storage),
@@ -157,11 +165,11 @@ fn padded(entries: &[u64], run: Run, geometry: &Geometry, storage: &dyn Storage)
 
 fn reftable(new: &NewImage, storage: &dyn Storage) -> Result<()> {
     let geometry = &new.geometry;
-    let blocks = new.layout.refblocks;
+    let blocks = new.blueprint.refblocks;
     let entries: Vec<u64> = (0..blocks.count.get())
         .map(|n| geometry.offset_of(blocks.first + ClusterCount::new(n)).get())
         .collect();
-    let run = new.layout.reftable;
+    let run = new.blueprint.reftable;
     let bytes = padded(&entries, run, geometry, storage);
     put(storage, geometry.offset_of(run.first), &bytes, "the refcount table")
 }
@@ -169,9 +177,9 @@ fn reftable(new: &NewImage, storage: &dyn Storage) -> Result<()> {
 /// Every cluster up to the last one has the count 1.
 fn refblocks(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
     let geometry = &new.geometry;
-    let run = new.layout.refblocks;
+    let run = new.blueprint.refblocks;
     let order = geometry.refcount_order();
-    let described = new.layout.end().get();
+    let described = new.blueprint.end().get();
     let full_blocks = described / geometry.refblock_entries();
     let mut full = vec![0; geometry.cluster_len()];
     count_once(&mut full, order, 0..geometry.refblock_len());
@@ -200,24 +208,24 @@ fn refblocks(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
 
 fn l1_table(new: &NewImage, storage: &dyn Storage) -> Result<()> {
     let geometry = &new.geometry;
-    let l2 = new.layout.l2;
-    let entries: Vec<u64> = (0..u64::from(new.layout.l1_entries))
+    let l2 = new.blueprint.l2;
+    let entries: Vec<u64> = (0..u64::from(new.blueprint.l1_entries))
         .map(|n| match l2.count.get() {
             0 => 0,
             _ => L1Entry::new(geometry.offset_of(l2.first + ClusterCount::new(n)), true).0,
         })
         .collect();
-    let run = new.layout.l1;
+    let run = new.blueprint.l1;
     let bytes = padded(&entries, run, geometry, storage);
     put(storage, geometry.offset_of(run.first), &bytes, "the L1 table")
 }
 
-/// Maps every guest cluster to its place: one behind the other in the image, or at the guest's own
+/// Maps every guest cluster to its place: in order in the image, or at the guest's own
 /// offset in an external data file.
 fn l2_tables(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> Result<()> {
     let geometry = &new.geometry;
-    let run = new.layout.l2;
-    let first = if new.external { 0 } else { geometry.offset_of(new.layout.data.first).get() };
+    let run = new.blueprint.l2;
+    let first = if new.external { 0 } else { geometry.offset_of(new.blueprint.data.first).get() };
     let clusters = geometry.guest_clusters().get();
     let table_bytes = geometry.bytes_of(run.count);
     let entry_bytes = geometry.l2_entry_bytes() as u64;
@@ -242,7 +250,7 @@ fn l2_tables(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
     Ok(())
 }
 
-/// Gives a range room on the disk, or writes it, as asked for.
+/// Allocates disk space for a range, or writes it, as requested.
 fn fill(
     storage: &dyn Storage,
     at: HostOffset,
@@ -253,10 +261,10 @@ fn fill(
     match preallocation {
         Preallocation::Off | Preallocation::Metadata => return Ok(()),
         Preallocation::Falloc => {
-            progress.stage("reserving room", 0);
+            progress.stage("reserving space", 0);
             return storage
                 .allocate(at.get(), bytes)
-                .map_err(|e| Error::io("reserve room on the disk", at.get(), e));
+                .map_err(|e| Error::io("reserve space on the disk", at.get(), e));
         }
         Preallocation::Full => {}
     }

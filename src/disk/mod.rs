@@ -3,7 +3,8 @@
 //! * [`Disk`]: its size and its bytes (`read`); `past`: what a shorter one would lose
 //! * [`Extent`]: what is known of bytes without reading them, and where they are; [`Extents`]: of a
 //!   range, one after the other
-//! * `identity`: which files a chain is read from; `preallocated`: holes in image files; `zeroes`: runs of zeroes in bytes that were read
+//! * `identity`: which files a chain is read from; `preallocated`: holes in image files; `zeroes`:
+//!   runs of zeroes in bytes that were read
 
 pub(crate) mod extent;
 mod extents;

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::read::{Disk, SECTOR};
+use super::read::Disk;
 use super::zeroes::data_runs;
 use crate::error::Result;
+use crate::sector::SECTOR;
 
 /// Bytes that are read together.
 const READ_BYTES: u64 = 1 << 20;

@@ -10,10 +10,8 @@ use crate::file::{ImageFile, Intent};
 use crate::format::GuestOffset;
 use crate::format::probe::ImageFormat;
 use crate::image::{Backing, Image, OpenOptions, RawImage};
+use crate::sector::SECTOR;
 use crate::storage::ReadAt;
-
-/// Disks are counted in sectors.
-pub(super) const SECTOR: u64 = 512;
 
 /// A disk that is read. All methods may be called from several threads at once.
 pub enum Disk {

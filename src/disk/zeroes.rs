@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
+use crate::sector::SECTOR;
 use crate::storage::is_zero;
 
-/// The least that can be told apart.
-const SECTOR: u64 = 512;
-
-/// The ranges of `bytes`, which lie at `at` on the disk, that have to be stored: everything but
+/// The ranges of `bytes`, which begin at `at` on the disk, that have to be stored: everything but
 /// runs of zeroes of at least `sparse` bytes. With `sparse` 0 that is all. Runs begin and end at
 /// multiples of `sparse` where that is a power of two, and of the next smaller one otherwise.
 pub(crate) fn data_runs(bytes: &[u8], at: u64, sparse: u64) -> Vec<Range<usize>> {

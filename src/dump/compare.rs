@@ -1,19 +1,21 @@
 //! Whether a dump checks like the image that it was made of.
 
-use super::verdict::Verdict;
+use super::verdict::CheckOutcome;
 use crate::check::{CheckReport, Finding, Kind, Tally, Verb};
 use crate::error::{Error, Result};
 
-/// An error that names the first difference; with `blank`, other names are none.
-pub fn same(original: &Verdict, dump: &Verdict, blank: bool) -> Result<()> {
+/// An error that names the first difference; with `blank`, other names are not differences.
+pub fn same(original: &CheckOutcome, dump: &CheckOutcome, blank: bool) -> Result<()> {
     let difference = match (original, dump) {
-        (Verdict::Report(original), Verdict::Report(dump)) => difference(original, dump, blank),
-        (Verdict::None(original), Verdict::None(dump)) if original == dump => None,
-        (_, Verdict::None(why)) => Some(why.clone()),
-        (Verdict::None(_), _) => Some("its header can be read".into()),
+        (CheckOutcome::Report(original), CheckOutcome::Report(dump)) => {
+            difference(original, dump, blank)
+        }
+        (CheckOutcome::None(original), CheckOutcome::None(dump)) if original == dump => None,
+        (_, CheckOutcome::None(why)) => Some(why.clone()),
+        (CheckOutcome::None(_), _) => Some("its header can be read".into()),
     };
     let why = match blank {
-        true => "names lie over other metadata, or the image cannot be read in parts or is in use",
+        true => "names overlap other metadata, or the image cannot be read in parts or is in use",
         false => "the image cannot be read in parts or is in use",
     };
     difference.map_or(Ok(()), |what| {
@@ -57,7 +59,7 @@ fn difference(original: &CheckReport, dump: &CheckReport, blank: bool) -> Option
     })
 }
 
-/// A finding without the names that it tells.
+/// A finding without the names in it.
 fn nameless(finding: &Finding) -> Finding {
     let mut finding = finding.clone();
     match &mut finding.kind {

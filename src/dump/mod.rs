@@ -17,7 +17,7 @@ use recorder::Recorder;
 use sparse::write_sparsely;
 use verdict::verdict;
 
-pub use verdict::Verdict;
+pub use verdict::CheckOutcome;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub struct Dump<'a> {
     source: &'a dyn ReadAt,
     recorder: Recorder<'a>,
     file_bytes: u64,
-    verdict: Verdict,
+    verdict: CheckOutcome,
 }
 
 /// What a dump holds.
@@ -49,7 +49,7 @@ pub struct Written {
 }
 
 impl<'a> Dump<'a> {
-    /// Goes through an image. An error where it is none, or where the file's length or its header
+    /// Goes through an image. An error if it is not one, or if the file's length or its header
     /// cannot be read.
     pub fn of(source: &'a dyn ReadAt, progress: &dyn Progress) -> Result<Self> {
         let recorder = Recorder::new(source);
@@ -58,8 +58,8 @@ impl<'a> Dump<'a> {
         Ok(Self { source, recorder, file_bytes, verdict })
     }
 
-    /// What a check says of the image.
-    pub const fn verdict(&self) -> &Verdict {
+    /// The result of a check of the image.
+    pub const fn verdict(&self) -> &CheckOutcome {
         &self.verdict
     }
 
@@ -123,7 +123,8 @@ impl<'a> Dump<'a> {
         Ok(copied)
     }
 
-    /// Blanks names where that is asked for, and compares what a check says with the image.
+    /// Blanks names where that is requested, and compares a check of the dump with one of the
+    /// image.
     fn check(
         &self,
         target: &dyn Storage,
@@ -132,8 +133,8 @@ impl<'a> Dump<'a> {
     ) -> Result<()> {
         if options.blank_names {
             match self.verdict {
-                Verdict::Report(_) => names::blank(self.source, target)?,
-                Verdict::None(_) => return Err(unreadable_names()),
+                CheckOutcome::Report(_) => names::blank(self.source, target)?,
+                CheckOutcome::None(_) => return Err(unreadable_names()),
             }
         }
         let found = verdict(target, progress)?;
@@ -142,9 +143,9 @@ impl<'a> Dump<'a> {
 }
 
 fn unreadable_names() -> Error {
-    Error::Refused("names cannot be blanked where the header leads to none".into())
+    Error::Refused("names cannot be blanked where the header points to none".into())
 }
 
 fn length(source: &dyn ReadAt) -> Result<u64> {
-    source.len().map_err(|e| Error::file("tell the file's length", e))
+    source.len().map_err(|e| Error::file("determine the file's length", e))
 }

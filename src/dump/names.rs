@@ -23,7 +23,7 @@ pub fn blank(source: &dyn ReadAt, target: &dyn Storage) -> Result<()> {
 }
 
 fn header(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Result<()> {
-    let length = source.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let length = source.len().map_err(|e| Error::file("determine the file's length", e))?;
     let end = area.geometry.cluster_bytes().min(length);
     let known = if area.header.version < 3 { V2_BYTES } else { V3_BYTES_WITH_COMPRESSION };
     let name = area.backing_name.as_deref().unwrap_or_default();
@@ -46,7 +46,7 @@ fn header(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Resul
     zero_between(target, kept, end)
 }
 
-/// Zeroes what lies between ranges, up to `end`.
+/// Zeroes the bytes between ranges, up to `end`.
 fn zero_between(target: &dyn Storage, mut kept: Vec<Range<u64>>, end: u64) -> Result<()> {
     kept.sort_unstable_by_key(|range| range.start);
     let mut at = 0;
@@ -70,7 +70,7 @@ fn snapshots(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Re
         return hidden("the snapshot table");
     }
     // The last entry may reach past the end by less than a sector; the dump must not get longer.
-    let end = source.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let end = source.len().map_err(|e| Error::file("determine the file's length", e))?;
     let inside = |at: u64, name: Vec<u8>| {
         let room = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
         write(target, at, &name[..name.len().min(room)])
@@ -119,7 +119,7 @@ fn bitmaps(source: &dyn ReadAt, area: &HeaderArea, target: &dyn Storage) -> Resu
     Ok(())
 }
 
-/// Behind damage there may be names that cannot be told from the rest.
+/// After damage there may be names that cannot be distinguished from the rest.
 fn hidden(place: &str) -> Result<()> {
     Err(Error::Refused(format!("{place} is damaged, and may hold names that cannot be found")))
 }

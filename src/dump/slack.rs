@@ -9,7 +9,7 @@ use crate::tables::HeaderArea;
 /// Bytes of the mark after the last header extension.
 const END_MARK: u64 = 8;
 
-/// The rest of the header's cluster; `None` where the header does not say what it has.
+/// The rest of the header's cluster; `None` where the header does not show what it has.
 pub fn of_header(source: &dyn ReadAt) -> Option<Range<u64>> {
     let area = HeaderArea::load(source).ok()?;
     let fields = u64::from(area.header.header_length);

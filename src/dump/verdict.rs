@@ -1,13 +1,13 @@
-//! What a check says of an image.
+//! The result of a check of an image.
 
 use crate::check::{CheckOptions, CheckReport, check};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
 
-/// What a check says of an image, where it says anything.
+/// The result of a check of an image, where it has one.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum CheckOutcome {
     /// What it found.
     Report(Box<CheckReport>),
     /// Why it could not look further than the header.
@@ -15,11 +15,11 @@ pub enum Verdict {
 }
 
 /// Checks an image, as far as its header leads anywhere.
-pub fn verdict(source: &dyn ReadAt, progress: &dyn Progress) -> Result<Verdict> {
+pub fn verdict(source: &dyn ReadAt, progress: &dyn Progress) -> Result<CheckOutcome> {
     match check(source, &CheckOptions::default(), progress) {
-        Ok(report) => Ok(Verdict::Report(Box::new(report))),
+        Ok(report) => Ok(CheckOutcome::Report(Box::new(report))),
         Err(error @ (Error::Header { .. } | Error::Unsupported(_))) => {
-            Ok(Verdict::None(error.to_string()))
+            Ok(CheckOutcome::None(error.to_string()))
         }
         Err(error) => Err(error),
     }

@@ -44,7 +44,7 @@ unit! {
     HostCluster(u64)
 }
 unit! {
-    /// Byte offset on the guest's disk; VM state lies past the disk's end.
+    /// Byte offset on the virtual disk; VM state is past the end of the disk.
     GuestOffset(u64)
 }
 unit! {

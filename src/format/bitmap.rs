@@ -35,7 +35,7 @@ pub struct BitmapsExtension {
     pub reserved: u32,
     /// Length of the directory in bytes.
     pub directory_bytes: u64,
-    /// Host offset of the directory; cluster aligned where sound.
+    /// Host offset of the directory; cluster aligned if valid.
     pub directory: HostOffset,
 }
 
@@ -76,7 +76,7 @@ pub mod flag {
 /// One entry of the bitmap directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BitmapEntry {
-    /// Host offset of the bitmap table; cluster aligned where sound.
+    /// Host offset of the bitmap table; cluster aligned if valid.
     pub table: HostOffset,
     /// Entries of the bitmap table.
     pub table_entries: u32,
@@ -84,7 +84,7 @@ pub struct BitmapEntry {
     pub flags: u32,
     /// 1: dirty tracking.
     pub kind: u8,
-    /// log2 of the guest bytes behind each bit.
+    /// log2 of the guest bytes for each bit.
     pub granularity_bits: u8,
     /// Kept verbatim.
     pub extra: Vec<u8>,
@@ -147,7 +147,7 @@ impl BitmapEntry {
         disk_bytes.div_ceil(1 << self.granularity_bits.min(MAX_GRANULARITY_BITS))
     }
 
-    /// The name as text, with what is no UTF-8 replaced.
+    /// The name as text, with invalid UTF-8 replaced.
     pub fn name_text(&self) -> String {
         String::from_utf8_lossy(&self.name).into_owned()
     }
@@ -179,7 +179,7 @@ impl BitmapEntry {
             (self.flags & flag::RESERVED != 0, "it has reserved flags set"),
             (
                 self.flags & flag::EXTRA_DATA_COMPATIBLE != 0,
-                "it has the flag for extra data set, which QEMU does not know",
+                "it has the flag for extra data set, which QEMU does not support",
             ),
             (self.kind != TYPE_DIRTY_TRACKING, "its type is unknown"),
             (!sound_granularity, "its granularity is out of range"),

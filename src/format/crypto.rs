@@ -1,4 +1,4 @@
-//! Encryption: which method the header names, and where the LUKS header lies.
+//! Encryption: the method in the header, and the position of the LUKS header.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -30,10 +30,10 @@ impl CryptMethod {
     }
 }
 
-/// Where the encryption header lies (specification, "Full disk encryption header pointer").
+/// The position of the encryption header (specification, "Full disk encryption header pointer").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CryptoHeader {
-    /// Host offset; cluster aligned where sound.
+    /// Host offset; cluster aligned if valid.
     pub offset: HostOffset,
     /// Length in bytes.
     pub length: u64,

@@ -4,7 +4,7 @@
 pub const MAX_FORMAT_BYTES: usize = 15;
 
 /// The block drivers of QEMU 10, formats, protocols and filters, as far as their names are short
-/// enough. Each is here that some build of QEMU has: which ones a build lacks says nothing of an
+/// enough. Each driver of any build of QEMU is here: which ones a build lacks does not depend on an
 /// image.
 #[rustfmt::skip]
 const DRIVERS: [&str; 44] = [

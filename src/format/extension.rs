@@ -10,14 +10,14 @@ pub const END: u32 = 0;
 pub const BACKING_FORMAT: u32 = 0xE279_2ACA;
 /// Feature name table.
 pub const FEATURE_NAMES: u32 = 0x6803_F857;
-/// Bitmaps: where the bitmap directory lies.
+/// Bitmaps: the position of the bitmap directory.
 pub const BITMAPS: u32 = 0x2385_2875;
-/// Full disk encryption header: where the LUKS header lies.
+/// Full disk encryption header: the position of the LUKS header.
 pub const CRYPTO: u32 = 0x0537_BE77;
 /// Name of the external data file.
 pub const DATA_FILE: u32 = 0x4441_5441;
 
-/// Whether this program knows what an extension of this type is.
+/// Whether this program supports extensions of this type.
 pub const fn is_known(magic: u32) -> bool {
     matches!(magic, END | BACKING_FORMAT | FEATURE_NAMES | BITMAPS | CRYPTO | DATA_FILE)
 }
@@ -43,7 +43,7 @@ pub const EXTENSION_HEADER_BYTES: usize = 8;
 pub struct Extension {
     /// What it is.
     pub magic: u32,
-    /// Host offset of its data, behind type and length.
+    /// Host offset of its data, after type and length.
     pub offset: u64,
     /// Its data without padding.
     pub data: Vec<u8>,
@@ -53,7 +53,7 @@ pub struct Extension {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExtensionDefect {
-    /// An extension says that it is longer than the room there is.
+    /// The length of an extension exceeds the space for extensions.
     TooLong {
         /// Host offset of the extension.
         offset: u64,
@@ -100,7 +100,8 @@ pub fn decode_extensions(
     (list, None)
 }
 
-/// Where a list of known extensions begins after a header of a length that the specification knows.
+/// Where a list of known extensions begins after a header of a length that the specification
+/// defines.
 pub fn known_list(header: &[u8], end: usize) -> Option<usize> {
     [V3_BYTES, V3_BYTES_WITH_COMPRESSION].into_iter().find(|&start| {
         let (list, defect) = decode_extensions(header, start, end);

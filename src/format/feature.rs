@@ -3,19 +3,19 @@
 use byteorder::{BigEndian, ByteOrder};
 
 /// Incompatible feature bits (specification, "Header", bytes 72 - 79): a program that does not
-/// know one of them must not open the image.
+/// support one of them must not open the image.
 pub mod incompatible {
     /// Refcounts may be stale; they must be repaired before the image is written.
     pub const DIRTY: u64 = 1 << 0;
     /// Metadata is damaged; the image must not be written before it is repaired.
     pub const CORRUPT: u64 = 1 << 1;
-    /// Guest data lies in an external data file.
+    /// Guest data is in an external data file.
     pub const DATA_FILE: u64 = 1 << 2;
     /// The header's compression type is other than zlib.
     pub const COMPRESSION: u64 = 1 << 3;
     /// L2 entries are 16 bytes long, with subclusters.
     pub const EXTENDED_L2: u64 = 1 << 4;
-    /// All bits that this program knows.
+    /// All bits that this program supports.
     pub const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
 }
 
@@ -23,17 +23,17 @@ pub mod incompatible {
 pub mod compatible {
     /// Refcount updates may be postponed, with the dirty bit set meanwhile.
     pub const LAZY_REFCOUNTS: u64 = 1 << 0;
-    /// All bits that this program knows.
+    /// All bits that this program supports.
     pub const KNOWN: u64 = LAZY_REFCOUNTS;
 }
 
-/// Autoclear feature bits (bytes 88 - 95): cleared by a writer that does not know them.
+/// Autoclear feature bits (bytes 88 - 95): cleared by a writer that does not support them.
 pub mod autoclear {
     /// The bitmaps extension is consistent with the image.
     pub const BITMAPS: u64 = 1 << 0;
     /// The external data file reads as a raw image by itself.
     pub const DATA_FILE_RAW: u64 = 1 << 1;
-    /// All bits that this program knows.
+    /// All bits that this program supports.
     pub const KNOWN: u64 = BITMAPS | DATA_FILE_RAW;
 }
 
@@ -55,7 +55,7 @@ pub enum FeatureKind {
 pub struct FeatureName {
     /// The bit field.
     pub kind: FeatureKind,
-    /// The bit, 0..=63 where the entry is sound.
+    /// The bit, 0..=63 if the entry is valid.
     pub bit: u8,
     /// The name, without its padding of zeroes; any bytes.
     pub name: Vec<u8>,
@@ -97,7 +97,7 @@ pub fn name_bits(bits: u64, kind: FeatureKind, table: &[FeatureName]) -> Vec<Str
         .collect()
 }
 
-/// The image's own names, and behind them those of the bits known here.
+/// The image's own names, followed by those of the bits known here.
 pub fn named_bits(own: &[FeatureName]) -> Vec<FeatureName> {
     let mut names = own.to_vec();
     names.extend(decode_feature_names(&encode_known_feature_names()));

@@ -79,7 +79,7 @@ impl Geometry {
     pub const fn cluster_len(&self) -> usize {
         1 << self.cluster_bits
     }
-    /// Bytes of the guest's disk: whole sectors, as in QEMU, whatever the header says.
+    /// Bytes of the virtual disk: whole sectors, as in QEMU, whatever size the header has.
     pub const fn virtual_size(&self) -> u64 {
         self.virtual_size
     }

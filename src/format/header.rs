@@ -59,7 +59,7 @@ pub enum HeaderField {
 }
 
 impl HeaderField {
-    /// All fields behind magic and version, in file order.
+    /// All fields after magic and version, in file order.
     pub const ALL: [Self; 17] = [
         Self::BackingNameOffset,
         Self::BackingNameLength,
@@ -127,7 +127,7 @@ impl HeaderField {
     }
 }
 
-/// The values of the header's fields, as they stand in the file.
+/// The values of the header's fields, as stored in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// 2 or 3; others decode too.
@@ -168,7 +168,7 @@ pub struct Header {
     pub compression_type: u8,
 }
 
-/// Bytes that are no header at all.
+/// Bytes that are not a header at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
@@ -272,7 +272,7 @@ impl Header {
         self.incompatible & bits != 0
     }
 
-    /// Whether guest data lies in an external data file.
+    /// Whether guest data is in an external data file.
     pub const fn has_data_file(&self) -> bool {
         self.has_incompatible(incompatible::DATA_FILE)
     }

@@ -6,13 +6,14 @@ use super::addr::{GuestOffset, HostCluster, HostOffset};
 use super::geometry::{Geometry, SUBCLUSTERS};
 use super::header::Header;
 use super::l1::{COPIED, OFFSET_MASK};
+use crate::sector::SECTOR;
 
 /// Bit 62: the rest of the entry is a compressed cluster descriptor.
 pub const COMPRESSED: u64 = 1 << 62;
 /// Bit 0 of a standard entry: the cluster reads as zeroes (version 3, without subclusters).
 pub const ZERO: u64 = 1;
 /// Bytes of the sectors in which a compressed cluster's length is counted.
-pub const SECTOR_BYTES: u64 = 512;
+pub const SECTOR_BYTES: u64 = SECTOR;
 
 /// One entry of an L2 table with the bitmap that follows it when it is extended; any bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct L2Entry {
     pub bitmap: u64,
 }
 
-/// What an entry says about its guest cluster.
+/// The meaning of an entry for its guest cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// Nothing here: the backing file's data, or zeroes. With subclusters, some may be zero.
@@ -38,7 +39,7 @@ pub enum Meaning {
     Compressed(CompressedExtent),
 }
 
-/// Where compressed data lies: byte-granular, in whole or part of sectors and clusters.
+/// The position of compressed data: byte-granular, in whole or part of sectors and clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressedExtent {
     /// Host offset of its first byte.
@@ -135,7 +136,7 @@ impl L2Entry {
         !self.is_compressed() && self.bits & reserved != 0
     }
 
-    /// Where the compressed data of this descriptor lies (specification, "Compressed Clusters
+    /// The position of the compressed data of this descriptor (specification, "Compressed Clusters
     /// Descriptor"): x = 62 - (cluster_bits - 8); offset in bits 0 - x-1, number of *additional*
     /// sectors above.
     pub const fn compressed_extent(self, geometry: &Geometry) -> CompressedExtent {
@@ -166,7 +167,7 @@ impl L2Entry {
     }
 
     /// Why nothing can be read through the entry of the cluster at a guest offset, in words.
-    /// Reserved bits are no reason, as for QEMU.
+    /// Reserved bits do not matter, as in QEMU.
     pub fn flaw(
         self,
         header: &Header,
@@ -195,7 +196,7 @@ impl L2Entry {
         } else if host.is_none() && self.allocated() != 0 {
             Some("subclusters without a cluster")
         } else if data_file && host.is_some_and(|host| host.get() != guest.get()) {
-            Some("its cluster lies elsewhere in the external data file")
+            Some("its cluster is elsewhere in the external data file")
         } else {
             None
         }

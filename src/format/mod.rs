@@ -1,7 +1,7 @@
 //! The qcow2 format: bytes to values and back. No I/O.
 //!
-//! Decoding is total: any bytes decode, and what is wrong with them is told as a *defect*, so that
-//! the writing engine can refuse what the checker reports.
+//! Decoding is total: any bytes decode, and what is wrong with them is reported as a *defect*, so
+//! that the writing engine can refuse what the checker reports.
 
 use byteorder::{BigEndian, ByteOrder};
 

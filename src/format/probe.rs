@@ -1,10 +1,11 @@
-//! Telling image formats apart by a file's first bytes.
+//! Detects the image format from a file's first bytes.
 
 use byteorder::{BigEndian, ByteOrder};
 
 use super::header::MAGIC;
+use crate::sector::SECTOR_LEN;
 
-/// How many bytes of a file's start [`probe`] wants to see.
+/// How many bytes of a file's start [`probe`] needs.
 pub const PROBE_BYTES: usize = 512;
 
 /// The format that a file's first bytes announce.
@@ -53,7 +54,7 @@ pub fn probe(bytes: &[u8]) -> ImageFormat {
         .map_or(ImageFormat::Raw, |(_, name)| ImageFormat::Other(name))
 }
 
-/// How many bytes of a file's start [`likeness`] wants to see: up to the volume descriptor of an
+/// How many bytes of a file's start [`likeness`] needs: up to the volume descriptor of an
 /// ISO 9660 file system, and the headers that programs put before a disk.
 pub const LIKENESS_BYTES: usize = 1 << 16;
 
@@ -68,7 +69,7 @@ impl ImageFormat {
     }
 }
 
-/// Magic numbers of files that are no disks: the offset, the bytes, the name.
+/// Magic numbers of files that are not disks: the offset, the bytes, the name.
 const LIKENESSES: [(usize, &[u8], &str); 9] = [
     (0, b"\x1F\x8B\x08", "a gzip file: decompress it first"),
     (0, b"\xFD7zXZ\0", "an xz file: decompress it first"),
@@ -80,9 +81,6 @@ const LIKENESSES: [(usize, &[u8], &str); 9] = [
     (0, b"<!DOCTYPE html", "an HTML page"),
     (0, b"<html", "an HTML page"),
 ];
-
-/// Sectors in which a nested image can begin.
-const SECTOR: usize = 512;
 
 /// What a file that [`probe`] takes for a raw disk seems to be, by its first [`LIKENESS_BYTES`];
 /// `None` for a disk.
@@ -97,11 +95,11 @@ pub fn likeness(head: &[u8]) -> Option<String> {
     if begins(510, &[0x55, 0xAA]) {
         return None;
     }
-    let nested = head.chunks(SECTOR).position(|sector| probe(sector) == ImageFormat::Qcow2);
+    let nested = head.chunks(SECTOR_LEN).position(|sector| probe(sector) == ImageFormat::Qcow2);
     if let Some(sector) = nested {
-        return Some(format!("a qcow2 image that begins at offset {}", sector * SECTOR));
+        return Some(format!("a qcow2 image that begins at offset {}", sector * SECTOR_LEN));
     }
-    let start = head.get(..SECTOR.min(head.len())).unwrap_or_default();
+    let start = head.get(..SECTOR_LEN.min(head.len())).unwrap_or_default();
     let is_text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
     let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
     let is_text = !start.is_empty() && is_utf8 && start.iter().all(is_text);

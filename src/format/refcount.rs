@@ -32,7 +32,7 @@ impl ReftableEntry {
 }
 
 /// Reads entry `index` of a refcount block whose counts are `1 << order` bits wide. Widths under
-/// 8 bits are packed from the least significant bit of each byte; wider ones are big-endian.
+/// 8 bits are stored from the least significant bit of each byte; wider ones are big-endian.
 pub fn get_refcount(block: &[u8], order: u32, index: usize) -> u64 {
     match order {
         0..=2 => {

@@ -22,7 +22,7 @@ const NO_ICOUNT: u64 = u64::MAX;
 /// The part of an entry that has a fixed length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotHeader {
-    /// Host offset of the snapshot's L1 table; cluster aligned where sound.
+    /// Host offset of the snapshot's L1 table; cluster aligned if valid.
     pub l1_table: HostOffset,
     /// Entries of the snapshot's L1 table.
     pub l1_entries: u32,
@@ -85,7 +85,7 @@ impl SnapshotHeader {
 /// One entry of the snapshot table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotEntry {
-    /// The fixed part as it stands in the file.
+    /// The fixed part as stored in the file.
     pub header: SnapshotHeader,
     /// The extra data, at most [`MAX_EXTRA_BYTES`] of it; unknown parts are kept verbatim.
     pub extra: Vec<u8>,
@@ -117,12 +117,12 @@ impl SnapshotEntry {
         self.extra.get(16..24).map(BigEndian::read_u64)
     }
 
-    /// The id as text, with what is no UTF-8 replaced.
+    /// The id as text, with invalid UTF-8 replaced.
     pub fn id_text(&self) -> String {
         String::from_utf8_lossy(&self.id).into_owned()
     }
 
-    /// The name as text, with what is no UTF-8 replaced.
+    /// The name as text, with invalid UTF-8 replaced.
     pub fn name_text(&self) -> String {
         String::from_utf8_lossy(&self.name).into_owned()
     }

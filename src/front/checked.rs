@@ -15,7 +15,7 @@ pub struct Checked {
     pub verdict: Verdict,
     /// What the image has that the policy denies; known even where there is no verdict.
     pub violations: Vec<Violation>,
-    /// Digests of its disks, where they were asked for and could be made.
+    /// Digests of its disks, where they were requested and could be made.
     pub digests: Digests,
 }
 
@@ -45,7 +45,7 @@ pub struct Unchecked {
     pub format: ImageFormat,
     /// Whether it is a character device, which QEMU takes for a raw image; it was not opened.
     pub is_device: bool,
-    /// What a raw image of which nobody said so seems to be instead.
+    /// The format that an image, read as raw without an explicit format, seems to have.
     pub likeness: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl Checked {
     }
 
     /// What it comes to. A violation of the policy outranks everything; a raw image whose digest
-    /// was asked for is clean.
+    /// was requested is clean.
     pub fn class(&self) -> Class {
         if !self.violations.is_empty() {
             return Class::Denied;

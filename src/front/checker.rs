@@ -15,8 +15,8 @@ use crate::progress::{Cancellation, Progress, Silent};
 use crate::storage::{Cancelable, ReadAt};
 use crate::verify::Algorithm;
 
-/// Checks one image: opens and locks it, judges it by a policy, checks it, and reads its guest data
-/// where that is asked for.
+/// Checks one image: opens and locks it, applies a policy, checks it, and reads its guest data
+/// where that is requested.
 ///
 /// ```
 /// use qcheck::{Checker, Class};
@@ -191,7 +191,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What the policy says of the file before it is checked, and its length.
+    /// Violations of the policy that show before the check, and the file's length.
     fn announced(&self, file: &ImageFile) -> Result<(Vec<Violation>, u64)> {
         let policy = &self.policy;
         if !policy.is_active() {

@@ -27,7 +27,7 @@ pub struct Deep<'a> {
 }
 
 impl Deep<'_> {
-    /// Checks a qcow2 image, and reads of it what is wanted.
+    /// Checks a qcow2 image, and reads of it what was requested.
     pub fn check(&self, image: Arc<dyn ReadAt>) -> Result<Checked> {
         let source = image.as_ref();
         let mut survey = survey(source, self.options, self.progress)?;
@@ -40,7 +40,7 @@ impl Deep<'_> {
         Ok(Checked::new(Verdict::Checked { report, affected }).with(digests))
     }
 
-    /// Reads data and makes digests, where they are wanted; what the policy denies is not opened.
+    /// Reads data and makes digests, where requested; what the policy denies is not opened.
     fn read(&self, image: &Arc<dyn ReadAt>, survey: &mut Survey) -> Digests {
         let opener = FileOpener { force_share: self.share, ..FileOpener::default() };
         let allowed = |denied| {
@@ -81,7 +81,8 @@ impl Deep<'_> {
         Ok(is)
     }
 
-    /// The digest of an image that is not qcow2, where one is wanted and can be made: of a raw one.
+    /// The digest of an image that is not qcow2, where one was requested and is possible: of a raw
+    /// one.
     pub fn raw(&self, image: Arc<dyn ReadAt>, format: ImageFormat) -> Result<Digests> {
         let Some(wanted) = self.wanted().filter(|_| format == ImageFormat::Raw) else {
             return Ok(Digests::default());

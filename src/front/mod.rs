@@ -2,8 +2,8 @@
 //! whole.
 //!
 //! * [`Checker`]: one check from a name to a [`Class`]: the policy, the check, the guest data and
-//!   the digests where they are wanted, and the guest data that the findings affect
-//! * [`Repair`]: one repair, or its plan, with an undo file where one is wanted
+//!   the digests where requested, and the guest data that the findings affect
+//! * [`Repair`]: one repair, or its plan, with an undo file where requested
 
 mod checked;
 mod checker;

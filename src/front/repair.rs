@@ -13,7 +13,7 @@ use crate::repair::{
 };
 use crate::storage::{Cancelable, FileStorage, Latch, Storage};
 
-/// Repairs one image: opens and locks it, records what is overwritten where that is asked for,
+/// Repairs one image: opens and locks it, records what is overwritten where that is requested,
 /// repairs, and checks again.
 ///
 /// ```

@@ -17,7 +17,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// The damage that an error tells of, if it is about damage.
+    /// The damage in an error, if it is about damage.
     pub fn of(error: &Error) -> Option<&Self> {
         match error {
             Error::Io { source, .. } => source.get_ref()?.downcast_ref(),

@@ -1,7 +1,7 @@
 //! An open qcow2 image: guest bytes read and written, with metadata that is right on disk at any
 //! moment.
 //!
-//! The rooms, each using only those listed after it:
+//! The modules, each using only those listed after it:
 //!
 //! * `open`: what may be opened, and what is loaded
 //! * `change`: snapshots and another size, switched to at once
@@ -14,9 +14,9 @@
 //!
 //! The backing file is opened through [`crate::chain`].
 //!
-//! An image is closed with [`Image::close`], which tells every failure; dropping it instead writes
-//! nothing, and leaves what a crash would leave: an image that is sound, perhaps with leaked
-//! clusters.
+//! An image is closed with [`Image::close`], which reports every failure; dropping it instead
+//! writes nothing, and leaves what a crash would leave: an image that is consistent, perhaps with
+//! leaked clusters.
 
 use std::fmt;
 use std::ops::Range;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::codec::Unpackers;
+use crate::codec::Decompressors;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
@@ -72,7 +72,7 @@ pub struct Image {
     backing: Option<Backing>,
     meta: Mutex<Meta>,
     claims: Claims,
-    unpackers: Unpackers,
+    decompressors: Decompressors,
 }
 
 /// The names by which the files of an image were opened.
@@ -143,7 +143,7 @@ impl Image {
         self.geometry.virtual_size()
     }
 
-    /// The header as it stands in the file.
+    /// The header as stored in the file.
     pub fn header(&self) -> Result<Header> {
         Ok(self.meta()?.header().clone())
     }
@@ -175,7 +175,7 @@ impl Image {
         self.backing.as_ref()
     }
 
-    /// The name of the backing file as the image tells it.
+    /// The name of the backing file as stored in the image.
     pub fn backing_name(&self) -> Result<Option<Vec<u8>>> {
         let area = HeaderArea::load(self.file.as_ref())?;
         Ok(area.backing_name.filter(|name| !name.is_empty()))
@@ -217,7 +217,7 @@ impl Image {
         self.meta.lock().map_err(|_| panicked())
     }
 
-    /// Where guest data lies: the image file or the external data file.
+    /// Where guest data is: the image file or the external data file.
     fn data(&self) -> &dyn Storage {
         self.data_file.as_deref().unwrap_or(self.file.as_ref())
     }
@@ -229,12 +229,12 @@ impl Image {
         self.geometry.guest_cluster_floor(at)..end
     }
 
-    /// An error unless the range lies on the disk.
+    /// An error unless the range is on the disk.
     fn require_on_disk(&self, at: GuestOffset, bytes: u64) -> Result<()> {
         match at.get().checked_add(bytes) {
             Some(end) if end <= self.virtual_size() => Ok(()),
             _ => Err(Error::Refused(format!(
-                "{bytes} bytes at guest offset {at} lie past the disk's end at {}",
+                "{bytes} bytes at guest offset {at} are past the disk's end at {}",
                 self.virtual_size()
             ))),
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::chain::{self, FileOpener, Opener, Walk};
-use crate::codec::Unpackers;
+use crate::codec::Decompressors;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::crypto::CryptMethod;
@@ -39,7 +39,7 @@ const REFBLOCK_CACHE_BYTES: usize = 4 << 20;
 /// The header cluster, which is never free.
 const HEADER_CLUSTER: HostCluster = HostCluster::new(0);
 
-/// What opening for writing led to.
+/// The result of opening for writing.
 #[derive(Debug)]
 pub enum Opened {
     /// The image, ready to be written.
@@ -54,10 +54,10 @@ impl Image {
     /// no other process writes or resizes it. Its backing chain and external data file are opened
     /// by the rules of [`crate::chain`].
     ///
-    /// Fails with [`Error::Open`], with [`Error::Locked`] where another process uses the image, with
-    /// [`Error::NotQcow2`], with [`Error::NeedsRepair`] where its last writer did not close it, and
-    /// where it is marked corrupt or its structures are out of range. Nothing is written before the
-    /// first change.
+    /// Fails with [`Error::Open`], with [`Error::Locked`] where another process uses the image,
+    /// with [`Error::NotQcow2`], with [`Error::NeedsRepair`] where its last writer did not close
+    /// it, and where it is marked corrupt or its structures are out of range. Nothing is written
+    /// before the first change.
     ///
     /// ```
     /// use qcheck::{Image, format::GuestOffset};
@@ -163,7 +163,7 @@ impl Loader {
         let geometry = self.area.geometry;
         let l1 = self.load_l1(l1_table, l1_entries)?;
         let reftable = match self.load_reftable(options.strict) {
-            // A reader looks only for what lies over it.
+            // A reader looks only for what overlaps it.
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
             reftable => reftable?,
         };
@@ -207,7 +207,7 @@ impl Loader {
             backing,
             meta,
             claims,
-            unpackers: Unpackers::default(),
+            decompressors: Decompressors::default(),
         })
     }
 
@@ -219,7 +219,7 @@ impl Loader {
         };
         let size = snapshot.disk_bytes().unwrap_or(self.area.geometry.virtual_size());
         self.area.geometry = self.area.geometry.with_virtual_size(size);
-        // Behind the disk's end there is VM state, which nobody reads here.
+        // Past the disk's end there is VM state, which is not read here.
         let needed = self.area.geometry.l1_entries_for(size);
         let entries = snapshot.header.l1_entries;
         (snapshot.header.l1_table, u32::try_from(needed).unwrap_or(entries).min(entries))
@@ -290,7 +290,7 @@ impl Loader {
             return Err(field_error(HeaderField::ReftableClusters, message));
         }
         if at.get() == 0 || !self.area.geometry.is_aligned(at) {
-            let message = format!("the refcount table cannot lie at {:#x}", at.get());
+            let message = format!("the refcount table cannot be at {:#x}", at.get());
             return Err(field_error(HeaderField::ReftableOffset, message));
         }
         let table = load_entries(self.file.as_ref(), at, bytes / 8);
@@ -366,8 +366,8 @@ impl Loader {
         Ok(seen.into_iter().collect())
     }
 
-    /// The clusters that hold metadata. Entries that are not valid are met, and told, when they are
-    /// used.
+    /// The clusters that hold metadata. Entries that are not valid are found, and reported, when
+    /// they are used.
     fn regions(
         &self,
         l1: &RootTable,

@@ -14,7 +14,7 @@ pub enum BackingPolicy {
     AsNamed,
     /// Open it in the format that the image gives, or else in this one ("raw" or "qcow2").
     AsNamedOr(String),
-    /// Do not open it: for work on metadata alone. Reading a guest byte that lies in it fails.
+    /// Do not open it: for work on metadata alone. Reading a guest byte that is in it fails.
     Leave,
     /// Open this file in this format instead.
     Instead(PathBuf, String),

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::sector::SECTOR;
 use crate::storage::ReadAt;
-
-/// QEMU sees a raw file in whole sectors.
-const SECTOR: u64 = 512;
 
 /// A raw image that is read only.
 pub struct RawImage {

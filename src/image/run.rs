@@ -26,7 +26,7 @@ impl ClusterRun {
         Self { first, count }
     }
 
-    /// The cluster behind the last.
+    /// The cluster after the last.
     pub(crate) fn end(self) -> HostCluster {
         self.first + self.count
     }

@@ -1,4 +1,4 @@
-//! The header field by field and its extensions, as they stand in the file, with what they mean.
+//! The header field by field and its extensions, as stored in the file, with what they mean.
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapsExtension;
@@ -9,7 +9,7 @@ use crate::format::header::{HeaderField, MAGIC, V2_BYTES, V3_BYTES, read_field};
 use crate::storage::ReadAt;
 use crate::tables::HeaderArea;
 
-/// Bytes of an extension's text that are told.
+/// Bytes of an extension's text that are reported.
 const MAX_TEXT: usize = 1023;
 
 /// A field of the header.
@@ -17,17 +17,17 @@ const MAX_TEXT: usize = 1023;
 pub struct Field {
     /// Its name in the specification.
     pub name: &'static str,
-    /// Where it lies, in bytes from the start of the file.
+    /// Its position, in bytes from the start of the file.
     pub offset: u64,
     /// How many bytes it has.
     pub bytes: usize,
     /// The number that it holds.
     pub value: u64,
-    /// What that says, in a phrase; empty where the number says it all.
+    /// Its meaning, in a phrase; empty where the number needs none.
     pub meaning: String,
 }
 
-/// All fields of the header that the file has room for. Fails where that is none.
+/// All fields of the header that the file is long enough for. Fails if it has no header.
 pub fn fields(source: &dyn ReadAt) -> Result<Vec<Field>> {
     let mut bytes = [0; V3_BYTES + 8];
     let n = source.read_at(0, &mut bytes).map_err(|e| Error::io("read the header", 0, e))?;
@@ -124,7 +124,7 @@ pub struct ExtensionPlace {
     pub offset: u64,
     /// Bytes of its data.
     pub bytes: u64,
-    /// What it says, in a phrase.
+    /// Its meaning, in a phrase.
     pub meaning: String,
 }
 

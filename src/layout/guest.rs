@@ -7,7 +7,7 @@ use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{Geometry, GuestOffset, HostOffset, L2Index};
 use crate::storage::ReadAt;
 
-/// Tables that do not lie over each other are no longer than the file; so much more is read.
+/// Tables that do not overlap each other are no longer than the file; so much more is read.
 const SLACK_BYTES: u64 = 64 << 20;
 
 /// A table that is a hole counts like so many bytes, where it has them.
@@ -16,8 +16,8 @@ const HOLE_BYTES: u64 = 4096;
 /// What a guest reads somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuestState {
-    /// What cannot be told or read: a table that was not read, a damaged entry, data past the end
-    /// of the file.
+    /// What cannot be determined or read: a table that was not read, a damaged entry, data past the
+    /// end of the file.
     Unknown,
     /// Data of a host cluster, or of the external data file.
     Data,
@@ -146,7 +146,7 @@ impl<'a> GuestMap<'a> {
             return GuestState::Unknown;
         }
         let in_file = |at: HostOffset| header.has_data_file() || at.get() < self.survey.file_bytes;
-        // With subclusters the bitmap tells: what is partly data is told as data.
+        // With subclusters the bitmap decides: what is partly data is reported as data.
         let extended = self.geometry.extended_l2() && !entry.is_compressed();
         match entry.meaning(&self.geometry, header.has_data_file()) {
             Meaning::Data(_) if extended && entry.allocated() == 0 => match entry.zero() {

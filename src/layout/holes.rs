@@ -20,7 +20,7 @@ impl<'a> Holes<'a> {
         Self { source, geometry, known: nowhere, hole: false }
     }
 
-    /// Whether a cluster is a hole, and the first one behind it, up to `end`, that may differ.
+    /// Whether a cluster is a hole, and the first one after it, up to `end`, that may differ.
     pub fn run_at(&mut self, cluster: HostCluster, end: HostCluster) -> (bool, HostCluster) {
         if !self.known.contains(&cluster) {
             self.ask(cluster, end);

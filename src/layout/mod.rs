@@ -1,4 +1,4 @@
-//! Where everything in an image file is, and what each of its clusters is for: told from what a
+//! Where everything in an image file is, and what each of its clusters is for: derived from what a
 //! check found, so that damaged images have a layout too.
 
 mod damage;
@@ -10,13 +10,13 @@ mod structures;
 
 pub use fields::{ExtensionPlace, Field, extensions, fields};
 pub use guest::{GuestMap, GuestRun, GuestState};
-pub use paint::{Layout, Run};
+pub use paint::{FileRun, Layout};
 pub use structures::{BitmapPlace, Structures, Table, TableRun, runs};
 
 use crate::check::RegionKind;
 
 /// What a cluster of the file is for. Where it is for several things, the one that comes first here
-/// is told.
+/// is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The header with its extensions.
@@ -45,7 +45,7 @@ pub enum Role {
     Data,
     /// Data and VM state that only snapshots have.
     SnapshotData,
-    /// A lost L2 table, or data that only such a table leads to.
+    /// A lost L2 table, or data that only such a table points to.
     Lost,
     /// Counted, and used by nothing.
     Leaked,
@@ -123,7 +123,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds a run of so many bytes.
-    pub const fn add(&mut self, run: &Run, bytes: u64) {
+    pub const fn add(&mut self, run: &FileRun, bytes: u64) {
         let role = run.role as usize;
         self.bytes[role] += bytes;
         if run.hole {

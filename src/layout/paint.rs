@@ -17,7 +17,7 @@ const PIECE: u64 = 1 << 15;
 
 /// Neighbouring clusters that are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct FileRun {
     /// The first one.
     pub first: HostCluster,
     /// How many there are, a last one perhaps in part.
@@ -30,7 +30,7 @@ pub struct Run {
     pub hole: bool,
 }
 
-impl Run {
+impl FileRun {
     fn end(&self) -> HostCluster {
         self.first + self.count
     }
@@ -58,7 +58,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Where a run begins in the file, and how many of its bytes the file has.
-    pub fn bytes_of(&self, run: &Run) -> (HostOffset, u64) {
+    pub fn bytes_of(&self, run: &FileRun) -> (HostOffset, u64) {
         let start = self.geometry.offset_of(run.first);
         let end = start.get().saturating_add(self.geometry.bytes_of(run.count));
         (start, end.min(self.survey.file_bytes) - start.get())
@@ -72,7 +72,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Calls `visit` for each run, from the beginning of the file to its end.
-    pub fn for_each(&self, mut visit: impl FnMut(Run)) {
+    pub fn for_each(&self, mut visit: impl FnMut(FileRun)) {
         let result: Result<(), Infallible> = self.try_for_each(|run| {
             visit(run);
             Ok(())
@@ -82,9 +82,12 @@ impl<'a> Layout<'a> {
 
     /// Calls `visit` for each run, from the beginning of the file to its end, or to the first
     /// error.
-    pub fn try_for_each<E>(&self, mut visit: impl FnMut(Run) -> Result<(), E>) -> Result<(), E> {
-        let mut pending: Option<Run> = None;
-        let mut take = |run: Run| match &mut pending {
+    pub fn try_for_each<E>(
+        &self,
+        mut visit: impl FnMut(FileRun) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut pending: Option<FileRun> = None;
+        let mut take = |run: FileRun| match &mut pending {
             Some(last) if last.is_like(&run) && last.end() == run.first => {
                 last.count += run.count;
                 Ok(())
@@ -127,13 +130,13 @@ impl<'a> Layout<'a> {
         &self,
         range: Range<HostCluster>,
         holes: &mut Holes<'_>,
-        take: &mut impl FnMut(Run) -> Result<(), E>,
+        take: &mut impl FnMut(FileRun) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut at = range.start;
         while at < range.end {
             let (hole, until) = holes.run_at(at, range.end);
             let (first, count) = (at, until - at);
-            take(Run { first, count, role: Role::Free, damaged: false, hole })?;
+            take(FileRun { first, count, role: Role::Free, damaged: false, hole })?;
             at = until;
         }
         Ok(())
@@ -179,7 +182,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// What is counted though nothing references it: leaked, or what a lost table leads to.
+    /// What has a refcount though nothing references it: leaked, or what a lost table points to.
     fn paint_counted(
         &self,
         range: &Range<HostCluster>,
@@ -232,13 +235,13 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Tells of painted clusters in runs.
+    /// Reports painted clusters in runs.
     fn emit<E>(
         &self,
         start: HostCluster,
         roles: &[(Role, bool)],
         holes: &mut Holes<'_>,
-        take: &mut impl FnMut(Run) -> Result<(), E>,
+        take: &mut impl FnMut(FileRun) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut at = start;
         for alike in roles.chunk_by(|a, b| a == b) {
@@ -246,7 +249,7 @@ impl<'a> Layout<'a> {
             let end = at + ClusterCount::new(alike.len() as u64);
             while at < end {
                 let (hole, until) = holes.run_at(at, end);
-                take(Run { first: at, count: until - at, role, damaged, hole })?;
+                take(FileRun { first: at, count: until - at, role, damaged, hole })?;
                 at = until;
             }
         }

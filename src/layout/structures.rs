@@ -9,12 +9,12 @@ use crate::format::{Geometry, HostCluster, HostOffset};
 use crate::storage::ReadAt;
 use crate::tables::BitmapDirectory;
 
-/// A table, as the header or another table tells of it.
+/// A table, as the header or another table refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
-    /// Where it is said to begin.
+    /// Its position by the pointer.
     pub offset: HostOffset,
-    /// How many bytes it is said to have.
+    /// Its bytes by the pointer.
     pub bytes: u64,
     /// How many entries that are.
     pub entries: u64,
@@ -122,7 +122,7 @@ fn l1_tables(survey: &Survey) -> Vec<(Source, Table)> {
     std::iter::once(active).chain(snapshots).map(table).collect()
 }
 
-/// Tables that lie next to each other.
+/// Tables that are next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableRun {
     /// Where the first one begins.

@@ -16,7 +16,7 @@ pub enum RepairMode {
 }
 
 impl RepairMode {
-    /// The refcounts by which COPIED flags are judged: those that the repair leaves.
+    /// The refcounts with which COPIED flags are compared: those that the repair leaves.
     pub(super) const fn assume(self) -> Assume {
         match self {
             Self::Leaks => Assume::LeaksRepaired,

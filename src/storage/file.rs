@@ -59,7 +59,7 @@ impl FileStorage {
 
     /// Opens a file for reading and writing, and makes an empty one where there is none.
     ///
-    /// An existing file keeps its content: whoever wants it gone takes the lock first and then
+    /// An existing file keeps its content: to discard it, take the lock first and then
     /// calls [`Storage::set_len`]. Errors as for [`FileStorage::open_read`].
     pub fn open_or_create(path: &Path) -> io::Result<Self> {
         Self::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
@@ -92,7 +92,7 @@ impl FileStorage {
 
     fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Self> {
         // Asked before as well as after opening: the system's own refusal of a socket or directory
-        // says less, and opening some device files has effects.
+        // returns less, and opening some device files has effects.
         if let Ok(metadata) = std::fs::metadata(path) {
             refuse_unusable(metadata.file_type())?;
         }
@@ -133,7 +133,7 @@ impl FileStorage {
         self.flushes = false;
     }
 
-    /// The file for an access: past the page cache where that is wanted and possible.
+    /// The file for an access: past the page cache if that was requested and is possible.
     fn file_for(&self, offset: u64, bytes: &[u8]) -> &File {
         match &self.direct {
             Some(direct)
@@ -183,7 +183,7 @@ impl FileStorage {
             match retry(|| fallocate(&self.file, flags, range.start, length)) {
                 Ok(()) => return Ok(true),
                 // EINVAL: a range that is not made of whole blocks of the device, or a file system
-                // that does not know this way (GPFS, some on FUSE).
+                // that does not support this way (GPFS, some on FUSE).
                 Err(
                     Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::NOTTY | Errno::INVAL,
                 ) => {}
@@ -271,7 +271,7 @@ impl ReadAt for FileStorage {
         let start = match seek(&self.file, SeekFrom::Data(offset)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(None),
-            // Block devices and some file systems do not say where their holes are.
+            // Block devices and some file systems do not report their holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
                 let len = self.len()?;
                 return Ok((offset < len).then_some(offset..len));

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, fstat};
 /// A file or a block device, whatever name it was opened by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileId {
-    /// Anything that lies on a file system: the number of the file system's device, and the inode.
+    /// Anything on a file system: the number of the file system's device, and the inode.
     File(u64, u64),
     /// The number of a block device, for which there can be several nodes.
     Device(u64),

@@ -1,4 +1,4 @@
-//! Bytes at offsets: what an image is stored in. Knows nothing of qcow2.
+//! Bytes at offsets: what an image is stored in. Independent of qcow2.
 
 mod file;
 mod identity;
@@ -41,7 +41,7 @@ pub trait ReadAt: Send + Sync {
         Ok(self.len()? == 0)
     }
 
-    /// Reads from `offset` into `buf`; returns how many bytes were read, fewer than asked for only
+    /// Reads from `offset` into `buf`; returns how many bytes were read, fewer than requested only
     /// at the end.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
@@ -52,8 +52,8 @@ pub trait ReadAt: Send + Sync {
         Ok((offset < len).then_some(offset..len))
     }
 
-    /// Whether a range holds nothing but a hole, or lies past the end: it reads as zeroes, and need
-    /// not be read. Where that cannot be told it is none.
+    /// Whether a range is a hole or past the end: it reads as zeroes, and need
+    /// not be read. False where that cannot be determined.
     fn is_hole(&self, offset: u64, bytes: u64) -> bool {
         let behind = |data: Range<u64>| data.start >= offset.saturating_add(bytes);
         self.next_data(offset).is_ok_and(|data| data.is_none_or(behind))
@@ -76,7 +76,7 @@ pub trait ReadAt: Send + Sync {
         }
     }
 
-    /// Reads `buf.len()` bytes; what lies past the end reads as zeroes, as in QEMU's block layer.
+    /// Reads `buf.len()` bytes; bytes past the end read as zeroes, as in QEMU's block layer.
     fn read_padded_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let n = self.read_at(offset, buf)?;
         buf[n..].fill(0);
@@ -100,10 +100,10 @@ pub trait Storage: ReadAt {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Returns once everything written before is on stable storage.
     fn sync(&self) -> io::Result<()>;
-    /// Tells that the content of a range is no longer needed; it reads as zeroes or as before.
+    /// Discards the content of a range that is no longer needed; it reads as zeroes or as before.
     fn discard(&self, offset: u64, length: u64) -> io::Result<()>;
-    /// Gives a range room on the disk, so that writing there later does not fail for lack of it;
-    /// a file gets as long as that needs. What is there already stays. Where this is not
+    /// Allocates disk space for a range, so that later writes do not fail for lack of space;
+    /// a file gets as long as that needs. Existing content stays. Where this is not
     /// supported, the file is only made longer.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;

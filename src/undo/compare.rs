@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
+use super::encoding::{MAX_CHUNK, SHORT, State};
 use super::held::Held;
-use super::layout::{MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State};
 use super::reader::{Placed, Record};
 use super::segments::{Segment, segments};
 use crate::error::{Error, Result};
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{ReadAt, is_zero};
 
-/// What became of the sectors that the undo file knows.
+/// What became of the sectors that the undo file records.
 #[derive(Debug)]
 pub struct Comparison {
     /// Sectors that are known to have held something other than zeroes.
@@ -40,7 +41,7 @@ impl Comparison {
     }
 }
 
-/// Compares an image with what an undo file knows of it.
+/// Compares an image with what an undo file records of it.
 pub fn compare(image: &dyn ReadAt, record: &Record) -> Result<Comparison> {
     let groups = record.old.last().map_or(0, |p| p.entry.group as usize + 1);
     let mut found = Comparison {
@@ -82,7 +83,7 @@ pub fn compare(image: &dyn ReadAt, record: &Record) -> Result<Comparison> {
 
 /// The length of an image.
 pub fn length(image: &dyn ReadAt) -> Result<u64> {
-    image.len().map_err(|e| Error::file("tell the image's length", e))
+    image.len().map_err(|e| Error::file("determine the image's length", e))
 }
 
 /// Receives a place in the image and its bytes.

@@ -28,7 +28,7 @@ impl Durable<FileStorage> {
 }
 
 impl<S: Storage> Durable<S> {
-    /// A storage that is no file, or whose name the caller has flushed.
+    /// A storage that is not a file, or whose name the caller has flushed.
     pub const fn assume(storage: S) -> Self {
         Self(storage)
     }

@@ -1,6 +1,6 @@
 //! What sectors of an image held.
 
-use super::layout::{SHORT, short};
+use super::encoding::{SHORT, short};
 use crate::storage::is_zero;
 
 /// What a sector held at some time.

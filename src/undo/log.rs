@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::durable::Durable;
-use super::layout::{SECTOR, State, Tells, whole_sectors};
+use super::encoding::{Recorded, State, whole_sectors};
 use super::writer::Writer;
+use crate::sector::SECTOR;
 use crate::storage::{Capacity, RangeSet, ReadAt, Storage};
 
 /// Bytes to be written that are held back before their places are recorded.
@@ -25,7 +26,7 @@ const SAMPLE_BYTES: u64 = 4096;
 ///
 /// Writes are held back until a flush, or until one of their places is read, so that a stage of a
 /// repair costs one record and not one a write. What is read before the first write is remembered:
-/// digests of it tell later whether the image is still the one that was repaired.
+/// digests of it show later whether the image is still the one that was repaired.
 #[derive(Debug)]
 pub struct UndoLog<S, F> {
     image: S,
@@ -112,7 +113,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         let tail = self.image_bytes.next_multiple_of(SECTOR)..len;
         for range in recorded.iter().chain([tail]) {
             let range = range.start..range.end.min(len);
-            writer.record(&self.file, &self.image, range, Tells::New)?;
+            writer.record(&self.file, &self.image, range, Recorded::New)?;
         }
         writer.commit(&self.file, State::Ended(len))?;
         Ok(writer.len())
@@ -166,7 +167,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         for range in inner.touched.iter() {
             let range = whole_sectors(&range, self.image_bytes);
             is_due |= !range.is_empty();
-            writer.record(&self.file, &self.image, range.clone(), Tells::Old)?;
+            writer.record(&self.file, &self.image, range.clone(), Recorded::Old)?;
             inner.recorded.insert(range);
         }
         if is_due { writer.commit(&self.file, State::Repairing) } else { Ok(()) }
@@ -181,7 +182,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         }
         let mut writer = Writer::begin(&self.file, self.image_bytes)?;
         for range in read.iter() {
-            writer.record(&self.file, &self.image, range, Tells::Watched)?;
+            writer.record(&self.file, &self.image, range, Recorded::Watched)?;
         }
         read.clear();
         Ok(writer)

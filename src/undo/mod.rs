@@ -1,12 +1,12 @@
 //! Undoing a repair: what was overwritten is recorded before, and put back to the byte.
 //!
-//! [`UndoLog`] wraps the image while it is repaired, and records into a [`Durable`] file; [`undo`] puts back what its [`Record`] holds.
-//! The file's form is told in `docs/undo.md`.
+//! [`UndoLog`] wraps the image while it is repaired, and records into a [`Durable`] file; [`undo`]
+//! puts back what its [`Record`] holds. The file's format is described in `docs/undo.md`.
 
 mod compare;
 mod durable;
+mod encoding;
 mod held;
-mod layout;
 mod log;
 mod reader;
 mod restore;

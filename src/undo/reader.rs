@@ -1,19 +1,19 @@
-//! Reads an undo file, and believes nothing in it that a digest does not prove.
+//! Reads an undo file, and uses nothing in it that a digest does not prove.
 
 use std::ops::Range;
 
-use super::held::Held;
-use super::layout::{
-    Commit, ENTRIES, ENTRY_BYTES, Entry, Header, SECTOR, SECTOR_LEN, SHORT, Sector, State, Tells,
-    sha256,
+use super::encoding::{
+    Commit, ENTRIES, ENTRY_BYTES, Entry, Header, Recorded, SHORT, Sector, State, sha256,
 };
+use super::held::Held;
 use crate::error::{Error, Result};
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{RangeSet, ReadAt};
 
-/// An entry and where its payload lies.
+/// An entry and the position of its payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Placed {
-    /// What it tells.
+    /// What it records.
     pub entry: Entry,
     payload: u64,
 }
@@ -67,13 +67,13 @@ impl<'a> Record<'a> {
         while at < commit.file_bytes {
             let placed = record.entry(at, commit.file_bytes)?;
             at = placed.payload + placed.entry.payload_bytes();
-            match placed.entry.tells {
-                Tells::Old => {
+            match placed.entry.recorded {
+                Recorded::Old => {
                     record.changed.insert(placed.entry.range());
                     record.old.push(placed);
                 }
-                Tells::Watched => record.watched.push(placed),
-                Tells::New => record.new.push(placed),
+                Recorded::Watched => record.watched.push(placed),
+                Recorded::New => record.new.push(placed),
             }
         }
         record.old.sort_by_key(|placed| (placed.entry.group, placed.entry.offset));
@@ -82,7 +82,7 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    /// The payload of an entry, or the zeroes that it tells of.
+    /// The payload of an entry, or the zeroes that it records.
     pub(super) fn payload(&self, placed: &Placed, part: Range<u64>) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(part.end - part.start).unwrap_or(0)];
         if !placed.entry.zero {
@@ -144,7 +144,7 @@ impl<'a> Record<'a> {
         Ok(placed)
     }
 
-    /// No place is told of twice in a group, and none lies beyond the old end.
+    /// No sector is recorded twice in a group, and none is past the old end.
     fn prove_order(&self) -> Result<()> {
         let apart = |all: &[Placed]| {
             all.windows(2).all(|two| two[0].entry.range().end <= two[1].entry.offset)
@@ -164,7 +164,7 @@ impl<'a> Record<'a> {
 }
 
 fn length(file: &dyn ReadAt) -> Result<u64> {
-    file.len().map_err(|e| Error::file("tell the undo file's length", e))
+    file.len().map_err(|e| Error::file("determine the undo file's length", e))
 }
 
 fn sector(file: &dyn ReadAt, offset: u64) -> Result<Sector> {

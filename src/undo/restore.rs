@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::compare::{Comparison, compare, for_each_chunk, length};
-use super::layout::SECTOR_LEN;
 use super::reader::{Placed, Record};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Latch, Storage};
 
 /// What an undo did.

@@ -3,13 +3,13 @@
 use std::io;
 use std::ops::Range;
 
-use super::layout::{
-    Commit, ENTRIES, Entry, Header, MAX_CHUNK, SECTOR, SECTOR_LEN, SHORT, State, Tells, sha256,
-    short,
+use super::encoding::{
+    Commit, ENTRIES, Entry, Header, MAX_CHUNK, Recorded, SHORT, State, sha256, short,
 };
+use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{ReadAt, Storage, is_zero};
 
-/// Zeroes from this length on are told by an entry of their own.
+/// Zeroes from this length on have an entry of their own.
 const ZERO_RUN: usize = 16 * SECTOR_LEN;
 
 /// Bytes that are collected before they are written.
@@ -37,26 +37,26 @@ impl Writer {
         self.end + self.buffer.len() as u64
     }
 
-    /// Records what a range of the image holds now: the bytes where `tells` is [`Tells::Old`],
-    /// digests otherwise.
+    /// Records what a range of the image holds now: the bytes where `recorded` is
+    /// [`Recorded::Old`], digests otherwise.
     pub fn record(
         &mut self,
         file: &dyn Storage,
         image: &dyn ReadAt,
         range: Range<u64>,
-        tells: Tells,
+        recorded: Recorded,
     ) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
-            // What lies before the data is a hole, and reads as zeroes.
+            // The bytes before the data are a hole, and reads as zeroes.
             let data = image.next_data(at)?.unwrap_or(range.end..range.end);
             let start = data.start.clamp(at, range.end);
             // Entries begin with a sector.
             let start = if start < range.end { start - start % SECTOR } else { start };
-            self.entry(file, tells, true, at..start, &[])?;
+            self.entry(file, recorded, true, at..start, &[])?;
             let stop = data.end.checked_next_multiple_of(SECTOR).unwrap_or(range.end);
             let stop = stop.clamp(start, range.end);
-            self.chunks(file, image, start..stop, tells)?;
+            self.chunks(file, image, start..stop, recorded)?;
             at = stop;
         }
         Ok(())
@@ -79,7 +79,7 @@ impl Writer {
         file: &dyn Storage,
         image: &dyn ReadAt,
         range: Range<u64>,
-        tells: Tells,
+        recorded: Recorded,
     ) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
@@ -87,12 +87,12 @@ impl Writer {
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
             image.read_padded_at(at, &mut bytes)?;
             for run in runs(&bytes) {
-                let payload = match tells {
-                    Tells::Old => bytes[run.range.clone()].to_vec(),
-                    Tells::Watched | Tells::New => digests_of(&bytes[run.range.clone()]),
+                let payload = match recorded {
+                    Recorded::Old => bytes[run.range.clone()].to_vec(),
+                    Recorded::Watched | Recorded::New => digests_of(&bytes[run.range.clone()]),
                 };
                 let place = at + run.range.start as u64..at + run.range.end as u64;
-                self.entry(file, tells, run.zero, place, &payload)?;
+                self.entry(file, recorded, run.zero, place, &payload)?;
             }
             at += length;
         }
@@ -102,7 +102,7 @@ impl Writer {
     fn entry(
         &mut self,
         file: &dyn Storage,
-        tells: Tells,
+        recorded: Recorded,
         zero: bool,
         range: Range<u64>,
         payload: &[u8],
@@ -112,7 +112,8 @@ impl Writer {
         }
         let digest = if zero { [0; 32] } else { sha256(payload) };
         let length = range.end - range.start;
-        let entry = Entry { tells, zero, group: self.group, offset: range.start, length, digest };
+        let entry =
+            Entry { recorded, zero, group: self.group, offset: range.start, length, digest };
         self.buffer.extend(entry.encode());
         if !zero {
             self.buffer.extend(payload);
@@ -128,7 +129,7 @@ impl Writer {
     }
 }
 
-/// The same error, told to be no error of the image.
+/// The same error, marked as not an error of the image.
 fn told(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("the undo file: {error}"))
 }
@@ -139,7 +140,7 @@ fn digests_of(bytes: &[u8]) -> Vec<u8> {
     digests
 }
 
-/// Neighbouring sectors that are told together.
+/// Neighbouring sectors that are recorded together.
 #[derive(Debug, PartialEq, Eq)]
 struct Run {
     range: Range<usize>,

@@ -1,4 +1,4 @@
-//! What only reading everything tells: whether guest data is there and can be unpacked, whether the
+//! What only a full read shows: whether guest data exists and can be decompressed, whether the
 //! files that an image names are there, and digests of its disks. Nothing is written.
 //!
 //! * [`deep`] reads all data; [`digests`] are those of an image's disks, [`digest`](fn@digest) is

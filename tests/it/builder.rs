@@ -1,8 +1,8 @@
 //! The builder is a second opinion only as long as qemu-img agrees with it.
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes;
-use crate::support::oracle::{Scratch, compare_check, guest_bytes};
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes;
+use crate::support::programs::oracle::{Scratch, compare_check, guest_bytes};
 
 const CLUSTER: usize = 4096;
 

@@ -7,17 +7,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use qcheck::check::{CheckOptions, Kind, check};
-use qcheck::dump::{Dump, DumpOptions, Verdict};
+use qcheck::dump::{CheckOutcome, Dump, DumpOptions};
 use qcheck::progress::{Progress, Silent};
 use qcheck::storage::MemoryStorage;
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{be64, cluster_size, header, l2_entry_at, peek, poke, refblock_at};
-use crate::support::damage::{bases, damages, scrambled};
-use crate::support::matrix::Case;
-use crate::support::oracle::Scratch;
+use crate::support::damages::damage::{bases, damages, scrambled};
+use crate::support::damages::matrix::Case;
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes::{
+    be64, cluster_size, header, l2_entry_at, peek, poke, refblock_at,
+};
+use crate::support::programs::oracle::Scratch;
+use crate::support::programs::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 use crate::support::rng::Rng;
-use crate::support::run::{qcheck, qemu_create, qemu_io, qemu_ok};
 
 /// Whether it is cancelled from the start.
 struct Cancelled(bool);
@@ -43,7 +45,7 @@ fn dump_of(bytes: &[u8], blank_names: bool) -> Result<Vec<u8>, String> {
     Ok(target.into_inner())
 }
 
-/// Everything that a check says of an image.
+/// The whole result of a check of an image.
 fn said(bytes: &[u8]) -> String {
     let storage = MemoryStorage::new(bytes.to_vec());
     match check(&storage, &CheckOptions::default(), &Silent) {
@@ -94,12 +96,12 @@ fn without_names_it_still_checks_like_the_image() {
             cases += 1;
             match dump_of(&damaged.bytes, true) {
                 Ok(dump) => assert_eq!(dump.len(), damaged.bytes.len(), "{}", damaged.name),
-                // A header that leads to no names, tables of names that are damaged or lie over other tables.
+                // A header that points to no names, tables of names that are damaged or overlap other tables.
                 Err(error) => {
                     let known = [
                         "names cannot be blanked",
                         "no magic",
-                        "names lie over other",
+                        "names overlap other",
                         "may hold names that cannot be found",
                     ];
                     let known = known.iter().any(|known| error.contains(known));
@@ -216,7 +218,7 @@ fn lost_tables_are_in_it_and_the_data_below_them_is_not() {
 #[test]
 fn leaked_clusters_that_are_no_tables_are_not_in_it_though_they_were_looked_at() {
     let mut bytes = Builder::new(4 << 20).data(0..8, 0xa5).build().bytes;
-    // An L1 entry that leads nowhere makes the check look for a lost table among what is leaked; one
+    // An L1 entry that points to nothing makes the check look for a lost table among what is leaked; one
     // leaked cluster begins like a table, and points to what is in use.
     for guest in [2, 3] {
         let at = l2_entry_at(&bytes, guest * 4096);
@@ -383,7 +385,7 @@ fn a_dump_that_does_not_check_alike_is_refused() {
     let after = MemoryStorage::new(bytes);
     let source = Changing { before: &before, after: &after, checked: AtomicBool::new(false) };
     let dump = Dump::of(&source, &Silent).unwrap();
-    assert!(matches!(dump.verdict(), Verdict::Report(report) if report.tally.is_clean()));
+    assert!(matches!(dump.verdict(), CheckOutcome::Report(report) if report.tally.is_clean()));
     source.checked.store(true, std::sync::atomic::Ordering::Relaxed);
     let write = |cancel| {
         let target = MemoryStorage::new(Vec::new());

@@ -11,8 +11,8 @@ use qcheck::storage::{Access, FileStorage, lock};
 use qcheck::verify::Algorithm;
 use qcheck::{Checker, Class, Error, Repair, RepairMode};
 
-use crate::support::builder::Builder;
-use crate::support::oracle::Scratch;
+use crate::support::images::builder::Builder;
+use crate::support::programs::oracle::Scratch;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")

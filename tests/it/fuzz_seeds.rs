@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::fuzzing::{TARGETS, seeds};
 
+use crate::support::skip::skip;
+
 fn folder(path: &str, target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).join(target)
 }
@@ -43,7 +45,7 @@ fn what_fuzzing_found_stays_mended() {
 #[test]
 fn the_seeds_in_the_repository_are_those_that_the_code_makes() {
     if !Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").exists() {
-        return println!("skipped: a package has no folder fuzz/");
+        return skip("the seeds", "a package has no folder fuzz/");
     }
     let mut total = 0;
     for (name, _) in TARGETS {
@@ -57,7 +59,7 @@ fn the_seeds_in_the_repository_are_those_that_the_code_makes() {
             }
         }
         total += made.values().map(Vec::len).sum::<usize>();
-        assert!(files(&folder) == made, "{name}: write the seeds anew with QCHECK_WRITE_SEEDS=1");
+        assert!(files(&folder) == made, "{name}: write the seeds again with QCHECK_WRITE_SEEDS=1");
     }
     assert!(total < 1 << 20, "{total} bytes of seeds");
 }

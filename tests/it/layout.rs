@@ -4,16 +4,16 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use qcheck::check::{CheckOptions, survey};
-use qcheck::layout::{GuestMap, GuestState, Layout, Role, Run, Totals, fields};
+use qcheck::layout::{FileRun, GuestMap, GuestState, Layout, Role, Totals, fields};
 use qcheck::progress::Silent;
 use qcheck::storage::{MemoryStorage, ReadAt};
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{HEADER, be64, header, l2_entry_at, poke};
-use crate::support::damage::{bases, damages, scrambled};
+use crate::support::damages::damage::{bases, damages, scrambled};
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes::{HEADER, be64, header, l2_entry_at, poke};
 use crate::support::rng::Rng;
 
-fn runs(bytes: &[u8]) -> Option<(Vec<Run>, Totals)> {
+fn runs(bytes: &[u8]) -> Option<(Vec<FileRun>, Totals)> {
     let storage = MemoryStorage::new(bytes.to_vec());
     let survey = survey(&storage, &CheckOptions::default(), &Silent).ok()?;
     let layout = Layout::new(&storage, &survey);
@@ -46,7 +46,7 @@ fn every_byte_of_every_damaged_image_is_told_of_once() {
                 assert_eq!(run.first.get(), at, "{}", damaged.name);
                 at += run.count.get();
             }
-            let alike = |pair: &[Run]| {
+            let alike = |pair: &[FileRun]| {
                 (pair[0].role, pair[0].damaged, pair[0].hole)
                     == (pair[1].role, pair[1].damaged, pair[1].hole)
             };
@@ -164,7 +164,7 @@ fn what_a_guest_cannot_read_is_told_as_unknown() {
         (plain.clone(), entry, 512, 1, data),
         (version_2, entry, 1, 1, data),
         (extended, bitmap, 1 << 32, 1, data),
-        // Reserved bits are no reason.
+        // Reserved bits do not matter.
         (plain, entry, 0x7e, 0, data),
     ];
     for (case, (builder, place, bits, unknown, next)) in cases.into_iter().enumerate() {
@@ -223,7 +223,7 @@ impl ReadAt for Counting {
 
 #[test]
 fn one_table_behind_very_many_entries_is_not_read_without_end() {
-    // 32,768 entries lead to the only table, of 64 KiB: 2 GiB, if each was followed.
+    // 32,768 entries point to the only table, of 64 KiB: 2 GiB, if each was followed.
     let entries = 1 << 15;
     let mut bytes = Builder::new(64 << 20).cluster_bits(16).data(0..4, 0x11).build().bytes;
     let table = be64(&bytes, header(&bytes, "l1_table_offset") as usize);

@@ -1,5 +1,5 @@
 //! Valid images of every kind, made by real qemu-img and qemu-io from a seed, some in the state that a killed QEMU
-//! leaves behind.
+//! leaves.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::writes::Writes;
+use crate::support::programs::run::{Ran, qemu};
 use crate::support::rng::Rng;
-use crate::support::run::{Ran, qemu};
 
 /// An image before it is damaged.
 pub struct Base {
@@ -37,7 +37,7 @@ struct Maker<'a> {
     name: String,
 }
 
-/// The image of a seed; `None` where QEMU did not make what was asked for.
+/// The image of a seed; `None` where QEMU did not make what was requested.
 pub fn base(seed: u64) -> Option<Base> {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new()).expect("a folder");
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(17));
@@ -246,7 +246,7 @@ impl<'a> Maker<'a> {
         let length = self.length();
         let at = self.place(length);
         let content = self.content(length);
-        fs::write(self.folder.join("content"), content).expect("room");
+        fs::write(self.folder.join("content"), content).expect("space");
         self.io(&[format!("write -q -s content {at} {length}")]);
     }
 
@@ -267,7 +267,7 @@ impl<'a> Maker<'a> {
             let mut content = self.rng.bytes(length as usize / 3);
             content.resize(length as usize, n as u8);
             let name = format!("content{n}");
-            fs::write(self.folder.join(&name), content).expect("room");
+            fs::write(self.folder.join(&name), content).expect("space");
             commands.push(format!("write -q -c -s {name} {at} {length}"));
         }
         self.compressed = true;
@@ -367,7 +367,7 @@ impl<'a> Maker<'a> {
         let length = self.length();
         let (at, other) = (self.place(length), self.place(length));
         let content = self.content(length);
-        fs::write(self.folder.join("content"), content).expect("room");
+        fs::write(self.folder.join("content"), content).expect("space");
         self.name += ", killed";
         self.io(&[
             format!("write -q -s content {at} {length}"),

@@ -1,7 +1,7 @@
 //! Damage to one to four structures of an image, chosen by a seed.
 
 use super::roles::{Role, Truth};
-use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK, poke};
+use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK, poke};
 use crate::support::rng::Rng;
 
 /// A number in the image: where, and how many bytes.
@@ -11,7 +11,7 @@ struct Spot {
     width: u64,
 }
 
-/// Damages an image; says how.
+/// Damages an image; returns how.
 pub fn damage(truth: &Truth, former: &[Vec<u8>], rng: &mut Rng) -> (Vec<u8>, String) {
     let mut bytes = truth.view.bytes.to_vec();
     let count = [1, 1, 1, 2, 2, 3, 4][rng.below(7) as usize];

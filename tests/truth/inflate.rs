@@ -1,4 +1,4 @@
-//! Decompressing a cluster, apart from the code that is judged.
+//! Decompressing a cluster, apart from the code under test.
 
 /// Decompresses a cluster; `None` where that gives another number of bytes.
 pub fn inflate(input: &[u8], output: &mut [u8], zstd: bool) -> Option<()> {

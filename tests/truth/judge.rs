@@ -1,10 +1,10 @@
-//! What a repair must never do, judged by the truth: the image before it was damaged.
+//! What a repair must never do, checked against the truth: the image before it was damaged.
 
 use std::collections::BTreeMap;
 
 use super::roles::{Role, Truth, shared};
 use super::view::{Compared, Segment, Token, Unpacked, View, first_broken};
-use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
+use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
 /// A damaged image and what was made of it.
 pub struct Case<'a> {
@@ -105,7 +105,7 @@ impl<'a> Case<'a> {
         let is_own_offset = head.extended()
             && offset(&after.view) == offset(&self.truth.view)
             && bitmap(&after.view) == bitmap(&self.damaged);
-        // Of a table with other content nothing is left that tells.
+        // Of a table with other content nothing is left as evidence.
         let words = |view: &View| -> Vec<u64> {
             (0..head.cluster())
                 .step_by(head.entry() as usize)
@@ -174,7 +174,7 @@ impl<'a> Case<'a> {
         None
     }
 
-    /// Whether the damage cannot be told from what a crash leaves: entries of L2 tables that are zero, but not a sector of
+    /// Whether the damage cannot be distinguished from what a crash leaves: entries of L2 tables that are zero, but not a sector of
     /// them; entries that point to what a crash had left; and wrong refcounts.
     fn is_like_a_crash(&self) -> bool {
         let (was, is) = (self.truth.view.bytes, self.damaged.bytes);
@@ -215,11 +215,11 @@ impl<'a> Case<'a> {
         let blank = |at: usize| {
             let table = (word(was, at) & OFFSET_MASK) / cluster as u64;
             let [before, table] = [was, is].map(|bytes| slice(bytes, table, cluster as u64));
-            // Without a backing file, what is said to be zero reads as if there were no table.
+            // Without a backing file, what is marked as zero reads as if there were no table.
             let zero = |word: &[u8]| word[..7].iter().all(|&byte| byte == 0) && word[7] < 2;
             let blank =
                 !self.is_backed() && !self.truth.head.extended() && table.chunks_exact(8).all(zero);
-            // What has little of a table left in it is none to anybody.
+            // What has little of a table left in it cannot be recognised as one.
             let pairs = before.chunks_exact(width).zip(table.chunks_exact(width));
             let same = pairs.filter(|(a, b)| a == b && !zero(a));
             let entries = before.chunks_exact(width).filter(|word| !zero(word)).count();

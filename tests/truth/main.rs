@@ -1,8 +1,8 @@
-//! Repairs judged by the truth: images of every kind, made by QEMU, whose every cluster is known, are damaged at random
+//! Repairs checked against the truth: images of every kind, made by QEMU, whose every cluster is known, are damaged at random
 //! and repaired in every mode. No cluster that the damage left intact may be lost, and no guest may read what is not its
 //! own.
 //!
-//! `QCHECK_CASES` says how many cases are tried, `QCHECK_SEED` where they begin; with `QCHECK_KEEP` set to a folder the
+//! `QCHECK_CASES` is the number of cases, `QCHECK_SEED` the first one; with `QCHECK_KEEP` set to a folder the
 //! images of each violation are kept there.
 
 mod bases;
@@ -31,7 +31,7 @@ use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Latch, MemoryStorage, ReadAt};
 use qcheck::undo::{Durable, Record, UndoLog, undo};
 
-use crate::support::oracle::{Ran, Scratch};
+use crate::support::programs::oracle::{Ran, Scratch};
 use crate::support::rng::Rng;
 use bases::Base;
 use judge::Case;
@@ -78,7 +78,7 @@ fn repaired(damaged: &[u8], mode: RepairMode, fixed: bool) -> (Repaired, Option<
     let log = UndoLog::new(&image, Durable::assume(&record)).expect("a new undo file");
     let result = repair(&Latch::new(&log), mode, &options(), &Silent);
     if result.is_ok() {
-        log.finish().expect("room for the record");
+        log.finish().expect("space for the record");
     }
     drop(log);
     let bytes = image.to_vec();
@@ -150,7 +150,7 @@ fn judge_mode(
         match repair(&image, mode, &options(), &Silent) {
             Ok(_) if all_but_marks(&image.to_vec()) == all_but_marks(&repaired.bytes) => {}
             Ok(_) if holds && mode != RepairMode::Lossy => {}
-            // Once they are raised, refcounts can be believed, and what they were is not known any more.
+            // Once they are raised, refcounts can be relied on, and what they were is not known any more.
             Ok(_) if end == "errors" && mode != RepairMode::Lossy => {
                 let bytes = image.to_vec();
                 let after = case.after(&bytes, unpacked);
@@ -261,7 +261,7 @@ fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: 
     seen.times.push((begun.elapsed().as_millis(), number));
 }
 
-/// Prints what a check finds, where that is asked for.
+/// Prints what a check finds, where that is requested.
 fn explain(what: &str, bytes: &[u8]) {
     if std::env::var_os("QCHECK_EXPLAIN").is_none() {
         return;
@@ -277,12 +277,12 @@ fn explain(what: &str, bytes: &[u8]) {
     }
 }
 
-/// Keeps the images of a violation, where that is asked for.
+/// Keeps the images of a violation, where that is requested.
 fn keep(number: u64, mode: RepairMode, base: &Base, damaged: &[u8], after: &[u8]) {
     if let Some(folder) = std::env::var_os("QCHECK_KEEP") {
         let write = |name: &str, bytes: &[u8]| {
             let path = Path::new(&folder).join(format!("{number}-{name}.qcow2"));
-            fs::write(path, bytes).expect("room");
+            fs::write(path, bytes).expect("space");
         };
         write("truth", &base.bytes);
         write("damaged", damaged);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::view::{Disk, Head, Segment, Unpacked, View};
-use crate::support::bytes::{COMPRESSED, OFFSET_MASK};
+use crate::support::images::bytes::{COMPRESSED, OFFSET_MASK};
 
 /// What a cluster is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

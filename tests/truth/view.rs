@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::inflate::inflate;
-use crate::support::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
+use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
 /// Bytes of a sector: guest data is compared sector by sector.
 pub const SECTOR: u64 = 512;
@@ -33,7 +33,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// `None` where QEMU does not take the file for an image, or cannot know its sizes.
+    /// `None` where QEMU does not recognise an image, or cannot read its sizes.
     fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < 72 || bytes[..4] != *b"QFI\xfb" {
             return None;
@@ -297,7 +297,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Where a compressed cluster lies.
+    /// The position of a compressed cluster.
     pub fn extent(head: &Head, bits: u64) -> (u64, u64) {
         let shift = 62 - (head.cluster_bits - 8);
         let at = bits & ((1 << shift) - 1);
@@ -337,7 +337,7 @@ thread_local! {
     static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The big-endian number of `width` bytes at `at`; what lies past the end reads as zeroes.
+/// The big-endian number of `width` bytes at `at`; bytes past the end read as zeroes.
 fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
     if let (8, Some(word)) = (width, bytes.get(at..at.saturating_add(8))) {
         let mut whole = [0; 8];
@@ -402,7 +402,7 @@ pub struct Compared<'a> {
     pub truth_is_before: bool,
 }
 
-/// The first sector, of those that some segment tells of, for which the rule is broken. `reads`: what is read before a
+/// The first sector, of those that some segment records, for which the rule is broken. `reads`: what is read before a
 /// repair, in truth, and after the repair. No rule is broken where the truth is read after it.
 pub fn first_broken(
     reads: [&[Segment]; 3],
@@ -452,7 +452,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The segment that has this sector; asked for in order.
+    /// The segment that has this sector; requested in order.
     fn at(&mut self, sector: u64) -> Option<&'a Segment> {
         while self.segments.get(self.at).is_some_and(|s| s.start + s.count <= sector) {
             self.at += 1;

@@ -12,13 +12,13 @@ use crate::check::survey::regions::Region;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::storage::ReadAt;
 
-/// Clusters of one finding whose owners are looked for.
+/// Clusters of one finding whose referrers are searched for.
 const MAX_CLUSTERS: u64 = 4096;
-/// Clusters in all whose owners are looked for, each once for every finding about it.
+/// Clusters in all whose referrers are searched for, each once for every finding about it.
 const MAX_WANTED: usize = 1 << 17;
-/// Owners that are named for one finding.
+/// Referrers that are named for one finding.
 const MAX_OWNERS: usize = 256;
-/// Owners that are named in all: a cluster can have any number of findings and of owners.
+/// Referrers that are named in all: a cluster can have any number of findings and of referrers.
 const MAX_NAMED: usize = 1 << 18;
 
 /// Who uses a cluster.
@@ -33,7 +33,7 @@ pub struct Owner {
 /// What findings mean for guests.
 #[derive(Debug, Default)]
 pub struct Affected {
-    /// Owners of a finding's clusters, by the finding's position in the report; only of findings that
+    /// Referrers of a finding's clusters, by the finding's position in the report; only of findings that
     /// are about clusters.
     owners: BTreeMap<usize, Vec<Owner>>,
     /// The bytes of the file that each finding is about, in the order of the report.
@@ -43,7 +43,7 @@ pub struct Affected {
 }
 
 impl Affected {
-    /// Looks for the owners of all suspicious clusters.
+    /// Searches for the referrers of all suspicious clusters.
     pub fn find(source: &dyn ReadAt, survey: &Survey) -> Self {
         let findings = &survey.report.findings;
         let spots = spots::find(source, survey);
@@ -62,7 +62,7 @@ impl Affected {
         affected
     }
 
-    /// The owners of the clusters that a finding is about.
+    /// The referrers of the clusters that a finding is about.
     pub fn owners(&self, number: usize) -> &[Owner] {
         self.owners.get(&number).map_or(&[], Vec::as_slice)
     }
@@ -73,7 +73,7 @@ impl Affected {
         self.spots.get(number)?.clone()
     }
 
-    /// Names an owner of a finding's clusters; returns whether more may be named.
+    /// Names a referrer of a finding's clusters; returns whether more may be named.
     fn add(&mut self, number: usize, owner: Owner, room: &mut usize) -> bool {
         let owners = self.owners.entry(number).or_default();
         if owners.len() < MAX_OWNERS && *room > 0 {
@@ -155,7 +155,7 @@ impl Affected {
                 ranges.entry(range.source).or_default().push((start, end));
             }
         }
-        // Each disk may be as long as a number tells.
+        // Each disk may be as long as a number can be.
         ranges.into_values().map(length).fold(0, u64::saturating_add)
     }
 }
@@ -193,7 +193,7 @@ fn length(mut ranges: Vec<(u64, u64)>) -> u64 {
     sum
 }
 
-/// The first L1 entries that lead to these tables.
+/// The first L1 entries that point to these tables.
 fn visits(
     survey: &Survey,
     tables: &HashSet<HostOffset>,

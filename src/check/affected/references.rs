@@ -12,7 +12,7 @@ use crate::storage::ReadAt;
 /// An L2 entry that points to a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Where its table lies.
+    /// The position of its table.
     pub table: HostOffset,
     /// L1 entries that point to the table.
     pub times: u64,

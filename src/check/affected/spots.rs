@@ -48,7 +48,7 @@ impl<'a> Spots<'a> {
 
     /// The bytes that a finding is about, as far as they are in the file.
     fn of(&self, finding: &Finding) -> Option<Range<u64>> {
-        // Here what is wrong is not the entry but what it leads to.
+        // Here what is wrong is not the entry but what it points to.
         let is_data = matches!(
             finding.kind,
             Kind::Unreadable { .. }
@@ -144,7 +144,7 @@ fn nth(ranges: &[Range<u64>], index: u32) -> Option<Range<u64>> {
     ranges.get(usize::try_from(index).ok()?).cloned()
 }
 
-/// Where an entry of a table lies.
+/// The position of an entry of a table.
 fn entry_at(table: HostOffset, index: u64, bytes: u64) -> Option<u64> {
     table.get().checked_add(index.checked_mul(bytes)?)
 }

@@ -15,7 +15,7 @@ use crate::tables::load_entries;
 /// A refcount table that describes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reftable {
-    /// Where it lies.
+    /// Its position.
     pub offset: HostOffset,
     /// Cluster size and refcount width for which it does.
     pub geometry: Geometry,
@@ -56,7 +56,7 @@ impl Reftable {
         Ok(load_entries(source, at, 1)?[0])
     }
 
-    /// The count of a cluster; 0 where the table leads nowhere.
+    /// The refcount of a cluster; 0 where the table points to no block.
     pub fn count(&self, source: &dyn ReadAt, cluster: HostCluster) -> io::Result<u64> {
         let (index, place) = self.geometry.refcount_place(cluster);
         let block = ReftableEntry(self.entry(source, index)?);
@@ -75,7 +75,7 @@ impl Reftable {
         Ok(get_refcount(&sector, order, entry))
     }
 
-    /// Goes through the blocks of the whole file; `None` where one lies nowhere.
+    /// Goes through the blocks of the whole file; `None` where one has no valid offset.
     fn measured(mut self, source: &dyn ReadAt, file_bytes: u64) -> io::Result<Option<Self>> {
         let geometry = self.geometry;
         let clusters = geometry.clusters_for(file_bytes);

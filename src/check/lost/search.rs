@@ -79,7 +79,7 @@ pub fn one(ctx: &Context, table: HostOffset) -> Place {
     Place::Clusters(ctx.geometry.cluster_floor(table), ClusterCount::new(1))
 }
 
-/// Clusters in whose middle a table was read, since an L1 entry said so.
+/// Clusters in whose middle a table was read, since an L1 entry pointed there.
 fn misread(ctx: &Context, mapping: &Mapping) -> Vec<Suspects> {
     let unaligned = mapping.tables.iter().filter(|t| !ctx.geometry.is_aligned(t.offset));
     // Tables are in the order of the file.
@@ -182,7 +182,7 @@ fn add(found: &mut Vec<Suspects>, first: HostCluster, evidence: Evidence) {
     }
 }
 
-/// Clusters with content that nothing references, where no refcount says whether they are in use.
+/// Clusters with content that nothing references, where no refcount shows whether they are in use.
 fn uncounted(ctx: &Context, compared: &Compared) -> Vec<Suspects> {
     let mut found = Vec::new();
     let mut left = MAX_UNCOUNTED;

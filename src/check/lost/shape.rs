@@ -29,7 +29,7 @@ pub struct Shape {
     pub index: Option<L1Index>,
 }
 
-/// What the refcounts say of what a lost table points to.
+/// The refcounts of what a lost table points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
     /// Every cluster has a refcount that this table explains, beside the references found.

@@ -8,7 +8,7 @@ use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
 
-/// Bytes that are enough to tell most clusters from tables.
+/// Bytes that are enough to distinguish most clusters from tables.
 pub const HEAD_BYTES: usize = 4096;
 
 /// A cluster that is formed like a table, and where other L1 tables have it.
@@ -19,9 +19,9 @@ pub struct Lost {
     pub shape: Shape,
     /// The L1 index where other L1 tables have it.
     pub index: Option<L1Index>,
-    /// Why it is taken for a table.
+    /// Why it is regarded as a table.
     pub evidence: Evidence,
-    /// Whether it and others refer to a cluster more often than its refcount says, so that one of them is not a table.
+    /// Whether it and others refer to a cluster more often than its refcount allows, so that one of them is not a table.
     pub contradicted: bool,
 }
 
@@ -35,7 +35,7 @@ impl Lost {
         }
     }
 
-    /// The same, but with others no more than the refcounts say: were a refcount raised to what contradicts itself,
+    /// The same, but with others no more than the refcounts allow: were a refcount raised to what contradicts itself,
     /// it would be evidence of none of them any more.
     pub fn claim_what_is_counted(
         &self,
@@ -73,7 +73,7 @@ pub fn sift(ctx: &Context, counts: &StoredCounts, lost: &mut Vec<Lost>) {
     let mut data = BTreeSet::new();
     for one in lost.iter() {
         if one.clusters().any(|to| tables.contains_key(&to)) && points_to_data(ctx, one, &tables) {
-            // What is less of a table says nothing of another.
+            // A weaker candidate proves nothing about a better one.
             let less = |to: &HostCluster| tables.get(to).is_some_and(|&n| n >= one.shape.damaged);
             data.extend(one.clusters().filter(less));
         }

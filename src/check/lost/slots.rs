@@ -113,7 +113,7 @@ impl<'a> Slots<'a> {
         self.tables.push(Entries { source, count, used: of.start..of.start + used });
     }
 
-    /// What stands after the last entry of an L1 table, up to the end of its cluster.
+    /// What is after the last entry of an L1 table, up to the end of its cluster.
     fn add_cut_off(&mut self, ctx: &Context, source: Source, table: HostOffset, entries: u64) {
         let per_cluster = ctx.geometry.cluster_bytes() / TABLE_ENTRY_BYTES;
         let rest = entries.next_multiple_of(per_cluster).saturating_sub(entries);
@@ -144,7 +144,7 @@ impl<'a> Slots<'a> {
         let garbage = garbage_tables(ctx, self.mapping);
         for visit in &self.mapping.visits {
             let (slot, offset) = ((visit.source, visit.index), visit.entry.offset());
-            // A refcount of 0 alone says nothing of the table: refcounts can be wrong too.
+            // A refcount of 0 alone proves nothing about the table: refcounts can be wrong too.
             let free = || counts.stored(ctx.geometry.cluster_floor(offset)) == Some(0);
             let disputed = || twice.contains(&offset) || is_disputed(ctx, &visit);
             if points_nowhere(ctx, &visit) {
@@ -216,7 +216,7 @@ impl<'a> Slots<'a> {
         found
     }
 
-    /// Names the free entries of an L1 table that fit, as many as are named.
+    /// Names the free entries of an L1 table that fit, up to the limit of names.
     fn free(&self, entries: &Entries, fits: &dyn Fn(Slot) -> bool, found: &mut Candidates) {
         let damaged = |slot: Slot| self.damaged.iter().any(|damaged| damaged.slot == slot);
         let mut used = self.mapping.visits.range(entries.used.clone()).map(|v| v.index).peekable();
@@ -252,11 +252,11 @@ impl Candidates {
     }
 }
 
-/// Whether an L1 table, or what says where one is, could not be read in full.
+/// Whether an L1 table, or the pointer to one, could not be read in full.
 fn is_blind(ctx: &Context) -> bool {
     ctx.found.findings().iter().any(|f| {
         let table = matches!(f.place, Place::L1Table(_) | Place::SnapshotTable);
-        // The header says where the active L1 table is, and how long.
+        // The header has the offset and the length of the active L1 table.
         let header = matches!(f.kind, Kind::HeaderField(_)) && f.may_hide_references();
         table || header || matches!(f.kind, Kind::SnapshotTableBroken(_))
     })

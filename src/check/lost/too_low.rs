@@ -1,4 +1,4 @@
-//! Clusters with more references than their refcount says: the refcount may be wrong, or a pointer that leads there.
+//! Clusters with more references than their refcount: the refcount may be wrong, or a pointer to the cluster.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::format::feature::incompatible;
 use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, HostCluster};
 
-/// L2 tables that are read to learn which entries point to such clusters, at most.
+/// L2 tables that are read to find which entries point to such clusters, at most.
 const MAX_TABLES: usize = 1 << 12;
 
 /// Clusters that are looked for, at most.
@@ -51,7 +51,7 @@ pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Pl
     low.into_iter().map(|range| Place::Clusters(range.start, range.end - range.start)).collect()
 }
 
-/// Whether the header or refcount structures lie here: were the pointer wrong, most refcounts were. And a pointer of the
+/// Whether the header or refcount structures are here: were the pointer wrong, most refcounts were. And a pointer of the
 /// refcount table that is wrong referred to nothing else.
 fn describes_itself(ctx: &Context, range: &Range<HostCluster>) -> bool {
     let kinds = [RegionKind::Header, RegionKind::Reftable, RegionKind::Refblock];

@@ -35,7 +35,7 @@ pub fn run(ctx: &mut Context) {
         return;
     }
     let place = Place::BitmapDirectory;
-    // A length over the limit says nothing of how many clusters there are.
+    // A length over the limit does not give the number of clusters.
     let plausible = pointer.directory_bytes <= MAX_DIRECTORY_BYTES;
     let bytes = if plausible { pointer.directory_bytes } else { 1 };
     ctx.claim(RegionKind::BitmapDirectory, pointer.directory, bytes, place);
@@ -44,7 +44,7 @@ pub fn run(ctx: &mut Context) {
             for problem in &directory.problems {
                 broken(ctx, problem);
             }
-            // Sound tables do not lie over each other, so all are no longer than the file.
+            // Valid tables do not overlap each other, so all are no longer than the file.
             let mut budget = ctx.file_bytes;
             let mut names = HashSet::new();
             for (index, entry) in (0u32..).zip(&directory.entries) {
@@ -68,17 +68,17 @@ pub fn run(ctx: &mut Context) {
     }
 }
 
-/// Checks what an extension says of the directory. QEMU looks at each; the last one counts.
+/// Checks the fields of an extension about the directory. QEMU looks at each; the last one counts.
 fn limits(ctx: &mut Context, pointer: &BitmapsExtension) {
     if pointer.reserved != 0 {
         broken(ctx, "a reserved field of the header extension is not 0");
     }
     if pointer.count == 0 || pointer.count > MAX_BITMAPS {
-        broken(ctx, &format!("the header extension tells of {} bitmaps", pointer.count));
+        broken(ctx, &format!("the header extension has {} bitmaps", pointer.count));
     }
     if !ctx.geometry.is_aligned(pointer.directory) || pointer.directory.get() == 0 {
         let at = pointer.directory.get();
-        broken(ctx, &format!("its offset {at:#x} is no cluster for it"));
+        broken(ctx, &format!("its offset {at:#x} is not a valid cluster for it"));
     }
 }
 
@@ -101,7 +101,7 @@ fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry, budget: &mut u64) 
     let bytes = u64::from(entry.table_entries) * TABLE_ENTRY_BYTES;
     ctx.claim(RegionKind::BitmapTable(index), entry.table, bytes, place);
     if bytes > *budget {
-        let problem = "its table lies over others; it was not read".to_owned();
+        let problem = "its table overlaps others; it was not read".to_owned();
         ctx.find(Kind::BitmapEntry { name: entry.name_text(), problem }, place);
         return;
     }

@@ -1,4 +1,4 @@
-//! The stored counts against the references: a block that is as it should be is told so by one
+//! The stored refcounts against the references: a correct block is recognised by one
 //! comparison of memory. Relies on everything being counted.
 
 use std::io;
@@ -13,21 +13,21 @@ use crate::format::l2::SECTOR_BYTES;
 use crate::format::refcount;
 use crate::format::{ClusterCount, Geometry, HostCluster, ReftableIndex};
 
-/// Blocks that lie next to each other are read together up to this many bytes.
+/// Blocks that are next to each other are read together up to this many bytes.
 const READ_BYTES: usize = 1 << 20;
 
 /// What the comparison leaves to those that follow.
 #[derive(Debug, Default)]
 pub struct Compared {
-    /// Blocks with a count that is not as it should be, or one that cannot be, in order.
+    /// Blocks with a refcount that is not as it should be, or one that cannot be, in order.
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no block is.
     pub missing: bool,
-    /// A count is lower than the references ask for.
+    /// A refcount is lower than the references require.
     pub too_low: bool,
     /// Clusters past the end of the file that are counted as used: from the first to the last of each block.
     pub beyond: Vec<Range<HostCluster>>,
-    /// Clusters of the file without a refcount that can be believed, in order: where it says 0, or nothing, they may
+    /// Clusters of the file without a refcount that can be relied on, in order: where it is 0, or missing, they may
     /// be in use all the same.
     pub uncounted: Vec<Range<HostCluster>>,
     /// Blocks of which most is lost: they were overwritten, or the refcount table points to something else.
@@ -35,18 +35,18 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Whether no refcount of a cluster can be believed.
+    /// Whether no refcount of a cluster can be relied on.
     pub fn is_uncounted(&self, cluster: HostCluster) -> bool {
         stored::is_within(&self.uncounted, cluster)
     }
 
-    /// Whether every count is as it should be.
+    /// Whether every refcount is as it should be.
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && !self.missing
     }
 }
 
-/// A run of clusters with its counts.
+/// A run of clusters with its refcounts.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     first: u64,
@@ -77,7 +77,7 @@ pub fn beyond(ctx: &mut Context, compared: &Compared) {
     }
 }
 
-/// Compares all counts; returns the result and the last cluster that is used or counted.
+/// Compares all refcounts; returns the result and the last cluster that is used or counted.
 pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) {
     let mut compared = Compared::default();
     let mut last = ctx.map.last().unwrap_or_default();
@@ -107,7 +107,7 @@ pub fn run(ctx: &mut Context, refcounts: &Refcounts) -> (Compared, HostCluster) 
     (compared, last)
 }
 
-/// The blocks whose counts can be read and have something to say.
+/// The blocks whose refcounts can be read and are evidence.
 fn comparable<'a>(ctx: &Context, refcounts: &'a Refcounts, end: HostCluster) -> Vec<&'a Block> {
     let readable = |b: &&Block| {
         b.offset.get() != 0
@@ -196,7 +196,7 @@ fn missing(ctx: &Context, refcounts: &Refcounts, end: HostCluster) -> Vec<Range<
     missing
 }
 
-/// Tells of clusters with more references than can be counted.
+/// Reports clusters with more references than can be counted.
 fn overflows(ctx: &mut Context, differing: &[Block], missing: &[Range<HostCluster>]) {
     let max = ctx.geometry.refcount_max();
     let cluster_bytes = ctx.geometry.cluster_bytes();
@@ -241,7 +241,7 @@ fn without_block(
     found
 }
 
-/// Brings ranges into order, joins them, and cuts them off at the end of the file.
+/// Sorts ranges, joins them, and cuts them off at the end of the file.
 fn in_file(ctx: &Context, ranges: &mut Vec<Range<HostCluster>>) {
     let end = HostCluster::new(ctx.file_clusters().get());
     ranges.iter_mut().for_each(|range| range.end = range.end.min(end));
@@ -256,7 +256,7 @@ fn in_file(ctx: &Context, ranges: &mut Vec<Range<HostCluster>>) {
     });
 }
 
-/// Tells of every difference, in the order of clusters; takes what is counted past the end, and what is lost.
+/// Reports every difference, in the order of clusters; collects what has a refcount past the end, and what is lost.
 fn tell(
     ctx: &mut Context,
     differing: &[Block],
@@ -314,7 +314,7 @@ fn tell_run(ctx: &mut Context, run: Run) {
     ctx.find(Kind::Count { stored: run.stored, referenced: run.referenced }, place);
 }
 
-/// What is wrong with the counts of a block.
+/// What is wrong with the refcounts of a block.
 fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Differences> {
     let geometry = &ctx.geometry;
     let mut stored = vec![0; geometry.cluster_len()];

@@ -27,7 +27,7 @@ pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts, found: &
     }
 }
 
-/// Ranges of the file in which no more than [`MAX_EXTENTS`] lie, as far as sound images go.
+/// Ranges of the file with no more than [`MAX_EXTENTS`] extents in a consistent image.
 fn windows(mapping: &Mapping) -> Vec<Range<HostCluster>> {
     let mut windows: Vec<Range<HostCluster>> = Vec::new();
     let mut inside = 0;
@@ -84,7 +84,7 @@ fn extents_in(
     all
 }
 
-/// Tells of each extent of a window that begins before all earlier ones have ended.
+/// Reports each extent of a window that begins before all earlier ones have ended.
 fn compare(
     ctx: &Context,
     extents: &mut [u64],

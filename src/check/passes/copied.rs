@@ -1,4 +1,4 @@
-//! COPIED flags of the active disk against the counts. What the mapping pass noted of each table is
+//! COPIED flags of the active disk against the refcounts. What the mapping pass noted of each table is
 //! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
 
 use std::collections::HashMap;
@@ -127,7 +127,7 @@ pub fn report(
             tell(ctx, &visit, wrong);
         }
         if counts.is_assumption() {
-            // A repair mends a table once, however many L1 entries lead to it.
+            // A repair corrects a table once, however many L1 entries point to it.
             found.remove(&visit.entry.offset());
         }
     }
@@ -144,7 +144,7 @@ fn table_flag(ctx: &mut Context, visit: &Visit, counts: &StoredCounts) -> bool {
     true
 }
 
-/// The flags in the table that the L1 entry leads to, as far as findings are kept.
+/// The flags in the table that the L1 entry points to, as far as findings are kept.
 fn tell(ctx: &mut Context, visit: &Visit, wrong: &Wrong) {
     let room = ctx.found.room();
     for &(l2, entry, count) in wrong.entries.iter().take(room) {

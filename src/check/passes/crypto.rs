@@ -1,4 +1,4 @@
-//! Encryption: the pointers to the LUKS header, and the header itself as far as it is no secret.
+//! Encryption: the pointers to the LUKS header, and the header itself as far as it is not secret.
 //! Relies on the header pass.
 
 use crate::check::report::{Kind, Place, RegionKind};
@@ -44,7 +44,7 @@ fn pointer(ctx: &Context, method: CryptMethod, header: Option<CryptoHeader>) -> 
         return Some(format!("the encryption header at {at:#x} is not cluster aligned"));
     }
     (!is_plausible(&header))
-        .then(|| format!("the encryption header's {length} bytes are no LUKS header"))
+        .then(|| format!("the encryption header's {length} bytes are not a LUKS header"))
 }
 
 /// Whether a LUKS header can have this length.
@@ -52,7 +52,7 @@ fn is_plausible(header: &CryptoHeader) -> bool {
     (LUKS_HEADER_BYTES..=MAX_LUKS_HEADER_BYTES).contains(&header.length)
 }
 
-/// Claims the encryption header's clusters, whose place the header tells, and checks what is in them.
+/// Claims the encryption header's clusters, whose offset the header has, and checks what is in them.
 pub fn run(ctx: &mut Context) {
     if ctx.area.header.crypt_method != CryptMethod::Luks {
         return;
@@ -70,7 +70,7 @@ pub fn run(ctx: &mut Context) {
     }
 }
 
-/// Checks a LUKS header. Identifier, salts and digests are not read: no passphrase tells whether they
+/// Checks a LUKS header. Identifier, salts and digests are not read: without a passphrase nothing shows whether they
 /// are right, and a copy of the metadata needs none of them.
 fn contents(ctx: &mut Context, header: &CryptoHeader) {
     let mut bytes = [0; LUKS_BYTES];

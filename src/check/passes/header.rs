@@ -1,4 +1,4 @@
-//! The header: fields in range, pointers to tables sound. Relies on nothing.
+//! The header: fields in range, pointers to tables valid. Relies on nothing.
 
 use super::crypto;
 use crate::check::report::{Kind, Place, RegionKind};
@@ -53,7 +53,7 @@ fn bits(ctx: &mut Context) {
         (0, true) => wrong(
             ctx,
             HeaderField::CompressionType,
-            "the compression type is zlib though its feature bit says otherwise".into(),
+            "the compression type is zlib though its feature bit is set".into(),
         ),
         (1, false) => wrong(
             ctx,
@@ -99,7 +99,8 @@ fn lengths(ctx: &mut Context) {
     match ctx.area.extension_defect {
         None => {}
         Some(ExtensionDefect::TooLong { offset, magic, length }) => {
-            let what = format!("the header extension {magic:#010x} has {length} bytes and no room");
+            let what =
+                format!("the header extension {magic:#010x} has {length} bytes, which do not fit");
             ctx.find(Kind::HeaderField(what), Place::Header(offset));
         }
         Some(ExtensionDefect::Cut { offset }) => {
@@ -173,7 +174,7 @@ fn l1_table(ctx: &mut Context) {
         let what = format!("the active L1 table at {:#x} is not cluster aligned", offset.get());
         wrong(ctx, HeaderField::L1Offset, what);
     } else if entries == 0 && offset.get() > i64::MAX as u64 {
-        // QEMU opens no image where an offset is over its greatest; a table with entries is told to lie past the end.
+        // QEMU opens no image where an offset is over its greatest; a table with entries is reported as past the end.
         let what = format!("the active L1 table at {:#x} is out of range", offset.get());
         wrong(ctx, HeaderField::L1Offset, what);
     }
@@ -191,7 +192,7 @@ fn reftable(ctx: &mut Context) {
         let what = format!("the refcount table at {:#x} is not cluster aligned", offset.get());
         wrong(ctx, HeaderField::ReftableOffset, what);
     } else if offset.get() == 0 && clusters > 0 {
-        let what = "the refcount table is said to lie over the header".into();
+        let what = "the refcount table's offset is in the header".into();
         wrong(ctx, HeaderField::ReftableOffset, what);
     }
 }

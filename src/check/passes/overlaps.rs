@@ -8,7 +8,7 @@ use crate::check::survey::regions::Region;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster};
 
-/// Clusters of metadata that are looked at, far more than any sound image has: structures that lie
+/// Clusters of metadata that are looked at, far more than any consistent image has: structures that are
 /// over each other can be made in any number by a few bytes.
 const MAX_CLUSTERS: u64 = 1 << 26;
 
@@ -22,7 +22,7 @@ pub fn run(ctx: &Context, mapping: &mut Mapping, counts: &StoredCounts) -> Vec<F
     found
 }
 
-/// A metadata cluster has as many references as pointers lead to it; more are somebody else's.
+/// A metadata cluster has one reference for each pointer to it; more come from elsewhere.
 fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
     let mut budget = MAX_CLUSTERS;
     for (number, region) in ctx.regions.iter().enumerate() {
@@ -49,7 +49,7 @@ fn metadata(ctx: &Context, counts: &StoredCounts, found: &mut Vec<Finding>) {
                 continue;
             }
             if other.is_some_and(|other| precedes(&other, &region)) {
-                continue; // Told where the other one's turn was.
+                continue; // Reported with the other one.
             }
             let told = region.told || other.is_some_and(|o| o.told);
             let other = other.map(|o| o.kind);

@@ -1,5 +1,5 @@
-//! The refcount table and where its blocks lie. Comes after everything else is counted, as what it
-//! says of a block depends on who else uses the cluster.
+//! The refcount table and the positions of its blocks. Comes after everything else is counted, as what it
+//! reports of a block depends on the other referrers of the cluster.
 
 use std::collections::HashSet;
 use std::io;
@@ -100,7 +100,7 @@ fn block(
         }
         let references = ctx.map.get(cluster);
         sound &= genuine;
-        // More than can be counted is told as such.
+        // More than a refcount can hold is reported as such.
         let references = references.min(ctx.geometry.refcount_max());
         if references != 1 {
             ctx.find(Kind::RefblockShared { references }, place);

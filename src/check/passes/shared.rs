@@ -1,5 +1,5 @@
-//! Data clusters of several guest positions. Whether that is an error the counts and COPIED flags
-//! tell; several snapshots that use a cluster at one position are as it should be. Relies on
+//! Data clusters of several guest positions. Whether that is an error the refcounts and COPIED flags
+//! show; several snapshots that use a cluster at one position are as it should be. Relies on
 //! everything being counted and on the regions being in order.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,7 @@ fn in_snapshots(
 }
 
 /// For each L1 index with a table that only snapshots use, all tables there. Tables at several
-/// indices are told of already.
+/// indices are reported already.
 fn groups<'a>(ctx: &Context, mapping: &'a Mapping) -> Vec<Group<'a>> {
     let at_one_index =
         |table: &&Table| ctx.geometry.is_aligned(table.offset) && !mapping.is_at_two_places(table);

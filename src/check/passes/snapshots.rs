@@ -10,7 +10,7 @@ use crate::format::l1::MAX_L1_BYTES;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS, V3_EXTRA_BYTES};
 use crate::tables::{SnapshotTable, SnapshotTableProblem};
 
-/// Loads the table and checks what an entry says of itself.
+/// Loads the table and checks each entry by itself.
 pub fn run(ctx: &mut Context) {
     let header = &ctx.area.header;
     let (at, count) = (header.snapshot_table, header.snapshot_count);
@@ -22,7 +22,7 @@ pub fn run(ctx: &mut Context) {
         ctx.find(Kind::TooManySnapshots(count), Place::SnapshotTable);
     }
     if misplaced || at.get() == 0 {
-        let what = format!("its offset {:#x} is no cluster for it", at.get());
+        let what = format!("its offset {:#x} is not a valid cluster for it", at.get());
         ctx.find(Kind::SnapshotTableBroken(what), Place::SnapshotTable);
         return;
     }
@@ -33,7 +33,7 @@ pub fn run(ctx: &mut Context) {
 }
 
 fn problem(ctx: &mut Context, count: u32) {
-    // The problem stays where it is: a table that is not known to its end must not be written anew.
+    // The problem stays where it is: a table that is not known to its end must not be rewritten.
     let kind = match &ctx.snapshots.problem {
         None => return,
         Some(SnapshotTableProblem::TooBig(first)) => {

@@ -92,14 +92,14 @@ impl Finding {
         }
     }
 
-    /// Whether a header field is wrong that no reference depends on: it says where the refcount table lies, or which parts
+    /// Whether a header field is wrong that no reference depends on: the offset of the refcount table, or which parts
     /// of the header are up to date.
     fn is_about_no_mapping(&self) -> bool {
         self.is_about_the_reftable()
             || self.place == Place::Header(HeaderField::Autoclear.place().0)
     }
 
-    /// Whether a header field is wrong that says where the refcount table lies.
+    /// Whether the header field with the offset of the refcount table is wrong.
     pub(crate) fn is_about_the_reftable(&self) -> bool {
         let fields = [HeaderField::ReftableOffset, HeaderField::ReftableClusters];
         let is_here = |field: &HeaderField| self.place == Place::Header(field.place().0);

@@ -1,4 +1,4 @@
-//! The result of a check: findings in the order in which qemu-img tells them, and what they add up
+//! The result of a check: findings in the order in which qemu-img prints them, and what they add up
 //! to.
 
 pub(crate) mod collector;
@@ -25,13 +25,13 @@ pub struct Allocation {
     pub total: u64,
     /// Clusters with a host cluster or compressed data.
     pub allocated: u64,
-    /// Allocated clusters that do not lie behind the one before.
+    /// Allocated clusters that do not follow the one before.
     pub fragmented: u64,
     /// Compressed clusters.
     pub compressed: u64,
 }
 
-/// A snapshot's names, for telling which one is meant.
+/// A snapshot's names, which identify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotName {
     /// Its id.
@@ -44,13 +44,13 @@ pub struct SnapshotName {
 #[derive(Debug, Clone)]
 pub struct CheckReport {
     /// The findings, in the order of the passes. Of a kind that comes in the hundreds of thousands
-    /// only the first ones are kept one by one; `unlisted` says how many are not.
+    /// only the first ones are kept one by one; `unlisted` is the number of the others.
     pub findings: Vec<Finding>,
     /// Findings (runs) that were counted but not kept.
     pub unlisted: u64,
     /// What all findings add up to, the unlisted ones included.
     pub tally: Tally,
-    /// Whether a reference may hide behind a finding: clusters that seem leaked may be in use.
+    /// Whether a finding may hide a reference: clusters that seem leaked may be in use.
     pub hides_references: bool,
     /// How the active disk is mapped.
     pub allocation: Allocation,

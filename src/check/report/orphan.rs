@@ -23,7 +23,7 @@ pub struct Orphan {
     pub more_slots: u64,
     /// How many other orphans may belong to one of these entries.
     pub rivals: u64,
-    /// Whether it and other orphans refer to a cluster more often than its refcount says.
+    /// Whether it and other orphans refer to a cluster more often than its refcount allows.
     pub contradicted: bool,
     /// Whether the damaged entry itself proves that it pointed here, so that nobody has to decide.
     pub proven: bool,

@@ -8,11 +8,11 @@ use super::kind::Severity;
 pub struct Tally {
     /// Errors in the image.
     pub corruptions: u64,
-    /// Clusters with a count that is too high.
+    /// Clusters with a refcount that is too high.
     pub leaks: u64,
     /// Parts that could not be checked.
     pub check_errors: u64,
-    /// Remarks that are no errors.
+    /// Remarks that are not errors.
     pub notices: u64,
 }
 

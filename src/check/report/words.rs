@@ -10,7 +10,7 @@ use super::place::{Place, RegionKind, Source};
 use crate::format::HostOffset;
 use crate::format::snapshot::{MAX_EXTRA_BYTES, MAX_SNAPSHOTS};
 
-/// Whether a finding is only told or is being mended.
+/// Whether a finding is only reported or is being repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// "ERROR", or "Leaked".
@@ -59,7 +59,7 @@ impl Finding {
         }
     }
 
-    /// What qemu-img says of L1 and L2 tables.
+    /// qemu-img's lines about L1 and L2 tables.
     fn mapping_line(&self, word: &str) -> Option<String> {
         let l2_index = match self.place {
             Place::L2(_, _, l2) => l2.get(),
@@ -112,7 +112,7 @@ impl Finding {
         })
     }
 
-    /// What qemu-img says of COPIED flags.
+    /// qemu-img's lines about COPIED flags.
     fn flag_line(&self, word: &str) -> Option<String> {
         Some(match &self.kind {
             Kind::DataCopied { entry, count } => {
@@ -130,7 +130,7 @@ impl Finding {
     }
 }
 
-/// What qemu-img says of refcount structures.
+/// qemu-img's lines about refcount structures.
 fn refcount_line(kind: &Kind, place: Place, word: &str) -> Option<String> {
     let Place::Refblock(index) = place else { return None };
     Some(match kind {
@@ -148,7 +148,7 @@ fn refcount_line(kind: &Kind, place: Place, word: &str) -> Option<String> {
     })
 }
 
-/// What qemu-img says of the snapshot table.
+/// qemu-img's lines about the snapshot table.
 fn snapshot_line(kind: &Kind, place: Place, verb: Verb) -> Option<String> {
     let index = match place {
         Place::Snapshot(index) => index,
@@ -186,7 +186,7 @@ fn snapshot_line(kind: &Kind, place: Place, verb: Verb) -> Option<String> {
     })
 }
 
-/// What only qcheck tells.
+/// What only qcheck reports.
 fn own_words(kind: &Kind) -> String {
     let mut text = String::new();
     let at = |offset: &HostOffset| format!("{:#x}", offset.get());
@@ -289,7 +289,7 @@ fn words_of_reading(kind: &Kind) -> String {
             write!(text, "could not read guest data at {}{file}: {error}", at(offset))
         }
         Kind::DataBeyondEnd(offset) => {
-            write!(text, "guest data at {} lies past the end of the external data file", at(offset))
+            write!(text, "guest data at {} is past the end of the external data file", at(offset))
         }
         Kind::DataFile { problem, .. } => write!(text, "external data file: {problem}"),
         Kind::BackingFile { problem, .. } => write!(text, "backing file: {problem}"),

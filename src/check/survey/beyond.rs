@@ -1,4 +1,4 @@
-//! What pointers claim past the end of the file: never compared with the counts, but no room for anything else.
+//! What pointers claim past the end of the file: never compared with the refcounts, but not free space either.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Beyond {
         Self { references: Arc::default(), end: HostCluster::new(end) }
     }
 
-    /// Takes the part of an extent that lies past the end.
+    /// Takes the part of an extent that is past the end.
     pub fn add(&self, extent: &Extent, times: u64) {
         let first = extent.first + extent.count;
         if extent.outside.get() > 0 && first < self.end {

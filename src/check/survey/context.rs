@@ -24,7 +24,7 @@ pub const MAX_LOOKED_AT: usize = 1 << 14;
 pub struct Context<'a> {
     /// The file.
     pub source: &'a dyn ReadAt,
-    /// Told of every byte that was gone through.
+    /// Receives every byte that was processed.
     pub progress: &'a dyn Progress,
     /// Threads that read and count.
     pub threads: usize,
@@ -38,7 +38,7 @@ pub struct Context<'a> {
     pub geometry: Geometry,
     /// The file's length in bytes.
     pub true_bytes: u64,
-    /// The file's length up to the end of its last 512-byte sector: by this one QEMU tells what lies
+    /// The file's length up to the end of its last 512-byte sector: by this one QEMU decides what is
     /// past the end.
     pub file_bytes: u64,
     /// The in-memory refcount table.
@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
         self.source.is_hole(offset.get(), bytes)
     }
 
-    /// The clusters of a range that are not holes. Where that cannot be found out they are taken for
+    /// The clusters of a range that are not holes. Where that cannot be found out they count as
     /// data.
     pub fn data_clusters(&self, range: Range<HostCluster>) -> impl Iterator<Item = HostCluster> {
         let end = range.end;
@@ -122,7 +122,7 @@ impl<'a> Context<'a> {
         self.geometry.clusters_for(self.file_bytes)
     }
 
-    /// Clusters from this one on have no count to compare: they lie behind the file's end and
+    /// Clusters from this one on have no refcount to compare: they are past the file's end and
     /// nothing references them.
     pub fn compare_end(&self) -> HostCluster {
         let file_end = HostCluster::new(self.file_clusters().get());
@@ -136,7 +136,7 @@ impl<'a> Context<'a> {
     }
 
     /// How many of a structure's last bytes the file does not have, where it goes past the end by less
-    /// than a cluster; more is told of as QEMU tells it. QEMU reads zeroes there.
+    /// than a cluster; more is reported as QEMU reports it. QEMU reads zeroes there.
     pub fn missing(&self, offset: HostOffset, bytes: u64) -> Option<u64> {
         let end = offset.saturating_add(bytes).get();
         let is_beyond = Extent::of(&self.geometry, self.file_bytes, offset, bytes).is_beyond();
@@ -157,7 +157,7 @@ impl<'a> Context<'a> {
             }
         }
         self.map.add(extent.first, extent.count, 1);
-        // Refcount structures past the end are lost, and built anew elsewhere.
+        // Refcount structures past the end are lost, and rebuilt elsewhere.
         if !matches!(kind, RegionKind::Reftable | RegionKind::Refblock) {
             self.beyond.add(&extent, 1);
         }
@@ -170,7 +170,7 @@ impl<'a> Context<'a> {
         self.beyond.add(extent, 1);
     }
 
-    /// Remembers whose clusters these are; `told`: whether the pointer is told to be wrong already.
+    /// Remembers whose clusters these are; `told`: whether the pointer is reported as wrong already.
     pub fn add_region(&mut self, kind: RegionKind, extent: Extent, told: bool) {
         let Extent { first, count, .. } = extent;
         self.regions.add(&Region { first, count, kind, pointers: 1, told });

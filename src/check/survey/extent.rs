@@ -1,15 +1,15 @@
-//! The clusters behind a pointer, those in the file and those past its end.
+//! The clusters that a pointer refers to, those in the file and those past its end.
 
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 
-/// The clusters behind a pointer, as far as the file has them.
+/// The clusters that a pointer refers to, as far as the file has them.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
     /// The first cluster.
     pub first: HostCluster,
-    /// How many lie in the file: a last one may lie past its end by less than a cluster.
+    /// How many are in the file: the last one may be past its end by less than a cluster.
     pub count: ClusterCount,
-    /// How many lie past its end, where the range goes past it by a cluster or more. QEMU then counts none of the
+    /// How many are past its end, where the range goes past it by a cluster or more. QEMU then counts none of the
     /// range; here the part inside the file counts as used.
     pub outside: ClusterCount,
 }

@@ -22,7 +22,7 @@ pub type Pending = Vec<(usize, Finding)>;
 /// An L2 table.
 #[derive(Debug)]
 pub struct Table {
-    /// Where it lies.
+    /// Its offset.
     pub offset: HostOffset,
     /// Its visits in [`Mapping::order`].
     visits: Range<u32>,
@@ -78,7 +78,7 @@ impl Mapping {
         &self.order[table.visits.start as usize..table.visits.end as usize]
     }
 
-    /// Whether L1 entries of different indices lead to a table: at most one of them can be right.
+    /// Whether L1 entries of different indices point to a table: at most one of them can be right.
     pub fn is_at_two_places(&self, table: &Table) -> bool {
         let mut indices = self.visits_of(table).map(|(_, visit)| visit.index);
         let first = indices.next();
@@ -96,7 +96,7 @@ impl Mapping {
         Finding::new(kind, Place::L1(visit.source, visit.index))
     }
 
-    /// Brings the tables into the order of the file; those past its end, at `file_bytes`, are left out.
+    /// Sorts the tables by file offset; those past the end, at `file_bytes`, are left out.
     pub fn group(&mut self, file_bytes: u64) {
         let offset = |v: u32| self.visits.entry(v as usize).offset();
         self.order = (0u32..).zip(0..self.visits.len()).map(|(number, _)| number).collect();

@@ -36,7 +36,7 @@ pub struct Survey {
     pub snapshots: SnapshotTable,
     /// The in-memory refcount table.
     pub map: Arc<RefcountMap>,
-    /// References of tables that no L1 entry leads to, and those that such tables make.
+    /// References of tables that no L1 entry points to, and those that such tables make.
     pub claims: Arc<RefcountMap>,
     /// References to clusters past the end of the file, as far as they are kept.
     pub beyond: Arc<RefcountMap>,
@@ -48,13 +48,13 @@ pub struct Survey {
     pub regions: RegionMap,
     /// The refcount structures as they stand.
     pub refcounts: Refcounts,
-    /// Refcount blocks with a count that is not as it should be, in order.
+    /// Refcount blocks with a refcount that is not as it should be, in order.
     pub differing: Vec<ReftableIndex>,
     /// Something is referenced where no refcount block is.
     pub missing_blocks: bool,
-    /// A count is lower than the references ask for.
+    /// A refcount is lower than the references require.
     pub too_low: bool,
-    /// Clusters of the file without a refcount that can be believed, in order.
+    /// Clusters of the file without a refcount that can be relied on, in order.
     pub uncounted: Vec<Range<HostCluster>>,
     /// Refcount blocks of which most is lost: they were overwritten, or the refcount table points to something else.
     pub lost_blocks: Vec<ReftableIndex>,
@@ -86,7 +86,7 @@ impl Survey {
         self.area.geometry.offset_of(cluster).get() < self.file_bytes
     }
 
-    /// Whether no refcount of this cluster can be believed.
+    /// Whether no refcount of this cluster can be relied on.
     pub fn is_uncounted(&self, cluster: HostCluster) -> bool {
         stored::is_within(&self.uncounted, cluster)
     }

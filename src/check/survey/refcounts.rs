@@ -7,9 +7,9 @@ use crate::format::{HostOffset, ReftableIndex};
 pub struct Block {
     /// Its position in the table.
     pub index: ReftableIndex,
-    /// Where the block is said to lie.
+    /// The block's offset by the refcount table.
     pub offset: HostOffset,
-    /// Whether the pointer is sound and the cluster its own.
+    /// Whether the pointer is valid and the cluster its own.
     pub sound: bool,
 }
 
@@ -31,7 +31,7 @@ impl Refcounts {
         found.ok().map(|at| self.blocks[at])
     }
 
-    /// Whether the structure cannot be mended by changing counts in its blocks.
+    /// Whether the structure cannot be repaired by changes of refcounts in its blocks.
     pub fn is_broken(&self) -> bool {
         self.unreadable || self.blocks.iter().any(|b| !b.sound)
     }

@@ -1,5 +1,5 @@
 //! Which structure owns which metadata cluster: overlaps are found with it, and a repair refuses to
-//! write where something lives.
+//! write where something else is.
 
 use std::ops::Range;
 
@@ -15,14 +15,14 @@ pub struct Region {
     pub count: ClusterCount,
     /// What it is.
     pub kind: RegionKind,
-    /// How many pointers lead to it: more than one where snapshots share an L2 table.
+    /// How many pointers refer to it: more than one where snapshots share an L2 table.
     pub pointers: u64,
-    /// Whether the pointer is told to be wrong already.
+    /// Whether the pointer is reported as wrong already.
     pub told: bool,
 }
 
 impl Region {
-    /// The cluster behind its last one.
+    /// The cluster after its last one.
     pub fn end(&self) -> HostCluster {
         self.first + self.count
     }
@@ -128,7 +128,7 @@ impl RegionMap {
         self.regions.reserve(more);
     }
 
-    /// Brings the structures into order and joins those that several pointers lead to.
+    /// Sorts the structures and joins those that several pointers refer to.
     pub fn finish(&mut self) {
         let which = |r: &Packed| if r.tag() == L2_TABLE { 0 } else { r.detail };
         self.regions.sort_unstable_by_key(|r| (r.first(), r.count, r.tag(), which(r)));
@@ -148,8 +148,8 @@ impl RegionMap {
         self.regions.iter().map(|r| r.region())
     }
 
-    /// How many pointers lead to the structure that begins at this cluster, without those that are
-    /// told to be wrong; 0 where none does.
+    /// How many pointers refer to the structure that begins at this cluster, without those that are
+    /// reported as wrong; 0 where none does.
     pub fn pointers(&self, first: HostCluster) -> u64 {
         let from = self.regions.partition_point(|r| r.first() < first);
         let here = self.regions[from..].iter().take_while(|r| r.first() == first);
@@ -163,7 +163,7 @@ impl RegionMap {
         here.filter(|r| !r.told() && r.tag() == L2_TABLE).map(|r| r.pointers()).sum()
     }
 
-    /// How many pointers that are told to be wrong claim this cluster.
+    /// How many pointers that are reported as wrong claim this cluster.
     pub fn wrong_claims(&self, cluster: HostCluster) -> u64 {
         let claims = self.touching(cluster..cluster.next());
         claims.filter(|r| r.told).map(|r| r.pointers).sum()

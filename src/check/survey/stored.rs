@@ -20,18 +20,18 @@ pub struct StoredCounts<'a> {
     geometry: Geometry,
     map: Arc<RefcountMap>,
     refcounts: &'a Refcounts,
-    /// Blocks that differ from the references, in order; all others can be told without reading.
+    /// Blocks that differ from the references, in order; all others are known without reading.
     differing: &'a [ReftableIndex],
     assume: Assume,
-    /// References that tables would make that no L1 entry leads to; a repair keeps counts for them.
+    /// References that tables would make that no L1 entry points to; a repair keeps refcounts for them.
     claims: Arc<RefcountMap>,
-    /// References past the end of the file, where a repair makes all blocks anew: it gives counts to them.
+    /// References past the end of the file, where a repair rebuilds all blocks: it gives refcounts to them.
     beyond: Arc<RefcountMap>,
     /// Counts that are too high stay, since references may be hidden.
     held: bool,
-    /// From this cluster on stored refcounts stay: they lie past the end of the file.
+    /// From this cluster on stored refcounts stay: they are past the end of the file.
     kept_from: Option<HostCluster>,
-    /// Clusters whose refcounts are not to be believed, in order.
+    /// Clusters whose refcounts cannot be relied on, in order.
     uncounted: &'a [Range<HostCluster>],
     cache: Mutex<HashMap<ReftableIndex, Arc<Vec<u8>>>>,
     unread: Mutex<BTreeMap<ReftableIndex, (HostOffset, String)>>,
@@ -82,7 +82,7 @@ impl<'a> StoredCounts<'a> {
         self.kept_from = Some(first);
     }
 
-    /// The count of a cluster under the assumption; `None` where it cannot be read, or where a mended
+    /// The refcount of a cluster under the assumption; `None` where it cannot be read, or where a repaired
     /// one would be more than can be counted.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
         let references = || {
@@ -103,12 +103,12 @@ impl<'a> StoredCounts<'a> {
         }
     }
 
-    /// Whether the counts are those after a repair.
+    /// Whether the refcounts are those after a repair.
     pub fn is_assumption(&self) -> bool {
         self.assume != Assume::Stored
     }
 
-    /// Whether every count is taken to be what the references ask for; `too_low`: whether a stored
+    /// Whether every refcount is taken to be what the references require; `too_low`: whether a stored
     /// one is lower than that.
     pub fn assumes_references(&self, too_low: bool) -> bool {
         match self.assume {
@@ -139,7 +139,7 @@ impl<'a> StoredCounts<'a> {
         })
     }
 
-    /// The count of a cluster as it stands in the file; `None` where it cannot be read.
+    /// The refcount of a cluster as stored in the file; `None` where it cannot be read.
     pub fn stored(&self, cluster: HostCluster) -> Option<u64> {
         if self.refcounts.unreadable {
             return None;
@@ -159,7 +159,7 @@ impl<'a> StoredCounts<'a> {
         Some(get_refcount(&bytes, self.geometry.refcount_order(), entry.get() as usize))
     }
 
-    /// Whether the comparison had nothing to say of these clusters.
+    /// Whether the comparison reported nothing about these clusters.
     pub fn is_equal(&self, first: HostCluster, count: ClusterCount) -> bool {
         let max = self.geometry.refcount_max();
         (0..count.get()).all(|n| {
@@ -169,7 +169,7 @@ impl<'a> StoredCounts<'a> {
         })
     }
 
-    /// The refcount of a cluster where it can be believed.
+    /// The refcount of a cluster where it can be relied on.
     pub fn evident(&self, cluster: HostCluster) -> Option<u64> {
         if is_within(self.uncounted, cluster) {
             return None;
@@ -179,7 +179,7 @@ impl<'a> StoredCounts<'a> {
         self.stored(cluster)
     }
 
-    /// The blocks that could not be read when a count was looked up, though they could before.
+    /// The blocks that could not be read when a refcount was looked up, though they could before.
     pub fn into_unread(self) -> BTreeMap<ReftableIndex, (HostOffset, String)> {
         self.unread.into_inner().unwrap_or_else(PoisonError::into_inner)
     }

@@ -50,7 +50,7 @@ Examples:
   qcheck info disk.qcow2
   qcheck info --backing-chain --output json overlay.qcow2
   qcheck info --metadata disk.qcow2
-  qcheck info --map --color always disk.qcow2";
+  qcheck info --layout --color always disk.qcow2";
 
 /// For `map`.
 pub const MAP: &str = "\

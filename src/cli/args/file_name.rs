@@ -32,7 +32,7 @@ const PROTOCOLS: [&str; 21] = [
     "tftp",
 ];
 
-/// Takes a name as qemu-img does: `file:` before it says that what follows is a file's name,
+/// Takes a name as qemu-img does: after `file:` everything is a file's name,
 /// whatever it has in it.
 pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(parse)
@@ -59,7 +59,7 @@ pub fn parse(name: OsString) -> Result<PathBuf, String> {
     }
 }
 
-/// What stands before a colon in the first part of a path.
+/// What is before a colon in the first part of a path.
 fn protocol(name: &[u8]) -> Option<&[u8]> {
     let colon = name.iter().position(|&byte| byte == b':' || byte == b'/')?;
     (name[colon] == b':').then(|| &name[..colon])

@@ -6,13 +6,13 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use qcheck::chain::Format;
 use qcheck::format::probe::ImageFormat;
 
-/// Formats of QEMU that this program can tell by name but not read.
+/// Formats of QEMU that this program detects but does not read.
 const OTHER_FORMATS: [&str; 11] =
     ["bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc"];
 
-/// What to say where a format is one of neither.
+/// The message for a format that is neither.
 pub const BOTH: &str = "qcow2 and raw are supported";
-/// What to say where only one is of use.
+/// The message where only one is possible.
 pub const QCOW2_ONLY: &str = "only qcow2 is supported";
 
 /// A format as the user names it.

@@ -43,7 +43,7 @@ impl Named {
         Self { path, format, is_read_only: false }
     }
 
-    /// The file, which is written; an error where its description says that it is not to be.
+    /// The file, which is written; an error where its description makes it read-only.
     pub fn written(&self) -> Result<&Path> {
         if self.is_read_only {
             bail!("{}: the option 'read-only' is on", quoted(&self.path));

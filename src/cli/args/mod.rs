@@ -1,4 +1,4 @@
-//! Arguments: the values that options and names of files take, and what the help says of them.
+//! Arguments: the values that options and names of files take, and their help.
 
 pub mod cache;
 pub mod examples;

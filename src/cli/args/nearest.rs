@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 /// Letters of a word for each one in which a slip may change it.
 const LETTERS_AN_EDIT: usize = 3;
 
-/// A question behind a message, where a known word is like the one given; else nothing.
+/// A question after a message, where a known word is like the one given; else nothing.
 pub fn hint(given: &str, known: &[&str]) -> String {
     nearest(given, known).map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! What a new image is to be: its `-o` options as the library takes them.
 
 use anyhow::{Result, anyhow, bail};
-use qcheck::create::{Backing, Compression, CreateOptions, DataFile, Preallocation, Version};
+use qcheck::create::{BackingName, Compression, CreateOptions, DataFile, Preallocation, Version};
 
 use super::nearest;
 use super::options::Options;
@@ -21,7 +21,7 @@ pub fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
         "full" => Ok(Preallocation::Full),
         _ => {
             let hint = nearest::hint(name, &["off", "metadata", "falloc", "full"]);
-            Err(format!("'{name}' is none of off, metadata, falloc, full{hint}"))
+            Err(format!("'{name}' is not one of off, metadata, falloc, full{hint}"))
         }
     }
 }
@@ -33,7 +33,7 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
         Some("0.10" | "v2") => Version::V2,
         Some(other) => {
             let hint = nearest::hint(other, &["0.10", "v2", "1.1", "v3"]);
-            bail!("compat: '{other}' is none of 0.10, v2, 1.1, v3{hint}")
+            bail!("compat: '{other}' is not one of 0.10, v2, 1.1, v3{hint}")
         }
     };
     let compression = match given.text("compression_type") {
@@ -61,6 +61,6 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
         compression,
         extended_l2: given.switch("extended_l2"),
         data_file,
-        backing: backing.map(|name| Backing { name: name.into(), format: format.into() }),
+        backing: backing.map(|name| BackingName { name: name.into(), format: format.into() }),
     })
 }

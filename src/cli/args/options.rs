@@ -28,7 +28,7 @@ const fn known(name: &'static str, kind: Type, help: &'static str) -> Known {
     Known { name, kind, help }
 }
 
-/// The options of qcow2, in the order in which they are told of.
+/// The options of qcow2, in the order in which they are listed.
 const QCOW2: [Known; 15] = [
     known("backing_file", Type::Text, "file that has what this image does not have"),
     known("backing_fmt", Type::Text, "format of the backing file"),
@@ -71,7 +71,7 @@ enum Value {
     Number(u64),
 }
 
-/// What `-o` asked for.
+/// What `-o` requested.
 #[derive(Debug)]
 pub enum Asked {
     /// A list of options.
@@ -188,7 +188,7 @@ fn value(known: &Known, text: Option<&str>) -> Result<Value> {
         },
         (Type::Number, Some(text)) => match text.parse() {
             Ok(number) => Value::Number(number),
-            Err(_) => bail!("{name}: '{text}' is no number"),
+            Err(_) => bail!("{name}: '{text}' is not a number"),
         },
     })
 }
@@ -234,7 +234,7 @@ impl Options {
         matches!(self.get(name), Some(Value::Switch(true, _)))
     }
 
-    /// Switches something off that was not told to be on or off.
+    /// Switches something off that was not set explicitly.
     pub fn default_off(&mut self, name: &'static str) {
         if self.get(name).is_none() {
             self.set(name, Value::Switch(false, "off".into()));

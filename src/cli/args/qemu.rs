@@ -1,4 +1,4 @@
-//! What scripts know of qemu-img: its name, its version, and what it has that this program has not.
+//! What scripts use of qemu-img: its name, its version, and what it has that this program has not.
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -39,7 +39,7 @@ pub fn under_name(command: Command, name: &str) -> Command {
     renamed.name(QEMU_IMG).version(VERSION).before_help(first).after_help(FORMATS)
 }
 
-/// What to say of an argument that only qemu-img knows.
+/// The message for an argument that only qemu-img has.
 pub fn missing(error: &clap::Error) -> Option<String> {
     let (kind, known, what): (_, &[&str], _) = match error.kind() {
         ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, &COMMANDS, "command"),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 /// The smallest and the greatest cluster, in bytes.
 const CLUSTER_BYTES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
 
-/// Why a text is no size.
+/// Why a text is not a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SizeError {
     /// Not a number with an optional suffix.
@@ -115,7 +115,7 @@ pub fn parse_cluster_size(text: &str) -> Result<u32, String> {
 pub fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let mut unit = 0;
-    // 1,000 of a unit are told in the next one: at most three digits before the point.
+    // 1,000 of a unit are printed in the next one: at most three digits before the point.
     while unit + 1 < UNITS.len() && u128::from(bytes) >= 1000u128 << (10 * unit) {
         unit += 1;
     }

@@ -17,12 +17,11 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
 use crate::cli::terminal::{fault, signals};
 
-/// Compare what a guest reads from two images. The exit code is 0 where it is the same, 1 where it
-/// is not or the arguments are wrong, 2 where an image cannot be opened, 3 where its map cannot be
-/// read, and 4 where its data cannot.
+/// Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments,
+/// 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the first image, qcow2 or raw; told from its first bytes if not given
+    /// The format of the first image, qcow2 or raw; detected from its first bytes if not given
     #[arg(short = 'f', long = "a-format", value_name = "FMT",
           value_parser = format::name_parser(), hide_possible_values = true)]
     first_format: Option<String>,

@@ -23,7 +23,7 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Make a new image, qcow2 or raw.
+/// Create a new image, qcow2 or raw.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The new image's format, qcow2 or raw
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(short = 'u', long)]
     backing_unsafe: bool,
 
-    /// Do not tell what is created
+    /// Do not print what is created
     #[arg(short, long)]
     quiet: bool,
 
@@ -61,7 +61,7 @@ pub struct Args {
     size: Option<String>,
 }
 
-/// The order in which qemu-img tells the options of a new image.
+/// The order in which qemu-img prints the options of a new image.
 const TOLD: [&str; 15] = [
     "encryption",
     "cluster_size",
@@ -203,7 +203,7 @@ fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
     }
 }
 
-/// What qemu-img says before it makes an image.
+/// What qemu-img prints before it makes an image.
 fn tell(name: &OsStr, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> Result<()> {
     if args.quiet {
         return Ok(());
@@ -264,7 +264,7 @@ fn finish(
     files: [Option<NewFile>; 2],
 ) -> Result<()> {
     if written.is_err() {
-        // Without its header it is no image, should it stay.
+        // Without its header it is not an image, should it stay.
         for file in files.into_iter().flatten() {
             file.give_up();
         }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::convert::{Control, ConvertOptions, Input, Source};
+use qcheck::convert::{Control, ConvertOptions, Input, SourceDisk};
 use qcheck::disk::Disk;
 use qcheck::format::probe::ImageFormat;
 
@@ -33,7 +33,8 @@ const MAX_BLOCKS: u64 = i64::MAX as u64;
 /// Copy blocks of a disk into a new image.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the disk that is read, qcow2 or raw; told from its first bytes if not given
+    /// The format of the disk that is read, qcow2 or raw; detected from its first bytes if not
+    /// given
     #[arg(short, long, value_name = "FMT",
           value_parser = format::name_parser(), hide_possible_values = true)]
     format: Option<String>,
@@ -57,7 +58,7 @@ pub struct Args {
     operands: Vec<OsString>,
 }
 
-/// What the operands say.
+/// The values of the operands.
 #[derive(Debug, PartialEq, Eq)]
 struct Operands {
     input: OsString,
@@ -172,7 +173,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Operands {
-    fn source(&self, disk: Disk, ui: &mut Ui) -> Result<Source> {
+    fn source(&self, disk: Disk, ui: &mut Ui) -> Result<SourceDisk> {
         let context = || quoted(Path::new(&self.input)).to_string();
         let range = self.range(disk.size().with_context(context)?);
         if range.is_none() {
@@ -181,7 +182,7 @@ impl Operands {
                 Path::new(&self.input).display()
             ))?;
         }
-        Source::part_of(disk, range.unwrap_or(0..0)).with_context(context)
+        SourceDisk::part_of(disk, range.unwrap_or(0..0)).with_context(context)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use qcheck::dump::{Dump, DumpOptions, Verdict, Written};
+use qcheck::dump::{CheckOutcome, Dump, DumpOptions, Written};
 use qcheck::error::Error;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
@@ -22,15 +22,16 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Copy an image's metadata, for a bug report: it checks like the image, and holds no guest data.
+/// Copy an image's metadata for a bug report: a check of the copy finds the same, and it holds no
+/// guest data.
 ///
 /// Everything that a check reads is in the dump, byte for byte and in its place; data, VM state,
-/// bitmap data, salts and keys of encryption headers and leaked clusters are holes. What damage
-/// leads a check to read as a table is in it too, be it data. Names are in it unless --blank-names
-/// is given.
+/// bitmap data, salts and keys of encryption headers and leaked clusters are holes. What a check
+/// reads as a table because of damage is in it too, even if it is data. Names are in it unless
+/// --blank-names is given.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format; told from its first bytes if not given
+    /// The image's format; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Show progress even where standard error is no terminal
+    /// Show progress even where standard error is not a terminal
     #[arg(short, long)]
     progress: bool,
 
@@ -96,7 +97,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// An error behind the names of the files that it can be about.
+/// An error after the names of the files that it can be about.
 fn named(error: Error, args: &Args) -> anyhow::Error {
     let source = quoted(args.source.text());
     let names = match &error {
@@ -126,8 +127,8 @@ fn write(
 fn tell(args: &Args, dump: &Dump<'_>, written: &Written, ui: &mut Ui) -> Result<()> {
     let (copied, all) = (human_size(written.copied), human_size(written.file_bytes));
     let verdict = match dump.verdict() {
-        Verdict::Report(report) => tally_text(report.tally).join(", "),
-        Verdict::None(_) => "no verdict".into(),
+        CheckOutcome::Report(report) => tally_text(report.tally).join(", "),
+        CheckOutcome::None(_) => "no verdict".into(),
     };
     let target = args.target.display();
     ui.out

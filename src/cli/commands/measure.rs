@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::format::probe::ImageFormat;
-use qcheck::measure::{Format, Measure, measure_disk, measure_size};
+use qcheck::measure::{Measure, TargetFormat, measure_disk, measure_size};
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::quoted;
@@ -22,10 +22,10 @@ use crate::cli::render::json::document;
 use crate::cli::render::json::measured::Measured;
 use crate::cli::terminal::ui::Ui;
 
-/// Calculate how long the file of a new image will be.
+/// Calculate the length of a new image's file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the image that is measured, qcow2 or raw; told from its first bytes if not
+    /// The format of the image that is measured, qcow2 or raw; detected from its first bytes if not
     /// given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
@@ -106,7 +106,7 @@ impl Args {
             ImageFormat::Qcow2 => Some(create_options(given)?),
             _ => None,
         };
-        let format = options.as_ref().map_or(Format::Raw, Format::Qcow2);
+        let format = options.as_ref().map_or(TargetFormat::Raw, TargetFormat::Qcow2);
         let Some(name) = &self.image else {
             return Ok(measure_size(self.size.unwrap_or(0), &format)?);
         };

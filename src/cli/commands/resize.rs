@@ -22,19 +22,19 @@ use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Make the disk of an image longer, or with --shrink shorter.
+/// Resize the disk of an image; --shrink allows a smaller one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
     /// What to do for the new part of the disk: nothing (off), map it (metadata), map it and
-    /// reserve its room (falloc), or map it and fill it with zeroes (full)
+    /// reserve its space (falloc), or map it and fill it with zeroes (full)
     #[arg(long, value_name = "MODE", value_parser = parse_preallocation, default_value = "off")]
     preallocation: Preallocation,
 
-    /// The disk may get shorter: the data beyond its new end is lost
+    /// Allow the disk to get shorter: the data past its new end is lost
     #[arg(long)]
     shrink: bool,
 
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
-    /// Do not tell that it is done
+    /// Print nothing on success
     #[arg(short, long)]
     quiet: bool,
 
@@ -66,7 +66,7 @@ pub struct Args {
     size: Change,
 }
 
-/// The size asked for.
+/// The size requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     To(u64),
@@ -97,7 +97,7 @@ fn parse_change(text: &str) -> Result<Change, String> {
     }
 }
 
-/// Moves an argument such as `-1G`, which looks like an option, behind `--`.
+/// Moves an argument such as `-1G`, which looks like an option, after `--`.
 pub fn expand_size(args: Vec<OsString>) -> Vec<OsString> {
     let looks_so = |arg: &OsString| {
         let text = arg.to_str().and_then(|arg| arg.strip_prefix('-'));
@@ -140,7 +140,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
-    /// The size that is asked for, where the disk has `old` bytes.
+    /// The size that is requested, where the disk has `old` bytes.
     fn new_size(&self, old: u64) -> Result<u64> {
         let size = self.size.of(old)?;
         if size < old && !self.shrink {

@@ -25,22 +25,22 @@ use crate::cli::render::{json, text};
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// List the snapshots in an image, take one, go back to one, or delete one.
+/// List, create, apply or delete the snapshots of an image.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
-    /// List the snapshots; this is what is done if nothing else is asked for
+    /// List the snapshots; this is what is done if nothing else is requested
     #[arg(short, long, action = clap::ArgAction::Count)]
     list: u8,
 
-    /// Take a snapshot of this name
+    /// Create a snapshot of this name
     #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
     create: Vec<String>,
 
-    /// Go back to the snapshot of this id or name
+    /// Apply the snapshot of this id or name to the disk
     #[arg(short, long, value_name = "SNAPSHOT", allow_hyphen_values = true)]
     apply: Vec<String>,
 
@@ -128,7 +128,7 @@ fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Says that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
+/// Warns that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
 /// first.
 fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
     if qcow2_info(storage)?.dirty {

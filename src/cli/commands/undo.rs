@@ -17,20 +17,19 @@ use crate::cli::terminal::ui::Ui;
 
 /// Undo a repair: put back every byte that 'check -r .. --undo FILE' recorded before it wrote.
 ///
-/// An image that has changed since is refused, and so is another image. An undo that was
-/// interrupted is ended by the next one.
+/// An image that has changed since is refused, and so is another image. The next undo completes one
+/// that was interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Put the bytes back even if the image has changed since: what was written meanwhile may not
-    /// fit them
+    /// Put the bytes back even if the image has changed since; the result may be inconsistent
     #[arg(long)]
     force: bool,
 
-    /// Do not tell that it is done
+    /// Print nothing on success
     #[arg(short, long)]
     quiet: bool,
 
-    /// Show progress even where standard error is no terminal
+    /// Show progress even where standard error is not a terminal
     #[arg(short, long)]
     progress: bool,
 
@@ -46,7 +45,7 @@ pub struct Args {
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let what = || could_not_open(&args.file);
     let file = FileStorage::open_read(&args.file).with_context(what)?;
-    // Not told from its first bytes: they may be what is to be mended.
+    // Not detected from its first bytes: they may be what is to be undone.
     let image = open::open(&args.image, Some(ImageFormat::Qcow2), Intent::Change, false)?;
     let meter = Meter::new(ui.name(), args.progress, args.quiet, ui.err.is_terminal());
     let record = Record::load(&file).with_context(|| quoted(&args.file).to_string())?;

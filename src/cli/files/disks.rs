@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use qcheck::convert::{Input, Source};
+use qcheck::convert::{Input, SourceDisk};
 use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
@@ -38,7 +38,7 @@ pub struct Opening<'a> {
 /// What there is to convert.
 pub enum Sources {
     /// Disks.
-    Disks(Source),
+    Disks(SourceDisk),
     /// A raw disk from standard input, after its first bytes.
     Stream(Box<dyn Read + Send>),
 }
@@ -61,12 +61,12 @@ impl Sources {
     }
 
     /// Disks only: a stream is kept in a file first.
-    pub fn into_disks(self) -> Result<Source> {
+    pub fn into_disks(self) -> Result<SourceDisk> {
         match self {
             Self::Disks(source) => Ok(source),
             Self::Stream(stream) => {
                 let storage = spool::take_in(stream)?;
-                Ok(Source::new(vec![Disk::raw(Arc::new(storage))])?)
+                Ok(SourceDisk::new(vec![Disk::raw(Arc::new(storage))])?)
             }
         }
     }
@@ -89,7 +89,7 @@ impl Opening<'_> {
             },
             false => self.open(image),
         };
-        Ok(Sources::Disks(Source::new(images.iter().map(open).collect::<Result<_>>()?)?))
+        Ok(Sources::Disks(SourceDisk::new(images.iter().map(open).collect::<Result<_>>()?)?))
     }
 
     /// A stream: a file that was redirected, or a pipe. A qcow2 image in a pipe is kept in a file,
@@ -98,7 +98,7 @@ impl Opening<'_> {
         let mut file = spool::input(&image.path)?;
         self.guard.enters(&file, "the source", &image.path);
         let path = Path::new("");
-        let disks = |disk: Disk| Ok(Sources::Disks(Source::new(vec![disk])?));
+        let disks = |disk: Disk| Ok(Sources::Disks(SourceDisk::new(vec![disk])?));
         if spool::is_seekable(&file) {
             let storage = FileStorage::from_file(file)?;
             let file = ImageFile::of(storage, image.format)?;

@@ -54,7 +54,7 @@ impl NewFile {
         }
     }
 
-    /// Makes and locks a file; one that is there is an error.
+    /// Makes and locks a file; an existing one is an error.
     pub fn create_new(path: &Path) -> Result<Self> {
         let file = FileStorage::create_new(path).context("Could not create the file")?;
         let file =

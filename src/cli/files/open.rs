@@ -33,7 +33,8 @@ pub fn open(
     Ok(file)
 }
 
-/// The format of a backing file: the one that is recorded, or else raw, unless it begins like an image.
+/// The format of a backing file: the one that is recorded, or else raw, unless it begins like an
+/// image.
 pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
     if let Some(format) = link.recorded() {
         return recorded_format(format).map_err(anyhow::Error::msg);
@@ -45,7 +46,7 @@ pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
     Ok(ImageFormat::Raw)
 }
 
-/// What a file of which nobody says that it is a raw disk seems to be instead.
+/// The format that a file, read as raw without an explicit format, seems to have.
 pub fn likeness_notice(
     path: &Path,
     file: &ImageFile,
@@ -60,7 +61,7 @@ pub fn seems(path: &Path, likeness: &str) -> String {
     format!("NOTICE: {} seems to be {likeness}", quoted(path))
 }
 
-/// Has a file written as this cache mode says.
+/// Applies a cache mode to the writes of a file.
 pub fn apply_cache(cache: Cache, storage: &mut FileStorage, path: &Path) -> Result<()> {
     if cache == Cache::Unsafe {
         storage.leave_unflushed();

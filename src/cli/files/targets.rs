@@ -31,11 +31,11 @@ pub struct Target {
     pub format: Option<ImageFormat>,
     /// Why it cannot be checked, where that is known before it is opened.
     pub problem: Option<String>,
-    /// Whether another image led to it.
+    /// Whether it is here as the backing file of another image.
     pub is_below: bool,
 }
 
-/// The names in a list, one a line; or each with a zero byte behind it, where there is one.
+/// The names in a list, one a line; or each with a zero byte after it, where there is one.
 pub fn listed(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
     let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| {
@@ -50,7 +50,7 @@ pub fn listed(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let names = names(&bytes);
     let too_long = names.iter().any(|name| name.as_os_str().len() > MOST_NAME_BYTES);
     if too_long || bytes.len() as u64 == MOST_LIST_BYTES {
-        bail!("{}: this is no list of file names", quoted(file));
+        bail!("{}: this is not a list of file names", quoted(file));
     }
     Ok(names)
 }
@@ -112,7 +112,7 @@ pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
             };
             let identity = identity(&target, image.as_ref().map(|image| image.format));
             if let Some(&before) = seen.get(&identity) {
-                // What lies below it was followed with it.
+                // Its own backing files were followed with it.
                 all[before].is_below &= target.is_below;
                 break;
             }
@@ -128,8 +128,8 @@ pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
     all
 }
 
-/// The image below one; none also where the image cannot be read, of which its check tells. An error where the chain
-/// has no end.
+/// The backing file of an image; none also where the image cannot be read, which its check reports.
+/// An error where the chain has no end.
 fn below(
     walk: &mut Walk<'_>,
     image: &Target,

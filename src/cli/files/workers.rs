@@ -85,7 +85,7 @@ impl<R> Queue<R> {
         self.changed.notify_all();
     }
 
-    /// The next result in order; `None` where there will be none.
+    /// The next result in order; `None` after the last.
     fn take(&self) -> Option<R> {
         let missing = |s: &mut State<R>| !s.broken && !s.ready.contains_key(&s.taken);
         let state = self.changed.wait_while(self.lock(), missing);
@@ -103,7 +103,7 @@ struct Leaving<'a, R>(&'a Queue<R>);
 impl<R> Drop for Leaving<'_, R> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        // A thread that found nothing left to do is no reason for the others to stop.
+        // A thread that found nothing left to do does not stop the others.
         if thread::panicking() || state.next < self.0.length {
             state.broken = true;
         }

@@ -11,7 +11,7 @@ use crate::cli::Cli;
 const FILES: &str = "\
 Images are locked as QEMU locks them, for as long as they are open. A stream that has to be read \
 at any place is kept in a file without a name in the folder that TMPDIR names, or in /tmp. \
-/proc/locks tells which process holds a lock that cannot be had.";
+/proc/locks shows which process holds a lock that cannot be taken.";
 
 /// The files and what is in them.
 pub fn manual_pages() -> Vec<(PathBuf, Vec<u8>)> {

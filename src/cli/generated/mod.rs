@@ -22,11 +22,11 @@ One entry for each `code` in `qcheck check --output json`: what it means, and wh
 \"Repair\" follows what
 corrects it. Where nothing does, copy what is readable to a new image (`qcheck convert --salvage`) \
 and compare with a backup.
-[repair.md](repair.md) says what each repair does, and what \"held\" means.
+[repair.md](repair.md) describes what each repair does, and what \"held\" means.
 
 Severities: a *corruption* puts data in danger (exit code 2), a *leak* only wastes space (3), a \
 *check error* is a part that could
-not be seen (1), a *notice* is worth knowing and changes nothing.
+not be seen (1), a *notice* is information and changes nothing.
 ";
 
 fn findings() -> (PathBuf, Vec<u8>) {

@@ -37,7 +37,7 @@ fn schemas() -> Vec<(PathBuf, Vec<u8>)> {
         schema::<losses::Losses<'_>>("convert", "qcheck convert --output json"),
         schema::<image::Image<'_>>("info", "qcheck info --output json"),
         schema::<Vec<image::Image<'_>>>("info-chain", "qcheck info --backing-chain --output json"),
-        schema::<layout::Layout<'_>>("info-map", "qcheck info --map --output json"),
+        schema::<layout::Layout<'_>>("info-layout", "qcheck info --layout --output json"),
         schema::<metadata::Metadata<'_>>("info-metadata", "qcheck info --metadata --output json"),
         schema::<Vec<extents::Extent>>("map", "qcheck map --output json"),
         schema::<measured::Measured>("measure", "qcheck measure --output json"),

@@ -47,7 +47,7 @@ impl<W: Write> Printer<W> {
     /// Ends the output after the last extent of a range that began at `start`.
     pub fn end(&mut self, start: u64) -> io::Result<()> {
         if self.form == Output::Json {
-            // As qemu-img tells of a range without bytes.
+            // As qemu-img prints a range without bytes.
             if self.is_first {
                 self.object(&json::extents::Extent { start, ..Default::default() })?;
             }

@@ -1,4 +1,4 @@
-//! What is told of an image.
+//! What is printed of an image.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use qcheck::info::Qcow2Info;
 
 /// One image: a qcow2 image or a raw one.
 pub struct ImageInfo {
-    /// Its name, as given or as the image above it leads to it.
+    /// Its name, as given or as the image above it names it.
     pub filename: String,
     /// qcow2 or raw.
     pub format: &'static str,
@@ -18,7 +18,7 @@ pub struct ImageInfo {
     pub disk_bytes: u64,
     /// Bytes of the disk.
     pub virtual_bytes: u64,
-    /// What a qcow2 image says of itself.
+    /// The metadata of a qcow2 image.
     pub qcow2: Option<Qcow2Info>,
 }
 

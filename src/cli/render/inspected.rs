@@ -1,4 +1,4 @@
-//! What `info --metadata` and `info --map` show: an image that was gone through once.
+//! What `info --metadata` and `info --layout` show: an image that was gone through once.
 
 use std::path::PathBuf;
 

@@ -80,7 +80,7 @@ fn description(judged: &Judged, max_findings: u64) -> String {
     lines.join("\n")
 }
 
-/// A line for each run of findings, with its code, as far as they are to be told.
+/// A line for each run of findings, with its code, as far as they are listed.
 fn findings(report: &CheckReport, max_findings: u64) -> Vec<String> {
     let limit = match max_findings {
         0 => usize::MAX,
@@ -95,7 +95,7 @@ fn findings(report: &CheckReport, max_findings: u64) -> Vec<String> {
                 0 | 1 => String::new(),
                 lines => {
                     let more = counted(lines - 1, "more cluster", "more clusters");
-                    format!(" (and {more} behind it)")
+                    format!(" (and {more} after it)")
                 }
             };
             format!("{}: {}{more}", finding.code(), finding.line(0, Verb::Tell))

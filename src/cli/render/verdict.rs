@@ -26,13 +26,13 @@ pub enum Verdict {
 /// An image with its verdict.
 #[derive(Debug)]
 pub struct Judged {
-    /// Its name, as given or as another image leads to it.
+    /// Its name, as given or as another image names it.
     pub name: String,
     /// How the check ended.
     pub verdict: Verdict,
-    /// Whether another image led to it, and nobody asked for a check of it by name.
+    /// Whether it is here only as a backing file of another image, and not by name.
     pub is_below: bool,
-    /// Its digests, where they were asked for.
+    /// Its digests, where they were requested.
     pub digests: Digests,
     /// What it has that is denied.
     pub violations: Vec<Violation>,
@@ -75,14 +75,14 @@ impl Judged {
         }
     }
 
-    /// Whether another image led to it, and there is nothing to check in it.
+    /// Whether it is here only as a backing file, and there is nothing to check in it.
     fn is_raw_below(&self) -> bool {
         let is_raw =
             matches!(&self.verdict, Verdict::NoChecker(image) if image.format == ImageFormat::Raw);
         self.is_below && is_raw
     }
 
-    /// Whether there is a digest, which was asked for, and nothing that could be checked.
+    /// Whether there is a digest, which was requested, and nothing that could be checked.
     fn is_digest(&self) -> bool {
         matches!(self.verdict, Verdict::NoChecker(_)) && self.digests.active.is_some()
     }

@@ -21,7 +21,7 @@ pub enum When {
 
 impl When {
     /// What the arguments ask for, before they are known to be right: what is wrong with them is
-    /// told in colours or not, too.
+    /// printed in colours or not, too.
     pub fn given(args: &[OsString]) -> Self {
         let args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
         let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
@@ -52,7 +52,7 @@ pub const fn letters(color: AnsiColor) -> Style {
     Style::new().fg_color(Some(Color::Ansi(color)))
 }
 
-/// A colour behind letters of another.
+/// A background colour for letters of another.
 pub const fn on(behind: AnsiColor, front: AnsiColor) -> Style {
     letters(front).bg_color(Some(Color::Ansi(behind)))
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use qcheck::error::{Error, cause};
 
-/// What the error says, from what was being done down to the cause.
+/// The error's text, from what was being done down to the cause.
 pub fn line(error: &anyhow::Error) -> String {
     let mut parts = Vec::new();
     for part in error.chain() {

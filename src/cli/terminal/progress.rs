@@ -19,7 +19,7 @@ pub struct Meter {
     shown: Shown,
     /// The current stage, for whoever asks by SIGUSR1.
     stage: Mutex<Percent>,
-    /// Set when the user wants the operation to end.
+    /// Set when the user interrupts the operation.
     cancel: Option<Arc<AtomicBool>>,
 }
 
@@ -46,7 +46,7 @@ pub struct Lines {
 }
 
 impl Meter {
-    /// Chooses by what the user asked for and where standard error goes.
+    /// Chooses by what the user requested and where standard error goes.
     pub fn new(name: &str, wanted: bool, quiet: bool, terminal: bool) -> Self {
         let can_draw = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let shown = match (quiet, can_draw, wanted) {

@@ -11,7 +11,7 @@ use signal_hook::flag;
 /// Set when somebody asks for the progress.
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// A flag that is set when the user wants the work to end.
+/// A flag that is set when the user interrupts the work.
 pub fn interruption() -> Arc<AtomicBool> {
     let wanted = Arc::new(AtomicBool::new(false));
     let ignored = ignored();
@@ -32,13 +32,13 @@ pub fn answer_about_progress() {
     }
 }
 
-/// Whether somebody has asked for the progress since the last call.
+/// Whether somebody has requested the progress since the last call.
 pub fn is_progress_asked() -> bool {
     ASKED.get().is_some_and(|asked| asked.swap(false, Ordering::Relaxed))
 }
 
 /// The signals that whoever started the program has it ignore (`nohup`, jobs in the background):
-/// one bit each. None where the system does not say so.
+/// one bit each. None where the system does not show them.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

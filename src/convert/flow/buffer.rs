@@ -1,4 +1,4 @@
-//! Buffers that begin where direct I/O wants them to, used again and again.
+//! Reusable buffers that are aligned for direct I/O.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};

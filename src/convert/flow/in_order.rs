@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// What a piece is refused with after another one failed.
 const STOPPED: &str = "the work was stopped";
 
-/// Whether an error only says that another one came before it.
+/// Whether an error is only the consequence of an earlier one.
 pub(crate) fn is_stopped(error: &Error) -> bool {
     matches!(error, Error::Refused(why) if why == STOPPED)
 }

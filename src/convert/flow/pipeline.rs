@@ -15,7 +15,7 @@ use super::rate::Rate;
 use super::salvage::{self, Salvage};
 use super::scan::{Cut, Item, Kind, Scan};
 use super::stream::Stream;
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
 
 /// Where items go.
 pub(in crate::convert) trait Target: Sync {
@@ -27,7 +27,7 @@ pub(in crate::convert) trait Target: Sync {
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Self::Tools) -> Result<()>;
     /// Takes an item of data that the system is to copy; `false` where it cannot, and the item
     /// comes with its bytes.
-    fn offload(&self, _item: Item, _source: &Source) -> Result<bool> {
+    fn offload(&self, _item: Item, _source: &SourceDisk) -> Result<bool> {
         Ok(false)
     }
     /// Nothing more will come, since something failed: no thread must wait.
@@ -37,10 +37,10 @@ pub(in crate::convert) trait Target: Sync {
 /// How the work is done.
 pub(in crate::convert) struct Work<'a> {
     /// What is read.
-    pub(in crate::convert) source: &'a Source,
+    pub(in crate::convert) source: &'a SourceDisk,
     /// How it is cut up.
     pub(in crate::convert) cut: Cut,
-    /// What is told of it.
+    /// What is reported of it.
     pub(in crate::convert) stage: &'a str,
     /// How many threads do it.
     pub(in crate::convert) threads: usize,
@@ -50,9 +50,9 @@ pub(in crate::convert) struct Work<'a> {
     pub(in crate::convert) salvage: Option<&'a Salvage>,
     /// How fast it may go.
     pub(in crate::convert) rate: Option<&'a Rate>,
-    /// Set by somebody who wants it to end.
+    /// Set to end it early.
     pub(in crate::convert) cancel: &'a AtomicBool,
-    /// Who is told.
+    /// Receives the progress.
     pub(in crate::convert) progress: &'a dyn Progress,
     /// Buffers.
     pub(in crate::convert) pool: &'a Pool,
@@ -76,7 +76,7 @@ pub(in crate::convert) fn run<T: Target>(
     };
     std::thread::scope(|scope| {
         for _ in 1..work.threads {
-            // With fewer threads than wanted it takes longer, that is all.
+            // With fewer threads than requested it only takes longer.
             let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(work, target));
         }
         shared.work(work, target);
@@ -134,7 +134,8 @@ impl Shared<'_, '_> {
     }
 
     fn fail<T: Target>(&self, error: Error, target: &T) {
-        // Others stop because of the first; their errors only say so, and may come here before it.
+        // Others stop because of the first; their errors are only consequences, and may arrive
+        // before it.
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if first.as_ref().is_none_or(is_stopped) {
             *first = Some(error);

@@ -1,15 +1,14 @@
-//! Going on where the source cannot be read: what is lost is zero in the target, and told.
+//! Continues where the source cannot be read: what is lost is zero in the target, and reported.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
+use crate::sector::SECTOR;
 
-/// What is given up as a whole, of a disk whose sectors cannot be read.
-const SECTOR: u64 = 512;
-/// Ranges that are kept apart; with more, neighbours are told as one.
+/// Ranges that are kept apart; above that, neighbours are joined into one.
 const MAX_RANGES: usize = 100_000;
 
 /// A range of the guest's disk that could not be read.
@@ -27,12 +26,12 @@ pub(in crate::convert) struct Salvage(Mutex<Vec<Loss>>);
 
 impl Salvage {
     /// Reads what can be read; the rest becomes zeroes and is noted.
-    pub(in crate::convert) fn read(&self, source: &Source, at: u64, buf: &mut [u8]) {
+    pub(in crate::convert) fn read(&self, source: &SourceDisk, at: u64, buf: &mut [u8]) {
         // From large to small: most of what is damaged is a cluster, some of it a sector.
         self.read_parts(source, at, buf, &[source.grain().max(1 << 16), 4096, SECTOR]);
     }
 
-    fn read_parts(&self, source: &Source, at: u64, buf: &mut [u8], sizes: &[u64]) {
+    fn read_parts(&self, source: &SourceDisk, at: u64, buf: &mut [u8], sizes: &[u64]) {
         let Err(error) = source.read(at, buf) else { return };
         let [size, finer @ ..] = sizes else {
             buf.fill(0);
@@ -89,7 +88,7 @@ fn merged(mut losses: Vec<Loss>, most: usize) -> Vec<Loss> {
 
 /// Reads, with a salvage if there is one.
 pub(in crate::convert) fn read(
-    source: &Source,
+    source: &SourceDisk,
     salvage: Option<&Salvage>,
     at: u64,
     buf: &mut [u8],

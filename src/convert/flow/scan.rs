@@ -3,7 +3,7 @@
 use crate::error::Result;
 
 use super::salvage::Salvage;
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
 
 /// A range of the disk that one thread works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub(in crate::convert) struct Cut {
     pub(in crate::convert) grain: u64,
     /// Most bytes of data in one item; a multiple of the grain.
     pub(in crate::convert) most: u64,
-    /// Most bytes of anything in one item, so that progress is told and an interruption noticed.
+    /// Most bytes of anything in one item, so that progress is reported and an interruption
+    /// noticed.
     pub(in crate::convert) longest: u64,
     /// What this many images of the source's chain leave to the next one is left to the target's
     /// backing file.
@@ -48,7 +49,7 @@ pub(in crate::convert) struct Cut {
 /// The items of a source, in its order.
 #[derive(Debug)]
 pub(in crate::convert) struct Scan<'a> {
-    source: &'a Source,
+    source: &'a SourceDisk,
     cut: Cut,
     salvage: Option<&'a Salvage>,
     at: u64,
@@ -60,7 +61,7 @@ pub(in crate::convert) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// The items of a source; with a salvage, what cannot be found is lost, not an error.
     pub(in crate::convert) const fn new(
-        source: &'a Source,
+        source: &'a SourceDisk,
         cut: Cut,
         salvage: Option<&'a Salvage>,
     ) -> Self {
@@ -135,7 +136,7 @@ impl<'a> Scan<'a> {
                 Ok((at + extent.bytes, Kind::Zero))
             }
             Ok(extent) => Ok((at + extent.bytes, Kind::Data)),
-            // Reading it will tell what of it is lost.
+            // A read of it shows what of it is lost.
             Err(_) if self.salvage.is_some() => {
                 let grain = self.source.grain();
                 Ok((((at / grain + 1) * grain).min(at + most), Kind::Data))

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
+use crate::sector::SECTOR_LEN;
 
 use super::buffer::{Buffer, Pool};
 use super::scan::{Item, Kind};
-
-/// Disks are counted in sectors.
-const SECTOR: usize = 512;
 
 /// Items cut from a stream.
 pub(in crate::convert) struct Stream<'a> {
@@ -19,7 +17,7 @@ pub(in crate::convert) struct Stream<'a> {
     most: usize,
     at: u64,
     number: u64,
-    /// Where the disk's size is told in the end.
+    /// Receives the disk's size at the end.
     size: Arc<AtomicU64>,
 }
 
@@ -42,7 +40,7 @@ impl<'a> Stream<'a> {
             pool.give_back(bytes);
             return Ok(None);
         }
-        let length = read.next_multiple_of(SECTOR).min(self.most);
+        let length = read.next_multiple_of(SECTOR_LEN).min(self.most);
         bytes[read..length].fill(0);
         bytes.set_len(length);
         let item =

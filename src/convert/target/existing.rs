@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::codec::Packer;
+use crate::codec::Compressor;
 use crate::error::Result;
 use crate::format::GuestOffset;
 use crate::image::{Backing, Image, RunKind};
@@ -30,7 +30,7 @@ pub(in crate::convert) struct Existing<'a> {
 
 /// What a thread keeps between items.
 pub(in crate::convert) struct Tools {
-    packer: Option<Packer>,
+    compressor: Option<Compressor>,
     compare: Buffer,
 }
 
@@ -55,8 +55,8 @@ impl<'a> Existing<'a> {
     }
 
     fn store(&self, at: u64, bytes: &[u8], tools: &mut Tools) -> Result<()> {
-        match &mut tools.packer {
-            Some(packer) => self.pack(at, bytes, packer),
+        match &mut tools.compressor {
+            Some(compressor) => self.compress(at, bytes, compressor),
             None => self.store_plain(at, bytes),
         }
     }
@@ -71,7 +71,7 @@ impl<'a> Existing<'a> {
         self.zero(at + zero_from as u64, (bytes.len() - zero_from) as u64)
     }
 
-    fn pack(&self, at: u64, bytes: &[u8], packer: &mut Packer) -> Result<()> {
+    fn compress(&self, at: u64, bytes: &[u8], compressor: &mut Compressor) -> Result<()> {
         let size = self.image.geometry().cluster_len();
         for (n, cluster) in bytes.chunks(size).enumerate() {
             let at = at + (n * size) as u64;
@@ -80,7 +80,7 @@ impl<'a> Existing<'a> {
             if self.sparse > 0 && is_zero(cluster) {
                 self.zero(at, cluster.len() as u64)?;
             } else if whole {
-                self.image.write_compressed_with(GuestOffset::new(at), cluster, packer)?;
+                self.image.write_compressed_with(GuestOffset::new(at), cluster, compressor)?;
             } else {
                 self.image.write(GuestOffset::new(at), cluster)?;
             }
@@ -164,7 +164,7 @@ impl Target for Existing<'_> {
 
     fn tools(&self) -> Tools {
         let method = self.image.compression().ok().filter(|_| self.compress);
-        Tools { packer: method.map(Packer::new), compare: Buffer::default() }
+        Tools { compressor: method.map(Compressor::new), compare: Buffer::default() }
     }
 
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {

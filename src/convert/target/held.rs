@@ -6,24 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::image::{BackingPolicy, Image, OpenOptions, Opened, Opener};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Capacity, ReadAt, Storage};
-
-/// Bytes that a disk writes whole or not at all: the header's sector.
-const SECTOR: usize = 512;
 
 /// A storage whose first sector stays in memory until it is released.
 pub(in crate::convert) struct HeldHeader {
     inner: Arc<dyn Storage>,
-    sector: Mutex<[u8; SECTOR]>,
+    sector: Mutex<[u8; SECTOR_LEN]>,
 }
 
 impl HeldHeader {
-    /// Holds the first sector of `inner` back, and takes it for zeroes.
+    /// Holds the first sector of `inner` back, and reads it as zeroes.
     pub(in crate::convert) fn new(inner: Arc<dyn Storage>) -> Self {
-        Self { inner, sector: Mutex::new([0; SECTOR]) }
+        Self { inner, sector: Mutex::new([0; SECTOR_LEN]) }
     }
 
-    /// Writes the first sector, behind everything else.
+    /// Writes the first sector, after everything else.
     pub(in crate::convert) fn release(&self) -> Result<()> {
         let failed = |e| Error::io("write the header", 0, e);
         self.inner.sync().map_err(failed)?;
@@ -31,14 +29,14 @@ impl HeldHeader {
         self.inner.sync().map_err(failed)
     }
 
-    fn sector(&self) -> MutexGuard<'_, [u8; SECTOR]> {
+    fn sector(&self) -> MutexGuard<'_, [u8; SECTOR_LEN]> {
         self.sector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes from `offset` on are held back, of `length`.
     fn held(offset: u64, length: usize) -> usize {
-        let left = (SECTOR as u64).saturating_sub(offset);
-        usize::try_from(left).unwrap_or(SECTOR).min(length)
+        let left = (SECTOR_LEN as u64).saturating_sub(offset);
+        usize::try_from(left).unwrap_or(SECTOR_LEN).min(length)
     }
 }
 

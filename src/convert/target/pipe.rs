@@ -1,6 +1,6 @@
 //! Targets that are written once, from the first byte to the last: a raw disk, or a qcow2 image.
 //!
-//! For qcow2 the source is read twice. The first time tells which clusters will be stored; with
+//! For qcow2 the source is read twice. The first pass finds which clusters will be stored; with
 //! that every table can be written before the data, which follows in the order of the disk.
 
 use std::io::Write;
@@ -136,7 +136,7 @@ impl Target for Survey<'_> {
     }
 }
 
-/// The second pass: the clusters that are stored, one behind the other.
+/// The second pass: the clusters that are stored, in order.
 pub(in crate::convert) struct ImagePipe<'a> {
     order: InOrder<(Item, Buffer), Out<'a>>,
     stored: &'a Stored,

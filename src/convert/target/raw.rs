@@ -6,7 +6,7 @@ use crate::storage::Storage;
 use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
 use crate::disk::zeroes;
 
 /// A raw image that is being filled.
@@ -48,7 +48,7 @@ impl Target for Raw<'_> {
 
     fn tools(&self) {}
 
-    fn offload(&self, item: Item, source: &Source) -> Result<bool> {
+    fn offload(&self, item: Item, source: &SourceDisk) -> Result<bool> {
         let (mut at, end) = (item.start, item.start + item.bytes);
         while at < end {
             let extent = source.extent(at, end - at)?;

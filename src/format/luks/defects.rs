@@ -3,7 +3,7 @@
 
 use super::{KeySlot, LuksHeader, MAGIC, VERSION, version};
 
-/// Bytes from the start of a header in which no key material and no payload lies.
+/// Bytes from the start of a header that cannot be key material or payload.
 const RESERVED_BYTES: u64 = 4096;
 /// Stripes of the material of every key.
 const STRIPES: u32 = 4000;

@@ -47,7 +47,7 @@ pub struct Name {
     pub is_terminated: bool,
 }
 
-/// The parts of a header that are no secret.
+/// The parts of a header that are not secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LuksHeader {
     /// The cipher ("aes").
@@ -86,8 +86,8 @@ impl LuksHeader {
         })
     }
 
-    /// The bytes of a header that are no secret, as ranges of it: all but the identifier, the salts
-    /// and the digest of the master key. [`Self::decode`] takes a header where only these are
+    /// The bytes of a header that are not secret, as ranges of it: all but the identifier, the
+    /// salts and the digest of the master key. [`Self::decode`] takes a header where only these are
     /// known.
     pub fn public_bytes() -> Vec<Range<usize>> {
         let slots = (0..KEY_SLOTS).map(|n| SLOTS.0 + n * SLOTS.1);

@@ -1,8 +1,8 @@
 //! Adding persistent bitmaps to an image.
 //!
 //! Their bits, tables and a directory for all bitmaps are complete on disk before the header
-//! extension leads to them. While the extension is written, the autoclear bit says that the bitmaps
-//! are out of date, so a crash costs those that were there and never leaves one that lies.
+//! extension points to them. While the extension is written, the autoclear bit marks that the
+//! bitmaps are out of date, so a crash costs the existing ones and never leaves one that is wrong.
 
 use std::collections::BTreeSet;
 
@@ -31,21 +31,21 @@ const END_BYTES: u64 = EXTENSION_HEADER_BYTES as u64;
 
 /// Where the extension's data goes, and what has to be moved out of its way.
 enum Place {
-    /// Over that of the extension that is there.
+    /// Over that of the existing extension.
     Over(HostOffset),
-    /// Behind the other extensions; the backing file's name goes to the second offset if it lies
+    /// After the other extensions; the backing file's name goes to the second offset if it is
     /// there.
     Behind(HostOffset, Option<HostOffset>),
 }
 
 impl Image {
-    /// Refuses bitmaps that this image cannot take: of a name that it has already, or without room
+    /// Refuses bitmaps that this image cannot take: of a name that it has already, or without space
     /// in its header.
     pub fn require_room_for_bitmaps(&self, added: &[BitmapEntry]) -> Result<()> {
         self.meta()?.require_room_for_bitmaps(added)
     }
 
-    /// Adds bitmaps, each with its bits; those behind their ends are clear. Names, flags and
+    /// Adds bitmaps, each with its bits; those after their ends are clear. Names, flags and
     /// granularities are those of the entries, tables are made new. A failure leaves the bitmaps
     /// that there were.
     pub fn add_bitmaps(&self, added: &[(BitmapEntry, BitmapBits<'_>)]) -> Result<()> {
@@ -125,7 +125,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Makes the header lead to a directory that is complete on disk.
+    /// Makes the header point to a directory that is complete on disk.
     fn lead_to(&mut self, rebuilt: &Rebuilt) -> Result<()> {
         self.flush(true)?;
         let current = self.header().autoclear;
@@ -203,8 +203,8 @@ impl Meta {
         self.ordering.disk.sync()
     }
 
-    /// Writes an extension and a new end mark behind it, over the old end mark last; returns where
-    /// its data lies.
+    /// Writes an extension and a new end mark after it, over the old end mark last; returns where
+    /// its data is.
     fn append_extension(
         &mut self,
         at: HostOffset,
@@ -222,5 +222,5 @@ impl Meta {
 }
 
 fn no_room(why: &str) -> Result<Place> {
-    Err(Error::Refused(format!("the image's header has no room for bitmaps: {why}")))
+    Err(Error::Refused(format!("the image's header has no space for bitmaps: {why}")))
 }

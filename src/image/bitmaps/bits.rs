@@ -15,7 +15,7 @@ pub struct BitmapBits<'a> {
 }
 
 impl Image {
-    /// The persistent bitmaps as they stand in the file; none where they are out of date.
+    /// The persistent bitmaps as stored in the file; none where they are out of date.
     pub fn stored_bitmaps(&self) -> Result<Vec<BitmapEntry>> {
         let area = HeaderArea::load(self.file.as_ref())?;
         let consistent = area.header.autoclear & autoclear::BITMAPS != 0;
@@ -47,7 +47,7 @@ impl Image {
 }
 
 impl BitmapBits<'_> {
-    /// Reads bytes of the bitmap; behind its end there are zeroes.
+    /// Reads bytes of the bitmap; after its end there are zeroes.
     pub fn read(&self, mut at: u64, mut buf: &mut [u8]) -> Result<()> {
         let size = self.image.geometry.cluster_bytes();
         while !buf.is_empty() {

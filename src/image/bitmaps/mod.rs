@@ -1,11 +1,11 @@
-//! Persistent bitmaps: cut or lengthened with the disk, and those that record told what the guest
-//! wrote.
+//! Persistent bitmaps: cut or lengthened with the disk, and those that record receive what the
+//! guest wrote.
 //!
 //! New tables and a new directory are built beside the old ones; one write of eight bytes in the
 //! header extension switches to them. Where that cannot be part of the write that changes the
 //! disk's size, the bitmaps are marked as in use from before that write until after the switch: a
-//! crash between the two costs them, and never leaves one that lies or that keeps the image from
-//! being opened.
+//! crash between the two costs them, and never leaves one that is wrong or that keeps the image
+//! from being opened.
 
 mod add;
 mod bits;
@@ -56,8 +56,8 @@ fn clear_bits(bytes: &mut [u8], first: u64) -> bool {
 
 impl Meta {
     /// Before guest data changes in this range: marks the bitmaps that record as in use, which is
-    /// how the format says that their stored bits are no longer to be trusted, and notes what they
-    /// are to be told.
+    /// which in the format means that their stored bits are no longer valid, and notes what they
+    /// have to record.
     pub(in crate::image) fn begin_data_write(
         &mut self,
         at: GuestOffset,
@@ -197,12 +197,13 @@ impl Meta {
 
     fn drop_rebuilt(&mut self, rebuilt: Rebuilt) {
         for allocation in rebuilt.allocations {
-            // Failing to give back leaks, at worst; the first error is the one to tell.
+            // Failing to give back leaks, at worst; the first error is the one to report.
             let _ = allocation.release(self);
         }
     }
 
-    /// Changes bitmaps with `change`, which says whether it did, and writes a directory for them.
+    /// Changes bitmaps with `change`, which returns whether it did, and writes a directory for
+    /// them.
     fn rebuild(
         &mut self,
         change: impl Fn(&mut Self, usize, &mut BitmapEntry, &mut Rebuilt) -> Result<bool>,
@@ -259,7 +260,7 @@ impl Meta {
         }
     }
 
-    /// The bits behind an entry of a bitmap table.
+    /// The bits that an entry of a bitmap table points to.
     fn bitmap_bits(&self, entry: BitmapTableEntry) -> Result<Vec<u8>> {
         let mut bytes =
             vec![if entry.is_all_ones() { 0xff } else { 0 }; self.geometry.cluster_len()];
@@ -269,7 +270,7 @@ impl Meta {
         Ok(bytes)
     }
 
-    /// Puts new bits in the place of those behind an entry of a bitmap table.
+    /// Puts new bits in the place of those of an entry of a bitmap table.
     fn replace_bits(&mut self, slot: &mut u64, bytes: &[u8], rebuilt: &mut Rebuilt) -> Result<()> {
         let old = BitmapTableEntry(*slot).data();
         *slot = match is_zero(bytes) {

@@ -1,8 +1,8 @@
-//! A longer disk: what is new of it is mapped where that is asked for, or where a backing file
+//! A longer disk: what is new of it is mapped where that is requested, or where a backing file
 //! would show through.
 //!
 //! New L2 tables and the L1 table are built aside and switched to together with the new size (see
-//! `switch`), so that no crash leaves entries past the disk's end. What lies there already, such as
+//! `switch`), so that no crash leaves entries past the disk's end. What exists there, such as
 //! VM state, does not become part of the disk.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,9 +31,9 @@ pub enum Preallocation {
     /// Nothing.
     #[default]
     Off,
-    /// Everything is mapped; no room is taken on the disk.
+    /// Everything is mapped; no disk space is allocated.
     Metadata,
-    /// Everything is mapped, and has room on the disk.
+    /// Everything is mapped, and disk space is allocated.
     Falloc,
     /// Everything is mapped and written with zeroes.
     Full,
@@ -68,7 +68,7 @@ impl Preallocation {
 struct Fill {
     /// The first cluster that is wholly new.
     first: GuestCluster,
-    /// The cluster behind the last one to be mapped.
+    /// The cluster after the last one to be mapped.
     end: GuestCluster,
     how: Preallocation,
     /// From here on an external data file is known to hold nothing.
@@ -143,7 +143,7 @@ impl Image {
     }
 }
 
-/// Makes a data file as long as the new disk. Beyond the old one's end it has zeroes, unless the
+/// Makes a data file as long as the new disk. Past the old one's end it has zeroes, unless the
 /// file is the disk by itself (`raw`): then what it has there already is the guest's. Returns from
 /// where on it holds nothing.
 fn lengthen(data: &dyn Storage, old: u64, size: u64, raw: bool) -> Result<u64> {
@@ -177,7 +177,7 @@ impl Meta {
     }
 
     /// Removes from the L1 table what is past the disk's end and would become part of it, such as
-    /// VM state of a snapshot that was gone back to: nothing reads that, since each snapshot has
+    /// VM state of a snapshot that was applied: nothing reads that, since each snapshot has
     /// its own.
     fn drop_past_end(&mut self, l1: &mut Vec<u64>) -> Result<()> {
         let size = self.geometry.virtual_size();
@@ -278,7 +278,7 @@ impl Meta {
         Ok(words)
     }
 
-    /// Makes new data clusters read as zeroes, with as much room on the disk as asked for.
+    /// Makes new data clusters read as zeroes, with the requested allocation of disk space.
     fn reserve_data(&mut self, at: u64, bytes: u64, how: Preallocation) -> Result<()> {
         let disk = &mut self.ordering.disk;
         let storage = disk.data_file.clone().unwrap_or_else(|| disk.file.clone());
@@ -292,7 +292,7 @@ impl Meta {
         };
         disk.note_data();
         disk.check_data(HostOffset::new(at), bytes)?;
-        let failed = |e| Error::io("reserve room for guest data", at, e);
+        let failed = |e| Error::io("reserve space for guest data", at, e);
         if how == Preallocation::Full {
             let cancel = self.cancel.as_deref();
             let written = write_zero_buffers(storage.as_ref(), at, bytes, cancel);

@@ -1,4 +1,4 @@
-//! A shorter disk: its tables are cut, and the room of what lay beyond goes back to the file
+//! A shorter disk: its tables are cut, and the space of what was past the end goes back to the file
 //! system.
 
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::image::order::regions::Owner;
 use crate::image::run::ClusterRun;
 
 impl Image {
-    /// Makes the disk shorter; what lay beyond is gone.
+    /// Makes the disk shorter; what was past the new end is gone.
     pub(crate) fn shrink(&mut self, size: u64) -> Result<()> {
         self.meta_mut()?.shrink(size)?;
         self.geometry = self.geometry.with_virtual_size(size);
@@ -28,7 +28,7 @@ impl Meta {
         self.require_not_cancelled()?;
         self.give_back_room();
         self.cut_to(size)?;
-        // The new tables lie behind what was in use. Built once more they lie where it has become
+        // The new tables are after what was in use. Built once more they go where it has become
         // free, so that the file can end earlier.
         let l1 = self.geometry.cluster_floor(self.ordering.root(Side::Mappings).offset());
         let free = self.find_free(self.search_start, ClusterCount::new(1), false)?;

@@ -1,8 +1,8 @@
 //! Several states of the disk in one image: another active L1 table, snapshots taken, deleted and
-//! gone back to.
+//! applied.
 //!
 //! Each of them is built aside and switched to at once (see `switch`). Where there is no free space
-//! for that, a snapshot is still deleted and gone back to, in place.
+//! for that, a snapshot is still deleted and applied, in place.
 
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;

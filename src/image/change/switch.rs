@@ -54,7 +54,7 @@ impl Meta {
         }
     }
 
-    /// Makes a change in place. In version 3 the dirty bit says so until it is done, and stays
+    /// Makes a change in place. In version 3 the dirty bit is set until it is done, and stays
     /// where it breaks off.
     fn change_in_place(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let roots = |meta: &Self| (meta.header().l1_table, meta.header().snapshot_table);
@@ -330,7 +330,7 @@ impl Meta {
     }
 }
 
-/// Whether an error says that the file, the device or the file system is full.
+/// Whether an error means that the file, the device or the file system is full.
 fn is_no_space(error: &Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error {

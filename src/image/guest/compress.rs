@@ -1,6 +1,6 @@
 //! Writing compressed clusters.
 
-use crate::codec::{Method, Packer};
+use crate::codec::{Compressor, Method};
 use crate::error::{Error, Result};
 use crate::format::l2::{COMPRESSED, L2Entry, SECTOR_BYTES};
 use crate::format::{GuestCluster, GuestOffset};
@@ -14,16 +14,16 @@ impl Image {
     /// cluster; `data` has a cluster's length, or ends with the disk. Not with an external data
     /// file.
     pub fn write_compressed(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
-        let packer = &mut Packer::new(self.compression()?);
-        self.write_compressed_with(at, data, packer)
+        let compressor = &mut Compressor::new(self.compression()?);
+        self.write_compressed_with(at, data, compressor)
     }
 
-    /// [`Image::write_compressed`] with a packer of the image's method.
+    /// [`Image::write_compressed`] with a compressor of the image's method.
     pub fn write_compressed_with(
         &self,
         at: GuestOffset,
         data: &[u8],
-        packer: &mut Packer,
+        compressor: &mut Compressor,
     ) -> Result<()> {
         self.require_on_disk(at, data.len() as u64)?;
         let size = self.geometry.cluster_bytes();
@@ -42,7 +42,7 @@ impl Image {
         let mut cluster = data.to_vec();
         cluster.resize(self.geometry.cluster_len(), 0);
         let mut packed = Vec::new();
-        match packer.pack(&cluster, &mut packed) {
+        match compressor.compress(&cluster, &mut packed) {
             Some(_) => self.write_packed(at, &packed),
             None => self.write(at, data),
         }
@@ -79,7 +79,7 @@ impl Image {
             .map_err(|source| Error::io("write compressed data", at.get(), source))?;
         let x = 62 - (self.geometry.cluster_bits() - 8);
         if at.get() >> x != 0 {
-            let why = "compressed data cannot lie this far into the file";
+            let why = "compressed data cannot be this far into the file";
             return Err(Error::Refused(why.into()));
         }
         let additional = (at.get() % SECTOR_BYTES + packed.len() as u64 - 1) / SECTOR_BYTES;

@@ -22,7 +22,7 @@ pub(in crate::image) struct Place {
 }
 
 impl Meta {
-    /// Where the entry of a guest cluster lies.
+    /// The position of the entry of a guest cluster.
     pub(in crate::image) fn place(&self, cluster: GuestCluster) -> Place {
         let entries = u64::from(self.geometry.l2_entries());
         let (l1, l2) = (cluster.get() / entries, cluster.get() % entries);
@@ -43,7 +43,7 @@ impl Meta {
     }
 
     /// The entry of a guest cluster; without an L2 table an empty one. One with defects is an
-    /// error; reserved bits are none where nothing is written, as for QEMU.
+    /// error; reserved bits are not an error where nothing is written, as in QEMU.
     pub(in crate::image) fn entry(&mut self, cluster: GuestCluster) -> Result<L2Entry> {
         let place = self.place(cluster);
         let table = self.l1_entry(place.l1)?.offset();
@@ -74,8 +74,8 @@ impl Meta {
         let run = ClusterRun::one(self.geometry.cluster_floor(at));
         let conflict = self.ordering.disk.regions.conflict(run, Some(Owner::L2));
         Ok(match conflict {
-            Some(other) => Some(format!("it lies over {other}")),
-            None if self.ends_before(at)? => Some("it lies past the end of the file".into()),
+            Some(other) => Some(format!("it overlaps {other}")),
+            None if self.ends_before(at)? => Some("it is past the end of the file".into()),
             None => None,
         })
     }
@@ -168,7 +168,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Bytes of the unit in which an entry tells what is allocated: a cluster, or a subcluster.
+    /// Bytes of the unit in which an entry shows what is allocated: a cluster, or a subcluster.
     pub(in crate::image) const fn unit_bytes(&self) -> u64 {
         let subclusters = if self.geometry.extended_l2() { SUBCLUSTERS as u64 } else { 1 };
         self.geometry.cluster_bytes() / subclusters

@@ -65,27 +65,28 @@ impl Image {
     ) -> Result<()> {
         let length = usize::try_from(extent.bytes).expect("compressed data fits into memory");
         let method = self.compression()?;
-        let mut unpacker = self.unpackers.take();
-        let mut packed = std::mem::take(&mut unpacker.packed);
+        let mut decompressor = self.decompressors.take();
+        let mut packed = std::mem::take(&mut decompressor.packed);
         packed.resize(length, 0);
         self.read_data(extent.offset, &mut packed)?;
         let within = usize::try_from(at.get() % self.geometry.cluster_bytes())
             .expect("a cluster fits into memory");
         let done = if buf.len() == self.geometry.cluster_len() {
-            unpacker.unpack(method, &packed, buf)
+            decompressor.decompress(method, &packed, buf)
         } else {
-            let mut cluster = std::mem::take(&mut unpacker.cluster);
+            let mut cluster = std::mem::take(&mut decompressor.cluster);
             cluster.resize(self.geometry.cluster_len(), 0);
-            let done = unpacker.unpack(method, &packed, &mut cluster);
+            let done = decompressor.decompress(method, &packed, &mut cluster);
             buf.copy_from_slice(&cluster[within..within + buf.len()]);
-            unpacker.cluster = cluster;
+            decompressor.cluster = cluster;
             done
         };
-        unpacker.packed = packed;
-        self.unpackers.give_back(unpacker);
+        decompressor.packed = packed;
+        self.decompressors.give_back(decompressor);
         if !done {
             let guest = at.get() - within as u64;
-            let reason = format!("compressed data of guest offset {guest:#x} cannot be unpacked");
+            let reason =
+                format!("compressed data of guest offset {guest:#x} cannot be decompressed");
             return Err(damaged(extent.offset, reason));
         }
         Ok(())

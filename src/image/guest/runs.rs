@@ -155,7 +155,7 @@ impl Meta {
     }
 
     /// How many entries after the one of the cluster at `start`, in the same table and at most
-    /// `most`, say the same of their clusters, with space that goes on from `host` where there is
+    /// `most`, mean the same for their clusters, with space that goes on from `host` where there is
     /// any. What makes the first one valid makes these valid.
     fn repeated(
         &mut self,
@@ -187,7 +187,7 @@ impl Meta {
     }
 }
 
-/// Whether an entry with subclusters says the same of all of them.
+/// Whether an entry with subclusters means the same for all of them.
 fn is_uniform(entry: L2Entry) -> bool {
     const ALL: u64 = (1 << SUBCLUSTERS) - 1;
     matches!((entry.allocated(), entry.zero()), (0, 0 | ALL) | (ALL, 0))

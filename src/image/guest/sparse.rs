@@ -12,7 +12,7 @@ const PIECE: u64 = 1 << 16;
 impl Image {
     /// Whether more clusters of the image file are in use than the file system keeps for it, by a
     /// tenth and at least two: then some of them were never written and are holes. `false` where
-    /// that cannot be told: the image is not a file, or was opened without its refcounts.
+    /// that cannot be determined: the image is not a file, or was opened without its refcounts.
     pub(crate) fn is_sparse(&self) -> Result<bool> {
         let Some(file) = self.file.file() else { return Ok(false) };
         let stored = disk_usage(file).map_err(|e| Error::file("get the space in use", e))?;

@@ -2,8 +2,8 @@
 //!
 //! A write goes in pieces. Bytes whose clusters are the image's own alone are overwritten in place,
 //! with others doing the same beside. For the rest the piece has its clusters alone: under the lock
-//! room is allocated, without it the data goes to the disk together with what must be copied around
-//! it, and under the lock again the mapping follows.
+//! clusters are allocated, without it the data goes to the disk together with what must be copied
+//! around it, and under the lock again the mapping follows.
 
 use crate::error::{Error, Result};
 use crate::format::l1::COPIED;
@@ -256,7 +256,7 @@ impl Meta {
     }
 
     /// Where a write at `at` goes that cannot overwrite: clusters that the entries have for
-    /// themselves, or new ones; of either kind as many as are neighbours, within `most` bytes and
+    /// themselves, or new ones; of either kind all that are neighbours, within `most` bytes and
     /// one L2 table.
     fn targets(&mut self, at: GuestOffset, most: u64) -> Result<Targets> {
         let first = self.geometry.guest_cluster_floor(at);

@@ -22,7 +22,7 @@ enum Become {
     ZeroKept,
     /// Zeroes without clusters.
     ZeroFreed,
-    /// Whatever reads as zeroes with least metadata; the clusters' room goes back to the file
+    /// Whatever reads as zeroes with least metadata; the clusters' space goes back to the file
     /// system.
     Discarded,
 }
@@ -44,7 +44,7 @@ impl Image {
 
     /// Gives up the whole clusters within a range; they read as zeroes from then on. Nothing
     /// happens to clusters that are only in part within the range, nor in a version 2 image with a
-    /// backing file, which cannot tell zeroes.
+    /// backing file, which does not report zeroes.
     pub fn discard(&self, at: GuestOffset, length: u64) -> Result<()> {
         self.prepare_zeroes(at, length)?;
         if self.backing.is_some() && self.meta()?.header().version < 3 {
@@ -57,7 +57,7 @@ impl Image {
         if start < end { self.zero_units(start, end, Become::Discarded) } else { Ok(()) }
     }
 
-    /// Zeroes what the last cluster holds beyond the disk's end, before the disk grows over it.
+    /// Zeroes what the last cluster holds past the disk's end, before the disk grows over it.
     pub(crate) fn zero_beyond_end(&self) -> Result<()> {
         let end = self.virtual_size();
         let cluster_end = end.next_multiple_of(self.geometry.cluster_bytes());

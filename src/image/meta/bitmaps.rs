@@ -16,7 +16,7 @@ const FLAGS_PLACE: u64 = 12;
 /// The bitmaps of an image that is open for writing.
 #[derive(Clone)]
 pub(in crate::image) struct Bitmaps {
-    /// Host offset of the place in the header extension that leads to the directory.
+    /// Host offset of the place in the header extension that points to the directory.
     pub(in crate::image) pointer: HostOffset,
     pub(in crate::image) directory: HostOffset,
     pub(in crate::image) entries: Vec<BitmapEntry>,
@@ -29,7 +29,7 @@ pub(in crate::image) struct Bitmaps {
 pub(in crate::image) type Recorded = BTreeMap<usize, Vec<u8>>;
 
 impl Bitmaps {
-    /// The bitmaps of a directory, which `pointer` in the header leads to.
+    /// The bitmaps of a directory, which `pointer` in the header refers to.
     pub(in crate::image) const fn new(
         pointer: HostOffset,
         directory: HostOffset,
@@ -55,7 +55,7 @@ impl Bitmaps {
         bytes
     }
 
-    /// Where the flags of each entry lie.
+    /// The position of the flags of each entry.
     pub(in crate::image) fn flag_places(&self) -> Vec<HostOffset> {
         let mut before = Vec::new();
         let mut places = Vec::with_capacity(self.entries.len());
@@ -66,7 +66,7 @@ impl Bitmaps {
         places
     }
 
-    /// Whether the pointer lies in the part of the header that is changed with one write.
+    /// Whether the pointer is in the part of the header that is changed with one write.
     pub(in crate::image) fn switches_with_header(&self) -> bool {
         self.pointer.get() + 8 <= HEAD_BYTES as u64
     }

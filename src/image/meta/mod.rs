@@ -20,7 +20,7 @@ use switch::Switch;
 /// How many runs of clusters wait to be freed before they are.
 const MAX_PENDING: usize = 4096;
 
-/// Header, tables, and what is known about free room.
+/// Header, tables, and what is known about free space.
 pub(in crate::image) struct Meta {
     pub(in crate::image) ordering: Ordering,
     pub(in crate::image) geometry: Geometry,
@@ -31,12 +31,12 @@ pub(in crate::image) struct Meta {
     pub(in crate::image) file_end: u64,
     /// Below this cluster nothing is free.
     pub(in crate::image) search_start: HostCluster,
-    /// Where the next compressed data may go: behind the last, in its cluster.
+    /// Where the next compressed data may go: after the last, in its cluster.
     pub(in crate::image) packed_end: Option<HostOffset>,
-    /// Clusters whose last reference from a mapping is gone; their counts are lowered together,
+    /// Clusters whose last reference from a mapping is gone; their refcounts are lowered together,
     /// later: each turn from allocating to freeing costs a flush.
     pub(in crate::image) pending: Vec<ClusterRun>,
-    /// Freed by a discard, or by anything with `gives_back`: their room goes back to the file
+    /// Freed by a discard, or by anything with `gives_back`: their space goes back to the file
     /// system at the next flush.
     pub(in crate::image) discarded: Vec<ClusterRun>,
     pub(in crate::image) gives_back: bool,
@@ -54,12 +54,12 @@ pub(in crate::image) struct Meta {
 }
 
 impl Meta {
-    /// The header as it stands in the file.
+    /// The header as stored in the file.
     pub(in crate::image) const fn header(&self) -> &Header {
         self.ordering.disk.header()
     }
 
-    /// Whether guest data lies in an external data file.
+    /// Whether guest data is in an external data file.
     pub(in crate::image) const fn has_data_file(&self) -> bool {
         self.header().has_data_file()
     }
@@ -129,8 +129,8 @@ impl Meta {
         if self.pending.len() < MAX_PENDING { Ok(()) } else { self.free_pending() }
     }
 
-    /// Lowers the counts of all clusters that wait for it. Every run is tried; the first error is
-    /// told.
+    /// Lowers the refcounts of all clusters that wait for it. Every run is tried; the first error
+    /// is reported.
     pub(in crate::image) fn free_pending(&mut self) -> Result<()> {
         let mut runs = std::mem::take(&mut self.pending);
         runs.sort_unstable_by_key(|run| run.first);
@@ -154,7 +154,7 @@ impl Meta {
         self.punch_discarded()
     }
 
-    /// What bitmaps recorded and all counts to the disk, then the dirty bit off.
+    /// What bitmaps recorded and all refcounts to the disk, then the dirty bit off.
     pub(in crate::image) fn end_deferring(&mut self) -> Result<()> {
         self.flush(true)?;
         self.store_bitmaps()?;

@@ -1,13 +1,11 @@
 //! A bounded write-back cache of metadata tables that are one cluster long: used once for L2
-//! tables and once for refcount blocks. It does no I/O and knows no order; `ordering` does.
+//! tables and once for refcount blocks. It does no I/O and has no order; `ordering` does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::format::HostOffset;
-
-/// Changed parts are written in units of this many bytes.
-const SECTOR: usize = 512;
+use crate::sector::SECTOR_LEN;
 
 /// Fewest tables that a cache holds: an operation touches two at a time.
 const MIN_TABLES: usize = 4;
@@ -31,7 +29,7 @@ pub(in crate::image) struct TableCache {
 /// What must leave a full cache before another table comes in.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::image) enum Room {
-    /// There is room.
+    /// There is a free slot.
     Free,
     /// The table that was longest unused has changes to be written first.
     WriteFirst,
@@ -73,8 +71,8 @@ impl TableCache {
     ) -> Option<&mut [u8]> {
         self.touch(at);
         let slot = self.slots.get_mut(&at)?;
-        let start = range.start / SECTOR * SECTOR;
-        let end = range.end.next_multiple_of(SECTOR).min(slot.bytes.len());
+        let start = range.start / SECTOR_LEN * SECTOR_LEN;
+        let end = range.end.next_multiple_of(SECTOR_LEN).min(slot.bytes.len());
         if slot.dirty.is_empty() {
             self.dirty += 1;
             slot.dirty = start..end;
@@ -84,7 +82,7 @@ impl TableCache {
         Some(&mut slot.bytes)
     }
 
-    /// Makes room for one more table by dropping the one longest unused, unless it has changes.
+    /// Frees a slot for one more table by dropping the one longest unused, unless it has changes.
     pub(in crate::image) fn make_room(&mut self) -> Room {
         while self.slots.len() >= self.capacity {
             let Some((_, &oldest)) = self.by_use.first_key_value() else { break };
@@ -96,7 +94,7 @@ impl TableCache {
         Room::Free
     }
 
-    /// Takes in a table as it stands in the file.
+    /// Takes in a table as stored in the file.
     pub(in crate::image) fn insert(&mut self, at: HostOffset, bytes: Vec<u8>) {
         self.forget(at);
         self.clock += 1;

@@ -56,7 +56,7 @@ impl Disk {
         }
     }
 
-    /// The header as it stands in the file.
+    /// The header as stored in the file.
     pub(in crate::image) const fn header(&self) -> &Header {
         &self.header
     }
@@ -93,7 +93,7 @@ impl Disk {
         }
     }
 
-    /// Whether what lies here has to stay as it is: a change is built aside, and this is not part
+    /// Whether what is here has to stay as it is: a change is built aside, and this is not part
     /// of it.
     pub(in crate::image) fn is_fixed(&self, at: HostOffset) -> bool {
         let at = at.get();
@@ -108,7 +108,7 @@ impl Disk {
         }
     }
 
-    /// Reads metadata; what lies past the file's end is zero.
+    /// Reads metadata; bytes past the file's end are zero.
     pub(in crate::image) fn read(
         &self,
         at: HostOffset,
@@ -120,7 +120,7 @@ impl Disk {
             .map_err(|source| Error::io(format!("read {what}"), at.get(), source))
     }
 
-    /// Writes metadata that belongs to `owner`, unless other metadata lies there.
+    /// Writes metadata that belongs to `owner`, unless other metadata is there.
     pub(in crate::image) fn write(
         &mut self,
         owner: Owner,
@@ -213,7 +213,7 @@ impl Disk {
         self.patch_head(&encode_fields(fields))
     }
 
-    /// Changes header fields, and a 64-bit value that lies in the head but is none of them, with
+    /// Changes header fields, and a 64-bit value that is in the head but is not one of them, with
     /// one write.
     pub(in crate::image) fn patch_header_and(
         &mut self,
@@ -256,7 +256,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Marks the image corrupt where its version can say so, and stops every further write.
+    /// Marks the image corrupt where its version has the bit, and stops every further write.
     pub(in crate::image) fn mark_corrupt(&mut self, at: HostOffset, why: &str) -> Error {
         if self.aside.is_some() {
             // Nothing was harmed, and the change is given up.
@@ -264,7 +264,7 @@ impl Disk {
         }
         if self.header.version >= 3 && !self.failed {
             let bits = self.header.incompatible | incompatible::CORRUPT;
-            // The error that is returned says more than a failure of these two would.
+            // The error that is returned is more useful than a failure of these two would.
             let _ = self.patch_head(&encode_fields(&[(HeaderField::Incompatible, bits)]));
             let _ = self.sync();
         }

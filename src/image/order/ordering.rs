@@ -1,4 +1,4 @@
-//! The order in which metadata reaches the disk: the only place that knows the barrier.
+//! The order in which metadata reaches the disk: the only place that has the barrier.
 //!
 //! Each of the two sides is a root table (L1 table, refcount table) over a cache of tables one
 //! cluster long (L2 tables, refcount blocks). Within a side the tables are on disk before the root
@@ -84,7 +84,7 @@ struct Glance {
 }
 
 impl Ordering {
-    /// Both roots as they stand in the file, and how many bytes of tables each side may hold in
+    /// Both roots as stored in the file, and how many bytes of tables each side may hold in
     /// memory.
     pub(in crate::image) fn new(
         disk: Disk,

@@ -42,7 +42,7 @@ const OWNERS: [(Owner, &str); 9] = [
     (Owner::Crypto, "the encryption header"),
 ];
 
-/// The owners of each metadata cluster; more than one where the image is damaged.
+/// The structures that each metadata cluster belongs to; more than one where the image is damaged.
 #[derive(Debug, Clone, Default)]
 pub(in crate::image) struct Regions {
     owners: HashMap<HostCluster, u16>,
@@ -68,12 +68,12 @@ impl Regions {
         }
     }
 
-    /// Whether any metadata lies in this cluster.
+    /// Whether any metadata is in this cluster.
     pub(in crate::image) fn is_owned(&self, cluster: HostCluster) -> bool {
         self.owners.contains_key(&cluster)
     }
 
-    /// The cluster behind the last that holds metadata.
+    /// The cluster after the last that holds metadata.
     pub(in crate::image) fn end(&self) -> HostCluster {
         self.owners.keys().max().map_or(HostCluster::new(0), |last| last.next())
     }

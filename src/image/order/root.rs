@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::format::{HostOffset, encode_entries};
+use crate::sector::SECTOR_LEN;
 
-const SECTOR: usize = 512;
 const ENTRY: usize = 8;
 
-/// The entries, where they lie in the file, and which sectors of them have changed.
+/// The entries, their position in the file, and which sectors of them have changed.
 #[derive(Debug, Clone)]
 pub(in crate::image) struct RootTable {
     offset: HostOffset,
@@ -16,7 +16,7 @@ pub(in crate::image) struct RootTable {
 }
 
 impl RootTable {
-    /// A table that stands in the file as given.
+    /// A table that is in the file as given.
     pub(in crate::image) const fn new(offset: HostOffset, entries: Vec<u64>) -> Self {
         Self { offset, entries, dirty: BTreeSet::new() }
     }
@@ -39,7 +39,7 @@ impl RootTable {
     /// Changes an entry in memory.
     pub(in crate::image) fn set(&mut self, index: usize, value: u64) {
         self.entries[index] = value;
-        self.dirty.insert(index * ENTRY / SECTOR);
+        self.dirty.insert(index * ENTRY / SECTOR_LEN);
     }
 
     /// Puts other entries in the place of all.
@@ -61,7 +61,7 @@ impl RootTable {
     }
 
     fn mark_all(&mut self) {
-        self.dirty = (0..(self.entries.len() * ENTRY).div_ceil(SECTOR)).collect();
+        self.dirty = (0..(self.entries.len() * ENTRY).div_ceil(SECTOR_LEN)).collect();
     }
 
     /// Whether entries have changed since they were written.
@@ -78,11 +78,11 @@ impl RootTable {
                 _ => parts.push((sector, sector + 1)),
             }
         }
-        let per_sector = SECTOR / ENTRY;
+        let per_sector = SECTOR_LEN / ENTRY;
         let encode = |(start, end): (usize, usize)| {
             let last = (end * per_sector).min(self.entries.len());
             let bytes = encode_entries(&self.entries[start * per_sector..last]);
-            (self.offset.saturating_add((start * SECTOR) as u64), bytes)
+            (self.offset.saturating_add((start * SECTOR_LEN) as u64), bytes)
         };
         parts.into_iter().map(encode).collect()
     }

@@ -47,7 +47,7 @@ impl Allocation {
                 Ok(value)
             }
             Err(error) => {
-                // Failing to give back leaks, at worst; the first error is the one to tell.
+                // Failing to give back leaks, at worst; the first error is the one to report.
                 let _ = self.release(meta);
                 Err(error)
             }
@@ -74,7 +74,7 @@ pub(in crate::image) struct PackedAllocation {
 }
 
 impl Meta {
-    /// Whether a run lies within what the file can hold and mappings can tell.
+    /// Whether a run is within what the file can hold and mappings can address.
     pub(in crate::image) fn fits(&self, run: ClusterRun) -> bool {
         let limit = self.ordering.disk.limit().min(MAX_HOST_BYTES);
         run.end().get() <= limit >> self.geometry.cluster_bits()
@@ -136,9 +136,9 @@ impl Meta {
         Ok(Some(Allocation { run, settled: false }))
     }
 
-    /// Allocates room for `bytes` bytes of compressed data, at most a cluster: behind the data
-    /// packed last where that leaves room, if need be with the cluster that follows, otherwise in a
-    /// new cluster.
+    /// Allocates space for `bytes` bytes of compressed data, at most a cluster: after the data
+    /// compressed last where that leaves space, if need be with the cluster that follows, otherwise
+    /// in a new cluster.
     pub(in crate::image) fn allocate_packed(&mut self, bytes: u64) -> Result<PackedAllocation> {
         let size = self.geometry.cluster_bytes();
         debug_assert!(0 < bytes && bytes <= size, "compressed data fits into a cluster");
@@ -157,7 +157,7 @@ impl Meta {
         let size = self.geometry.cluster_bytes();
         let cluster = self.geometry.cluster_floor(at);
         let rest = size - at.get() % size;
-        // One more sharer must fit into the count; else a new cluster begins.
+        // One more sharer must fit into the refcount; else a new cluster begins.
         let count = self.refcount(cluster)?;
         if count == 0 || count >= self.geometry.refcount_max() {
             return Ok(None);
@@ -181,7 +181,7 @@ impl Meta {
         Ok(Some(PackedAllocation { at, clusters: Allocation { run: shared, settled: false } }))
     }
 
-    /// Whether nothing refers to a cluster, and no metadata lies in it.
+    /// Whether nothing refers to a cluster, and no metadata is in it.
     fn is_free(&mut self, cluster: HostCluster) -> Result<bool> {
         Ok(!self.ordering.disk.regions.is_owned(cluster) && self.refcount(cluster)? == 0)
     }

@@ -2,6 +2,6 @@
 
 pub(in crate::image) mod alloc;
 pub(in crate::image) mod claims;
+mod reclaim;
 mod refcounts;
 mod reftable;
-mod room;

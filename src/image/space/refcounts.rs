@@ -26,7 +26,7 @@ enum Change {
 }
 
 impl Meta {
-    /// The block at this place of the refcount table, or `None` where all its counts are 0.
+    /// The block at this place of the refcount table, or `None` where all its refcounts are 0.
     pub(in crate::image) fn refblock(&self, index: ReftableIndex) -> Result<Option<HostOffset>> {
         let reftable = self.ordering.root(Side::Refcounts);
         let slot = usize::try_from(index.get()).unwrap_or(usize::MAX);
@@ -139,7 +139,7 @@ impl Meta {
         let at = self.geometry.offset_of(run.first);
         match change {
             Change::Raise => Error::Refused(format!(
-                "a cluster would have more references than the {} bits of its count can tell",
+                "a cluster would have more references than the {} bits of its refcount can hold",
                 self.geometry.refcount_bits()
             )),
             Change::Lower => {
@@ -155,7 +155,7 @@ impl Meta {
             if let Err(error) = self.change_chunk(chunk, by, change) {
                 let undo = if change == Change::Raise { Change::Lower } else { Change::Raise };
                 for chunk in &chunks[..done] {
-                    // The first error is the one to tell.
+                    // The first error is the one to report.
                     let _ = self.change_chunk(chunk, by, undo);
                 }
                 return Err(error);
@@ -192,7 +192,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Free room begins no later than here, and freed room takes no more packed data.
+    /// Free space begins no later than here, and freed space takes no more compressed data.
     fn note_freed(&mut self, chunk: &Chunk, entry: usize) {
         let base = self.geometry.first_cluster_of_block(chunk.index);
         let freed = base + ClusterCount::new(entry as u64);

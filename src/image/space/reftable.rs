@@ -13,7 +13,7 @@ use crate::image::run::ClusterRun;
 
 impl Meta {
     /// Makes the refcount table long enough for `needed` and longer by half. The new table and the
-    /// blocks that describe it lie after everything that the old one describes and after `avoid`.
+    /// blocks that describe it are after everything that the old one describes and after `avoid`.
     /// They are on stable storage before one write to the header switches to them.
     pub(in crate::image) fn grow_reftable(
         &mut self,

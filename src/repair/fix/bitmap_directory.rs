@@ -97,7 +97,7 @@ fn broken(survey: &Survey) -> HashSet<u32> {
     broken
 }
 
-/// Whether metadata that satisfies the condition lies over other metadata.
+/// Whether metadata that satisfies the condition overlaps other metadata.
 fn is_over(kind: &Kind, what: impl Fn(RegionKind) -> bool) -> bool {
     match kind {
         Kind::Overlap { owner, other: Some(other), .. } => what(*owner) || what(*other),

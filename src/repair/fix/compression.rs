@@ -1,4 +1,4 @@
-//! The compression type, where header and feature bit disagree: compressed clusters tell what they are.
+//! The compression type, where header and feature bit disagree: compressed clusters show which is right.
 
 use crate::check::Survey;
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
 //! Damaged entries with one right value: what is wrong can be taken away, and what is left points to a
-//! cluster whose refcount knows this reference.
+//! cluster whose refcount includes this reference.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -61,7 +61,7 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, quarantine: &Quarantine) -> 
     Ok(steps)
 }
 
-/// What entries are judged by.
+/// The evidence about entries.
 struct Known<'a> {
     storage: &'a dyn Storage,
     survey: &'a Survey,
@@ -77,14 +77,14 @@ impl Known<'_> {
         stored_count(self.storage, self.survey, cluster)
     }
 
-    /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be believed.
+    /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be relied on.
     fn misses_nothing(&self) -> bool {
         let survey = self.survey;
         survey.report.tally.leaks == 0 && !survey.too_low && survey.uncounted.is_empty()
     }
 }
 
-/// The clusters of an L2 table that are shared by mistake; of the table that was asked for last, since findings come table
+/// The clusters of an L2 table that are shared by mistake; of the table that was requested last, since findings come table
 /// by table.
 #[derive(Default)]
 struct Crossed {
@@ -190,7 +190,7 @@ fn l2_entry(known: &Known, spot: &Spot, fixes: Vec<&'static str>) -> Result<Opti
     Ok(None)
 }
 
-/// Whether an entry reads as zeroes, and its cluster is said to begin in the middle of one.
+/// Whether an entry reads as zeroes, and its host offset is in the middle of a cluster.
 fn is_misplaced(survey: &Survey, entry: L2Entry) -> bool {
     let geometry = &survey.area.geometry;
     let is_zero =
@@ -213,7 +213,7 @@ fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
     L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero | offset), ..entry }
 }
 
-/// Whether what is left says where its data is: in clusters whose refcounts know this reference.
+/// Whether what is left shows where its data is: in clusters whose refcounts include this reference.
 fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Result<bool> {
     let times = spot.times;
     let survey = known.survey;
@@ -228,7 +228,7 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
         Meaning::Unallocated | Meaning::Zero if data_file => {
             Ok((entry.bits ^ right.bits).count_ones() == 1)
         }
-        // Without an offset nothing tells whether there was one: then nothing may be missing.
+        // Without an offset nothing shows whether there was one: then nothing may be missing.
         Meaning::Unallocated => Ok(right.allocated() == 0 && known.misses_nothing()),
         Meaning::Zero => Ok(known.misses_nothing()),
         Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
@@ -238,7 +238,7 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
             let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
                 return Ok(false);
             };
-            // A repair raises refcounts of metadata too, and such a refcount knows nothing of this entry; nor does that of a
+            // A repair raises refcounts of metadata too, and such a refcount does not include this entry; nor does that of a
             // lost table.
             let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
             // No program puts compressed clusters into one that a guest cluster has to itself.
@@ -254,7 +254,7 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
             if survey.active.get(cluster) > u64::from(!is_unaligned) {
                 return Ok(false);
             }
-            // The refcount knows this entry's reference; or there is no other.
+            // The refcount includes this entry's reference; or there is no other.
             let references = survey.map.get(cluster);
             let stored = known.proven_count(cluster)?;
             if spot.is_active && entry.copied() != (stored == 1) {

@@ -34,7 +34,7 @@ pub fn end_of_list(survey: &Survey, first: &[u8]) -> Option<usize> {
     Some(end.next_multiple_of(8) + EXTENSION_HEADER_BYTES)
 }
 
-/// The header's length, where something tells that it is wrong.
+/// The header's length, where something shows that it is wrong.
 pub fn length(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     let header = &survey.area.header;
     let length = header.header_length as usize;
@@ -82,7 +82,7 @@ fn end_mark(at: u64) -> Step {
     Step::bytes(HostOffset::new(at), bytes, what, vec!["header-field"])
 }
 
-/// The length of an extension that has no room, and the pointer to the encryption header.
+/// The length of an extension that does not fit, and the pointer to the encryption header.
 pub fn plan(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     // One with a wrong length hides where the next one begins.
     for found in &survey.area.extensions {
@@ -136,7 +136,7 @@ fn length_of(extension: u64, bytes: usize) -> Step {
     Step::bytes(offset, bytes, "the length of a header extension", vec!["header-field"])
 }
 
-/// Place and length of the encryption header, as it tells them itself.
+/// Offset and length of the encryption header, from the header itself.
 fn encryption_header(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     let pointer = survey.area.whole_extension(extension::CRYPTO);
     let (Some(extension), Some(crypto)) = (pointer, survey.area.crypto_header()) else {

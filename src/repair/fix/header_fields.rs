@@ -1,5 +1,5 @@
-//! Header fields that are wrong though the image can be read: set to what the rest of the image says, and
-//! where it says nothing, to what loses least.
+//! Header fields that are wrong though the image can be read: set to what the rest of the image shows, and
+//! where it shows nothing, to what loses least.
 
 use super::{compression, extensions};
 use crate::check::{Finding, Kind, Place, Source, Survey};
@@ -20,7 +20,7 @@ pub fn plan(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Ste
     let mut steps = Vec::new();
     let mut places: Vec<_> = survey.report.findings.iter().filter_map(place).collect();
     places.dedup();
-    // A wrong length puts extensions where there are none: what they say is no reason for anything.
+    // A wrong length puts extensions where there are none: their content is not evidence.
     steps.extend(extensions::length(source, survey, lossy)?);
     if !steps.is_empty() {
         return Ok(steps);
@@ -75,7 +75,7 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
     let first = extensions::first_cluster(source, survey)?;
     let length = header.backing_name_len as usize;
     let starts = extensions::end_of_list(survey, &first);
-    // The name lies behind the extensions and fills its length.
+    // The name follows the extensions and fills its length.
     let name = |at: usize, length: usize| {
         let bytes = first.get(at..at + length)?;
         let text = std::str::from_utf8(bytes).is_ok() && !bytes.iter().any(u8::is_ascii_control);
@@ -97,7 +97,7 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
     Ok(none())
 }
 
-/// An L1 table that is too short grows where its cluster has room; else the disk is cut to what it maps.
+/// An L1 table that is too short grows where its cluster has space; else the disk is cut to what it maps.
 /// One that is too long gets the length that the disk asks for.
 fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     let header = &survey.area.header;
@@ -136,7 +136,7 @@ fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
 }
 
 /// An active L1 table that reaches past the end of the file though the part that the disk asks for does not: what
-/// is behind that is no table, or the state of a machine that is cut off.
+/// comes after that is not a table, or the state of a machine that is cut off.
 fn l1_beyond(survey: &Survey) -> Option<Step> {
     let (header, geometry) = (&survey.area.header, &survey.area.geometry);
     let is_active = |finding: &Finding| finding.place == Place::L1Table(Source::Active);

@@ -275,7 +275,7 @@ fn shortened(survey: &Survey, entry: L2Entry) -> L2Entry {
     entry.with_sectors(geometry, additional)
 }
 
-/// An entry without a cluster. Over a backing file it reads as zeroes where the format can say so: what
+/// An entry without a cluster. Over a backing file it reads as zeroes where the format allows that: what
 /// the backing file has there is older than what was lost.
 fn nothing(survey: &Survey) -> L2Entry {
     match reads_as_zeroes(survey) {

@@ -84,7 +84,7 @@ fn vacate(space: &Space) {
     }
 }
 
-/// The header's count of snapshots and the place of their table, which lie side by side.
+/// The header's number of snapshots and the offset of their table, which are adjacent.
 fn switch(count: u64, at: HostOffset, fixes: Vec<&'static str>) -> Step {
     let mut bytes = encode_field(HeaderField::SnapshotCount, count);
     bytes.extend(encode_field(HeaderField::SnapshotTableOffset, at.get()));

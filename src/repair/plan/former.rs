@@ -8,13 +8,12 @@ use crate::check::lost::reftable::Reftable;
 use crate::error::{Error, Result};
 use crate::format::refcount::{ReftableEntry, counted_in_either};
 use crate::format::{ClusterCount, HostOffset, ReftableIndex, decode_entries};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Storage, is_zero};
 
 /// Blocks that are compared refcount by refcount with what they should be, at most, beside the one that describes a cluster
 /// itself.
 const MAX_COMPARED: usize = 16;
-/// Bytes that are compared as a whole.
-const SECTOR: usize = 512;
 
 /// A refcount structure without a pointer.
 pub enum Former {
@@ -27,7 +26,7 @@ pub enum Former {
 /// How refcount structures without a pointer are recognised.
 pub struct FormerStructures<'a> {
     survey: &'a Survey,
-    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount can be believed: which
+    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount can be relied on: which
     /// sector of the block, and its hash.
     sectors: HashSet<(usize, u64)>,
     /// Some of these blocks.
@@ -47,7 +46,7 @@ impl<'a> FormerStructures<'a> {
                 let at = ReftableIndex::new(index);
                 let block = found.expected(at);
                 let sectors =
-                    block.chunks(SECTOR).enumerate().filter(|(_, sector)| !is_zero(sector));
+                    block.chunks(SECTOR_LEN).enumerate().filter(|(_, sector)| !is_zero(sector));
                 found.sectors.extend(sectors.map(|(number, sector)| (number, hash(sector))));
                 if found.blocks.len() < MAX_COMPARED {
                     found.blocks.push((at, block));
@@ -78,7 +77,9 @@ impl<'a> FormerStructures<'a> {
         let block = self.has_sectors_of_a_block(&bytes)
             || blocks.any(|(index, block)| self.is_much_like(*index, block, &bytes));
         Ok(match Reftable::at(&source, at, geometry).map_err(failed)? {
-            Some(table) if self.points_to_blocks(&bytes[..SECTOR]) => Some(Former::Table(table)),
+            Some(table) if self.points_to_blocks(&bytes[..SECTOR_LEN]) => {
+                Some(Former::Table(table))
+            }
             _ => block.then_some(Former::Block),
         })
     }
@@ -97,7 +98,7 @@ impl<'a> FormerStructures<'a> {
     /// Whether most sectors are those of a block.
     fn has_sectors_of_a_block(&self, bytes: &[u8]) -> bool {
         let (mut used, mut alike) = (0, 0);
-        for (number, sector) in bytes.chunks(SECTOR).enumerate().filter(|(_, s)| !is_zero(s)) {
+        for (number, sector) in bytes.chunks(SECTOR_LEN).enumerate().filter(|(_, s)| !is_zero(s)) {
             used += 1;
             alike += usize::from(self.sectors.contains(&(number, hash(sector))));
         }
@@ -109,10 +110,10 @@ impl<'a> FormerStructures<'a> {
         const FEWEST: u64 = 4;
         let geometry = &self.survey.area.geometry;
         let order = geometry.refcount_order();
-        let per_sector = (SECTOR * 8) >> order;
+        let per_sector = (SECTOR_LEN * 8) >> order;
         let first = geometry.first_cluster_of_block(index);
         let (mut used, mut alike) = (0u64, 0u64);
-        let sectors = block.chunks(SECTOR).zip(other.chunks(SECTOR)).enumerate();
+        let sectors = block.chunks(SECTOR_LEN).zip(other.chunks(SECTOR_LEN)).enumerate();
         for (number, (block, other)) in sectors.filter(|(_, (_, other))| !is_zero(other)) {
             for (entry, a, b) in counted_in_either((block, other), order, 0..per_sector) {
                 let cluster = first + ClusterCount::new((number * per_sector + entry) as u64);

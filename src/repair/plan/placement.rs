@@ -1,6 +1,6 @@
-//! The iterative search for room for new refcount blocks and a new refcount table.
+//! The iterative search for free space for new refcount blocks and a new refcount table.
 //!
-//! Placing a structure makes counts non-zero, which can ask for another block, which needs room in
+//! Placing a structure makes refcounts non-zero, which can need another block, which needs space in
 //! turn; and the table must be long enough for all. Everything happens in an overlay over the
 //! counts: nothing is written here, so a start from the beginning with a longer table costs nothing.
 
@@ -23,7 +23,7 @@ pub struct Placement {
     pub table_clusters: ClusterCount,
     /// The blocks by what they describe.
     pub blocks: Vec<(ReftableIndex, HostCluster)>,
-    /// First of the extra clusters that were asked for.
+    /// First of the extra clusters that were requested.
     pub extra: HostCluster,
     /// All clusters that are taken, in no order.
     pub taken: Vec<(HostCluster, ClusterCount)>,
@@ -74,7 +74,7 @@ impl Free<'_> {
         }
     }
 
-    /// The first run of this length that is neither counted nor overlaps, and may be overwritten; `None` where `is_past` says
+    /// The first run of this length that is neither counted nor overlaps, and may be overwritten; `None` where `is_past` holds
     /// that the search has come to its end. `overlap` returns where to go on; `tries` counts what may not be overwritten.
     pub fn first_run(
         &self,
@@ -170,8 +170,8 @@ impl FreeRoom<'_> {
     }
 }
 
-/// Finds places for a table and a block for every range that has a count other than 0, and for
-/// `extra` clusters in one run. Free room inside the file comes first.
+/// Finds places for a table and a block for every range that has a refcount other than 0, and for
+/// `extra` clusters in one run. Free space inside the file comes first.
 pub fn place(
     geometry: &Geometry,
     counts: &RefcountMap,
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn every_block_that_placing_needs_is_placed_too() {
-        // Cluster 0 to 63 full: table and blocks go behind, where they need blocks themselves.
+        // Cluster 0 to 63 full: table and blocks go after them, where they need blocks themselves.
         for full in [64, 64 * 63, 64 * 64 - 1, 64 * 64, 64 * 200] {
             let map = counts(&[(0, full)]);
             let placement = place_in(&[(0, full)], Capacity::Growable).unwrap();

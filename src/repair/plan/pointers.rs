@@ -22,7 +22,7 @@ pub fn is_l2_table(survey: &Survey, table: HostOffset) -> bool {
         && is_all(survey, cluster, |kind| kind == RegionKind::L2Table)
 }
 
-/// Whether this is an L2 table, though guest data may be said to be in it: so that what says so can be redirected.
+/// Whether this is an L2 table, though pointers to guest data may refer to it: so that those can be redirected.
 pub fn is_l2_table_under_data(survey: &Survey, table: HostOffset) -> bool {
     let Some(cluster) = survey.area.geometry.cluster_exact(table) else { return false };
     survey.regions.l2_pointers(cluster) > 0
@@ -67,7 +67,7 @@ pub fn l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostO
     (survey.map.get(cluster) == 1).then_some(offset)
 }
 
-/// Where an L1 entry is, whatever else but the header claims its cluster: the header and the snapshot table say that
+/// Where an L1 entry is, whatever else but the header claims its cluster: the header and the snapshot table show that
 /// it is an L1 table's.
 pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostOffset> {
     let table = match source {

@@ -15,14 +15,14 @@ pub struct Purpose {
     /// What it changes, as a phrase.
     pub what: String,
     /// The codes of the findings that it repairs.
-    pub mends: Vec<&'static str>,
+    pub fixes: Vec<&'static str>,
     /// Whether something is lost.
     pub risk: Risk,
 }
 
 impl Purpose {
     /// A step that is safe and repairs these.
-    pub fn safe(what: impl Into<String>, mends: Vec<&'static str>) -> Self {
-        Self { what: what.into(), mends, risk: Risk::Safe }
+    pub fn safe(what: impl Into<String>, fixes: Vec<&'static str>) -> Self {
+        Self { what: what.into(), fixes, risk: Risk::Safe }
     }
 }

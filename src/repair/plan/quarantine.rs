@@ -1,5 +1,5 @@
 //! What is known of clusters that nothing valid refers to: built from the first check of a repair and kept over all its
-//! rounds, since repairing a structure removes the reason why a cluster was suspicious. Only this says what may be
+//! rounds, since repairing a structure removes the reason why a cluster was suspicious. Only this decides what may be
 //! released, and into which clusters something may be placed.
 
 use std::cell::OnceCell;
@@ -23,20 +23,20 @@ const PIECE: usize = 64 << 10;
 /// Bytes that copies may take in any file.
 const SPARE_BYTES: u64 = 1 << 20;
 
-/// What a repair knows of clusters that seem free.
+/// The evidence about clusters that seem free.
 #[derive(Debug)]
 pub struct Quarantine {
     /// Whether leaked clusters, and refcounts that are too high, may be what a damaged pointer refers to.
     holds: bool,
-    /// Whether the file cannot grow, or must not: pointers refer to what lies past its end.
+    /// Whether the file cannot grow, or must not: pointers refer to what is past its end.
     is_limited: bool,
     /// The bytes that copies may take, known once there are some to make.
     most_copied: OnceCell<u64>,
     /// Whether what may be lost was given up.
     given_up: bool,
-    /// Whether a refcount of 0 can be believed.
+    /// Whether a refcount of 0 can be relied on.
     trusted: bool,
-    /// Clusters with data that nothing references and of which no refcount says whether they are in use.
+    /// Clusters with data that nothing references and of which no refcount shows whether they are in use.
     uncounted: RefcountMap,
     /// Refcount blocks of which most is lost and which hold something: where other damage is too, that may be data.
     foreign: Vec<ReftableIndex>,
@@ -47,9 +47,9 @@ pub struct Quarantine {
     counted_elsewhere: HashSet<HostCluster>,
     /// Whether the refcount table points to no block though other damage is there: the table may be something else.
     foreign_table: bool,
-    /// Clusters with something in them, taken for refcount blocks of what is not in the file: they may be no blocks.
+    /// Clusters with something in them, treated as refcount blocks of what is not in the file: they may not be blocks.
     strays: Vec<HostCluster>,
-    /// Clusters with more references than refcounts say: once raised, their refcounts prove nothing.
+    /// Clusters with more references than their refcounts: once raised, their refcounts prove nothing.
     too_low: RefcountMap,
     /// Clusters that the repair itself emptied: nothing is lost with them.
     vacated: RefcountMap,
@@ -60,7 +60,7 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// What the first check of a repair says.
+    /// Evidence from the first check of a repair.
     pub fn of(storage: &dyn Storage, survey: &Survey) -> Result<Self> {
         let Uncounted { clusters: uncounted, former, tables } = uncounted(storage, survey)?;
         let counted_elsewhere = counted_elsewhere(storage, survey, &tables)?;
@@ -91,7 +91,7 @@ impl Quarantine {
         })
     }
 
-    /// Takes what a later check says: what is suspicious stays so.
+    /// Adds the evidence of a later check: what is suspicious stays so.
     pub fn note(&mut self, survey: &Survey) {
         self.holds |= holds(survey);
         self.trusted &= survey.uncounted.is_empty();
@@ -109,12 +109,12 @@ impl Quarantine {
         self.given_up
     }
 
-    /// Whether leaked clusters stay as they are, by what this check says.
+    /// Whether leaked clusters stay as they are, by this check.
     pub const fn holds(&self, survey: &Survey) -> bool {
         self.holds || holds(survey)
     }
 
-    /// How the next check is to judge refcounts that are too high.
+    /// How the next check treats refcounts that are too high.
     pub const fn hold(&self) -> Hold {
         match (self.given_up, self.holds) {
             (true, _) => Hold::Never,
@@ -123,7 +123,7 @@ impl Quarantine {
         }
     }
 
-    /// Clusters with data of which no refcount says whether they are in use: each is counted once.
+    /// Clusters with data of which no refcount shows whether they are in use: each is counted once.
     pub const fn uncounted(&self) -> &RefcountMap {
         &self.uncounted
     }
@@ -158,7 +158,7 @@ impl Quarantine {
         self.foreign_table || self.counted_elsewhere.contains(&cluster)
     }
 
-    /// The clusters that are taken for refcount blocks of what is not in the file, and hold something.
+    /// The clusters that are treated as refcount blocks of what is not in the file, and hold something.
     pub fn strays(&self) -> &[HostCluster] {
         &self.strays
     }
@@ -178,7 +178,7 @@ impl Quarantine {
         self.vacated.get(cluster) > 0
     }
 
-    /// Whether copies may take so many bytes. Each cluster has one right owner, so that copies are made for less than half of
+    /// Whether copies may take so many bytes. Each cluster has one right referrer, so that copies are made for less than half of
     /// the positions, or what refers to the clusters is not a table.
     pub fn may_copy(&self, survey: &Survey, bytes: u64) -> bool {
         let most = || bytes_in_use(survey).saturating_add(SPARE_BYTES);
@@ -211,7 +211,7 @@ impl Quarantine {
     }
 
     /// Whether something may be placed into a cluster that nothing references and nothing holds: it is empty or past
-    /// the end of the file; where a file cannot grow, also one whose refcount says that it is free.
+    /// the end of the file; where a file cannot grow, also one whose refcount is 0.
     pub fn is_free(
         &self,
         storage: &dyn Storage,
@@ -317,7 +317,7 @@ pub fn is_empty(source: &dyn ReadAt, at: HostOffset, bytes: u64) -> Result<bool>
     Ok(true)
 }
 
-/// Remembers the clusters with more references than their refcounts say.
+/// Remembers the clusters with more references than their refcounts.
 fn note_too_low(too_low: &RefcountMap, survey: &Survey) {
     for finding in &survey.report.findings {
         if let (Kind::Count { stored, referenced }, Place::Clusters(first, count)) =
@@ -330,7 +330,7 @@ fn note_too_low(too_low: &RefcountMap, survey: &Survey) {
     }
 }
 
-/// What is found where no refcount can be believed.
+/// What is found where no refcount can be relied on.
 #[derive(Default)]
 struct Uncounted {
     /// Clusters with data that nothing references.

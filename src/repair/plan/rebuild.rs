@@ -12,7 +12,7 @@ use crate::format::header::{HeaderField, encode_field};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, encode_entries};
 use crate::storage::{Capacity, Storage};
 
-/// Plans them. The new refcounts do not know the old structures: they are free once nothing points to them. `extra`
+/// Plans them. The new refcounts do not include the old structures: they are free once nothing points to them. `extra`
 /// clusters are kept free of both, and counted.
 pub fn plan(
     plan: &mut RepairPlan,
@@ -42,7 +42,7 @@ pub fn plan(
     Ok(placement.extra)
 }
 
-/// Counts clusters that are taken for old refcount structures by a wrong pointer or length, and hold something else.
+/// Counts clusters that are treated as old refcount structures by a wrong pointer or length, and hold something else.
 fn keep_what_is_not_ours(
     plan: &mut RepairPlan,
     storage: &dyn Storage,

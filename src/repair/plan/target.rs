@@ -1,4 +1,4 @@
-//! The refcounts that a repair aims at: those that the references ask for, and where something may be lost, stored
+//! The refcounts that a repair aims at: those that the references require, and where something may be lost, stored
 //! ones that are higher.
 
 use std::ops::Range;
@@ -40,7 +40,7 @@ pub fn target(
     if mode.is_all() {
         raise_to_one(&target, quarantine.uncounted());
     } else {
-        // What is garbage as a refcount says nothing of what is in use, and stays for the repair that rebuilds it.
+        // What is garbage as a refcount does not show what is in use, and stays for the repair that rebuilds it.
         for range in &survey.uncounted {
             hold_range(storage, survey, quarantine, &target, range.clone(), true)?;
         }
@@ -67,7 +67,7 @@ fn raise_to_one(target: &RefcountMap, clusters: &RefcountMap) {
     }
 }
 
-/// What the blocks describe in which refcounts are wrong: all that is sound, where they are replaced.
+/// What the blocks describe in which refcounts are wrong: all that is valid, where they are replaced.
 fn differing(survey: &Survey, rebuilds: bool) -> Vec<Range<HostCluster>> {
     let geometry = &survey.area.geometry;
     let entries = ClusterCount::new(geometry.refblock_entries());
@@ -122,7 +122,7 @@ fn hold(
     for (entry, count) in refcount::counted(stored, geometry.refcount_order(), entries) {
         let at = first_of_block + ClusterCount::new(entry as u64);
         let referenced = target.get(at);
-        // A value that cannot be a refcount, among others that are, does not say that the cluster is free.
+        // A value that cannot be a refcount, among others that are, does not show that the cluster is free.
         let count = match survey.plausible.excludes(count, referenced) && !all {
             true if survey.is_uncounted(at) || !survey.has(at) => referenced,
             true => referenced.max(1),
@@ -134,7 +134,7 @@ fn hold(
     }
 }
 
-/// The stored refcount of a cluster; 0 where it has no sound block.
+/// The stored refcount of a cluster; 0 where it has no valid block.
 pub fn stored_count(storage: &dyn Storage, survey: &Survey, cluster: HostCluster) -> Result<u64> {
     let (index, entry) = survey.area.geometry.refcount_place(cluster);
     let order = survey.area.geometry.refcount_order();
@@ -142,7 +142,7 @@ pub fn stored_count(storage: &dyn Storage, survey: &Survey, cluster: HostCluster
     Ok(block.map_or(0, |block| get_refcount(&block, order, entry.get() as usize)))
 }
 
-/// A sound block's content.
+/// A valid block's content.
 fn stored(storage: &dyn Storage, survey: &Survey, index: ReftableIndex) -> Result<Option<Vec<u8>>> {
     let Some(block) = survey.refcounts.block(index).filter(|b| b.sound) else { return Ok(None) };
     let mut bytes = vec![0; survey.area.geometry.cluster_len()];

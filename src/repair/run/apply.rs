@@ -11,12 +11,10 @@ use crate::format::{HostCluster, HostOffset, ReftableIndex};
 use crate::repair::plan::counts;
 use crate::repair::plan::purpose::Purpose;
 use crate::repair::plan::step::{CountChange, Stage, Step, Write};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Latch, Storage};
 
-/// Bytes that reach a disk together or not at all: what is written in place is written in these.
-const SECTOR: usize = 512;
-
-/// Runs the stages in order; returns the clusters whose count became 0.
+/// Runs the stages in order; returns the clusters whose refcount became 0.
 pub fn apply(
     storage: &dyn Storage,
     round: &Round<'_>,
@@ -103,8 +101,8 @@ impl Job<'_, '_> {
         what: &str,
     ) -> Result<()> {
         let mut run: Option<Range<usize>> = None;
-        for (number, (was, is)) in old.chunks(SECTOR).zip(new.chunks(SECTOR)).enumerate() {
-            let sector = number * SECTOR..number * SECTOR + is.len();
+        for (number, (was, is)) in old.chunks(SECTOR_LEN).zip(new.chunks(SECTOR_LEN)).enumerate() {
+            let sector = number * SECTOR_LEN..number * SECTOR_LEN + is.len();
             match &mut run {
                 Some(run) if was != is && run.end == sector.start => run.end = sector.end,
                 _ if was != is => {
@@ -121,7 +119,7 @@ impl Job<'_, '_> {
         Ok(())
     }
 
-    /// Brings the wrong counts of a block to what the references ask for.
+    /// Brings the wrong refcounts of a block to what the references require.
     fn counts(
         &mut self,
         index: ReftableIndex,
@@ -147,7 +145,7 @@ impl Job<'_, '_> {
         self.write(to, &bytes, "a copy of a cluster")
     }
 
-    /// Sets or clears the flags of a table that disagree with the counts.
+    /// Sets or clears the flags of a table that disagree with the refcounts.
     fn copied(&mut self, table: HostOffset, set: bool) -> Result<()> {
         let what = "an L2 table";
         let plan = self.work.round.plan;
@@ -163,7 +161,7 @@ impl Job<'_, '_> {
                 }
                 _ => continue,
             };
-            // What has more owners than can be counted gets copies first.
+            // What has more referrers than a refcount can hold gets copies first.
             if count <= geometry.refcount_max() && (count == 1) == set && entry.copied() != set {
                 bytes[..8].copy_from_slice(&(entry.bits ^ COPIED).to_be_bytes());
             }

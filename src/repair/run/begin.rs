@@ -1,4 +1,4 @@
-//! What comes before the first round of a repair: a check, and where the header leads nowhere and losses
+//! What comes before the first round of a repair: a check, and where the header points to nothing and losses
 //! were allowed, another header.
 
 use super::journal::Journal;
@@ -62,7 +62,7 @@ fn write(
     let what = "the header that fits what the file holds".to_owned();
     journal.step(&|| Purpose {
         what: what.clone(),
-        mends: vec!["header-field"],
+        fixes: vec!["header-field"],
         risk: if lossy { Risk::Lossy } else { Risk::Safe },
     });
     search::write(storage, rebuilt)

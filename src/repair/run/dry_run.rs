@@ -94,7 +94,7 @@ pub fn dry_run(
         }
         Err(error) => return Err(error),
     };
-    let failed = |e| Error::file("tell the file's length", e);
+    let failed = |e| Error::file("determine the file's length", e);
     let overlay = Overlay::new(source, capacity, MAX_CHANGES).map_err(failed)?;
     let calls = Mutex::default();
     let storage = Logged { overlay, calls: &calls };
@@ -117,7 +117,7 @@ impl DryRun {
     }
 }
 
-/// The calls since the journal was last told of something, and how many there were in all.
+/// The calls since the journal last recorded something, and how many there were in all.
 #[derive(Debug, Default)]
 struct Calls {
     since: Vec<PlannedWrite>,

@@ -18,9 +18,9 @@ use crate::storage::Storage;
 pub struct Left<'a> {
     /// What was found before the first write, where that is not what was found last.
     pub before: Option<&'a CheckReport>,
-    /// Clusters whose count became 0.
+    /// Clusters whose refcount became 0.
     pub released: Vec<Range<HostCluster>>,
-    /// Whether an image that is not sound keeps the corrupt bit.
+    /// Whether an image that is not consistent keeps the corrupt bit.
     pub keep_mark: bool,
     /// Whether anything was written.
     pub is_written: bool,
@@ -31,7 +31,7 @@ pub const fn is_worse(now: &Tally, before: &Tally) -> bool {
     now.corruptions > before.corruptions || now.check_errors > before.check_errors
 }
 
-/// Tells the verdict. Only after a good one the dirty and corrupt bits are cleared and released
+/// Reports the verdict. Only after a good one the dirty and corrupt bits are cleared and released
 /// clusters given back; after another one the corrupt bit is as it was before the repair, unless the
 /// image is worse now.
 pub fn finish(
@@ -85,8 +85,8 @@ fn clear_bits(
     journal.step(&|| {
         let found = found_before.iter();
         let bits = found.filter(|f| matches!(f.kind, Kind::Dirty | Kind::MarkedCorrupt));
-        let mends = bits.map(Finding::code).collect();
-        Purpose::safe("the dirty and corrupt bits in the header", mends)
+        let fixes = bits.map(Finding::code).collect();
+        Purpose::safe("the dirty and corrupt bits in the header", fixes)
     });
     let offset = HostOffset::new(HeaderField::Incompatible.place().0);
     let failed = |e| Error::io("clear the dirty and corrupt bits", offset.get(), e);
@@ -96,7 +96,7 @@ fn clear_bits(
 }
 
 /// Reports clusters that guest positions shared by mistake and share still: refcounts and flags agree with that by now, so
-/// that a check by itself takes it for meant.
+/// that a check by itself regards it as intended.
 pub fn report_still_shared(report: &mut CheckReport, crossed: &HashSet<HostCluster>) {
     let mut found = Vec::new();
     for finding in report.findings.iter().filter(|finding| finding.kind == Kind::SharedData) {

@@ -10,7 +10,7 @@ pub trait Journal {
     /// A stage begins, of this round, from 1 on.
     fn stage(&mut self, round: usize, what: &'static str);
 
-    /// A step begins. Only who wants to know asks what for.
+    /// A step begins. Its purpose is computed only if requested.
     fn step(&mut self, purpose: &dyn Fn() -> Purpose);
 }
 
@@ -35,6 +35,6 @@ impl Round<'_> {
     /// What a step is for.
     pub fn purpose(&self, step: &Step) -> Purpose {
         let what = phrase(self.plan, &step.write);
-        Purpose { what, mends: step.fixes.clone(), risk: step.risk }
+        Purpose { what, fixes: step.fixes.clone(), risk: step.risk }
     }
 }

@@ -1,5 +1,5 @@
 //! The corrupt bit while a repair is under way: QEMU does not write to an image that has it, so that
-//! a repair that was interrupted is not taken for one that has ended.
+//! a repair that was interrupted is not mistaken for one that has ended.
 
 use crate::check::{Finding, Kind, Survey};
 use crate::format::feature::incompatible::CORRUPT;
@@ -11,7 +11,7 @@ pub const STAGE: &str = "the sign that a repair is under way";
 /// What it writes.
 pub const WHAT: &str = "the corrupt bit in the header";
 
-/// Where the bits lie.
+/// The position of the bits.
 pub fn place() -> u64 {
     HeaderField::Incompatible.place().0
 }

@@ -106,7 +106,7 @@ fn counts_and_flags(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     Ok(())
 }
 
-/// A writer that does not know an autoclear feature clears its bit.
+/// A writer that does not support an autoclear feature clears its bit.
 fn unknown_autoclear(survey: &Survey) -> Option<Step> {
     let bits = survey.area.header.autoclear;
     let known = bits & autoclear::KNOWN;

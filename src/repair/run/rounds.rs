@@ -109,7 +109,7 @@ fn is_stuck(
     }
 }
 
-/// What the first check says of clusters that seem free, are shared by mistake, or are taken for tables.
+/// Evidence of the first check about clusters that seem free, are shared by mistake, or look like tables.
 fn quarantine_of(storage: &dyn Storage, survey: &Survey, mode: RepairMode) -> Result<Quarantine> {
     let mut quarantine = Quarantine::of(storage, survey)?;
     quarantine.cross(cross_links::crossed(&storage, survey)?);
@@ -155,7 +155,7 @@ fn verdict(
     let is_worse =
         before.as_ref().is_some_and(|before| end::is_worse(&survey.report.tally, &before.tally));
     let keep_mark = was_marked || is_worse;
-    // Flags were judged by the refcounts that a repair leaves; the verdict goes by those stored.
+    // Flags were compared with the refcounts that a repair leaves; the verdict goes by those stored.
     if is_written && !survey.report.tally.is_clean() {
         survey = look(Assume::Stored, Hold::ByEvidence)?;
     }

@@ -7,9 +7,8 @@ use crate::format::crypto::{CRYPTO_POINTER_BYTES, CryptMethod, CryptoHeader};
 use crate::format::extension::{self, encode_extension};
 use crate::format::header::{Header, HeaderField, MAGIC, encode_field};
 use crate::format::{HostOffset, encode_entries};
+use crate::sector::SECTOR_LEN;
 
-/// Bytes that reach a disk together or not at all.
-pub const SECTOR: usize = 512;
 /// Bytes of a header that nothing is left of: version 3 with the compression type.
 const NEW_HEADER_BYTES: u32 = 112;
 
@@ -18,9 +17,9 @@ const NEW_HEADER_BYTES: u32 = 112;
 pub struct Candidate {
     /// Its fields.
     pub header: Header,
-    /// The encryption header, where extensions are written anew.
+    /// The encryption header, where extensions are rewritten.
     pub crypto: Option<CryptoHeader>,
-    /// The bitmaps, where extensions are written anew.
+    /// The bitmaps, where extensions are rewritten.
     pub bitmaps: Option<BitmapsExtension>,
     /// The files to name, where nothing of the old header is left.
     pub names: Names,
@@ -34,7 +33,7 @@ impl Candidate {
     /// The first bytes of the file with this header in it.
     pub fn head(&self, remains: &Remains) -> Vec<u8> {
         if self.kept {
-            return patched(&remains.bytes[..SECTOR], &self.header);
+            return patched(&remains.bytes[..SECTOR_LEN], &self.header);
         }
         let mut header = self.header.clone();
         let mut extensions = self.extensions();
@@ -45,7 +44,7 @@ impl Candidate {
         }
         let mut head = header.encode();
         head.append(&mut extensions);
-        head.resize(head.len().next_multiple_of(SECTOR), 0);
+        head.resize(head.len().next_multiple_of(SECTOR_LEN), 0);
         head
     }
 

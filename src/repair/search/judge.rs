@@ -10,12 +10,12 @@ use crate::format::l1::MAX_L1_BYTES;
 use crate::progress::Silent;
 use crate::storage::ReadAt;
 
-/// Checks that are made at most: each reads all tables that a candidate leads to.
+/// Checks that are made at most: each reads all tables that a candidate points to.
 const MAX_CHECKS: usize = 96;
 /// Findings that are kept of a candidate.
 const KEPT_FINDINGS: usize = 1000;
 
-/// Judges candidates, and keeps the best one so far.
+/// Evaluates candidates, and keeps the best one so far.
 pub struct Judge<'a> {
     source: &'a dyn ReadAt,
     remains: &'a Remains,
@@ -66,7 +66,7 @@ impl Worth {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of headers for this file.
+    /// An evaluator of headers for this file.
     pub fn new(source: &'a dyn ReadAt, remains: &'a Remains, options: &CheckOptions) -> Self {
         let options = CheckOptions { keep: KEPT_FINDINGS, ..*options };
         Self { source, remains, options, checks: 0, best: None }
@@ -111,7 +111,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether errors are few beside what is used. Leaks say nothing: what a damaged entry pointed to is leaked.
+/// Whether errors are few beside what is used. Leaks prove nothing: what a damaged entry pointed to is leaked.
 pub fn has_few_errors(survey: &Survey) -> bool {
     let tally = survey.report.tally;
     (tally.corruptions + tally.check_errors).saturating_mul(4) <= survey.map.in_use().get()

@@ -12,15 +12,15 @@ use crate::format::l1::{L1Entry, MAX_L1_BYTES};
 use crate::format::{Geometry, HostCluster, HostOffset, decode_entries};
 use crate::storage::ReadAt;
 
-/// L2 tables that are looked at to tell which kind of entries they have.
+/// L2 tables that are looked at to find which kind of entries they have.
 const PROBED: usize = 8;
 
 /// An L1 table, perhaps of former times or of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct L1Table {
-    /// Where it lies.
+    /// Its offset.
     pub offset: HostOffset,
-    /// Entries up to the last one that leads to a table.
+    /// Entries up to the last one that points to a table.
     pub used: u32,
     /// Entries with COPIED.
     pub copied: u32,
@@ -62,8 +62,8 @@ pub fn tables(
     Ok(found.into_iter().map(|(_, table)| table).collect())
 }
 
-/// Reads a table from its beginning as far as there are entries that can be one's. Another table may lie
-/// behind it, so that its first cluster comes as a table by itself, too.
+/// Reads a table from its beginning as far as there are entries that can be one's. Another table may come
+/// after it, so that its first cluster comes as a table by itself, too.
 fn table(
     search: &Search,
     geometry: &Geometry,
@@ -125,7 +125,7 @@ fn table(
     Ok(tables)
 }
 
-/// Whether an L2 table has subclusters; `None` where it is none.
+/// Whether an L2 table has subclusters; `None` where it is not one.
 fn kind_of_l2(
     source: &dyn ReadAt,
     geometry: &Geometry,

@@ -1,5 +1,5 @@
 //! A header for an image whose own is damaged: what the file holds is searched for the structures that a
-//! header leads to, and the header that explains most of them is taken.
+//! header points to, and the header that explains most of them is taken.
 
 mod basis;
 mod candidate;
@@ -25,9 +25,10 @@ use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::header::{Header, HeaderField};
 use crate::progress::{Progress, Silent};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
 use basis::{Search, Sizes};
-use candidate::{Candidate, SECTOR};
+use candidate::Candidate;
 use judge::{Judge, Worth};
 use overlay::Overlay;
 use remains::Remains;
@@ -48,14 +49,14 @@ pub struct RebuiltHeader {
     pub size_guessed: bool,
     /// Whether the active L1 table was not found, so that the disk is empty.
     pub empty: bool,
-    /// What the old header may have named and nothing in the file tells, so that the new one does not.
+    /// What the old header may have named and nothing in the file shows, so that the new one does not.
     pub unknown: Vec<Unknown>,
     /// The first bytes of the file.
     head: Vec<u8>,
     least_bytes: u64,
 }
 
-/// What only the header of an image says.
+/// What only the header of an image has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     /// That there is a backing file: what the image does not store reads as zeroes without it.
@@ -69,7 +70,7 @@ pub enum Unknown {
 /// How much of an image has to be searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// Cluster size or refcount width: the structures that the header names tell.
+    /// Cluster size or refcount width: the structures that the header points to show it.
     Sizes,
     /// Where the tables are.
     Tables,
@@ -126,7 +127,7 @@ pub fn for_doubtful(
     }
     let mut fits = true;
     if let (Doubt::Sizes, Some((worth, best))) = (doubt, judge.best()) {
-        // Counts can be wrong under a sound header: only other sizes that explain them count.
+        // Refcounts can be wrong under a valid header: only other sizes that explain them count.
         let sizes = |header: &Header| (header.cluster_bits, header.refcount_order);
         fits = worth.is_convincing()
             && sizes(&best.header) != sizes(&survey.area.header)
@@ -210,10 +211,7 @@ fn refuse_tables_nowhere(survey: &Survey, doubtful: bool) -> Result<()> {
         return Err(wrong_header(HeaderField::ClusterBits, what));
     }
     if header.l1_entries > 0 && header.l1_table.get() == 0 {
-        return Err(wrong_header(
-            HeaderField::L1Offset,
-            "the L1 table is said to be in the header",
-        ));
+        return Err(wrong_header(HeaderField::L1Offset, "the L1 table's offset is in the header"));
     }
     Ok(())
 }
@@ -253,22 +251,22 @@ fn nothing(hints: &Hints) -> Error {
     };
     Error::Header {
         offset: 0,
-        message: format!("the header is damaged, and nothing in the file tells what it was{hint}"),
+        message: format!("the header is damaged, and nothing in the file shows what it was{hint}"),
     }
 }
 
 /// Writes a header that was found: the last thing of all, in one sector. Long file names precede it.
 pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
-    let len = storage.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let len = storage.len().map_err(|e| Error::file("determine the file's length", e))?;
     if rebuilt.least_bytes > len {
         let failed = |e| Error::io("make the file longer", len, e);
         storage.set_len(rebuilt.least_bytes).map_err(failed)?;
         storage.sync().map_err(failed)?;
     }
     let failed = |e| Error::io("write the header", 0, e);
-    let (head, names) = rebuilt.head.split_at(SECTOR);
+    let (head, names) = rebuilt.head.split_at(SECTOR_LEN);
     if !names.is_empty() {
-        let written = storage.write_at(SECTOR as u64, names);
+        let written = storage.write_at(SECTOR_LEN as u64, names);
         written.and_then(|()| storage.sync()).map_err(failed)?;
     }
     storage.write_at(0, head).and_then(|()| storage.sync()).map_err(failed)
@@ -306,7 +304,7 @@ impl Search<'_> {
         })
     }
 
-    /// A header that nothing is left of, with the compression type that compressed clusters tell.
+    /// A header that nothing is left of, with the compression type that compressed clusters show.
     fn with_compression(&self, best: &Candidate, options: &CheckOptions) -> Result<Candidate> {
         let mut told = best.clone();
         if best.kept {
@@ -322,7 +320,7 @@ impl Search<'_> {
     }
 }
 
-/// What the old header may have said beside what a new one says.
+/// What the old header may have had beside what a new one has.
 fn unknown(best: &Candidate) -> Vec<Unknown> {
     let mut unknown = Vec::new();
     if best.kept {
@@ -395,8 +393,8 @@ fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     Ok(own.contains(&header.refcount_order))
 }
 
-/// Whether an entry of the active L1 table leads to a table of its own in which nothing is wrong: then
-/// the header that leads to the L1 table is sound.
+/// Whether an entry of the active L1 table points to a table of its own in which nothing is wrong: then
+/// the header that points to the L1 table is valid.
 fn leads_somewhere(survey: &Survey) -> bool {
     let damage = survey.report.findings.iter().filter(|finding| finding.may_hide_references());
     let below = damage.filter_map(|finding| match finding.place {
@@ -414,12 +412,12 @@ fn leads_somewhere(survey: &Survey) -> bool {
     })
 }
 
-/// Whether the active L1 table is none, by what was found of it.
+/// Whether the active L1 table is not one, by what was found of it.
 fn leads_astray(survey: &Survey) -> bool {
     let active = |kind: &RegionKind| *kind == RegionKind::L1Table(Source::Active);
     for finding in &survey.report.findings {
         match (&finding.kind, finding.place) {
-            // A wrong pointer to an encryption header is mended by itself.
+            // A wrong pointer to an encryption header is repaired by itself.
             (Kind::Overlap { owner, other, .. }, _)
                 if (active(owner) || other.as_ref().is_some_and(active))
                     && *owner != RegionKind::CryptoHeader
@@ -433,7 +431,7 @@ fn leads_astray(survey: &Survey) -> bool {
     }
     let lost = damaged_entries(survey).len();
     let visits = survey.visits.iter().filter(|visit| visit.source == Source::Active).count();
-    // Leaks can be those of an encryption header, whose place is mended by itself.
+    // Leaks can be those of an encryption header, whose offset is repaired by itself.
     let mapped_nothing = visits == 0
         && survey.report.tally.leaks > 0
         && survey.area.header.crypt_method != CryptMethod::Luks

@@ -9,22 +9,21 @@ use crate::format::header::{
     Header, MAGIC, MAX_BACKING_NAME_BYTES, V2_BYTES, V3_BYTES, V3_BYTES_WITH_COMPRESSION,
 };
 use crate::format::l1::MAX_L1_BYTES;
+use crate::sector::SECTOR_LEN;
 use crate::storage::{ReadAt, is_zero};
 use crate::tables::BitmapDirectory;
 
-/// Bytes that one sector of a disk takes with it.
-const SECTOR: usize = 512;
 /// Bytes of the data of a bitmaps extension.
 const BITMAPS_BYTES: usize = 24;
 
 /// The beginning of the file.
 #[derive(Debug)]
 pub struct Remains {
-    /// The bytes, as many as the largest cluster has.
+    /// The bytes, up to the size of the largest cluster.
     pub bytes: Vec<u8>,
     /// The fields, where enough of them make sense; those that do not are set right or cleared.
     pub header: Option<Header>,
-    /// Place and length of what seems to be the backing file's name behind the first sector.
+    /// Offset and length of what seems to be the backing file's name after the first sector.
     pub backing: Option<(u64, u32)>,
     /// Bitmaps, where the data of their extension is left.
     pub bitmaps: Option<BitmapsExtension>,
@@ -41,22 +40,22 @@ impl Remains {
         let (mut backing, mut bitmaps) = (None, None);
         if header.is_none() {
             backing = name(&bytes);
-            bitmaps = bitmaps_in(source, &bytes[SECTOR..4 * SECTOR]);
+            bitmaps = bitmaps_in(source, &bytes[SECTOR_LEN..4 * SECTOR_LEN]);
         }
         Ok(Self { bytes, header, backing, bitmaps })
     }
 }
 
-/// The fields, where four of six that can be judged by themselves are in range.
+/// The fields, where four of six that can be checked by themselves are in range.
 fn fields(bytes: &[u8], file_bytes: u64) -> Option<Header> {
-    let mut copy = bytes[..SECTOR].to_vec();
+    let mut copy = bytes[..SECTOR_LEN].to_vec();
     let magic = copy[..4] == MAGIC.to_be_bytes();
     copy[..4].copy_from_slice(&MAGIC.to_be_bytes());
     // A version out of range decodes as 3.
     let mut header = Header::decode(&copy).ok()?;
     let version = (2..=3).contains(&header.version);
     let cluster = (MIN_CLUSTER_BITS..=MAX_CLUSTER_BITS).contains(&header.cluster_bits);
-    let place = |at: u64| at != 0 && at % SECTOR as u64 == 0 && at < file_bytes;
+    let place = |at: u64| at != 0 && at % SECTOR_LEN as u64 == 0 && at < file_bytes;
     let limit = MAX_L1_BYTES / 8;
     let points = [
         magic,
@@ -81,16 +80,16 @@ fn fields(bytes: &[u8], file_bytes: u64) -> Option<Header> {
 
 /// The fields as a header of the other version has them.
 pub fn with_version(bytes: &[u8], version: u32) -> Option<Header> {
-    let mut copy = bytes[..SECTOR].to_vec();
+    let mut copy = bytes[..SECTOR_LEN].to_vec();
     copy[..4].copy_from_slice(&MAGIC.to_be_bytes());
     copy[4..8].copy_from_slice(&version.to_be_bytes());
     Header::decode(&copy).ok()
 }
 
-/// A run of characters that can be a file name, behind the first sector and followed by nothing.
+/// A run of characters that can be a file name, after the first sector and followed by nothing.
 fn name(bytes: &[u8]) -> Option<(u64, u32)> {
     let text = |byte: &u8| !byte.is_ascii_control();
-    let start = SECTOR + bytes[SECTOR..4 * SECTOR].iter().position(text)?;
+    let start = SECTOR_LEN + bytes[SECTOR_LEN..4 * SECTOR_LEN].iter().position(text)?;
     let length = bytes[start..].iter().position(|byte| !text(byte))?;
     let limit = MAX_BACKING_NAME_BYTES as usize;
     let sound = (1..=limit).contains(&length)
@@ -105,7 +104,7 @@ fn bitmaps_in(source: &dyn ReadAt, bytes: &[u8]) -> Option<BitmapsExtension> {
     let starts = (0..bytes.len() - BITMAPS_BYTES).step_by(EXTENSION_HEADER_BYTES);
     let mut decoded = starts
         .filter_map(|at| BitmapsExtension::decode(&bytes[at..at + BITMAPS_BYTES]))
-        .filter(|found| found.count > 0 && found.directory.get() >= SECTOR as u64);
+        .filter(|found| found.count > 0 && found.directory.get() >= SECTOR_LEN as u64);
     decoded.find(|found| {
         BitmapDirectory::load(source, found)
             .is_ok_and(|directory| directory.problems.is_empty() && !directory.entries.is_empty())
@@ -124,7 +123,7 @@ pub fn settle(header: &mut Header) {
     if extended < 14 {
         header.incompatible &= !incompatible::EXTENDED_L2;
     }
-    if length < V3_BYTES || length % 8 != 0 || length > SECTOR.max(V2_BYTES) {
+    if length < V3_BYTES || length % 8 != 0 || length > SECTOR_LEN.max(V2_BYTES) {
         header.header_length = 104;
     }
 }

@@ -21,7 +21,7 @@ const READ_BYTES: u64 = 1 << 20;
 const PARTS: u64 = 1 << 14;
 /// So many sightings of a kind are kept in each part of the file.
 const MAX_PER_PART: usize = 1 << 12;
-/// A sector whose first pointers lead to so many empty places belongs to a table that maps data without content.
+/// A sector whose first pointers refer to so many empty ranges belongs to a table that maps data without content.
 const MAX_EMPTY: usize = 8;
 /// So many tables in a row may be damaged.
 const MAX_DAMAGED: usize = 2;
@@ -33,7 +33,7 @@ const HEAD_BYTES: u64 = 64 << 10;
 pub struct Sightings {
     /// Refcount tables that describe themselves, for each geometry for which they do.
     pub reftables: Vec<Reftable>,
-    /// Sectors whose entries lead to tables: of L1 tables.
+    /// Sectors whose entries point to tables: of L1 tables.
     pub l1_sectors: Vec<u64>,
     /// Sectors with which a snapshot table can begin.
     pub snapshot_tables: Vec<u64>,
@@ -90,7 +90,7 @@ pub fn scan(
 
 struct Walker<'a> {
     source: &'a dyn ReadAt,
-    /// Where the file is no hole, in its order.
+    /// Where the file is not a hole, in its order.
     data: &'a [Range<u64>],
     end: u64,
     /// Where offsets in L2 tables end.
@@ -108,7 +108,7 @@ impl Walker<'_> {
             self.source.read_padded_at(at, buffer)?;
             let words = decode_entries(buffer);
             for (number, sector) in (0u64..).zip(words.chunks_exact(SECTOR_WORDS)) {
-                // The header's own place is no table's.
+                // The header's own sector is not a table.
                 let offset = at + number * SECTOR_BYTES;
                 if offset > 0 {
                     self.sector(offset, sector, &mut found)?;
@@ -139,7 +139,7 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Every geometry for which a refcount table here, whose first block lies at `block`, describes itself.
+    /// Every geometry for which a refcount table here, whose first block is at `block`, describes itself.
     fn reftables(
         &self,
         offset: HostOffset,
@@ -160,7 +160,7 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Whether the entries lead to what begins like a table, or like nothing; at least one to a table. Tables can be
+    /// Whether the entries point to what begins like a table, or like nothing; at least one to a table. Tables can be
     /// damaged too, but not most of them.
     fn leads_to_tables(&self, words: &[u64]) -> io::Result<bool> {
         let (mut tables, mut empty, mut other) = (0, 0, 0);

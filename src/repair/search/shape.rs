@@ -3,17 +3,18 @@
 
 use crate::format::l1::COPIED;
 use crate::format::l2::{COMPRESSED, L2Entry, ZERO};
+use crate::sector::SECTOR;
 
 /// 64-bit words of a sector.
 pub const SECTOR_WORDS: usize = 64;
 /// Bytes of a sector: every structure begins at a multiple.
-pub const SECTOR_BYTES: u64 = 512;
+pub const SECTOR_BYTES: u64 = SECTOR;
 /// The first eight bytes of a LUKS header of version 1.
 const LUKS: u64 = 0x4C55_4B53_BABE_0001;
-/// Most bytes of an id, and of the whole of extra data, that are believed.
+/// Most bytes of an id, and of the whole of extra data, that are accepted.
 const MAX_ID: u64 = 63;
 const MAX_EXTRA: u64 = 1024;
-/// Most L1 entries of a snapshot that are believed (32 MiB of them).
+/// Most L1 entries of a snapshot that are accepted (32 MiB of them).
 const MAX_ENTRIES: u64 = 4 << 20;
 
 /// The end of an external data file, the length of which is not known: offsets have 56 bits.

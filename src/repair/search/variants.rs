@@ -1,4 +1,4 @@
-//! The headers that are tried: the old one with other sizes, and those that lead to what was sighted.
+//! The headers that are tried: the old one with other sizes, and those that point to what was sighted.
 
 use super::basis::{Names, Search, Sizes};
 use super::candidate::{Candidate, blank};
@@ -70,7 +70,7 @@ fn kept(header: Header) -> Candidate {
     Candidate { header, crypto: None, bitmaps: None, names, kept: true, least_bytes: 0 }
 }
 
-/// Walks through the file, and tries what leads to what was sighted there.
+/// Walks through the file, and tries what points to what was sighted there.
 pub fn of_found(
     search: &Search,
     judge: &mut Judge,
@@ -102,7 +102,7 @@ pub fn of_found(
     Ok(())
 }
 
-/// The cluster sizes to try where no refcount table tells: the old header's, if there is one.
+/// The cluster sizes to try where no refcount table shows it: the old header's, if there is one.
 fn without_refcounts(search: &Search, old: Option<&Header>) -> Vec<u32> {
     let possible = search.hints.sizes();
     match old.map(|old| old.cluster_bits).filter(|bits| possible.contains(bits)) {
@@ -211,7 +211,7 @@ fn snapshot_tables(
     Ok(found)
 }
 
-/// The entries up to the first one whose L1 table lies nowhere.
+/// The entries up to the first one whose L1 table has no valid offset.
 fn as_far_as_sound(
     search: &Search,
     geometry: &Geometry,
@@ -244,7 +244,7 @@ fn with_snapshots(base: &Header, at: HostOffset, table: &SnapshotTable) -> Heade
     Header { snapshot_table: at, snapshot_count: count, ..base.clone() }
 }
 
-/// Headers that lead to an L1 table: with the size that is known, and with the one that it tells.
+/// Headers that point to an L1 table: with the size that is known, and with the one that it shows.
 fn with_l1(
     search: &Search,
     base: &Header,
@@ -293,7 +293,7 @@ fn candidate(search: &Search, header: Header) -> Candidate {
 }
 
 /// Headers of a disk with nothing in it, where the size is known: with the old table if it can be one, and
-/// with one of zeroes behind the end of the file.
+/// with one of zeroes after the end of the file.
 fn without_l1(search: &Search, base: &Header, geometry: &Geometry) -> Result<Vec<Candidate>> {
     let old = search.remains.header.as_ref();
     let extended = base.incompatible & incompatible::EXTENDED_L2 != 0;
@@ -304,7 +304,7 @@ fn without_l1(search: &Search, base: &Header, geometry: &Geometry) -> Result<Vec
     let Some(size) = search.hints.size.or(old.map(|old| old.size)) else { return Ok(Vec::new()) };
     let entries = geometry.l1_entries_for(size).max(1);
     let bytes = entries.saturating_mul(8);
-    let end = search.source.len().map_err(|e| Error::file("tell the file's length", e))?;
+    let end = search.source.len().map_err(|e| Error::file("determine the file's length", e))?;
     if bytes > MAX_L1_BYTES || size == 0 {
         return Ok(Vec::new());
     }
@@ -327,7 +327,7 @@ fn without_l1(search: &Search, base: &Header, geometry: &Geometry) -> Result<Vec
     Ok(found)
 }
 
-/// Tries a candidate with what extensions lead to, where they are lost.
+/// Tries a candidate with what extensions point to, where they are lost.
 fn with_extensions(
     search: &Search,
     judge: &mut Judge,

@@ -44,7 +44,7 @@ use Permission::{ConsistentRead, Resize, Write, WriteUnchanged};
 pub enum Access {
     /// Reading while others may write (`-U`, `--force-share`): what is read may be inconsistent.
     ReadShared,
-    /// Reading what an image says of itself, without data: others may read, and need not let others
+    /// Reading the metadata of an image, without data: others may read, and need not let others
     /// read.
     Describe,
     /// Reading; others may read too.
@@ -93,7 +93,7 @@ impl Access {
 pub enum Locking {
     /// The lock is held.
     Held,
-    /// The file system knows no locks; as in QEMU, work goes on without.
+    /// The file system does not support locks; as in QEMU, work continues without.
     Unavailable,
 }
 

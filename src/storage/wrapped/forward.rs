@@ -1,5 +1,6 @@
-//! How wrappers pass accesses on, so that none forgets a method: a pointer to a storage is a storage,
-//! so that wrappers can own, share or borrow one, and a guard of writes guards all of them.
+//! How wrappers pass accesses on, so that none forgets a method: a pointer to a storage is a
+//! storage, so that wrappers can own, share or borrow one, and a guard of writes guards all of
+//! them.
 
 use std::io;
 use std::ops::Range;

@@ -12,7 +12,7 @@ const BLOCK: usize = 4096;
 
 /// A storage that keeps what is written to it in memory and leaves what it was made from alone.
 ///
-/// Memory follows what is written, up to a limit; beyond it a write fails.
+/// Memory follows what is written, up to a limit; above it a write fails.
 #[derive(Debug)]
 pub struct Overlay<R> {
     base: R,
@@ -37,7 +37,7 @@ impl<R: ReadAt> Overlay<R> {
         Ok(Self { base, capacity, limit, changes })
     }
 
-    // No change leaves half of something behind, so a poisoned lock changes nothing.
+    // No change stops half-way, so a poisoned lock changes nothing.
     fn read(&self) -> RwLockReadGuard<'_, Changes> {
         self.changes.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,7 +46,7 @@ impl<R: ReadAt> Overlay<R> {
         self.changes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A range as the base has it, with zeroes behind its end.
+    /// A range as the base has it, with zeroes after its end.
     fn base_bytes(&self, base_end: u64, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let inside = base_end.saturating_sub(offset);
         let inside = usize::try_from(inside).unwrap_or(usize::MAX).min(bytes.len());
@@ -68,7 +68,7 @@ impl<R: ReadAt> Overlay<R> {
         Ok(changes.blocks.entry(offset).or_default())
     }
 
-    /// Changes a range block by block: `change` gets the part of a block and where it lies in the
+    /// Changes a range block by block: `change` gets the part of a block and its position in the
     /// range.
     fn with_range(
         &self,

@@ -1,4 +1,4 @@
-//! A source that is read where a storage is asked for.
+//! A source that is read where a storage is requested.
 
 use std::io;
 use std::ops::Range;

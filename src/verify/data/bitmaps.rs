@@ -1,4 +1,4 @@
-//! The data of persistent bitmaps: every cluster is read, and has no bit set behind the disk's end.
+//! The data of persistent bitmaps: every cluster is read, and has no bit set past the disk's end.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::tables::{BitmapDirectory, load_entries};
 /// Bitmap table entries that are looked at together.
 const CHUNK_ENTRIES: u64 = 1 << 16;
 
-/// Reads the data of all bitmaps that the check has found sound.
+/// Reads the data of all bitmaps that the check has found valid.
 pub(super) fn run(
     source: &dyn ReadAt,
     survey: &Survey,
@@ -25,13 +25,13 @@ pub(super) fn run(
         return;
     }
     let Some(pointer) = survey.area.bitmaps() else { return };
-    // What cannot be read here the check has told of.
+    // What cannot be read here the check has reported.
     let Ok(directory) = BitmapDirectory::load(source, &pointer) else { return };
     progress.stage("bitmap data", 0);
     let (geometry, file_bytes) = (survey.area.geometry, survey.file_bytes);
     let mut reader =
         Reader { source, geometry, file_bytes, seen: HashSet::new(), buffer: Vec::new() };
-    // Sound tables do not lie over each other, so all are no longer than the file.
+    // Valid tables do not overlap each other, so all are no longer than the file.
     let mut budget = file_bytes;
     for (index, entry) in (0u32..).zip(&directory.entries) {
         let bytes = u64::from(entry.table_entries) * TABLE_ENTRY_BYTES;
@@ -47,7 +47,7 @@ struct Reader<'a> {
     source: &'a dyn ReadAt,
     geometry: Geometry,
     file_bytes: u64,
-    /// Clusters that were read: sound images have each once.
+    /// Clusters that were read: consistent images have each once.
     seen: HashSet<HostOffset>,
     buffer: Vec<u8>,
 }
@@ -92,12 +92,12 @@ impl Reader<'_> {
         let bits = entry.bits_for(self.geometry.virtual_size()).saturating_sub(before);
         has_bits_from(&self.buffer, bits).then(|| Kind::BitmapData {
             name: entry.name_text(),
-            problem: format!("its data at {:#x} has bits set behind the disk's end", at.get()),
+            problem: format!("its data at {:#x} has bits set past the disk's end", at.get()),
         })
     }
 }
 
-/// Whether a bit is set at this position or behind it; the first bit of a byte is its lowest.
+/// Whether a bit is set at this position or after it; the first bit of a byte is its lowest.
 fn has_bits_from(bytes: &[u8], bit: u64) -> bool {
     let Ok(first) = usize::try_from(bit / 8) else { return false };
     let Some((&partial, rest)) = bytes.get(first..).and_then(<[u8]>::split_first) else {

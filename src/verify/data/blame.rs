@@ -14,11 +14,11 @@ use crate::format::{ClusterCount, HostCluster, HostOffset, L2Index};
 /// What is wrong with guest data.
 #[derive(Debug, Clone)]
 pub(super) enum Failed {
-    /// The system could not read it, and said this.
+    /// The system could not read it, with this error.
     Unreadable(String),
-    /// It cannot be unpacked.
+    /// It cannot be decompressed.
     Fault(Fault),
-    /// It lies past the end of the external data file.
+    /// It is past the end of the external data file.
     BeyondEnd,
 }
 
@@ -58,7 +58,7 @@ impl Blame {
         }
     }
 
-    /// Tells of each guest cluster that leads there, as far as findings are kept.
+    /// Reports each guest cluster that refers to it, as far as findings are kept.
     pub(super) fn tell(self, tables: &Tables<'_>, report: &mut CheckReport) {
         report.add_unlisted(self.more);
         if self.packed.is_empty() && self.clusters.is_empty() {
@@ -129,7 +129,7 @@ fn kind_of(failed: &Failed, offset: HostOffset, external: bool, cluster_bytes: u
         Failed::BeyondEnd => Kind::DataBeyondEnd(offset),
         Failed::Fault(fault) => {
             let problem = match fault {
-                Fault::Broken(bytes) => format!("is damaged behind {bytes} bytes of its cluster"),
+                Fault::Broken(bytes) => format!("is damaged after {bytes} bytes of its cluster"),
                 Fault::Short(bytes) => {
                     format!("ends after {bytes} bytes of its cluster of {cluster_bytes}")
                 }

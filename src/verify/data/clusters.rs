@@ -20,13 +20,13 @@ const READ_BYTES: u64 = 1 << 20;
 pub(super) struct Clusters<'a> {
     /// What holds them: the image, or the external data file.
     pub(super) source: &'a dyn ReadAt,
-    /// Its length; what lies past it reads as zeroes.
+    /// Its length; bytes past it read as zeroes.
     pub(super) bytes: u64,
     /// The image's sizes.
     pub(super) geometry: Geometry,
     /// How many threads read.
     pub(super) threads: usize,
-    /// Who is told.
+    /// Receives the progress.
     pub(super) progress: &'a dyn Progress,
 }
 

@@ -1,4 +1,4 @@
-//! Compressed clusters: each extent is unpacked once, however many entries lead to it.
+//! Compressed clusters: each extent is decompressed once, however many entries point to it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use super::blame::{Blame, Failed};
 use super::packed::Packed;
 use super::tables::{Data, Tables};
 use crate::check::parallel;
-use crate::codec::{Fault, Method, Unpacker};
+use crate::codec::{Decompressor, Fault, Method};
 use crate::format::geometry::Geometry;
 use crate::format::l2::SECTOR_BYTES;
 use crate::progress::Progress;
@@ -18,10 +18,10 @@ const MAX_EXTENTS: usize = 1 << 22;
 const READ_BYTES: u64 = 1 << 20;
 /// Extents that are read together, at most.
 const READ_EXTENTS: usize = 256;
-/// Extents over others, which sound images do not have: so many are unpacked.
+/// Extents that overlap others, which consistent images do not have: so many are decompressed.
 const MAX_OVERLAPPING: usize = 1024;
 
-/// The first extents behind a place in the file, each once: no more than a number of them.
+/// The first extents after an offset in the file, each once: no more than a number of them.
 #[derive(Debug, Default)]
 pub(super) struct First {
     after: Option<Packed>,
@@ -61,20 +61,21 @@ pub(super) struct Compressed<'a> {
     pub(super) source: &'a dyn ReadAt,
     /// How they were compressed.
     pub(super) method: Method,
-    /// How many threads unpack.
+    /// How many threads decompress.
     pub(super) threads: usize,
-    /// Who is told.
+    /// Receives the progress.
     pub(super) progress: &'a dyn Progress,
 }
 
 impl Compressed<'_> {
-    /// Unpacks all: those found so far, and by reading the tables again those that were too many.
+    /// Decompresses all: those found so far, and by reading the tables again those that were too
+    /// many.
     pub(super) fn run(&self, tables: &Tables<'_>, found: First, blame: &mut Blame) {
         let mut first = found;
         loop {
             first.settle();
             let list = without_most_overlaps(&first.list, tables.geometry());
-            self.unpack_all(tables.geometry(), &list, blame);
+            self.decompress_all(tables.geometry(), &list, blame);
             let Some(last) = first.last else { return };
             let next = Mutex::new(First::after(Some(last)));
             tables.map(|table| collect(tables, table, &next));
@@ -82,7 +83,7 @@ impl Compressed<'_> {
         }
     }
 
-    fn unpack_all(&self, geometry: &Geometry, list: &[Packed], blame: &mut Blame) {
+    fn decompress_all(&self, geometry: &Geometry, list: &[Packed], blame: &mut Blame) {
         let groups = groups(list, geometry);
         let bytes = list.iter().map(|packed| packed.extent(geometry).bytes).sum();
         if bytes > 0 {
@@ -90,7 +91,7 @@ impl Compressed<'_> {
         }
         let failed = parallel::map(self.threads, groups.len(), Tools::default, |tools, number| {
             let group = groups[number];
-            let failed = self.unpack_group(geometry, group, tools);
+            let failed = self.decompress_group(geometry, group, tools);
             self.progress.advance(group.iter().map(|p| p.extent(geometry).bytes).sum());
             failed
         });
@@ -99,8 +100,8 @@ impl Compressed<'_> {
         }
     }
 
-    /// Unpacks neighbours, which are read together.
-    fn unpack_group(
+    /// Decompresses neighbours, which are read together.
+    fn decompress_group(
         &self,
         geometry: &Geometry,
         group: &[Packed],
@@ -125,7 +126,7 @@ impl Compressed<'_> {
                     continue;
                 }
             }
-            if !tools.unpacker.unpack(self.method, bytes, &mut tools.cluster) {
+            if !tools.decompressor.decompress(self.method, bytes, &mut tools.cluster) {
                 let fault = Fault::find(self.method, bytes, &mut tools.cluster);
                 failed.push((packed, Failed::Fault(fault)));
             }
@@ -137,7 +138,7 @@ impl Compressed<'_> {
 /// What a thread keeps from group to group.
 #[derive(Debug, Default)]
 struct Tools {
-    unpacker: Unpacker,
+    decompressor: Decompressor,
     packed: Vec<u8>,
     cluster: Vec<u8>,
 }
@@ -176,8 +177,8 @@ fn groups<'b>(list: &'b [Packed], geometry: &Geometry) -> Vec<&'b [Packed]> {
     groups
 }
 
-/// Leaves out extents that lie over others, behind the first ones: the check has told of all, and a
-/// file can have far more of them than its length has room for.
+/// Leaves out extents that overlap others, after the first ones: the check has reported all, and a
+/// file can have far more of them than its length could hold.
 fn without_most_overlaps(list: &[Packed], geometry: &Geometry) -> Vec<Packed> {
     let (mut reached, mut room) = (0, MAX_OVERLAPPING);
     let mut kept = Vec::with_capacity(list.len());
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn of_extents_over_each_other_only_some_are_unpacked() {
+    fn of_extents_over_each_other_only_some_are_decompressed() {
         let geometry = Geometry::new(16, 4, false, 1 << 30).unwrap();
         let sound: Vec<Packed> = (0..5000).map(|n| packed(n * 100, 512 - n * 100 % 512)).collect();
         assert_eq!(without_most_overlaps(&sound, &geometry), sound);

@@ -19,8 +19,8 @@ use crate::progress::Progress;
 use crate::storage::ReadAt;
 use crate::verify::Files;
 
-/// Adds to what a check has found: all guest data of all disks read once and unpacked, the data of
-/// bitmaps, and the files that the image names.
+/// Adds to what a check has found: all guest data of all disks read once and decompressed, the data
+/// of bitmaps, and the files that the image names.
 pub fn deep(
     source: &dyn ReadAt,
     survey: &mut Survey,
@@ -42,7 +42,7 @@ pub fn deep(
             work.run(survey, &Place { source, bytes, tell_end: false });
         }
         DataFile::Open { file, bytes } => {
-            // A raw one that is too short is told as a whole.
+            // A raw one that is too short is reported as a whole.
             let raw = survey.area.header.autoclear & autoclear::DATA_FILE_RAW != 0;
             let file: Arc<dyn ReadAt> = file;
             work.run(survey, &Place { source: file.as_ref(), bytes, tell_end: !raw });
@@ -55,7 +55,7 @@ pub fn deep(
 struct Place<'a> {
     source: &'a dyn ReadAt,
     bytes: u64,
-    /// Whether data past the end is told.
+    /// Whether data past the end is reported.
     tell_end: bool,
 }
 
@@ -67,11 +67,11 @@ struct Work<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What the tables lead to.
+/// What the tables point to.
 struct Gathered {
     clusters: RefcountMap,
     extents: Mutex<First>,
-    /// Clusters past the end of the external data file, as many as are kept.
+    /// Clusters past the end of the external data file, up to a limit.
     beyond: Vec<HostCluster>,
 }
 

@@ -1,4 +1,4 @@
-//! The files that an image names: whether they are there, and what it says that they are.
+//! The files that an image names: whether they exist in the recorded format.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::verify::Files;
 
 /// An image's external data file.
 pub(super) enum DataFile {
-    /// There is none: data lies in the image.
+    /// There is none: data is in the image.
     None,
     /// It is there.
     Open {
@@ -31,7 +31,7 @@ pub(super) enum DataFile {
     Closed,
 }
 
-/// What looking at a named file led to.
+/// The result of looking at a named file.
 type Seen<T> = std::result::Result<T, Problem>;
 
 /// Something wrong with a named file.
@@ -90,13 +90,13 @@ pub(super) fn data_file(
     }
 }
 
-/// Opens the external data file of an image; also says whether it is too short.
+/// Opens the external data file of an image; also returns whether it is too short.
 fn open_data_file(
     area: &HeaderArea,
     opener: &dyn Opener,
 ) -> Seen<(Arc<dyn ReadAt>, u64, Option<String>)> {
     let path = chain::data_file(area).map_err(|e| Problem::unseen(e.to_string()))?;
-    let path = path.ok_or_else(|| Problem::wrong("the image does not tell its name"))?;
+    let path = path.ok_or_else(|| Problem::wrong("the image does not name it"))?;
     let file = opener.open_data_file(&path).map_err(|e| Problem::of(&e))?;
     let bytes = file.len().map_err(|e| Problem::unseen(e.to_string()))?;
     let disk = area.geometry.virtual_size();
@@ -184,7 +184,7 @@ fn require_recorded(recorded: &Format, file: &dyn ReadAt) -> Seen<()> {
     Err(Problem::wrong(format!("is not of the recorded format, '{}'", name.escape_debug())))
 }
 
-/// What a chain that is not followed further says of the image.
+/// What a chain that is not followed further means for the image.
 fn stopped(stop: Stop) -> Problem {
     match stop {
         Stop::Name(image, Error::Header { .. }) => {

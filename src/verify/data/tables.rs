@@ -12,7 +12,7 @@ use crate::storage::{ReadAt, is_zero};
 /// From so many bytes of tables on, holes among them are looked for before they are read.
 const MANY_BYTES: u64 = 1 << 30;
 
-/// Where the L2 tables lie, and who uses them.
+/// The positions of the L2 tables, and what uses them.
 pub(super) struct Tables<'a> {
     source: &'a dyn ReadAt,
     geometry: Geometry,
@@ -23,11 +23,11 @@ pub(super) struct Tables<'a> {
     list: Vec<(HostOffset, Range<usize>)>,
     /// The file's length, up to the end of its last sector.
     file_bytes: u64,
-    /// Whether data lies in an external data file.
+    /// Whether data is in an external data file.
     external: bool,
 }
 
-/// Guest data that an L2 entry leads to.
+/// Guest data that an L2 entry points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
     /// A cluster as it is.
@@ -37,7 +37,7 @@ pub(super) enum Data {
 }
 
 impl<'a> Tables<'a> {
-    /// The tables that a check has found, without those that it has told to be out of place.
+    /// The tables that a check has found, without those that it has reported as out of place.
     pub(super) fn of(source: &'a dyn ReadAt, survey: &Survey, threads: usize) -> Self {
         let geometry = survey.area.geometry;
         let file_bytes = survey.file_bytes.next_multiple_of(512);
@@ -60,7 +60,7 @@ impl<'a> Tables<'a> {
         &self.geometry
     }
 
-    /// Whether data lies in an external data file.
+    /// Whether data is in an external data file.
     pub(super) const fn is_external(&self) -> bool {
         self.external
     }
@@ -71,7 +71,7 @@ impl<'a> Tables<'a> {
     }
 
     /// What `look` makes of the bytes of each table, by number. Of those that cannot be read the
-    /// check has told.
+    /// check has reported.
     pub(super) fn map<T: Send + Default>(&self, look: impl Fn(&[u8]) -> T + Sync) -> Vec<T> {
         let bytes = self.geometry.cluster_bytes();
         let many = self.list.len() as u64 * bytes > MANY_BYTES;
@@ -88,8 +88,8 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// The guest data that a table's entries lead to. Entries that the check has told to be wrong
-    /// lead nowhere.
+    /// The guest data that a table's entries point to. Entries that the check has reported
+    /// point to nothing.
     pub(super) fn data<'b>(
         &'b self,
         table: &'b [u8],

@@ -27,7 +27,7 @@ pub fn digest(
     digest_with(disk, wanted, threads, progress, wanted.algorithm.name(), None)
 }
 
-/// Likewise; `what` is told to `progress`, and `memo` has what other disks of the image have in
+/// Likewise; `what` goes to `progress`, and `memo` has what other disks of the image have in
 /// common with this one.
 pub(super) fn digest_with(
     disk: &Disk,
@@ -62,7 +62,7 @@ pub(super) fn digest_with(
     progress.stage(what, size);
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // With fewer threads than wanted it takes longer, that is all.
+            // With fewer threads than requested it only takes longer.
             let _ = std::thread::Builder::new().spawn_scoped(scope, || work.run());
         }
         work.run();
@@ -108,8 +108,8 @@ impl Work<'_> {
         }
     }
 
-    /// Pieces are begun in order, so whatever lies before this one is read to its end: the first
-    /// place is told.
+    /// Pieces are begun in order, so whatever comes before this one is read to its end: the first
+    /// offset is reported.
     fn fail(&self, at: u64, error: &Error) {
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         if first.as_ref().is_none_or(|(before, _)| at < *before) {
@@ -125,7 +125,7 @@ impl Work<'_> {
             self.give_back(joiner.add(piece, &self.zeroes));
             Ok(())
         });
-        // It takes no more only where another thread has failed, which tells why.
+        // It takes no more only where another thread has failed, which returns the reason.
         drop(taken);
     }
 
@@ -173,7 +173,7 @@ impl Work<'_> {
         let first = self.disk.extent(at, end - at)?;
         let mut next = at + first.length;
         while next < end {
-            // What fails there is told when it is read.
+            // What fails there is reported when it is read.
             let Ok(extent) = self.disk.extent(next, end - next) else { break };
             if extent.zero != first.zero {
                 break;

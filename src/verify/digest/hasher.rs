@@ -106,7 +106,7 @@ impl Joiner {
                     }
                     right = merge_subtrees_non_root(&left, &right, Mode::Hash);
                 }
-                unreachable!("a disk of one piece is no subtree")
+                unreachable!("a disk of one piece is not a subtree")
             }
         }
     }

@@ -29,7 +29,7 @@ pub struct Digests {
 pub struct SnapshotDigest {
     /// Whose.
     pub snapshot: SnapshotName,
-    /// The digest; none where not all of its disk can be read, of which a finding tells.
+    /// The digest; none where not all of its disk can be read, which a finding reports.
     pub digest: Option<Digest>,
 }
 

@@ -1,6 +1,6 @@
 //! Pieces that several disks of an image have in common: with BLAKE3 they are read and hashed once.
 //!
-//! Where the bytes of a piece lie is a few numbers; the same numbers are the same bytes, since
+//! The position of a piece's bytes is a few numbers; the same numbers are the same bytes, since
 //! below all disks of an image is the same chain.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::image::RunKind;
 /// Pieces that are remembered: 512 GiB of a disk in pieces of 1 MiB.
 const MAX_PIECES: usize = 1 << 19;
 
-/// Where the bytes of a piece lie, in short.
+/// The positions of a piece's bytes, in short.
 pub(super) type Place = [u8; 32];
 
 /// What was hashed of the disks before.
@@ -38,7 +38,7 @@ impl Memo {
     }
 }
 
-/// Where the bytes of a piece lie; `None` where that is not known.
+/// The positions of a piece's bytes; `None` where they are not known.
 pub(super) fn place(disk: &Disk, start: u64, bytes: u64) -> Option<Place> {
     let Disk::Qcow2(image) = disk else { return None };
     let mut hasher = blake3::Hasher::new();

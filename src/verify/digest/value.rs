@@ -1,4 +1,4 @@
-//! Digests, and why there may be none.
+//! Digests, and reasons for a missing one.
 
 use std::fmt::Write;
 
@@ -25,12 +25,12 @@ impl Algorithm {
     }
 }
 
-/// Which digests are wanted.
+/// Which digests are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// How they are made.
     pub algorithm: Algorithm,
-    /// Most bytes of a disk: an image can tell of any number, and all of them have to be hashed.
+    /// Most bytes of a disk: an image can claim any number, and all of them have to be hashed.
     pub max_bytes: Option<u64>,
     /// Whether snapshots have digests too.
     pub snapshots: bool,

@@ -10,7 +10,7 @@ use qcheck::storage::MemoryStorage;
 /// Findings of which every word is made.
 const MOST_TOLD: usize = 200;
 
-/// Checks the image, judges it by a policy, reads what it says of itself, and tells of all that was found.
+/// Checks the image, applies a policy, reads its metadata, and reports all that was found.
 pub fn run(input: &[u8]) {
     let image = MemoryStorage::new(input.to_vec());
     probe(&input[..input.len().min(PROBE_BYTES)]);

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use qcheck::check::check;
 use qcheck::convert::{
-    Control, ConvertOptions, Input, Outlet, Source, Target, convert, convert_to_stream, verify,
+    Control, ConvertOptions, Input, Outlet, SourceDisk, Target, convert, convert_to_stream, verify,
 };
 use qcheck::create::{Compression, CreateOptions, NewImage, Preallocation, Version};
 use qcheck::disk::Disk;
@@ -19,7 +19,7 @@ use qcheck::storage::{MemoryStorage, ReadAt, Storage};
 /// Larger disks are not read: little data may be mapped all over them.
 const MOST_GUEST_BYTES: u64 = 4 << 20;
 
-/// Opens nothing: an image from somewhere else names what it wants.
+/// Opens nothing: an image from somewhere else can name anything.
 struct Nothing;
 
 impl Opener for Nothing {
@@ -59,7 +59,7 @@ fn control() -> Control<'static> {
 }
 
 /// The source, or the first snapshot of it.
-fn open(bytes: Vec<u8>, snapshot: bool) -> Result<Source> {
+fn open(bytes: Vec<u8>, snapshot: bool) -> Result<SourceDisk> {
     let file = Arc::new(MemoryStorage::new(bytes));
     let mut image = Image::open_read(file.clone(), &OpenOptions::default(), &Nothing)?;
     if snapshot {
@@ -69,10 +69,10 @@ fn open(bytes: Vec<u8>, snapshot: bool) -> Result<Source> {
         let options = OpenOptions { snapshot: Some(first), ..OpenOptions::default() };
         image = Image::open_read(file, &options, &Nothing)?;
     }
-    Source::new(vec![Disk::Qcow2(Box::new(image))])
+    SourceDisk::new(vec![Disk::Qcow2(Box::new(image))])
 }
 
-fn to_raw(source: &Source, options: &ConvertOptions) -> Option<Vec<u8>> {
+fn to_raw(source: &SourceDisk, options: &ConvertOptions) -> Option<Vec<u8>> {
     let raw = MemoryStorage::limited(Vec::new(), super::MOST_BYTES);
     let target = Target::NewRaw { storage: &raw, preallocation: Preallocation::Off };
     convert(Input::Disks(source), target, options, control()).ok()?;
@@ -80,7 +80,7 @@ fn to_raw(source: &Source, options: &ConvertOptions) -> Option<Vec<u8>> {
 }
 
 /// The whole disk by the engine, in pieces that fit no cluster.
-fn read_all(source: &Source) -> Vec<u8> {
+fn read_all(source: &SourceDisk) -> Vec<u8> {
     let Some(Disk::Qcow2(image)) = source.only() else { unreachable!("one image was opened") };
     let mut bytes = vec![0; image.virtual_size() as usize];
     for (number, piece) in bytes.chunks_mut(10_000).enumerate() {
@@ -90,7 +90,7 @@ fn read_all(source: &Source) -> Vec<u8> {
     bytes
 }
 
-fn to_qcow2(source: &Source, disk: &[u8], asked: u8, options: ConvertOptions) {
+fn to_qcow2(source: &SourceDisk, disk: &[u8], asked: u8, options: ConvertOptions) {
     let extended_l2 = asked & 3 == 3;
     let version = if asked & 0x3c == 0 { Version::V2 } else { Version::V3 };
     let create = CreateOptions {
@@ -109,7 +109,7 @@ fn to_qcow2(source: &Source, disk: &[u8], asked: u8, options: ConvertOptions) {
     let options = ConvertOptions { compress: asked & 4 != 0, ..options };
     let done = convert(Input::Disks(source), target, &options, control());
     if let Err(error) = done {
-        // Of clusters that share one, 1-bit counts can't tell.
+        // Of clusters that share one, 1-bit refcounts can't hold more.
         assert!(options.compress && create.refcount_bits == 1, "{error}");
         return;
     }

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use qcheck::repair::RepairMode;
 
-use crate::support::builder::{Builder, Content, Snapshot};
-use crate::support::bytes::{
+use crate::support::images::builder::{Builder, Content, Snapshot};
+use crate::support::images::bytes::{
     COPIED, HEADER, OFFSET_MASK, cluster_size, extension, header, l1_entry_at, l2_entry_size,
     l2_entry_through, peek, poke, refblock_at, refcount_bits, reftable_entry_at, snapshot_entries,
 };
@@ -14,7 +14,7 @@ use crate::support::bytes::{
 const MOST_CHANGES: usize = 8;
 /// Bytes of the input for each.
 pub const CHANGE_BYTES: usize = 14;
-/// Clusters that nothing uses behind the end of every image.
+/// Clusters that nothing uses after the end of every image.
 const SPARE: u64 = 6;
 
 /// What is to be repaired.
@@ -135,7 +135,7 @@ impl Change {
         }
     }
 
-    /// The number that is changed: where it lies in the sound image, and how many bytes it has.
+    /// The number that is changed: its offset in the valid image, and how many bytes it has.
     fn place(&self, sound: &[u8]) -> Option<(usize, usize)> {
         let within = |count: u64| self.index % count.max(1);
         let which = usize::from(self.which);

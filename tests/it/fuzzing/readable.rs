@@ -1,26 +1,26 @@
 //! Which guest clusters of a damaged image can be read for sure, so that they must read the same after a repair.
 
-use crate::support::bytes::{header, peek, snapshot_entries};
-use crate::support::reader::{Cluster, Reader};
+use crate::support::images::bytes::{header, peek, snapshot_entries};
+use crate::support::images::reader::{Cluster, Reader};
 
-/// Fields of the header that say how all the rest is read.
+/// Fields of the header that define how all the rest is read.
 const PLAIN: [&str; 6] =
     ["magic", "version", "cluster_bits", "size", "crypt_method", "refcount_order"];
-/// Incompatible features that change nothing about where guest data lies: dirty and corrupt.
+/// Incompatible features that change nothing about where guest data is: dirty and corrupt.
 const HARMLESS: u64 = 3;
 /// No table of these images is longer.
 const MOST_ENTRIES: u64 = 4096;
 /// No image here has more snapshots.
 const MOST_SNAPSHOTS: u64 = 4;
 
-/// An image whose header says what the sound one's does.
+/// An image whose header means the same as the valid one's.
 pub struct Readable<'a> {
     bytes: &'a [u8],
     reader: Reader<'a>,
 }
 
 impl<'a> Readable<'a> {
-    /// The image, if its header still says how it is to be read.
+    /// The image, if its header still defines how it is read.
     pub fn of(bytes: &'a [u8], sound: &[u8]) -> Option<Self> {
         let version = header(sound, "version");
         let fields = if version < 3 { &PLAIN[..5] } else { &PLAIN[..] };
@@ -41,7 +41,7 @@ impl<'a> Readable<'a> {
     }
 }
 
-/// Whether the snapshot table lies where it did and says what it did of disks.
+/// Whether the snapshot table is where it was and defines the same disks.
 fn plain_snapshots(bytes: &[u8], sound: &[u8]) -> bool {
     let mut at = header(sound, "snapshots_offset") as usize;
     if header(bytes, "snapshots_offset") as usize != at {
@@ -58,7 +58,7 @@ fn plain_snapshots(bytes: &[u8], sound: &[u8]) -> bool {
     true
 }
 
-/// The image with the L1 tables of the sound one: lost L2 tables in their places, with what is damaged in them.
+/// The image with the L1 tables of the valid one: lost L2 tables in their places, with what is damaged in them.
 fn with_l1_tables(bytes: &[u8], sound: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let active = [(header(sound, "l1_table_offset"), header(sound, "l1_size"))];

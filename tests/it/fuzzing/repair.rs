@@ -18,7 +18,7 @@ pub fn run(input: &[u8]) {
     let log = UndoLog::new(&image, Durable::assume(&record)).expect("a new undo file");
     let done = repair(&Latch::new(&log), damaged.mode, &super::options(), &Silent).is_ok();
     if done {
-        log.finish().expect("room for the record");
+        log.finish().expect("space for the record");
     }
     drop(log);
     let after = image.to_vec();
@@ -40,7 +40,7 @@ impl Damaged {
     fn repaired(&self, after: &[u8]) {
         let end = tally(after).expect("a repaired image has a verdict");
         if let Some(before) = tally(&self.bytes).filter(|_| !self.hides_errors()) {
-            // As with QEMU, leaks alone go with their counts; that a flag may be set then is no harm.
+            // As with QEMU, leaks alone go with their refcounts; that a flag may be set then is harmless.
             let unset = if self.mode == RepairMode::Leaks { unset_flags(after) } else { 0 };
             let (was, is) = (before.corruptions, end.corruptions);
             assert!(is <= was + unset, "{was} errors became {is}");
@@ -58,13 +58,13 @@ impl Damaged {
         assert!(only_leaks || again.to_vec() == after, "a second repair writes");
         if let (Some(sound), true) = (self.sound, self.mode != RepairMode::Lossy) {
             if let Some(before) = Readable::of(&self.bytes, sound) {
-                let after = Readable::of(after, sound).expect("the header keeps what it says");
+                let after = Readable::of(after, sound).expect("the header keeps its fields");
                 assert_eq!(lost(&before, &after, sound), None);
             }
         }
     }
 
-    /// Whether errors may lie under what is damaged, and be seen only once that is mended.
+    /// Whether damage may hide errors that show only once it is repaired.
     fn hides_errors(&self) -> bool {
         if self.sound.is_none_or(|sound| self.bytes.get(..112) != sound.get(..112)) {
             return true;
@@ -72,7 +72,7 @@ impl Damaged {
         let image = MemoryStorage::new(self.bytes.clone());
         let Ok(report) = check(&image, &super::options(), &Silent) else { return true };
         report.findings.iter().any(|finding| {
-            // What a wrong count tells of already is told by itself once the count is mended.
+            // What a wrong refcount covers is reported by itself once the refcount is repaired.
             let counted = matches!(
                 finding.kind,
                 Kind::Overlap { counted: true, .. }

@@ -23,7 +23,7 @@ pub struct Scanner<'a> {
     pub geometry: Geometry,
     /// The file's length in bytes.
     pub file_bytes: u64,
-    /// Whether data lies in an external data file.
+    /// Whether data is in an external data file.
     pub data_file: bool,
     /// Counts every reference.
     pub map: &'a RefcountMap,
@@ -52,7 +52,7 @@ pub struct Scan {
     pub uncounted: u64,
     /// Standard clusters and compressed ones.
     pub allocated: u64,
-    /// Clusters not behind the one before.
+    /// Clusters that do not follow the one before.
     pub fragmented: u64,
     /// Compressed clusters.
     pub compressed: u64,
@@ -109,7 +109,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Whether an entry is a sound standard cluster inside the file: all that runs are made of.
+    /// Whether an entry is a valid standard cluster inside the file: all that runs are made of.
     fn is_plain(&self, bits: u64) -> bool {
         let zero_flag = u64::from(!self.geometry.extended_l2());
         let sound = OFFSET_MASK & !(self.geometry.cluster_bytes() - 1) | COPIED | zero_flag;
@@ -296,7 +296,7 @@ impl Scan {
         most(damaged) || damaged >= MANY_DAMAGED && 8 * damaged > self.allocated
     }
 
-    /// A table that lies in a hole of the file.
+    /// A table that is in a hole of the file.
     pub fn hole() -> Self {
         Self { blank: true, ..Self::default() }
     }

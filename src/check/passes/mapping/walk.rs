@@ -14,9 +14,9 @@ use crate::check::survey::mapping::{MANY_BYTES, MAX_EXTENTS, Mapping, Pending, R
 use crate::check::survey::regions::Region;
 use crate::format::{HostOffset, L2Index};
 
-/// Tables in the middle of clusters can lie over each other in any number; so many are read.
+/// Tables in the middle of clusters can overlap each other in any number; so many are read.
 const MAX_UNALIGNED: usize = 1024;
-/// Tables that lie next to each other are read together up to this many bytes.
+/// Tables that are next to each other are read together up to this many bytes.
 const READ_BYTES: u64 = 1 << 20;
 /// Reads that a thread takes from the queue at once, at most.
 const MAX_READS: usize = 64;
@@ -121,7 +121,7 @@ fn scanner<'a>(
     }
 }
 
-/// Tells of an entry once for each L1 entry that leads to it, as far as findings are kept.
+/// Reports an entry once for each L1 entry that points to its table, as far as findings are kept.
 fn tell(ctx: &mut Context, mapping: &Mapping, table: &Table, what: Told, pending: &mut Pending) {
     match what {
         Told::Entry(l2, kind) => {
@@ -239,7 +239,7 @@ impl Reader {
         }
     }
 
-    /// Whether a range is a hole; asks the file only where the last answer does not tell.
+    /// Whether a range is a hole; queries the file only where the last answer does not cover the range.
     fn is_hole(&mut self, ctx: &Context, offset: HostOffset, bytes: u64) -> bool {
         let range = offset.get()..offset.get().saturating_add(bytes);
         if !(self.hole.start <= range.start && range.end <= self.hole.end) {

@@ -17,7 +17,7 @@ pub static BITMAP_DIRECTORY: Row = Row {
     remedy: Remedy::DataLoss,
     hides_references: true,
     is_entry: false,
-    meaning: "The bitmap directory is damaged; the message says how. Leaked clusters are held.",
+    meaning: "The bitmap directory is damaged; the message gives the reason. Leaked clusters are held.",
     repair: "`-r all --allow-data-loss` drops all bitmaps.",
 };
 
@@ -28,7 +28,7 @@ pub static BITMAP_ENTRY: Row = Row {
     remedy: Remedy::DataLoss,
     hides_references: true,
     is_entry: false,
-    meaning: "A bitmap's directory entry is damaged; the message says how. QEMU does not open the \
+    meaning: "A bitmap's directory entry is damaged; the message gives the reason. QEMU does not open the \
               image, or not for writing. Leaked clusters are held.",
     repair: "`-r all --allow-data-loss` drops the bitmap; the others stay.",
 };
@@ -51,7 +51,7 @@ pub static BITMAP_DATA: Row = Row {
     remedy: Remedy::None,
     hides_references: false,
     is_entry: false,
-    meaning: "A bitmap has bits set past the disk's end, where the specification wants zeroes: its \
+    meaning: "A bitmap has bits set past the disk's end, where the specification requires zeroes: its \
               data was overwritten. Only `--data` looks.",
     repair: "None. Remove the bitmap.",
 };

@@ -47,7 +47,7 @@ pub static DATA_BEYOND_END: Row = Row {
     remedy: Remedy::None,
     hides_references: false,
     is_entry: false,
-    meaning: "Guest data is said to lie past the end of the external data file, which was cut off; \
+    meaning: "An entry points past the end of the external data file, which was cut off; \
               it reads as zeroes.",
     repair: "None. Restore the data file.",
 };
@@ -87,7 +87,7 @@ pub static NOT_OPENED: Row = Row {
     hides_references: false,
     is_entry: false,
     meaning: "A file that the image names was not opened, or the data of a disk that holds too \
-              much for its file not read, since the policy denies it: what lies there was not \
+              much for its file not read, since the policy denies it: what is there was not \
               verified.",
     repair: "None.",
 };
@@ -99,7 +99,7 @@ pub static NO_DIGEST: Row = Row {
     remedy: Remedy::None,
     hides_references: false,
     is_entry: false,
-    meaning: "A disk has no digest since a part of it cannot be read; the message says which part \
+    meaning: "A disk has no digest since a part of it cannot be read; the message names the part \
               and why. A check error where that is not damage of the image: a missing key, a file \
               that cannot be opened.",
     repair: "None. Repair the damage that the message names.",

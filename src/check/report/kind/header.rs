@@ -29,7 +29,7 @@ pub static HEADER_FIELD: Row = Row {
              file fits another cluster size or refcount width, it is refused. `-r all \
              --allow-data-loss` searches the file for the value or for a whole header, and drops \
              what cannot be found. A compression type that does not exist stays where no \
-             compressed cluster says which is right.",
+             compressed cluster shows which is right.",
 };
 
 pub static BACKING_FORMAT: Row = Row {
@@ -39,7 +39,7 @@ pub static BACKING_FORMAT: Row = Row {
     remedy: Remedy::None,
     hides_references: true,
     is_entry: false,
-    meaning: "The format recorded for the backing file has a name that no QEMU knows, or one that \
+    meaning: "The format recorded for the backing file has a name that no QEMU supports, or one that \
               is longer than QEMU takes, with or without a backing file: no QEMU opens the image.",
     repair: "None. Where the length is right, `qemu-img rebase -u` records another format.",
 };
@@ -51,7 +51,7 @@ pub static DATA_FILE_UNNAMED: Row = Row {
     remedy: Remedy::None,
     hides_references: false,
     is_entry: false,
-    meaning: "The data lies in an external file that the image does not name. QEMU opens the image \
+    meaning: "The data is in an external file that the image does not name. QEMU opens the image \
               only where the option `data-file.filename` names that file.",
     repair: "None.",
 };
@@ -63,7 +63,7 @@ pub static ENCRYPTION_HEADER: Row = Row {
     remedy: Remedy::None,
     hides_references: true,
     is_entry: false,
-    meaning: "The LUKS header is damaged; the message says how. QEMU opens the image with no \
+    meaning: "The LUKS header is damaged; the message gives the reason. QEMU opens the image with no \
               passphrase. Salts, digests and the key material are not looked at, since only a \
               passphrase shows whether they are right.",
     repair: "None. Restore the header's clusters from a backup of the image.",

@@ -32,11 +32,11 @@ pub static SECTIONS: [&Section; 7] = [
 pub enum Kind {
     /// A header field or extension is out of range; the text names it.
     HeaderField(String),
-    /// No QEMU opens a backing file of the recorded format; the text says why.
+    /// No QEMU opens a backing file of the recorded format; the text gives the reason.
     BackingFormat(String),
     /// The external data file has no name in the image.
     DataFileUnnamed,
-    /// The LUKS header is damaged; the text says how.
+    /// The LUKS header is damaged; the text gives the reason.
     EncryptionHeader(String),
     /// More snapshots than QEMU opens.
     TooManySnapshots(u32),
@@ -61,7 +61,7 @@ pub enum Kind {
         id: String,
         /// The snapshot's name.
         name: String,
-        /// Where the table is said to begin.
+        /// The table's offset by its pointer.
         offset: HostOffset,
     },
     /// A snapshot's L1 table is over QEMU's limit.
@@ -80,7 +80,7 @@ pub enum Kind {
         /// The entries that its disk size needs.
         needed: u64,
     },
-    /// L1 tables that lie over each other are longer than the file together; this one was not read.
+    /// L1 tables that overlap each other are longer than the file together; this one was not read.
     L1TablesOverlap,
     /// Reserved bits in an L1 entry.
     L1Reserved(u64),
@@ -103,7 +103,7 @@ pub enum Kind {
     CompressedOverlap {
         /// Where the second one begins.
         offset: HostOffset,
-        /// Whether the refcount comparison tells of the same clusters.
+        /// Whether the refcount comparison reports the same clusters.
         counted: bool,
     },
     /// Subclusters both allocated and zero.
@@ -116,7 +116,7 @@ pub enum Kind {
     PreallocatedUnaligned(HostOffset),
     /// In an external data file host and guest offset must be the same.
     DataFileOffset(HostOffset),
-    /// Something lies past the end of the file by a cluster or more.
+    /// Something is past the end of the file by a cluster or more.
     BeyondEnd {
         /// Where it begins.
         offset: HostOffset,
@@ -157,18 +157,18 @@ pub enum Kind {
         /// Found in the image.
         referenced: u64,
     },
-    /// COPIED of an L1 entry disagrees with the count of its L2 table.
+    /// COPIED of an L1 entry disagrees with the refcount of its L2 table.
     L2TableCopied {
         /// The entry.
         entry: u64,
-        /// The count.
+        /// The refcount.
         count: u64,
     },
-    /// COPIED of an L2 entry disagrees with the count of its cluster.
+    /// COPIED of an L2 entry disagrees with the refcount of its cluster.
     DataCopied {
         /// The entry.
         entry: u64,
-        /// The count.
+        /// The refcount.
         count: u64,
     },
     /// A metadata cluster that something else uses too.
@@ -177,14 +177,14 @@ pub enum Kind {
         owner: RegionKind,
         /// Other metadata there, if it is metadata.
         other: Option<RegionKind>,
-        /// Whether the refcount comparison tells of the same clusters.
+        /// Whether the refcount comparison reports the same clusters.
         counted: bool,
     },
     /// The same L2 table at several guest positions.
     L2TableTwice {
-        /// Where it lies.
+        /// Its offset.
         table: HostOffset,
-        /// Whether the refcount comparison tells of the same cluster.
+        /// Whether the refcount comparison reports the same cluster.
         counted: bool,
     },
     /// Several guest positions, of the active disk or of a snapshot, use the same clusters.
@@ -213,9 +213,9 @@ pub enum Kind {
         /// How many more there are.
         more: u64,
     },
-    /// The bitmap directory is damaged; the text says how.
+    /// The bitmap directory is damaged; the text gives the reason.
     BitmapDirectory(String),
-    /// A bitmap's directory entry is damaged; the text says how.
+    /// A bitmap's directory entry is damaged; the text gives the reason.
     BitmapEntry {
         /// The bitmap's name.
         name: String,
@@ -233,12 +233,12 @@ pub enum Kind {
     Unreadable {
         /// What it is.
         what: &'static str,
-        /// Where it lies.
+        /// Its offset.
         offset: HostOffset,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: String,
     },
-    /// A compressed cluster that cannot be unpacked.
+    /// A compressed cluster that cannot be decompressed.
     CompressedData {
         /// Where the compressed data begins.
         offset: HostOffset,
@@ -247,11 +247,11 @@ pub enum Kind {
     },
     /// Guest data that could not be read.
     DataUnreadable {
-        /// Where it lies, in the image or in the external data file.
+        /// Its offset, in the image or in the external data file.
         offset: HostOffset,
         /// Whether that is the external data file.
         external: bool,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: String,
     },
     /// Guest data past the end of the external data file.
@@ -277,7 +277,7 @@ pub enum Kind {
         /// What is wrong.
         problem: String,
     },
-    /// A file that the image names was not opened, since the caller does not want that.
+    /// A file that the image names was not opened, since the caller has excluded that.
     NotOpened(&'static str),
     /// A disk has no digest, since not all of it can be read.
     NoDigest {

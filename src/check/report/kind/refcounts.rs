@@ -81,7 +81,7 @@ pub static REFBLOCK_OUTSIDE: Row = Row {
     remedy: Remedy::All,
     hides_references: false,
     is_entry: false,
-    meaning: "A refcount block lies outside the file.",
+    meaning: "A refcount block is outside the file.",
     repair: "`-r all` rebuilds the refcount structures.",
 };
 

@@ -3,7 +3,7 @@
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Worth knowing; nothing is wrong.
+    /// Information; nothing is wrong.
     Notice,
     /// Space that nothing uses.
     Leak,
@@ -53,7 +53,7 @@ pub struct Row {
 pub struct Section {
     /// Which part.
     pub heading: &'static str,
-    /// What is true of all of them, in Markdown; empty where there is nothing to say.
+    /// What is true of all of them, in Markdown; may be empty.
     pub intro: &'static str,
     /// The kinds.
     pub rows: &'static [&'static Row],

@@ -110,7 +110,7 @@ pub static SNAPSHOT_ID_TWICE: Row = Row {
     remedy: Remedy::All,
     hides_references: false,
     is_entry: false,
-    meaning: "Two snapshots have the same id, so commands cannot tell them apart by it.",
+    meaning: "Two snapshots have the same id, so commands cannot distinguish them by it.",
     repair: "`-r all` gives the later one an id of its own.",
 };
 
@@ -155,7 +155,7 @@ pub static SNAPSHOT_L1_TOO_SMALL: Row = Row {
     remedy: Remedy::DataLoss,
     hides_references: true,
     is_entry: false,
-    meaning: "A snapshot's L1 table does not cover its disk; what lies past it reads as nothing.",
+    meaning: "A snapshot's L1 table does not cover its disk; what is past its end reads as nothing.",
     repair: "`-r all --allow-data-loss` corrects the length where the snapshot's sizes give it, \
              else drops the snapshot; until then leaked clusters are held.",
 };

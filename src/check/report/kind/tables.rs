@@ -56,7 +56,7 @@ pub static L1_RESERVED_BITS: Row = Row {
     hides_references: true,
     is_entry: true,
     meaning: "Reserved bits are set in an L1 entry: it was overwritten with something else.",
-    repair: "`-r all` clears them where nothing else points to the table and its refcount knows \
+    repair: "`-r all` clears them where nothing else points to the table and its refcount includes \
              this reference, or puts a lost table back where the entry proves it; else \
              `--allow-data-loss` drops the entry.",
 };
@@ -95,7 +95,7 @@ pub static L2_RESERVED_BITS: Row = Row {
     hides_references: true,
     is_entry: true,
     meaning: "Reserved bits are set in an L2 entry.",
-    repair: "`-r all` corrects it where the cluster's refcount knows this reference; else \
+    repair: "`-r all` corrects it where the cluster's refcount includes this reference; else \
              `--allow-data-loss` drops the entry.",
 };
 
@@ -107,7 +107,7 @@ pub static L2_ZERO_FLAG_RESERVED: Row = Row {
     hides_references: true,
     is_entry: true,
     meaning: "The zero flag is set in an extended L2 entry, where it is reserved.",
-    repair: "`-r all` corrects it where the cluster's refcount knows this reference; else \
+    repair: "`-r all` corrects it where the cluster's refcount includes this reference; else \
              `--allow-data-loss` drops the entry.",
 };
 
@@ -129,7 +129,7 @@ pub static COMPRESSED_WITH_DATA_FILE: Row = Row {
     remedy: Remedy::DataLoss,
     hides_references: true,
     is_entry: true,
-    meaning: "A cluster is compressed in an image whose data lies in an external file.",
+    meaning: "A cluster is compressed in an image whose data is in an external file.",
     repair: "`-r all --allow-data-loss` drops the entry.",
 };
 
@@ -141,7 +141,7 @@ pub static COMPRESSED_WITH_SUBCLUSTERS: Row = Row {
     hides_references: true,
     is_entry: true,
     meaning: "A compressed cluster has subclusters, which cannot be.",
-    repair: "`-r all` corrects it where the refcounts know this reference; else \
+    repair: "`-r all` corrects it where the refcounts include this reference; else \
              `--allow-data-loss` drops the entry.",
 };
 
@@ -165,7 +165,7 @@ pub static SUBCLUSTER_CONFLICT: Row = Row {
     hides_references: false,
     is_entry: true,
     meaning: "Subclusters are marked both allocated and zero.",
-    repair: "`-r all --allow-data-loss` takes them for allocated.",
+    repair: "`-r all --allow-data-loss` makes them allocated.",
 };
 
 pub static SUBCLUSTERS_WITHOUT_CLUSTER: Row = Row {
@@ -176,7 +176,7 @@ pub static SUBCLUSTERS_WITHOUT_CLUSTER: Row = Row {
     hides_references: true,
     is_entry: true,
     meaning: "Subclusters are marked allocated where there is no cluster.",
-    repair: "`-r all --allow-data-loss` takes them for unallocated.",
+    repair: "`-r all --allow-data-loss` makes them unallocated.",
 };
 
 pub static DATA_UNALIGNED: Row = Row {
@@ -187,7 +187,7 @@ pub static DATA_UNALIGNED: Row = Row {
     hides_references: true,
     is_entry: true,
     meaning: "An entry points to data in the middle of a cluster.",
-    repair: "`-r all` corrects it where the cluster's refcount knows this reference; else \
+    repair: "`-r all` corrects it where the cluster's refcount includes this reference; else \
              `--allow-data-loss` drops the entry.",
 };
 
@@ -200,7 +200,7 @@ pub static PREALLOCATED_UNALIGNED: Row = Row {
     is_entry: true,
     meaning: "A zero cluster has a host offset that does not begin at a cluster. It reads as \
               zeroes in any case.",
-    repair: "`-r all` corrects the offset where the refcounts know this reference, or removes it \
+    repair: "`-r all` corrects the offset where the refcounts include this reference, or removes it \
              where nothing is leaked; else `--allow-data-loss` does.",
 };
 
@@ -223,7 +223,7 @@ pub static BEYOND_END: Row = Row {
     remedy: Remedy::DataLoss,
     hides_references: true,
     is_entry: true,
-    meaning: "Something is said to lie past the end of the file: the file was cut off, or the \
+    meaning: "A pointer refers past the end of the file: the file was cut off, or the \
               pointer is damaged. Leaked clusters are held.",
     repair: "`-r all --allow-data-loss` drops what points there; `-r all` puts a lost L2 table \
              back where a damaged L1 entry proves it.",
@@ -237,7 +237,7 @@ pub static CUT_OFF: Row = Row {
     hides_references: true,
     is_entry: false,
     meaning: "The file ends within a table, or less than a cluster before one. What is missing \
-              reads as if it had never been written, and QEMU says nothing. Copy the file again.",
+              reads as if it had never been written, and QEMU reports nothing. Copy the file again.",
     repair: "`-r all --allow-data-loss` makes that final: it fills the table with zeroes.",
 };
 

@@ -43,7 +43,7 @@ pub fn tell(args: &Args, judged: &Judged, ui: &mut Ui) -> Result<()> {
 fn no_checker(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Result<()> {
     if args.allow_data_loss && image.format == ImageFormat::Raw && !image.is_device {
         ui.message(
-            "an image whose header is lost looks like a raw one; -f qcow2 says what it was",
+            "an image whose header is lost looks like a raw one; -f qcow2 gives its format",
         )?;
     }
     // qemu-img's words, for which scripts look.
@@ -58,7 +58,7 @@ fn no_checker(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> R
     Ok(())
 }
 
-/// The digest of a raw image, of which nothing else can be told.
+/// The digest of a raw image, of which nothing else can be checked.
 fn digest(args: &Args, judged: &Judged, image: &Unchecked, ui: &mut Ui) -> Result<()> {
     if args.output != Form::Json || args.quiet {
         return Ok(text::digests::print(&mut ui.out, "", &judged.digests)?);

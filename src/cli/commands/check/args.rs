@@ -20,12 +20,12 @@ use crate::cli::files::targets::Target;
 /// theirs, in the order 4, 1, 2, 3, 63, 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     pub format: Option<ImageFormat>,
 
-    /// Repair clusters with counts that are too high, or everything that can be repaired; --repair
-    /// alone means all
+    /// Repair refcounts that are too high (leaks), or everything that can be repaired (all);
+    /// --repair alone means all
     #[arg(short, long, value_name = "leaks|all", value_enum)]
     pub repair: Option<Mode>,
 
@@ -38,8 +38,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "repair")]
     pub undo: Option<PathBuf>,
 
-    /// With -r all: drop what cannot be mended, that is mappings that lead nowhere and snapshots
-    /// and bitmaps that cannot be read, and release what may have belonged to them
+    /// With -r all: drop what cannot be repaired, that is mappings that point to nothing and
+    /// snapshots and bitmaps that cannot be read, and release what may have belonged to them
     #[arg(long, requires = "repair")]
     pub allow_data_loss: bool,
 
@@ -50,16 +50,16 @@ pub struct Args {
           require_equals = true, default_missing_value = "", value_parser = reattach::parse)]
     pub reattach: Vec<reattach::Value>,
 
-    /// The size of the guest's disk, where the header that told it is damaged
+    /// Use this size of the virtual disk in place of a damaged header's
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "allow_data_loss")]
     pub hint_size: Option<u64>,
 
-    /// The size of a cluster, where the header that told it is damaged
+    /// Use this cluster size in place of a damaged header's
     #[arg(long, value_name = "SIZE", value_parser = parse_cluster_size,
           requires = "allow_data_loss")]
     pub hint_cluster_size: Option<u32>,
 
-    /// The backing file to name where the header is rebuilt from nothing
+    /// Record this backing file where the header is rebuilt from nothing
     #[arg(long, value_name = "NAME", value_parser = parse_name,
           requires_all = ["allow_data_loss", "hint_backing_format"])]
     pub hint_backing: Option<String>,
@@ -69,14 +69,14 @@ pub struct Args {
           requires = "hint_backing")]
     pub hint_backing_format: Option<String>,
 
-    /// The external data file to name where the header is rebuilt from nothing
+    /// Record this external data file where the header is rebuilt from nothing
     #[arg(long, value_name = "NAME", value_parser = parse_name, requires = "allow_data_loss")]
     pub hint_data_file: Option<String>,
     /// Take the images as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
     pub image_opts: bool,
 
-    /// Tell of each kind of finding what it means, what to do, and which guest data it touches
+    /// Explain each kind of finding: what it means, what to do, and which guest data it affects
     #[arg(long)]
     pub explain: bool,
 
@@ -88,7 +88,7 @@ pub struct Args {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Show progress even where standard error is no terminal
+    /// Show progress even where standard error is not a terminal
     #[arg(short, long)]
     pub progress: bool,
 
@@ -165,7 +165,7 @@ impl Args {
     }
 
     /// The most lines of a listing; 0 means all. A reader of a terminal sees the end only; a
-    /// program that reads them wants them all.
+    /// program that reads them needs them all.
     pub fn most_lines(&self, to_terminal: bool) -> u64 {
         let most = if to_terminal { 1000 } else { 100_000 };
         self.max_findings.unwrap_or(most)
@@ -176,7 +176,7 @@ impl Args {
         self.repair.is_some() && !self.dry_run
     }
 
-    /// Whether there may be other than one image, or the output can tell of several only.
+    /// Whether there may be other than one image, or the output has a form for several only.
     pub fn is_of_several(&self) -> bool {
         let list = &self.list;
         let tells_of_one = matches!(self.output, Form::Human | Form::Json);

@@ -8,8 +8,8 @@ use qcheck::verify::Algorithm;
 #[command(next_help_heading = "Data")]
 #[group(skip)]
 pub struct Args {
-    /// Read and unpack all guest data, of snapshots too, and the data of bitmaps, and look whether
-    /// the external data file and all backing files are there
+    /// Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look
+    /// whether the external data file and all backing files are there
     #[arg(long, conflicts_with = "repair")]
     data: bool,
 

@@ -7,10 +7,10 @@ use qcheck::check::CheckOptions;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
+use qcheck::threads;
 use qcheck::{Checked, Checker, Error, Repair, front};
 
 use super::args::Args;
-use super::list;
 use super::repair::{self, with_advice};
 use crate::cli::args::file_name::quoted;
 use crate::cli::files::open;
@@ -36,7 +36,7 @@ impl<'a> Judge<'a> {
     /// For this many images at a time.
     pub fn new(args: &'a Args, policy: Policy, jobs: usize, ui: &Ui) -> Self {
         // One at a time has as many threads as the library chooses.
-        let threads = if jobs > 1 { (list::processors() / jobs).max(1) } else { 0 };
+        let threads = if jobs > 1 { (threads::cores() / jobs).max(1) } else { 0 };
         let keep = match args.most_findings() {
             0 => usize::MAX,
             // What is not printed is summed up by kind, for which it has to be kept.
@@ -100,7 +100,8 @@ impl<'a> Judge<'a> {
         self.args.data.apply(checker).progress(meter)
     }
 
-    /// Takes what the library says of an image; violations are known even where there is no verdict.
+    /// Takes what the library returns for an image; violations are known even where there is no
+    /// verdict.
     fn settle(&self, target: &Target, judged: &mut Judged, checked: Checked) -> Result<()> {
         judged.violations = checked.violations;
         judged.digests = checked.digests;

@@ -1,11 +1,11 @@
 //! Which images are checked, and how many at a time.
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
+use qcheck::threads;
 
 use crate::cli::args::size::parse_number;
 use crate::cli::files::targets::{self, Target};
@@ -15,33 +15,25 @@ use crate::cli::files::targets::{self, Target};
 #[command(next_help_heading = "Many images")]
 #[group(skip)]
 pub struct Args {
-    /// Check also the images that this file names, one a line or with a zero byte behind each; - is
+    /// Check also the images that this file names, one a line or with a zero byte after each; - is
     /// standard input
     #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
 
-    /// Check the files below the images too, each once
+    /// Check the backing files of the images too, each once
     #[arg(long, conflicts_with = "policy")]
     pub backing_chain: bool,
 
-    /// Check this many images at a time, 1 if not given; 0: as many as there are processors. The
+    /// Check this many images at a time, 1 if not given; 0: one for each processor. The
     /// form of the output is that of several images
     #[arg(short, long, value_name = "N", value_parser = parse_number::<usize>)]
     pub jobs: Option<usize>,
 }
 
-/// The processors of this machine.
-pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 impl Args {
     /// How many images are checked at a time.
     pub fn jobs(&self) -> usize {
-        match self.jobs {
-            Some(0) => processors(),
-            jobs => jobs.unwrap_or(1),
-        }
+        threads::or_cores(self.jobs.unwrap_or(1))
     }
 
     /// The images that arguments name, those that a list names, and those below them.

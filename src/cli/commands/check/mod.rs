@@ -1,4 +1,4 @@
-//! `qcheck check`: is the image sound, and repair it.
+//! `qcheck check`: check an image, and repair it.
 
 mod alone;
 mod args;
@@ -27,7 +27,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let policy = args.policy.policy();
     let is_of_several = args.is_of_several();
     if args.repair.is_some() && policy.is_active() {
-        bail!("a policy judges an image as it is; repair it in a run of its own");
+        bail!("a policy applies to an image as it is; repair it in a separate run");
     }
     if args.repair.is_some() && is_of_several {
         bail!("a repair takes one image, and --output human or json");
@@ -53,7 +53,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         several.end(&totals, ui)?;
     }
     if targets.is_empty() {
-        // A search that found nothing must not pass for images that are sound.
+        // A search that found nothing must not look like images that are clean.
         ui.error("the list names no image, so nothing was checked")?;
         return Ok(ExitCode::Failure);
     }

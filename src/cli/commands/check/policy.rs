@@ -10,11 +10,12 @@ use crate::cli::args::size::{parse_number, parse_size};
 #[command(next_help_heading = "Policy")]
 #[group(skip)]
 pub struct Args {
-    /// Deny what an image from elsewhere should not have: every word of --deny but 'compressed'
+    /// Deny what an image from an untrusted source should not have: every word of --deny but
+    /// 'compressed'
     #[arg(long, value_enum, value_name = "untrusted")]
     policy: Option<Named>,
 
-    /// Deny what these words mean; exit code 4 for an image that has it
+    /// Deny these features; exit code 4 for an image that has one
     #[arg(long, value_name = "WORD,...", value_delimiter = ',', value_parser = words())]
     deny: Vec<Trait>,
 
@@ -34,7 +35,7 @@ pub struct Args {
 /// A policy that has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Named {
-    /// For images from somewhere else
+    /// For images from an untrusted source
     Untrusted,
 }
 

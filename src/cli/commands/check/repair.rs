@@ -41,7 +41,7 @@ pub fn run(args: &Args, mode: Mode, repair: Repair<'_>, file: ImageFile) -> Resu
     }
 }
 
-/// Says how to go on where a header cannot be read.
+/// Suggests how to continue where a header cannot be read.
 pub fn with_advice(error: Error) -> anyhow::Error {
     match error {
         Error::Header { .. } => {
@@ -55,7 +55,7 @@ pub fn with_advice(error: Error) -> anyhow::Error {
     }
 }
 
-/// Says what helps where a search found no header.
+/// Suggests options where a search found no header.
 fn with_hint_size(error: Error, args: &Args) -> anyhow::Error {
     match error {
         Error::Header { offset: 0, .. } if args.hint_size.is_none() => {

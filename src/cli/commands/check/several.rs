@@ -43,7 +43,7 @@ impl<'a> Several<'a> {
         Self { args, gathered }
     }
 
-    /// Tells of one image: what was found on standard error, the verdict on standard output.
+    /// Reports one image: what was found on standard error, the verdict on standard output.
     pub fn tell(&mut self, judged: &Judged, ui: &mut Ui) -> Result<()> {
         self.findings(judged, ui)?;
         // One line each, whatever the name.

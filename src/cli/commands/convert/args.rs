@@ -7,15 +7,15 @@ use crate::cli::args::output::Output;
 use crate::cli::args::size::{parse_number, parse_size};
 use crate::cli::args::snapshot::{Choice, parse_choice};
 
-/// Most threads that can be asked for.
+/// Most threads that can be requested.
 const MAX_THREADS: u16 = 16;
-/// The longest run of zeroes that can be asked for as the least that is not stored.
+/// The longest run of zeroes that can be requested as the least that is not stored.
 const MAX_SPARSE: u64 = 16 << 20;
 
 /// Copy one or several disks into one image, qcow2 or raw.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The format of the sources, qcow2 or raw; told from their first bytes if not given
+    /// The format of the sources, qcow2 or raw; detected from their first bytes if not given
     #[arg(short, long = "source-format", value_name = "FMT",
           value_parser = format::name_parser(), hide_possible_values = true)]
     pub format: Option<String>,
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(short, long)]
     pub compress: bool,
 
-    /// The target has this backing file, and stores only what differs from it
+    /// Give the target this backing file, and store only what differs from it
     #[arg(short = 'B', long, value_name = "FILE")]
     pub backing: Option<String>,
 
@@ -59,11 +59,11 @@ pub struct Args {
           conflicts_with = "source_snapshot", hide = true)]
     pub snapshot: Option<Choice>,
 
-    /// The least run of zeroes that is not stored, in bytes; 0 stores all
+    /// Store no run of zeroes from this many bytes on; 0 stores all
     #[arg(short = 'S', long, value_name = "SIZE", value_parser = parse_sparse)]
     pub sparse_size: Option<u64>,
 
-    /// How many threads work, 1 to 16; as many as there are cores if not given
+    /// The number of threads, 1 to 16; one for each core if not given
     #[arg(short = 'm', long, value_name = "N", value_parser = parse_threads)]
     pub parallel: Option<u16>,
 
@@ -71,11 +71,11 @@ pub struct Args {
     #[arg(short = 'W', long)]
     pub oob_writes: bool,
 
-    /// Write into an image that is there
+    /// Write into an existing image
     #[arg(short, long)]
     pub no_create: bool,
 
-    /// The target, which is there, reads as zeroes
+    /// Assume that the existing target reads as zeroes
     #[arg(long)]
     pub target_is_zero: bool,
 
@@ -89,7 +89,7 @@ pub struct Args {
           value_parser = parse_cache, default_value = "writeback")]
     pub source_cache: Cache,
 
-    /// Most bytes a second
+    /// Limit the bytes per second
     #[arg(short, long, value_name = "RATE", value_parser = parse_rate)]
     pub rate: Option<u64>,
 
@@ -97,7 +97,7 @@ pub struct Args {
     #[arg(short = 'C', long)]
     pub copy_range_offloading: bool,
 
-    /// What cannot be read becomes zeroes, and is told
+    /// Write zeroes for what cannot be read, and report it
     #[arg(long)]
     pub salvage: bool,
 
@@ -105,7 +105,7 @@ pub struct Args {
     #[arg(long)]
     pub bitmaps: bool,
 
-    /// Leave bitmaps out that are not consistent
+    /// Leave out bitmaps that are in use or inconsistent
     #[arg(long)]
     pub skip_broken_bitmaps: bool,
 
@@ -113,7 +113,7 @@ pub struct Args {
     #[arg(long)]
     pub verify: bool,
 
-    /// How to tell what was lost (--salvage)
+    /// The format of the report of what was lost (--salvage)
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     pub output: Output,
 

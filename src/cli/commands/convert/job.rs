@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use qcheck::convert::{
-    Control, ConvertOptions, ConvertReport, Input, Outlet, Source, convert_to_stream, verify,
+    Control, ConvertOptions, ConvertReport, Input, Outlet, SourceDisk, convert_to_stream, verify,
 };
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::FileOpener;
@@ -23,13 +23,13 @@ use crate::cli::terminal::ui::Ui;
 
 /// A conversion.
 pub struct Job<'a> {
-    /// What the user asked for.
+    /// What the user requested.
     pub args: &'a Args,
     /// How to convert.
     pub options: ConvertOptions,
     /// The files that are read and written.
     pub guard: &'a Guard,
-    /// Whoever wants it to end, and who is told of it.
+    /// Cancellation and progress.
     pub control: Control<'a>,
 }
 
@@ -126,7 +126,7 @@ impl Job<'_> {
         Ok(convert_to_stream(input, outlet, out, options, control)?)
     }
 
-    fn verify(&self, source: &Source, path: &Path, format: ImageFormat) -> Result<()> {
+    fn verify(&self, source: &SourceDisk, path: &Path, format: ImageFormat) -> Result<()> {
         let opening = Opening {
             snapshot: None,
             force_share: false,
@@ -134,7 +134,8 @@ impl Job<'_> {
             cache: self.args.target_cache,
             guard: &Guard::default(),
         };
-        let made = Source::new(vec![opening.open(&Named::file(path.to_owned(), Some(format)))?])?;
+        let made =
+            SourceDisk::new(vec![opening.open(&Named::file(path.to_owned(), Some(format)))?])?;
         Ok(verify(source, &made, &self.options, self.control)?)
     }
 }

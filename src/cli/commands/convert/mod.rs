@@ -1,4 +1,4 @@
-//! `qcheck convert`: copy disks into a new image, or into one that is there.
+//! `qcheck convert`: copy disks into a new image, or into an existing one.
 
 mod args;
 mod job;
@@ -64,7 +64,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let guard = Guard::default();
     let sources_open = args.opening(&guard).open_all(&sources)?;
     let mut asked = Asked::new(format, given, args.target_cache);
-    // An image that is there keeps its own.
+    // An existing image keeps its own.
     if !args.no_create {
         asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
     }
@@ -160,7 +160,7 @@ impl Args {
         Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal())
     }
 
-    /// Tells what was lost.
+    /// Reports what was lost.
     fn tell(&self, report: &ConvertReport, ui: &mut Ui) -> Result<()> {
         for name in &report.skipped_bitmaps {
             let name = name.escape_debug();

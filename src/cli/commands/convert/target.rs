@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
-use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Source};
+use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
@@ -45,7 +45,7 @@ impl Asked {
         !preallocated && !special && !compress
     }
 
-    /// How hard it is tried to compress clusters, where that is asked for.
+    /// How hard it is tried to compress clusters, where that is requested.
     pub fn compression_level(&self, compress: bool) -> Result<Option<u8>> {
         let Some(level) = self.given.number("compression_level") else { return Ok(None) };
         if !compress {
@@ -120,17 +120,17 @@ impl Asked {
         Ok(())
     }
 
-    fn open_backing(&self, guard: &Guard) -> Result<Option<Source>> {
+    fn open_backing(&self, guard: &Guard) -> Result<Option<SourceDisk>> {
         let Some((path, format)) = &self.backing else { return Ok(None) };
         let opening = Opening {
             snapshot: None,
-            // As in qemu-img: only data that lies in an image has to stay as it is.
+            // As in qemu-img: only data that is in an image has to stay as it is.
             force_share: *format == ImageFormat::Raw,
             backing_format: None,
             cache: Cache::Writeback,
             guard,
         };
-        Ok(Some(Source::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
+        Ok(Some(SourceDisk::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
     }
 }
 
@@ -141,7 +141,7 @@ pub struct Target {
 }
 
 enum Kind {
-    New { new: Box<NewImage>, backing: Option<Source> },
+    New { new: Box<NewImage>, backing: Option<SourceDisk> },
     NewRaw(Preallocation),
     Raw { storage: Latch<Box<dyn Storage>>, is_zero: bool },
     Image { image: Box<Image>, is_zero: bool },
@@ -185,7 +185,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Opens a target that is there.
+    /// Opens an existing target.
     pub fn open(
         path: &Path,
         asked: Asked,
@@ -246,7 +246,7 @@ impl Target {
         }
     }
 
-    /// Takes away what was made; tells what is left, to be put behind the target's name.
+    /// Takes away what was made; returns what is left, for the message after the target's name.
     pub fn give_up(self) -> &'static str {
         let mut left = match &self.kind {
             Kind::Raw { storage, .. } => storage.is_touched(),

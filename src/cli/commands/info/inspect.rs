@@ -1,4 +1,4 @@
-//! Opens an image for `info --metadata` and `info --map`, and goes through it once.
+//! Opens an image for `info --metadata` and `info --layout`, and goes through it once.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::cli::render::inspected::Inspected;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
 
-/// An image whose header may be all that can be told of it.
+/// An image of which the header may be all that can be read.
 pub struct Begun {
     path: PathBuf,
     storage: FileStorage,

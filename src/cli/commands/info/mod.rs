@@ -24,10 +24,10 @@ use crate::cli::render::json::described::image::Image;
 use crate::cli::render::{json, text};
 use crate::cli::terminal::ui::{self, Ui};
 
-/// Tell what an image is: format, sizes, snapshots, bitmaps.
+/// Show what an image is: format, sizes, snapshots, bitmaps.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    /// The image's format, qcow2 or raw; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -35,19 +35,19 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Output::Human, value_name = "human|json")]
     output: Output,
 
-    /// Tell of the backing file too, and of its backing file, and so on
+    /// Show the backing file too, and its backing file, and so on
     #[arg(short, long)]
     backing_chain: bool,
 
-    /// Tell of every header field and every table, where it lies, and which bytes of the file are
-    /// for what; not together with --map
-    #[arg(long, conflicts_with_all = ["backing_chain", "map"])]
+    /// Show every header field and every table with its offset, and which bytes of the file are
+    /// for what; not together with --layout
+    #[arg(long, conflicts_with_all = ["backing_chain", "layout"])]
     metadata: bool,
 
-    /// Draw the file's layout and how the disk is allocated; with --output json as runs; not
-    /// together with --metadata
-    #[arg(long, conflicts_with = "backing_chain")]
-    map: bool,
+    /// Draw the layout of the file and the allocation of the disk; with --output json print runs;
+    /// not together with --metadata
+    #[arg(long, alias = "map", conflicts_with = "backing_chain")]
+    layout: bool,
 
     /// Take the image as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
@@ -65,14 +65,14 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let image = args.image.named(args.image_opts, args.format)?;
-    match (args.metadata, args.map) {
+    match (args.metadata, args.layout) {
         (true, _) => metadata(args, &image, ui),
-        (_, true) => map(args, &image, ui),
+        (_, true) => layout(args, &image, ui),
         (false, false) => describe(args, &image, ui),
     }
 }
 
-/// Tells what qemu-img tells.
+/// Prints what qemu-img prints.
 fn describe(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let chain = chain(args, image, ui)?;
     match args.output {
@@ -96,7 +96,7 @@ fn describe(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Tells of the metadata. The header's fields are told of even where nothing else can be.
+/// Prints the metadata. The header's fields are printed even where nothing else can be.
 fn metadata(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let begun = inspect::open(&image.path, image.format, args.force_share)?;
     let fields = begun.fields.clone();
@@ -119,10 +119,10 @@ fn metadata(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// Draws the file and the disk.
-fn map(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
+fn layout(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let image = inspect::open(&image.path, image.format, args.force_share)?.inspect(ui)?;
     match args.output {
-        Output::Human => text::map::print(&mut ui.out, &image, ui::width())?,
+        Output::Human => text::layout::print(&mut ui.out, &image, ui::width())?,
         Output::Json => json::described::layout::print(&mut ui.out, &image)?,
     }
     ui.out.flush().context("could not write the result")?;

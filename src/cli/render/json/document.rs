@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// Writes a value as QEMU lays it out, with a line feed behind it.
+/// Writes a value as QEMU lays it out, with a line feed after it.
 pub fn write<T: Serialize>(out: &mut dyn Write, value: &T) -> io::Result<()> {
     let mut serializer = Serializer::with_formatter(&mut *out, Ascii::default());
     value.serialize(&mut serializer)?;

@@ -16,7 +16,7 @@ pub struct Extent {
     pub length: u64,
     /// How many backing files are above the image that has them.
     pub depth: u64,
-    /// Whether an image of the chain says what they are.
+    /// Whether an image of the chain defines them.
     pub present: bool,
     /// Whether they read as zeroes.
     pub zero: bool,

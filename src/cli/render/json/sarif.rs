@@ -33,7 +33,7 @@ pub struct Tool {
     pub driver: Driver,
 }
 
-/// This program, with the rules by which it judged.
+/// This program, with its rules.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Driver {
@@ -94,7 +94,7 @@ pub struct Finding {
     pub partial_fingerprints: Option<Fingerprints>,
 }
 
-/// What tells a finding from others in the next run.
+/// What identifies a finding in the next run.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fingerprints {

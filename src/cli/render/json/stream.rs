@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-/// Takes an element; returns whether more are wanted.
+/// Takes an element; returns whether to continue.
 pub type Sink<'s, T> = dyn FnMut(T) -> bool + 's;
 
 /// A list that gives its elements when it is written.

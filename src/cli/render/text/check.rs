@@ -6,16 +6,16 @@ use std::io::{self, Write};
 use qcheck::check::{Allocation, CheckReport, Finding, Kind, Place, Severity, Verb};
 use qcheck::repair::{Comparison, Fixed, RepairOutcome};
 
-/// One step of what a repair tells.
+/// One step of a repair's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// A finding, as found or as mended.
+    /// A finding, as found or as repaired.
     Finding(&'a Finding, Verb),
-    /// The refcount structures are written anew.
+    /// The refcount structures are rebuilt.
     Rebuilding,
 }
 
-/// A check's findings in the order in which they are told.
+/// A check's findings in the order in which they are printed.
 pub fn check_steps(report: &CheckReport) -> impl Iterator<Item = Step<'_>> {
     told(report).map(|finding| Step::Finding(finding, Verb::Tell))
 }
@@ -24,9 +24,10 @@ fn told(report: &CheckReport) -> impl Iterator<Item = &Finding> {
     report.findings.iter().filter(|f| f.severity() != Severity::Notice)
 }
 
-/// What a repair found and mended, in the order in which qemu-img tells it: counts are told as
-/// found and again as they are mended, everything else once. COPIED flags are judged by the counts
-/// after the repair, so those that came right with the counts are not told.
+/// What a repair found and repaired, in the order in which qemu-img prints it: refcounts are
+/// printed as found and again as they are corrected, everything else once. COPIED flags are
+/// compared with the refcounts after the repair, so those that are right with the new refcounts are
+/// not printed.
 pub fn repair_steps<'a>(outcome: &'a RepairOutcome, comparison: &'a Comparison) -> Vec<Step<'a>> {
     let (flags, others): (Vec<_>, Vec<_>) = told(&outcome.before).partition(|f| is_copied(f));
 
@@ -40,7 +41,7 @@ pub fn repair_steps<'a>(outcome: &'a RepairOutcome, comparison: &'a Comparison) 
     if outcome.rebuilt {
         steps.push(Step::Rebuilding);
     }
-    // A count is told again as it is mended, but for those that a rebuild put right.
+    // A refcount is printed again as it is corrected, except those that a rebuild corrected.
     let told_once = |f: &Finding| outcome.rebuilt || !is_count(f);
     let told_above: HashSet<(Place, &str)> =
         others.iter().filter(|f| told_once(f)).map(|f| (f.place, f.code())).collect();
@@ -65,7 +66,7 @@ fn is_copied(finding: &Finding) -> bool {
     matches!(finding.kind, Kind::L2TableCopied { .. } | Kind::DataCopied { .. })
 }
 
-/// What was mended, before the verdict of the second check.
+/// What was repaired, before the verdict of the second check.
 pub fn fixed(out: &mut dyn Write, fixed: Fixed) -> io::Result<()> {
     write!(
         out,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use qcheck::verify::Digests;
 
-/// A line for each digest, behind `prefix`.
+/// A line for each digest, after `prefix`.
 pub fn print(out: &mut dyn Write, prefix: &str, digests: &Digests) -> io::Result<()> {
     if let Some(digest) = &digests.active {
         writeln!(out, "{prefix}{}: {}", digest.algorithm.name(), digest.hex())?;

@@ -14,7 +14,7 @@ use crate::cli::terminal::ui::Output;
 /// Findings of one kind whose places are named.
 const NAMED: usize = 8;
 
-/// Tells of every kind of finding what it means, what to do, and which guest data it touches.
+/// Explains every kind of finding: what it means, what to do, and which guest data it affects.
 pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io::Result<()> {
     let mut codes: Vec<&str> = report.findings.iter().map(Finding::code).collect();
     codes.dedup();

@@ -7,7 +7,7 @@ use qcheck::repair::{RebuiltHeader, Unknown};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::Ui;
 
-/// Tells of a header on standard error.
+/// Reports a header on standard error.
 pub fn tell(ui: &mut Ui, name: &str, rebuilt: &RebuiltHeader) -> io::Result<()> {
     let header = &rebuilt.header;
     let what = if rebuilt.kept { "set right" } else { "rebuilt" };
@@ -27,7 +27,7 @@ pub fn tell(ui: &mut Ui, name: &str, rebuilt: &RebuiltHeader) -> io::Result<()> 
     }
     if rebuilt.size_guessed {
         ui.message(&format!(
-            "'{name}': the size of the disk is what its tables map; --hint-size tells another one"
+            "'{name}': the size of the disk is what its tables map; --hint-size sets another one"
         ))?;
     }
     if !rebuilt.unknown.is_empty() {

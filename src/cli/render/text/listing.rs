@@ -125,7 +125,7 @@ fn rest_of<'a>(rest: &'a mut Vec<Rest>, code: &'static str, verb: Verb) -> &'a m
     &mut rest[index]
 }
 
-/// The clusters of a finding behind its first `shown` lines.
+/// The clusters of a finding after its first `shown` lines.
 fn range_from(report: &CheckReport, finding: &Finding, shown: u64) -> Option<(u64, u64)> {
     let (first, count) = report.clusters(finding)?;
     let skip = if matches!(finding.place, Place::Clusters(..)) { shown } else { 0 };

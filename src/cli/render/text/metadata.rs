@@ -72,7 +72,7 @@ pub fn head(out: &mut Output, path: &Path, fields: &[Field]) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints everything that comes behind the header's fields.
+/// Prints everything that follows the header's fields.
 pub fn rest(out: &mut Output, image: &Inspected) -> io::Result<()> {
     extensions(out, image)?;
     let structures = Structures::of(&image.storage, &image.survey);
@@ -250,7 +250,7 @@ fn amount(text: &str, bytes: u64) -> String {
     format!("    {text:<36}  {:>9}  {bytes:>20}", human_size(bytes))
 }
 
-/// What is said to lie past the end of the file.
+/// What pointers put past the end of the file.
 fn beyond(out: &mut Output, image: &Inspected) -> io::Result<()> {
     let all = image.survey.report.findings.iter();
     let bytes: Vec<u64> = all
@@ -264,7 +264,7 @@ fn beyond(out: &mut Output, image: &Inspected) -> io::Result<()> {
     }
     let sum = bytes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     let places = counted(bytes.len() as u64, "entry", "entries");
-    out.line(&format!("{}  said to be there by {places}", amount("past the end", sum)))
+    out.line(&format!("{}  claimed by {places}", amount("past the end", sum)))
 }
 
 /// A role in words.
@@ -289,7 +289,7 @@ pub const fn role_text(role: Role) -> &'static str {
     }
 }
 
-/// The findings that were made in a part, as far as there is room.
+/// The findings that were made in a part, up to a limit.
 fn findings(out: &mut Output, image: &Inspected, part: Part) -> io::Result<()> {
     let all = image.survey.report.findings.iter().filter(|finding| Part::of(finding) == part);
     let mut more = 0u64;
@@ -310,8 +310,8 @@ fn line(finding: &Finding) -> String {
     let line = finding.line(0, Verb::Tell);
     match finding.line_count() {
         0 | 1 => line,
-        2 => format!("{line}, and likewise the cluster behind it"),
-        lines => format!("{line}, and likewise {} clusters behind it", lines - 1),
+        2 => format!("{line}, and likewise the cluster after it"),
+        lines => format!("{line}, and likewise {} clusters after it", lines - 1),
     }
 }
 

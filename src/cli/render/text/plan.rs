@@ -36,10 +36,10 @@ fn line(out: &mut dyn Write, step: &PlannedStep, write: &PlannedWrite) -> io::Re
     let (action, risk) = (action(write.action), risk(step.purpose.risk));
     let what = &step.purpose.what;
     write!(out, "  {action:<7} {offset:#014x} {length:>9} bytes  {risk:<5}  {what}")?;
-    if step.purpose.mends.is_empty() {
+    if step.purpose.fixes.is_empty() {
         writeln!(out)
     } else {
-        writeln!(out, " [{}]", step.purpose.mends.join(", "))
+        writeln!(out, " [{}]", step.purpose.fixes.join(", "))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Findings that are told by themselves, whatever the counts of errors and leaks say.
+//! Findings that are printed by themselves, whatever the numbers of errors and leaks.
 
 use std::io;
 

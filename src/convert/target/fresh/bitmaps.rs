@@ -1,6 +1,6 @@
 //! Persistent bitmaps, written into a new image.
 
-use super::layout::Layout;
+use super::placement::Placement;
 use crate::convert::bitmaps::Bitmaps;
 use crate::error::{Error, Result};
 use crate::format::bitmap::{
@@ -11,11 +11,11 @@ use crate::format::{Geometry, HostOffset, encode_entries};
 use crate::storage::Storage;
 
 impl Bitmaps<'_> {
-    /// Writes the bitmaps into a new image; returns the header extension that leads to them, or
+    /// Writes the bitmaps into a new image; returns the header extension that points to them, or
     /// nothing where there are none.
     pub(in crate::convert) fn write(
         &self,
-        layout: &mut Layout,
+        placement: &mut Placement,
         storage: &dyn Storage,
         geometry: &Geometry,
     ) -> Result<Vec<u8>> {
@@ -24,14 +24,14 @@ impl Bitmaps<'_> {
         }
         let mut directory = Vec::new();
         for entry in &self.entries {
-            let table = self.write_bits(entry, layout, storage, geometry)?;
+            let table = self.write_bits(entry, placement, storage, geometry)?;
             let bytes = encode_entries(&table);
-            let at = layout.place_table(bytes.len() as u64)?;
+            let at = placement.place_table(bytes.len() as u64)?;
             put(storage, at, &bytes, geometry)?;
             let table_entries = u32::try_from(table.len()).unwrap_or(u32::MAX);
             BitmapEntry { table: at, table_entries, ..entry.clone() }.encode(&mut directory);
         }
-        let at = layout.place_table(directory.len() as u64)?;
+        let at = placement.place_table(directory.len() as u64)?;
         put(storage, at, &directory, geometry)?;
         let fields = BitmapsExtension {
             count: u32::try_from(self.entries.len()).unwrap_or(u32::MAX),
@@ -48,7 +48,7 @@ impl Bitmaps<'_> {
     fn write_bits(
         &self,
         entry: &BitmapEntry,
-        layout: &mut Layout,
+        placement: &mut Placement,
         storage: &dyn Storage,
         geometry: &Geometry,
     ) -> Result<Vec<u64>> {
@@ -61,7 +61,7 @@ impl Bitmaps<'_> {
             table.push(match BitmapTableEntry::of_alike(&cluster) {
                 Some(entry) => entry.0,
                 None => {
-                    let at = layout.place_table(size)?;
+                    let at = placement.place_table(size)?;
                     put(storage, at, &cluster, geometry)?;
                     at.get()
                 }
@@ -71,7 +71,7 @@ impl Bitmaps<'_> {
     }
 }
 
-/// Writes a structure in whole clusters: a device may hold anything behind it.
+/// Writes a structure in whole clusters: a device may hold anything after it.
 fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], geometry: &Geometry) -> Result<()> {
     let mut bytes = bytes.to_vec();
     bytes.resize(bytes.len().next_multiple_of(geometry.cluster_len()), 0);

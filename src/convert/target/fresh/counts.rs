@@ -1,6 +1,6 @@
 //! The refcounts of an image that is being written from its beginning to its end.
 //!
-//! Clusters are handed out one behind the other, refcount blocks among them. A block is written
+//! Clusters are handed out in order, refcount blocks among them. A block is written
 //! once nothing in its range can change any more, so that only a few are in memory.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::refcount::{MAX_REFTABLE_BYTES, get_refcount, set_refcount};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
 
-/// Blocks that may stay open behind the one that is being filled.
+/// Blocks that may stay open after the one that is being filled.
 const MOST_OPEN: usize = 4;
 /// Host offsets in mappings have 56 bits.
 const MAX_HOST_BYTES: u64 = 1 << 56;
@@ -29,7 +29,7 @@ pub(in crate::convert) struct Counts {
     geometry: Geometry,
     limit: u64,
     next: HostCluster,
-    /// Where each refcount block lies.
+    /// The position of each refcount block.
     places: Vec<HostOffset>,
     /// Blocks that are not yet written; the first is that of this index.
     open: VecDeque<Vec<u8>>,
@@ -53,12 +53,12 @@ impl Counts {
         Ok(counts)
     }
 
-    /// The cluster behind the last one in use.
+    /// The cluster after the last one in use.
     pub(in crate::convert) const fn end(&self) -> HostCluster {
         self.next
     }
 
-    /// Where the refcount blocks lie, in order.
+    /// The positions of the refcount blocks, in order.
     pub(in crate::convert) fn places(&self) -> &[HostOffset] {
         &self.places
     }
@@ -126,7 +126,7 @@ impl Counts {
         (block - self.first_open, index.get() as usize)
     }
 
-    /// Whether so many blocks wait for a cluster far behind that it should be given up.
+    /// Whether so many blocks wait for a distant cluster that it should be given up.
     pub(in crate::convert) fn is_crowded(&self) -> bool {
         self.open.len() > MOST_OPEN
     }

@@ -29,7 +29,7 @@ impl Gaps {
         Some(at)
     }
 
-    /// Takes the gap that is found to be the one wanted, of the last ones first.
+    /// Takes the first gap that the search accepts, from the last one on.
     pub(in crate::convert) fn take_where(
         &mut self,
         wanted: impl Fn(HostOffset) -> bool,

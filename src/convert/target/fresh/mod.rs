@@ -1,17 +1,17 @@
 //! A new qcow2 image, written in the order of its disk and its header last.
 //!
 //! Each thread finds out what of its item has to be stored and compresses it; then, in the order of
-//! the disk, the item gets its place (`layout`); and whoever placed it writes it, all data of it
-//! that lies together at once.
+//! the disk, the item gets its place (`placement`); and whoever placed it writes it, all data of it
+//! that is contiguous at once.
 
 mod bitmaps;
 mod counts;
 mod gaps;
-mod layout;
+mod placement;
 
 use std::ops::Range;
 
-use crate::codec::{Method, Packer};
+use crate::codec::{Compressor, Method};
 use crate::create::{NewImage, cut_off};
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
@@ -23,13 +23,11 @@ use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::in_order::InOrder;
 use crate::convert::flow::pipeline::Target;
 use crate::convert::flow::scan::{Item, Kind};
-use crate::convert::source::Source;
+use crate::convert::source::SourceDisk;
 use crate::disk::zeroes;
+use crate::sector::{SECTOR, SECTOR_LEN};
 use counts::Block;
-use layout::{Layout, State};
-
-/// Bytes that a disk writes whole or not at all.
-const ATOMIC_BYTES: usize = 512;
+use placement::{Placement, State};
 
 /// All 32nds of a cluster.
 const ALL: u64 = u32::MAX as u64;
@@ -41,7 +39,7 @@ pub(in crate::convert) struct Plan<'a> {
     /// Where it goes.
     pub(in crate::convert) storage: &'a dyn Storage,
     /// What it is filled from, for those clusters that the system copies.
-    pub(in crate::convert) source: &'a Source,
+    pub(in crate::convert) source: &'a SourceDisk,
     /// How clusters are compressed, and how hard it is tried, if they are.
     pub(in crate::convert) method: Option<(Method, Option<u8>)>,
     /// The disk's size, where it is known and nothing but the disk goes into the image.
@@ -49,7 +47,7 @@ pub(in crate::convert) struct Plan<'a> {
     /// The least run of zeroes that is not stored; 0: all are.
     pub(in crate::convert) sparse: u64,
     /// Its backing file: what is the same there is not stored.
-    pub(in crate::convert) backing: Option<&'a Source>,
+    pub(in crate::convert) backing: Option<&'a SourceDisk>,
     /// Buffers.
     pub(in crate::convert) pool: &'a Pool,
 }
@@ -58,9 +56,9 @@ pub(in crate::convert) struct Plan<'a> {
 pub(in crate::convert) struct Fresh<'a> {
     plan: Plan<'a>,
     geometry: Geometry,
-    /// Whether zeroes can be told from what the backing file has.
+    /// Whether zeroes can be distinguished from the backing file's data.
     has_zero_flag: bool,
-    order: InOrder<Prepared, Layout>,
+    order: InOrder<Prepared, Placement>,
 }
 
 /// An item whose clusters' states are known.
@@ -70,14 +68,14 @@ struct Prepared {
     offload: Option<Range<u64>>,
     states: Vec<State>,
     plain: Buffer,
-    packed: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
 /// Data that goes to one place of the file.
 struct Write {
     at: HostOffset,
     from: Range<usize>,
-    packed: bool,
+    compressed: bool,
 }
 
 /// What is to be written of an item: neighbours in memory and in the file are one.
@@ -86,7 +84,7 @@ struct Writes(Vec<Write>);
 
 impl Writes {
     fn add(&mut self, write: Write) {
-        match self.0.iter_mut().rev().find(|last| last.packed == write.packed) {
+        match self.0.iter_mut().rev().find(|last| last.compressed == write.compressed) {
             Some(last)
                 if last.from.end == write.from.start
                     && last.at.saturating_add(last.from.len() as u64) == write.at =>
@@ -100,13 +98,13 @@ impl Writes {
     /// Adds those 32nds of a cluster that have data.
     fn add_units(&mut self, at: HostOffset, cluster: Range<usize>, data: u64) {
         if data == ALL {
-            return self.add(Write { at, from: cluster, packed: false });
+            return self.add(Write { at, from: cluster, compressed: false });
         }
         let unit = cluster.len() / 32;
         for n in (0..32).filter(|n| data >> n & 1 != 0) {
             let start = cluster.start + n * unit;
             let at = at.saturating_add((n * unit) as u64);
-            self.add(Write { at, from: start..start + unit, packed: false });
+            self.add(Write { at, from: start..start + unit, compressed: false });
         }
     }
 }
@@ -124,12 +122,12 @@ struct Placed {
 
 /// What a thread keeps between items.
 pub(in crate::convert) struct Tools {
-    packer: Option<Packer>,
+    compressor: Option<Compressor>,
     compare: Buffer,
 }
 
 impl<'a> Fresh<'a> {
-    /// Empties the storage: from now on it is no image until [`Fresh::finish`] has made one.
+    /// Empties the storage: from now on it is not an image until [`Fresh::finish`] has made one.
     pub(in crate::convert) fn new(plan: Plan<'a>, threads: usize) -> Result<Self> {
         let geometry = plan.new.geometry();
         let limit = match plan.storage.capacity() {
@@ -142,11 +140,11 @@ impl<'a> Fresh<'a> {
         };
         emptied.map_err(|e| Error::file("empty the file", e))?;
         sync(plan.storage)?;
-        let layout = match plan.method {
-            Some(_) => Layout::packing(geometry, limit, plan.size)?,
-            None => Layout::new(geometry, limit)?,
+        let placement = match plan.method {
+            Some(_) => Placement::compressing(geometry, limit, plan.size)?,
+            None => Placement::new(geometry, limit)?,
         };
-        let order = InOrder::new(layout, threads as u64);
+        let order = InOrder::new(placement, threads as u64);
         let has_zero_flag = plan.new.is_version_3();
         Ok(Self { plan, geometry, has_zero_flag, order })
     }
@@ -154,14 +152,14 @@ impl<'a> Fresh<'a> {
     /// Ends the image of a disk of `size` bytes, with bitmaps if there are any.
     pub(in crate::convert) fn finish(self, size: u64, bitmaps: Option<&Bitmaps<'_>>) -> Result<()> {
         let storage = self.plan.storage;
-        let mut layout = self.order.into_books();
+        let mut placement = self.order.into_books();
         let mut blocks = Vec::new();
         let geometry = self.geometry.with_virtual_size(size);
         let extension = match bitmaps {
-            Some(bitmaps) => bitmaps.write(&mut layout, storage, &geometry)?,
+            Some(bitmaps) => bitmaps.write(&mut placement, storage, &geometry)?,
             None => Vec::new(),
         };
-        let mut roots = layout.finish(size, &mut blocks)?;
+        let mut roots = placement.finish(size, &mut blocks)?;
         if !extension.is_empty() {
             roots.header.autoclear = autoclear::BITMAPS;
         }
@@ -171,9 +169,9 @@ impl<'a> Fresh<'a> {
             storage.set_len(bytes).map_err(|e| Error::io("set the length", bytes, e))?;
         }
         let header = self.plan.new.header_with(size, &roots.header, &extension)?;
-        let (sector, rest) = header.split_at(header.len().min(ATOMIC_BYTES));
+        let (sector, rest) = header.split_at(header.len().min(SECTOR_LEN));
         if !rest.is_empty() {
-            put(storage, HostOffset::new(ATOMIC_BYTES as u64), rest, "the header's extensions")?;
+            put(storage, HostOffset::new(SECTOR), rest, "the header's extensions")?;
         }
         sync(storage)?;
         put(storage, HostOffset::new(0), sector, "the header")?;
@@ -195,30 +193,30 @@ impl<'a> Fresh<'a> {
             backing.read(item.start, &mut tools.compare)?;
         }
         // Of a compressed image a whole cluster is zero or is stored.
-        let runs = match tools.packer {
+        let runs = match tools.compressor {
             Some(_) if self.plan.sparse > 0 => Vec::new(),
             _ => zeroes::data_runs(&plain, item.start, self.plan.sparse),
         };
         let mut runs = runs.as_slice();
         let mut states = Vec::with_capacity(clusters);
-        let mut packed = Vec::new();
+        let mut compressed = Vec::new();
         for n in 0..clusters {
             let range = n * size..(n + 1) * size;
             let cluster = &plain[range.clone()];
             let below = self.plan.backing.map(|_| &tools.compare[range.clone()]);
-            let data = match tools.packer {
+            let data = match tools.compressor {
                 Some(_) if self.plan.sparse > 0 => u64::from(!is_zero(cluster)) * ALL,
                 _ => units_of(&mut runs, range),
             };
             let mut state = self.state(cluster, data, below);
-            if let (State::Plain { .. }, Some(packer)) = (state, &mut tools.packer) {
-                if let Some(length) = packer.pack(cluster, &mut packed) {
+            if let (State::Plain { .. }, Some(compressor)) = (state, &mut tools.compressor) {
+                if let Some(length) = compressor.compress(cluster, &mut compressed) {
                     state = State::Packed(u32::try_from(length).unwrap_or(u32::MAX));
                 }
             }
             states.push(state);
         }
-        Ok(Prepared { first, offload: None, states, plain, packed })
+        Ok(Prepared { first, offload: None, states, plain, compressed })
     }
 
     /// What becomes of a cluster in which these 32nds have data.
@@ -239,7 +237,7 @@ impl<'a> Fresh<'a> {
     /// Gives the clusters of an item their places.
     fn place(
         &self,
-        layout: &mut Layout,
+        placement: &mut Placement,
         prepared: Prepared,
         blocks: &mut Vec<Block>,
     ) -> Result<Placed> {
@@ -247,34 +245,34 @@ impl<'a> Fresh<'a> {
         let plain = prepared.states.iter().filter(|s| matches!(s, State::Plain { .. })).count();
         let is_stored = |state: &State| *state != State::Unallocated;
         if let Some(first) = prepared.states.iter().position(is_stored) {
-            layout.enter(prepared.first + first as u64, blocks)?;
+            placement.enter(prepared.first + first as u64, blocks)?;
         }
-        let mut places = layout.place_plain(plain as u64)?.into_iter().flat_map(clusters_of);
+        let mut places = placement.place_plain(plain as u64)?.into_iter().flat_map(clusters_of);
         let mut writes = Writes::default();
-        let mut packed_at = 0;
+        let mut compressed_at = 0;
         for (n, state) in prepared.states.iter().enumerate() {
             let guest = prepared.first + n as u64;
             let entry = match *state {
                 State::Unallocated => continue,
-                State::Zero => layout.zero_entry(),
+                State::Zero => placement.zero_entry(),
                 State::Plain { bitmap, data } => {
                     let place = places.next().expect("space for every plain cluster");
                     let at = self.geometry.offset_of(place);
                     writes.add_units(at, n * size..(n + 1) * size, data);
-                    layout.plain_entry(at, bitmap)
+                    placement.plain_entry(at, bitmap)
                 }
                 State::Packed(bytes) => {
-                    layout.enter(guest, blocks)?;
-                    let at = layout.place_packed(u64::from(bytes))?;
-                    let start = packed_at;
-                    packed_at += bytes as usize;
-                    writes.add(Write { at, from: start..packed_at, packed: true });
-                    layout.packed_entry(at, u64::from(bytes))?
+                    placement.enter(guest, blocks)?;
+                    let at = placement.place_compressed(u64::from(bytes))?;
+                    let start = compressed_at;
+                    compressed_at += bytes as usize;
+                    writes.add(Write { at, from: start..compressed_at, compressed: true });
+                    placement.compressed_entry(at, u64::from(bytes))?
                 }
             };
-            layout.map(guest, entry, blocks)?;
+            placement.map(guest, entry, blocks)?;
         }
-        layout.take_settled(blocks);
+        placement.take_settled(blocks);
         Ok(Placed { prepared, writes: writes.0 })
     }
 
@@ -286,7 +284,11 @@ impl<'a> Fresh<'a> {
             return Ok(());
         }
         for write in placed.writes {
-            let from = if write.packed { &placed.prepared.packed } else { &*placed.prepared.plain };
+            let from = if write.compressed {
+                &placed.prepared.compressed
+            } else {
+                &*placed.prepared.plain
+            };
             put(self.plan.storage, write.at, &from[write.from], "guest data")?;
         }
         self.plan.pool.give_back(placed.prepared.plain);
@@ -326,8 +328,8 @@ impl<'a> Fresh<'a> {
 
     fn submit(&self, number: u64, prepared: Prepared) -> Result<()> {
         let (mut blocks, mut placed) = (Vec::new(), Vec::new());
-        self.order.submit(number, prepared, |layout, prepared| {
-            placed.push(self.place(layout, prepared, &mut blocks)?);
+        self.order.submit(number, prepared, |placement, prepared| {
+            placed.push(self.place(placement, prepared, &mut blocks)?);
             Ok(())
         })?;
         placed.into_iter().try_for_each(|placed| self.write(placed))?;
@@ -343,7 +345,7 @@ impl<'a> Fresh<'a> {
             offload: None,
             states: Vec::new(),
             plain,
-            packed: Vec::new(),
+            compressed: Vec::new(),
         };
         let Some(backing) = self.plan.backing else { return Ok(nothing(bytes)) };
         let mut states = Vec::new();
@@ -354,7 +356,7 @@ impl<'a> Fresh<'a> {
             let upto = (stop - item.start).div_ceil(size);
             let state = if extent.zero { State::Unallocated } else { State::Zero };
             let partial = extent.zero && stop < end;
-            // A cluster that is zero only in part below has to be told of.
+            // A cluster that is zero only in part below has to be written.
             let upto = if partial { (stop - item.start) / size } else { upto };
             let upto = usize::try_from(upto).unwrap_or(usize::MAX);
             if states.len() < upto {
@@ -362,7 +364,7 @@ impl<'a> Fresh<'a> {
             }
             at = stop;
         }
-        Ok(Prepared { first, offload: None, states, plain: bytes, packed: Vec::new() })
+        Ok(Prepared { first, offload: None, states, plain: bytes, compressed: Vec::new() })
     }
 }
 
@@ -370,8 +372,9 @@ impl Target for Fresh<'_> {
     type Tools = Tools;
 
     fn tools(&self) -> Tools {
-        let packer = self.plan.method.map(|(method, level)| Packer::with_level(method, level));
-        Tools { packer, compare: Buffer::default() }
+        let compressor =
+            self.plan.method.map(|(method, level)| Compressor::with_level(method, level));
+        Tools { compressor, compare: Buffer::default() }
     }
 
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {
@@ -383,13 +386,13 @@ impl Target for Fresh<'_> {
                 offload: None,
                 states: Vec::new(),
                 plain: bytes,
-                packed: Vec::new(),
+                compressed: Vec::new(),
             },
         };
         self.submit(item.number, prepared)
     }
 
-    fn offload(&self, item: Item, _source: &Source) -> Result<bool> {
+    fn offload(&self, item: Item, _source: &SourceDisk) -> Result<bool> {
         if self.plan.backing.is_some() {
             return Ok(false);
         }
@@ -403,7 +406,7 @@ impl Target for Fresh<'_> {
                 usize::try_from(clusters).unwrap_or(usize::MAX)
             ],
             plain: Buffer::default(),
-            packed: Vec::new(),
+            compressed: Vec::new(),
         };
         self.submit(item.number, prepared)?;
         Ok(true)

@@ -3,7 +3,7 @@
 use qcheck::verify;
 use serde::Serialize;
 
-/// The digests among the keys of an image, where they were asked for.
+/// The digests among the keys of an image, where they were requested.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Digests<'a> {

@@ -54,7 +54,7 @@ struct Write<'a> {
     /// What is written.
     what: &'a str,
     /// The codes of the findings that it repairs.
-    mends: &'a [&'static str],
+    fixes: &'a [&'static str],
     /// `safe` or `lossy`.
     risk: &'static str,
 }
@@ -88,7 +88,7 @@ impl<'a> Stage<'a> {
                 offset: write.offset,
                 length: write.length,
                 what: &step.purpose.what,
-                mends: &step.purpose.mends,
+                fixes: &step.purpose.fixes,
                 risk: risk(step.purpose.risk),
             }));
         }

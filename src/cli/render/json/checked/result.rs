@@ -106,7 +106,7 @@ struct Finding {
     more_candidates: u64,
     /// What refers to the clusters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    owners: Vec<Owner>,
+    referrers: Vec<Referrer>,
     /// The refcount in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     stored: Option<u64>,
@@ -121,7 +121,7 @@ struct Finding {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// A remark that is no error.
+    /// A remark that is not an error.
     Notice,
     /// Space that is lost to the file system.
     Leak,
@@ -183,7 +183,7 @@ struct Guest {
 /// What refers to a cluster.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Owner {
+struct Referrer {
     /// Guest data, or the metadata that it is.
     kind: &'static str,
     /// The guest range that is read through it.
@@ -226,7 +226,7 @@ impl Finding {
     fn new(
         report: &CheckReport,
         finding: &qcheck::check::Finding,
-        owners: &[affected::Owner],
+        referrers: &[affected::Owner],
     ) -> Self {
         let (stored, referenced) = match finding.kind {
             Kind::Count { stored, referenced } => (Some(stored), Some(referenced)),
@@ -253,7 +253,7 @@ impl Finding {
             guest: report.guest_range(finding).map(|range| Guest::new(report, &range)),
             candidates,
             more_candidates,
-            owners: owners.iter().map(|owner| Owner::new(report, owner)).collect(),
+            referrers: referrers.iter().map(|owner| Referrer::new(report, owner)).collect(),
             stored,
             referenced,
             repair: match finding.remedy() {
@@ -266,7 +266,7 @@ impl Finding {
     }
 }
 
-impl Owner {
+impl Referrer {
     fn new(report: &CheckReport, owner: &affected::Owner) -> Self {
         let guest = owner.guest.map(|range| Guest::new(report, &range));
         Self { kind: owner.metadata.map_or("guest data", region_text), guest }

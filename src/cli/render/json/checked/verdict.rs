@@ -41,7 +41,7 @@ pub struct Alone<'a> {
 }
 
 impl<'a> Alone<'a> {
-    /// What is said of an image with a report.
+    /// The result for an image with a report.
     pub fn new(judged: &'a Judged, outcome: &'a Outcome, limits: Limits) -> Self {
         Self {
             check: Check::from(&result(judged, outcome, limits)),
@@ -56,7 +56,7 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// One image without a checker whose digest was asked for.
+/// One image without a checker whose digest was requested.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Digested<'a> {
@@ -67,7 +67,7 @@ pub struct Digested<'a> {
 }
 
 impl<'a> Digested<'a> {
-    /// What is said of an image of this format.
+    /// The result for an image of this format.
     pub fn new(judged: &'a Judged, format: &'static str) -> Self {
         let image = Unchecked { filename: &judged.name, format };
         Self { image, digests: Digests::from(&judged.digests) }
@@ -136,7 +136,7 @@ struct Violation<'a> {
 }
 
 impl<'a> OneOfMany<'a> {
-    /// What is said of an image.
+    /// The result for an image.
     pub fn new(judged: &'a Judged, limits: Limits) -> Self {
         let filename = judged.name.as_str();
         match &judged.verdict {

@@ -82,7 +82,7 @@ pub fn print(out: &mut Output, image: &Inspected) -> io::Result<()> {
     document::write(out, &layout)
 }
 
-/// Stops a walk whose result nobody wants any more.
+/// Stops a walk whose result is no longer needed.
 struct Enough;
 
 fn file(image: &Inspected, sink: &mut Sink<'_, FileRun>) {

@@ -63,7 +63,7 @@ struct Field<'a> {
     /// Bytes.
     length: usize,
     value: u64,
-    /// What the value says, where the number does not.
+    /// The meaning of the value, where the number does not show it.
     #[serde(skip_serializing_if = "str::is_empty")]
     meaning: &'a str,
 }
@@ -78,7 +78,7 @@ struct Extension {
     offset: u64,
     /// Bytes of data.
     length: u64,
-    /// What the data says.
+    /// The meaning of the data.
     #[serde(skip_serializing_if = "String::is_empty")]
     meaning: String,
 }

@@ -1,0 +1,5 @@
+//! Images that are made to exhaust memory and time.
+
+mod data;
+mod headers;
+mod tables;

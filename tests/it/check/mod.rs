@@ -1,0 +1,12 @@
+//! What a check finds.
+
+mod compressed;
+mod cut_off;
+mod damage;
+mod data;
+mod digest;
+mod golden;
+mod hostile;
+mod limits;
+mod oracle;
+mod shared;

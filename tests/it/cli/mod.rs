@@ -1,0 +1,9 @@
+//! The command line as a whole, and what its commands have in common.
+
+mod all_or_nothing;
+mod check;
+mod commands;
+mod described;
+mod logging;
+mod process;
+mod qemu;

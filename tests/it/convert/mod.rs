@@ -1,0 +1,9 @@
+//! `qcheck convert`.
+
+mod crash;
+mod onto;
+mod options;
+pub mod round;
+mod size;
+mod stream;
+mod strict;

@@ -1,0 +1,10 @@
+//! What the documents, generated files and the source must hold.
+
+mod api;
+mod ci;
+mod completions;
+mod interface;
+mod layers;
+mod prose;
+mod schema;
+mod texts;

@@ -1,0 +1,12 @@
+//! What a repair writes, keeps and holds.
+
+mod crash;
+pub mod device;
+mod dry_run;
+mod fail;
+mod held;
+mod keeps;
+mod lost_header;
+mod lost_tables;
+mod mark;
+mod promises;

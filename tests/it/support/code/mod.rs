@@ -1,0 +1,4 @@
+//! The source of the library and of the tests.
+
+pub mod imports;
+pub mod source;

@@ -1,0 +1,5 @@
+//! Damaged images.
+
+pub mod broken;
+pub mod damage;
+pub mod matrix;

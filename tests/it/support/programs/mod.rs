@@ -1,0 +1,5 @@
+//! Runs of qcheck and of QEMU's tools.
+
+pub mod disks;
+pub mod oracle;
+pub mod run;

@@ -1,0 +1,6 @@
+//! Undo files.
+
+mod command;
+mod crash;
+mod fail;
+mod log;
