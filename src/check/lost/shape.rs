@@ -5,8 +5,9 @@ use crate::check::survey::context::Context;
 use crate::check::survey::extent::Extent;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::survey::stored::StoredCounts;
-use crate::format::l2::{L2Entry, Meaning, SECTOR_BYTES};
+use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
+use crate::sector::SECTOR_LEN;
 
 /// What a cluster that is formed like an L2 table holds.
 #[derive(Debug, Default)]
@@ -110,9 +111,9 @@ impl Shape {
     }
 
     fn take_all(&mut self, ctx: &Context, bytes: &[u8]) -> Option<()> {
-        let sectors = bytes.chunks(SECTOR_BYTES as usize);
-        let starts = (0..).step_by(SECTOR_BYTES as usize / ctx.geometry.l2_entry_bytes());
-        let is_sole = bytes.len() <= SECTOR_BYTES as usize;
+        let sectors = bytes.chunks(SECTOR_LEN);
+        let starts = (0..).step_by(SECTOR_LEN / ctx.geometry.l2_entry_bytes());
+        let is_sole = bytes.len() <= SECTOR_LEN;
         for (sector, first) in sectors.zip(starts) {
             let mut part = Self { index: self.index, ..Self::default() };
             part.take_sector(ctx, sector, first);
