@@ -164,7 +164,7 @@ fn extensions_of(header: &Header, bytes: &[u8]) -> (Vec<Extension>, Option<Exten
 pub enum HiddenExtensions {
     /// They begin here, before the end of a header that is longer than any that is known.
     InHeader(usize),
-    /// They end where the name of the backing file begins, which has no length and is said to be before them.
+    /// They end at the offset of the backing file's name, which has no length and is before them.
     AfterName,
 }
 

@@ -6,7 +6,7 @@ use crate::check::survey::context::{Context, MAX_LOOKED_AT};
 use crate::format::{ClusterCount, HostCluster};
 
 /// Places that show it, where leaked clusters hold data: clusters that several L1 tables referred to, which no program
-/// releases in one step, and damaged pointers to refcount structures beside a refcount that can be believed.
+/// releases in one step, and damaged pointers to refcount structures beside a refcount that is not lost.
 pub fn doubtful(ctx: &Context, compared: &Compared, findings: &[Finding]) -> Vec<Place> {
     let all = || ctx.found.findings().iter().chain(findings);
     let leaks: Vec<Leak> = all().filter_map(|finding| leak(finding, compared)).collect();
@@ -43,7 +43,7 @@ impl Leak {
     }
 }
 
-/// The leak that a finding reports, of which the refcount can be believed.
+/// The leak that a finding reports, where its refcount is not lost.
 fn leak(finding: &Finding, compared: &Compared) -> Option<Leak> {
     let (&Kind::Count { stored, referenced: 0 }, Place::Clusters(first, count)) =
         (&finding.kind, finding.place)

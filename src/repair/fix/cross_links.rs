@@ -250,8 +250,8 @@ fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
     survey.regions.touching(cluster..cluster.next()).next().is_none()
 }
 
-/// The clusters that guest positions share by mistake: their refcount says that they were one position's alone, COPIED flags
-/// or refcounts that are wrong or lost say that tables are not where they were, or an L2 table at two positions points to
+/// The clusters that guest positions share by mistake. Their refcount is that of one position alone; or COPIED flags or
+/// refcounts that are wrong or lost show that tables are not where they were; or an L2 table at two positions points to
 /// them.
 pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostCluster>> {
     let findings = &survey.report.findings;
@@ -261,7 +261,7 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
             shared.extend((0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n)));
         }
     }
-    // Without refcounts nothing says that it is meant.
+    // Without refcounts nothing shows that it is intended.
     let is_counted = survey.uncounted.is_empty();
     let mut crossed: HashSet<HostCluster> =
         shared.iter().copied().filter(|_| !is_counted).collect();
