@@ -28,11 +28,12 @@ use qcheck::check::{CheckOptions, Tally, Verb, check};
 use qcheck::error::Error;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
-use qcheck::storage::{Latch, MemoryStorage, ReadAt};
+use qcheck::storage::{Latch, MemoryStorage, ReadAt, Storage};
 use qcheck::undo::{Durable, Record, UndoLog, undo};
 
 use crate::support::programs::oracle::{Ran, Scratch};
 use crate::support::rng::Rng;
+use crate::support::storages::fail::{Class, FailAfter};
 use bases::Base;
 use judge::Case;
 use roles::Truth;
@@ -168,6 +169,38 @@ fn judge_mode(
     (wrong, repaired.bytes, end)
 }
 
+/// What is wrong after a repair that fails at its n-th operation and is run again: it may not be refused where it was not
+/// before, and may not guess.
+fn judge_interrupted(
+    case: &Case,
+    damaged: &[u8],
+    (n, fixed): (u64, bool),
+    unpacked: &Unpacked,
+) -> Option<String> {
+    let run =
+        |image: &dyn Storage| repair(&Latch::new(&image), RepairMode::All, &options(), &Silent);
+    let image = FailAfter::new(storage(damaged.to_vec(), fixed), Class::AnyWrite, n);
+    let interrupted = run(&image);
+    if !image.fired() || interrupted.is_ok() {
+        return None;
+    }
+    let image = image.into_inner();
+    match run(&image) {
+        Ok(_) => {}
+        // What the first round cannot place is refused.
+        Err(Error::NoRoom { .. }) if fixed => {}
+        // The header that does not fit is seen once more is right.
+        Err(Error::Header { .. }) if damaged[20..24] != case.truth.view.bytes[20..24] => {}
+        Err(error) => {
+            let whole = run(&storage(damaged.to_vec(), fixed));
+            return whole.is_ok().then(|| format!("interrupted at {n}, then refused: {error}"));
+        }
+    }
+    let bytes = image.to_vec();
+    let guessed = case.guessed(&case.after(&bytes, unpacked));
+    guessed.map(|why| format!("interrupted at {n}, then I4: {why}"))
+}
+
 /// An image without its incompatible bits: positions that share a cluster by mistake are an error to the repair that saw
 /// it, and keep the dirty bit.
 fn all_but_marks(bytes: &[u8]) -> (&[u8], &[u8]) {
@@ -256,7 +289,14 @@ fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: 
             }
         }
     }
+    let interrupted = (number % 4 == 1)
+        .then(|| judge_interrupted(&case, &damaged, (rng.below(6), fixed), unpacked));
     let mut seen = seen.lock().expect("no test panicked");
+    if let Some(why) = interrupted.flatten() {
+        keep(number, RepairMode::All, base, &damaged, &damaged);
+        seen.violations
+            .push(format!("case {number} fixed={fixed}: {why}\n    [{}] {said}", base.name));
+    }
     seen.cases += 1;
     seen.times.push((begun.elapsed().as_millis(), number));
 }

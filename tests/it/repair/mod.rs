@@ -6,6 +6,7 @@ mod dry_run;
 mod fail;
 mod held;
 mod keeps;
+mod kept;
 mod lost_header;
 mod lost_tables;
 mod mark;
