@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 
 use super::buffer::{Buffer, Pool};
-use super::scan::{Item, Kind};
+use super::item::{Item, Items, Kind};
 
 /// Disks are counted in sectors.
 const SECTOR: usize = 512;
@@ -23,6 +23,12 @@ pub(in crate::convert) struct Stream<'a> {
     size: Arc<AtomicU64>,
 }
 
+impl Items for Stream<'_> {
+    fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Option<Buffer>)>> {
+        Ok(self.next_item(pool)?.map(|(item, bytes)| (item, Some(bytes))))
+    }
+}
+
 impl<'a> Stream<'a> {
     /// Items of `most` bytes; the disk's size is added up in `size`.
     pub(in crate::convert) fn new(
@@ -35,7 +41,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next item with its bytes; the last is filled up to a sector with zeroes.
-    pub(in crate::convert) fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Buffer)>> {
+    fn next_item(&mut self, pool: &Pool) -> Result<Option<(Item, Buffer)>> {
         let mut bytes = pool.take(self.most);
         let read = self.fill(&mut bytes)?;
         if read == 0 {
