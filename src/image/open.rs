@@ -208,6 +208,7 @@ impl Loader {
             meta,
             claims,
             unpackers: Unpackers::default(),
+            records_zeroes: false,
         })
     }
 

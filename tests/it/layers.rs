@@ -3,7 +3,7 @@
 use crate::support::imports::{self, sources};
 
 /// What each room of the library may use.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("error", &[]),
     ("codec", &[]),
     ("progress", &[]),
@@ -42,6 +42,12 @@ const ROOMS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("resize", &["image", "tables", "format", "storage", "error", "progress"]),
+    (
+        "commit",
+        &["convert", "resize", "disk", "image", "chain", "tables", "storage", "error", "progress"],
+    ),
+    ("rebase", &["convert", "disk", "image", "codec", "format", "storage", "error"]),
+    ("amend", &["convert", "create", "resize", "image", "format", "error", "progress"]),
     ("snapshot", &["image", "tables", "format", "storage", "error", "progress"]),
     ("info", &["image", "tables", "format", "storage", "error", "progress"]),
 ];
@@ -124,10 +130,10 @@ const SUB_ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// The rooms in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 25] = [
-    "chain", "check", "cli", "codec", "compare", "convert", "create", "disk", "dump", "error",
-    "file", "format", "front", "image", "info", "layout", "measure", "policy", "progress",
-    "repair", "resize", "snapshot", "storage", "undo", "verify",
+const WITHOUT_CIRCLES: [&str; 28] = [
+    "amend", "chain", "check", "cli", "codec", "commit", "compare", "convert", "create", "disk",
+    "dump", "error", "file", "format", "front", "image", "info", "layout", "measure", "policy",
+    "progress", "rebase", "repair", "resize", "snapshot", "storage", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.

@@ -1,5 +1,6 @@
 //! The integration tests: one crate, one file a subject.
 
+mod amend;
 mod api;
 mod builder;
 mod check_compressed;
@@ -19,6 +20,7 @@ mod cli_reports;
 mod cli_resize;
 mod cli_snapshot;
 mod cli_undo;
+mod commit;
 mod compare;
 mod completions;
 mod convert_crash;
@@ -77,6 +79,7 @@ mod measure;
 mod oracle;
 mod process;
 mod promises;
+mod rebase;
 mod repair_keeps;
 mod repair_mark;
 mod same_file;

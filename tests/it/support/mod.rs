@@ -3,6 +3,7 @@
 pub mod broken;
 pub mod builder;
 pub mod bytes;
+pub mod chains;
 pub mod crash;
 pub mod damage;
 pub mod disks;
