@@ -68,7 +68,7 @@ fn errors_begin_with_its_name() {
 fn what_only_qemu_img_has_is_told_by_its_name() {
     let dir = folder();
     for (args, word) in [
-        (&["bitmap", "--add", "a", "b"][..], "command"),
+        (&["bitmap", "a", "b"][..], "command"),
         (&["bench", "a"], "command"),
         (&["--trace", "x", "check", "a"], "option"),
         (&["-T", "x", "check", "a"], "option"),

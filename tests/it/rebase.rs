@@ -147,7 +147,10 @@ fn the_unsafe_mode_changes_the_header_alone() {
         &["rebase", "-u", "-c", "-p", "-b", r#"json:{"file.filename":"x"}"#, "-F", "raw", "top"],
     ] {
         let (folders, [real, own]) = both(|folder| make_case(folder, &CASES[0]), args);
-        assert_eq!((own.code, &own.out), (real.code, &real.out), "{args:?}: {}", own.err);
+        assert_eq!(own.code, real.code, "{args:?}: {}", own.err);
+        // The steps of the percents are others.
+        let last = |out: &str| out.rsplit_terminator('\r').nth(1).map(str::to_owned);
+        assert_eq!(last(&own.out), last(&real.out), "{args:?}");
         let [theirs, ours] = [0, 1].map(|n| fs::read(folders[n].path().join("top")).unwrap());
         assert!(theirs[65536..] == ours[65536..], "{args:?}");
         let info = |n: usize| {

@@ -96,8 +96,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Allocates neighbouring clusters for the new table and after it the new blocks, and tells
-    /// which blocks these are. What is allocated is counted by the new blocks too.
+    /// Allocates neighbouring clusters for the new table and after it the new blocks; returns them
+    /// with the indexes of these blocks, which count what is allocated too.
     fn space_for_refcounts(&mut self, new: &Geometry) -> Result<(Allocation, Vec<ReftableIndex>)> {
         let mut clusters = ClusterCount::new(2);
         loop {

@@ -11,8 +11,8 @@ const PIECE_BYTES: u64 = 1 << 20;
 
 impl Image {
     /// Replaces all entries for zeroes of the active disk: by nothing where there is no backing
-    /// file, and by clusters of zeroes where one would show through. `advance` hears of the bytes
-    /// that are done.
+    /// file, and by clusters of zeroes where one would show through. `advance` is called with the
+    /// bytes that are done, and can end it with an error.
     pub(crate) fn expand_zeroes(&self, mut advance: impl FnMut(u64) -> Result<()>) -> Result<()> {
         let end = self.virtual_size();
         let zeroes = vec![0; usize::try_from(PIECE_BYTES.min(end)).unwrap_or(0)];
