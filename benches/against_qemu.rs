@@ -1,6 +1,6 @@
 //! qcheck against qemu-img on the same images, in turn, as ratios: `cargo bench`.
 //!
-//! `cargo bench -- NAME` runs the rows whose name has NAME in it. The images take about 2 GiB in
+//! `cargo bench -- NAME` runs the rows whose name has NAME in it. The images take about 10 GiB in
 //! the folder that QCHECK_BENCH_DIR names, or in the system's folder for temporary files.
 
 mod chains;

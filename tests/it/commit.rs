@@ -178,6 +178,20 @@ fn a_base_that_is_the_same_file_as_the_image_is_refused() {
     assert!(before == fs::read(at.join("top")).unwrap(), "{}", ran.err);
 }
 
+#[test]
+fn an_image_with_an_entry_past_the_end_of_its_file_is_not_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    make(at, &[("base", "size=1M", DATA), ("top", "size=1M", &["write -q -P 4 0 256k"])]);
+    let top = fs::OpenOptions::new().write(true).open(at.join("top")).unwrap();
+    top.set_len(top.metadata().unwrap().len() - (128 << 10)).unwrap();
+    let before = fs::read(at.join("top")).unwrap();
+    let ran = qcheck(at, &["commit", "top"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(ran.err.contains("past the end of the file"), "{}", ran.err);
+    assert!(fs::read(at.join("top")).unwrap() == before);
+}
+
 /// A log that notes, at each change, how long another log is.
 struct After {
     inner: WriteLog,

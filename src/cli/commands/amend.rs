@@ -5,7 +5,7 @@ use qcheck::amend::{Amendments, amend};
 use qcheck::convert::Control;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener};
+use qcheck::image::{FileOpener, OpenOptions};
 
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::file_name::{could_not_open, quoted};
@@ -81,7 +81,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let unflushed = args.cache == Cache::Unsafe;
     let opener = FileOpener { unflushed, ..FileOpener::default() };
-    let image = writable::open_qcow2(opened.storage, path, BackingPolicy::AsNamed, &opener, ui);
+    let image = writable::open_qcow2(opened.storage, path, OpenOptions::default(), &opener, ui);
     let mut image = image.with_context(|| could_not_open(path))?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;

@@ -9,7 +9,7 @@ use qcheck::commit::{Base, CommitOptions, Target, commit, find_base};
 use qcheck::convert::Control;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener, Image};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::file_name::{could_not_open, quoted};
@@ -121,7 +121,9 @@ impl Args {
     ) -> Result<Image> {
         let unflushed = self.cache == Cache::Unsafe;
         let opener = guard.opener(FileOpener { unflushed, ..FileOpener::default() });
-        let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+        // What is not valid is not read: the image is emptied afterwards.
+        let options = OpenOptions { backing, strict: true, ..OpenOptions::default() };
+        let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
         image.with_context(|| could_not_open(path))
     }
 

@@ -8,7 +8,7 @@ use qcheck::convert::Control;
 use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener, Image};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::progress::Progress;
 use qcheck::rebase::{BackingLabel, RebaseOptions, rebase, relabel};
 
@@ -154,7 +154,9 @@ impl Args {
     ) -> Result<Image> {
         let unflushed = self.cache == Cache::Unsafe;
         let opener = FileOpener { force_share: self.force_share, unflushed };
-        let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+        // What is not valid is not read: what is stored instead of it would look valid.
+        let options = OpenOptions { backing, strict: true, ..OpenOptions::default() };
+        let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
         image.with_context(|| could_not_open(path))
     }
 
