@@ -30,7 +30,7 @@ const WRITES: &[&str] = &[
 const BASE: Layer = ("base", "size=1M", &["write -q -P 9 0 1M"]);
 
 /// What qemu-img says of an image: its size, and what is particular to the format.
-fn told(folder: &Path) -> (serde_json::Value, serde_json::Value) {
+fn described(folder: &Path) -> (serde_json::Value, serde_json::Value) {
     let text = qemu_ok(folder, "qemu-img", &["info", "--output=json", "top"]);
     let info: serde_json::Value = serde_json::from_str(&text).unwrap();
     (info["virtual-size"].clone(), info["format-specific"]["data"].clone())
@@ -70,7 +70,7 @@ fn images_are_amended_as_by_qemu_img() {
         let (folders, [real, own]) = both(|folder| make(folder, layers), &args);
         assert_eq!((own.code, &own.out), (0, &real.out), "{what}: {}{}", own.err, real.err);
         let at = [folders[0].path(), folders[1].path()];
-        assert_eq!(told(at[1]), told(at[0]), "{what}");
+        assert_eq!(described(at[1]), described(at[0]), "{what}");
         let [real, own] = at.map(|folder| guest(folder, "top", "qcow2"));
         assert_same(&own, &real, &what);
         assert_clean(at[1], "top");

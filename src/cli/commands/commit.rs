@@ -82,7 +82,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let base = find_base(&opened.storage, path, name, &FileOpener::default());
     let base = base.with_context(context)?;
     let backing = BackingPolicy::Layers(base.layers - 1);
-    let mut image = args.qcow2(opened, path, backing, &guard, ui)?;
+    // What is not valid is not read: the image is emptied afterwards.
+    let options = OpenOptions { backing, strict: true, ..OpenOptions::default() };
+    let mut image = args.qcow2(opened, path, options, &guard, ui)?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;
     let target = args.target(&base, &guard, ui)?;
@@ -115,14 +117,12 @@ impl Args {
         &self,
         opened: ImageFile,
         path: &Path,
-        backing: BackingPolicy,
+        options: OpenOptions,
         guard: &Guard,
         ui: &mut Ui,
     ) -> Result<Image> {
         let unflushed = self.cache == Cache::Unsafe;
         let opener = guard.opener(FileOpener { unflushed, ..FileOpener::default() });
-        // What is not valid is not read: the image is emptied afterwards.
-        let options = OpenOptions { backing, strict: true, ..OpenOptions::default() };
         let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
         image.with_context(|| could_not_open(path))
     }
@@ -138,7 +138,7 @@ impl Args {
         allowed.opened(&opened.storage)?;
         Ok(match format {
             ImageFormat::Qcow2 => {
-                let image = self.qcow2(opened, path, BackingPolicy::AsNamed, guard, ui)?;
+                let image = self.qcow2(opened, path, OpenOptions::default(), guard, ui)?;
                 Target::Qcow2(Box::new(image))
             }
             _ => Target::Raw(Box::new(opened.storage)),

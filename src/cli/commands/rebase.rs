@@ -154,8 +154,7 @@ impl Args {
     ) -> Result<Image> {
         let unflushed = self.cache == Cache::Unsafe;
         let opener = FileOpener { force_share: self.force_share, unflushed };
-        // What is not valid is not read: what is stored instead of it would look valid.
-        let options = OpenOptions { backing, strict: true, ..OpenOptions::default() };
+        let options = OpenOptions { backing, ..OpenOptions::default() };
         let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
         image.with_context(|| could_not_open(path))
     }

@@ -1,4 +1,4 @@
-//! Refcounts of another width: all blocks and their table are written anew beside the old ones, and
+//! Refcounts of another width: all blocks and their table are built beside the old ones, and
 //! one write to the header switches to them.
 //!
 //! The new structure counts itself, and not the old one: with the switch the clusters of the old
