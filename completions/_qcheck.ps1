@@ -26,7 +26,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
+            [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Create a new image, qcow2 or raw')
@@ -35,10 +37,29 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Show what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
             [CompletionResult]::new('measure', 'measure', [CompletionResultType]::ParameterValue, 'Calculate the length of a new image''s file')
+            [CompletionResult]::new('rebase', 'rebase', [CompletionResultType]::ParameterValue, 'Give an image another backing file, or none, and keep what a guest reads')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Resize the disk of an image; --shrink allows a smaller one')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List, create, apply or delete the snapshots of an image')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
+            break
+        }
+        'qcheck;amend' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the image, as name=value,...; "help" lists them')
+            [CompletionResult]::new('--options', '--options', [CompletionResultType]::ParameterName, 'Options of the image, as name=value,...; "help" lists them')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'The disk may get shorter: the data past its new end is lost')
+            [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             break
         }
         'qcheck;check' {
@@ -81,6 +102,27 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'qcheck;commit' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop')
+            [CompletionResult]::new('--base', '--base', [CompletionResultType]::ParameterName, 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Most bytes a second')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Most bytes a second')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How the images are written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'How the images are written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Do not empty the image')
+            [CompletionResult]::new('--drop', '--drop', [CompletionResultType]::ParameterName, 'Do not empty the image')
+            [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             break
         }
         'qcheck;compare' {
@@ -255,6 +297,33 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'qcheck;rebase' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'The new backing file, relative to the folder of the image; '''' for none')
+            [CompletionResult]::new('--backing', '--backing', [CompletionResultType]::ParameterName, 'The new backing file, relative to the folder of the image; '''' for none')
+            [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the new backing file')
+            [CompletionResult]::new('--backing-format', '--backing-format', [CompletionResultType]::ParameterName, 'The format of the new backing file')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
+            [CompletionResult]::new('-T', '-T ', [CompletionResultType]::ParameterName, 'How the new backing file is read, likewise')
+            [CompletionResult]::new('--backing-cache', '--backing-cache', [CompletionResultType]::ParameterName, 'How the new backing file is read, likewise')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('-u', '-u', [CompletionResultType]::ParameterName, 'Only record the backing file: look at no data, and open neither the old nor the new one')
+            [CompletionResult]::new('--backing-unsafe', '--backing-unsafe', [CompletionResultType]::ParameterName, 'Only record the backing file: look at no data, and open neither the old nor the new one')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Compress the clusters that the image gets')
+            [CompletionResult]::new('--compress', '--compress', [CompletionResultType]::ParameterName, 'Compress the clusters that the image gets')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read backing files even if another program has them open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read backing files even if another program has them open for writing')
+            [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
         'qcheck;resize' {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; detected from its first bytes if not given')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; detected from its first bytes if not given')
@@ -304,7 +373,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help' {
+            [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
+            [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Create a new image, qcow2 or raw')
@@ -313,13 +384,20 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('info', 'info', [CompletionResultType]::ParameterValue, 'Show what an image is: format, sizes, snapshots, bitmaps')
             [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
             [CompletionResult]::new('measure', 'measure', [CompletionResultType]::ParameterValue, 'Calculate the length of a new image''s file')
+            [CompletionResult]::new('rebase', 'rebase', [CompletionResultType]::ParameterValue, 'Give an image another backing file, or none, and keep what a guest reads')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Resize the disk of an image; --shrink allows a smaller one')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List, create, apply or delete the snapshots of an image')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
+        'qcheck;help;amend' {
+            break
+        }
         'qcheck;help;check' {
+            break
+        }
+        'qcheck;help;commit' {
             break
         }
         'qcheck;help;compare' {
@@ -344,6 +422,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;measure' {
+            break
+        }
+        'qcheck;help;rebase' {
             break
         }
         'qcheck;help;resize' {

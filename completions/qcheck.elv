@@ -23,7 +23,9 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help'
             cand -V 'Print version'
             cand --version 'Print version'
+            cand amend 'Change options of an image: its version, its refcounts, its size'
             cand check 'Check qcow2 images, and repair one with -r'
+            cand commit 'Bring the data of an image into its backing file, and empty the image'
             cand compare 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Create a new image, qcow2 or raw'
@@ -32,10 +34,28 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand info 'Show what an image is: format, sizes, snapshots, bitmaps'
             cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
             cand measure 'Calculate the length of a new image''s file'
+            cand rebase 'Give an image another backing file, or none, and keep what a guest reads'
             cand resize 'Resize the disk of an image; --shrink allows a smaller one'
             cand snapshot 'List, create, apply or delete the snapshots of an image'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
             cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'qcheck;amend'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -o 'Options of the image, as name=value,...; "help" lists them'
+            cand --options 'Options of the image, as name=value,...; "help" lists them'
+            cand -t 'How the image is written: writeback, writethrough, none, directsync or unsafe'
+            cand --cache 'How the image is written: writeback, writethrough, none, directsync or unsafe'
+            cand --color 'When output has colours'
+            cand --force 'The disk may get shorter: the data past its new end is lost'
+            cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Show no progress'
+            cand --quiet 'Show no progress'
+            cand -h 'Print help'
+            cand --help 'Print help'
         }
         &'qcheck;check'= {
             cand -f 'The image''s format, qcow2 or raw; detected from its first bytes if not given'
@@ -77,6 +97,26 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --data 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
+        }
+        &'qcheck;commit'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -b 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop'
+            cand --base 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop'
+            cand -r 'Most bytes a second'
+            cand --rate 'Most bytes a second'
+            cand -t 'How the images are written: writeback, writethrough, none, directsync or unsafe'
+            cand --cache 'How the images are written: writeback, writethrough, none, directsync or unsafe'
+            cand --color 'When output has colours'
+            cand -d 'Do not empty the image'
+            cand --drop 'Do not empty the image'
+            cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Print nothing but errors'
+            cand --quiet 'Print nothing but errors'
+            cand -h 'Print help'
+            cand --help 'Print help'
         }
         &'qcheck;compare'= {
             cand -f 'The format of the first image, qcow2 or raw; detected from its first bytes if not given'
@@ -242,6 +282,32 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'qcheck;rebase'= {
+            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -b 'The new backing file, relative to the folder of the image; '''' for none'
+            cand --backing 'The new backing file, relative to the folder of the image; '''' for none'
+            cand -F 'The format of the new backing file'
+            cand --backing-format 'The format of the new backing file'
+            cand -t 'How the image is written: writeback, writethrough, none, directsync or unsafe'
+            cand --cache 'How the image is written: writeback, writethrough, none, directsync or unsafe'
+            cand -T 'How the new backing file is read, likewise'
+            cand --backing-cache 'How the new backing file is read, likewise'
+            cand --color 'When output has colours'
+            cand -u 'Only record the backing file: look at no data, and open neither the old nor the new one'
+            cand --backing-unsafe 'Only record the backing file: look at no data, and open neither the old nor the new one'
+            cand -c 'Compress the clusters that the image gets'
+            cand --compress 'Compress the clusters that the image gets'
+            cand -U 'Read backing files even if another program has them open for writing'
+            cand --force-share 'Read backing files even if another program has them open for writing'
+            cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Show no progress'
+            cand --quiet 'Show no progress'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
         &'qcheck;resize'= {
             cand -f 'The image''s format, qcow2 or raw; detected from its first bytes if not given'
             cand --format 'The image''s format, qcow2 or raw; detected from its first bytes if not given'
@@ -288,7 +354,9 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'qcheck;help'= {
+            cand amend 'Change options of an image: its version, its refcounts, its size'
             cand check 'Check qcow2 images, and repair one with -r'
+            cand commit 'Bring the data of an image into its backing file, and empty the image'
             cand compare 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Create a new image, qcow2 or raw'
@@ -297,12 +365,17 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand info 'Show what an image is: format, sizes, snapshots, bitmaps'
             cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
             cand measure 'Calculate the length of a new image''s file'
+            cand rebase 'Give an image another backing file, or none, and keep what a guest reads'
             cand resize 'Resize the disk of an image; --shrink allows a smaller one'
             cand snapshot 'List, create, apply or delete the snapshots of an image'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
+        &'qcheck;help;amend'= {
+        }
         &'qcheck;help;check'= {
+        }
+        &'qcheck;help;commit'= {
         }
         &'qcheck;help;compare'= {
         }
@@ -319,6 +392,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;map'= {
         }
         &'qcheck;help;measure'= {
+        }
+        &'qcheck;help;rebase'= {
         }
         &'qcheck;help;resize'= {
         }

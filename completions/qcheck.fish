@@ -29,7 +29,9 @@ always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "commit" -d 'Bring the data of an image into its backing file, and empty the image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Create a new image, qcow2 or raw'
@@ -38,10 +40,23 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dump" -d 'Copy an ima
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "measure" -d 'Calculate the length of a new image\'s file'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "rebase" -d 'Give an image another backing file, or none, and keep what a guest reads'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Resize the disk of an image; --shrink allows a smaller one'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s o -l options -d 'Options of the image, as name=value,...; "help" lists them' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s t -l cache -d 'How the image is written: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l force -d 'The disk may get shorter: the data past its new end is lost'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s p -l progress -d 'Show the progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s q -l quiet -d 'Show no progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s r -l repair -d 'Repair refcounts that are too high (leaks), or everything that can be repaired (all); --repair alone means all' -r -f -a "leaks\t''
@@ -103,6 +118,19 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the backing files of the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s b -l base -d 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s r -l rate -d 'Most bytes a second' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s t -l cache -d 'How the images are written: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s d -l drop -d 'Do not empty the image'
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s p -l progress -d 'Show the progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s F -l b-format -d 'The format of the second image' -r -f -a "raw\t''
@@ -227,6 +255,23 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s b -l backing -d 'The new backing file, relative to the folder of the image; \'\' for none' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s F -l backing-format -d 'The format of the new backing file' -r -f -a "raw\t''
+qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s t -l cache -d 'How the image is written: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s T -l backing-cache -d 'How the new backing file is read, likewise' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
+always\t'Wherever it goes'
+never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s u -l backing-unsafe -d 'Only record the backing file: look at no data, and open neither the old nor the new one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s c -l compress -d 'Compress the clusters that the image gets'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s U -l force-share -d 'Read backing files even if another program has them open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s p -l progress -d 'Show the progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s q -l quiet -d 'Show no progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its space (falloc), or map it and fill it with zeroes (full)' -r
@@ -262,19 +307,22 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Print nothing on success'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is not a terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "create" -d 'Create a new image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dd" -d 'Copy blocks of a disk into a new image'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata for a bug report: a check of the copy finds the same, and it holds no guest data'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "measure" -d 'Calculate the length of a new image\'s file'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "resize" -d 'Resize the disk of an image; --shrink allows a smaller one'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from check compare convert create dd dump info map measure resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "commit" -d 'Bring the data of an image into its backing file, and empty the image'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "create" -d 'Create a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "dd" -d 'Copy blocks of a disk into a new image'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata for a bug report: a check of the copy finds the same, and it holds no guest data'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "map" -d 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "measure" -d 'Calculate the length of a new image\'s file'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "rebase" -d 'Give an image another backing file, or none, and keep what a guest reads'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "resize" -d 'Resize the disk of an image; --shrink allows a smaller one'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 function __fish_qcheck_snapshots
     for word in (commandline -opc)
         test -f $word; or continue

@@ -18,8 +18,8 @@
 //! Long operations report to a [`Progress`] and are cancelled through it. `examples/` has whole
 //! programs.
 //!
-//! Further operations are modules: [`create`], [`convert`], [`compare`], [`measure`], [`resize`],
-//! [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`], [`verify`], [`policy`]. Each works on any
+//! Further operations are modules: [`create`], [`amend`], [`convert`], [`commit`], [`compare`], [`measure`],
+//! [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`], [`verify`], [`policy`]. Each works on any
 //! [`storage::Storage`], so that images need not be files: [`check::check`] and [`repair::repair`]
 //! are [`Checker`] and [`Repair`] without a name.
 //!
@@ -31,10 +31,12 @@
 #![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
+pub mod amend;
 pub mod chain;
 pub mod check;
 #[doc(hidden)]
 pub mod codec;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
@@ -50,6 +52,7 @@ pub mod layout;
 pub mod measure;
 pub mod policy;
 pub mod progress;
+pub mod rebase;
 pub mod repair;
 pub mod resize;
 #[doc(hidden)]

@@ -20,7 +20,8 @@ use log::LevelFilter;
 
 use args::{examples, nearest, qemu};
 use commands::{
-    check, compare, convert, create, dd, dump, info, map, measure, resize, snapshot, undo,
+    amend, check, commit, compare, convert, create, dd, dump, info, map, measure, rebase, resize,
+    snapshot, undo,
 };
 use render::exit::ExitCode;
 use terminal::color::When;
@@ -42,8 +43,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(after_help = examples::AMEND)]
+    Amend(amend::Args),
     #[command(after_help = examples::CHECK)]
     Check(check::Args),
+    #[command(after_help = examples::COMMIT)]
+    Commit(commit::Args),
     #[command(after_help = examples::COMPARE)]
     Compare(compare::Args),
     #[command(after_help = examples::CONVERT)]
@@ -60,6 +65,8 @@ enum Command {
     Map(map::Args),
     #[command(after_help = examples::MEASURE)]
     Measure(measure::Args),
+    #[command(after_help = examples::REBASE)]
+    Rebase(rebase::Args),
     #[command(after_help = examples::RESIZE)]
     Resize(resize::Args),
     #[command(after_help = examples::SNAPSHOT)]
@@ -121,7 +128,9 @@ impl Cli {
     fn hint(&self, error: &anyhow::Error) -> String {
         match &self.command {
             // These have no -U.
-            Command::Create(_) | Command::Undo(_) => String::new(),
+            Command::Amend(_) | Command::Commit(_) | Command::Create(_) | Command::Undo(_) => {
+                String::new()
+            }
             Command::Resize(_) => fault::format_hint(error, "--backing-format"),
             Command::Convert(_) => {
                 fault::lock_hint(error) + &fault::format_hint(error, "--source-backing-format")
@@ -133,7 +142,9 @@ impl Cli {
 
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
+        Command::Amend(args) => amend::run(args, ui),
         Command::Check(args) => check::run(args, ui),
+        Command::Commit(args) => commit::run(args, ui),
         Command::Compare(args) => compare::run(args, ui),
         Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),
@@ -142,6 +153,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Info(args) => info::run(args, ui),
         Command::Map(args) => map::run(args, ui),
         Command::Measure(args) => measure::run(args, ui),
+        Command::Rebase(args) => rebase::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
         Command::Undo(args) => undo::run(args, ui),

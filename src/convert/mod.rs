@@ -8,7 +8,7 @@
 //! * `verify`: both sides read again; `bitmaps`: persistent bitmaps
 
 mod bitmaps;
-mod flow;
+pub(crate) mod flow;
 mod options;
 mod run;
 pub mod source;

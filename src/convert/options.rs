@@ -31,6 +31,10 @@ pub struct ConvertOptions {
     pub offload: bool,
     /// Whether an image that exists already gets only what it does not read from its backing file.
     pub only_different: bool,
+    /// Of a single source only what this many of the upper images of its chain hold is brought to
+    /// a target that exists already; the target keeps what they leave to the next image. `None`:
+    /// everything is brought.
+    pub layers: Option<usize>,
     /// Whether what cannot be read becomes zeroes.
     pub salvage: bool,
     /// Whether persistent bitmaps are copied.
@@ -50,6 +54,7 @@ impl Default for ConvertOptions {
             threads: 0,
             offload: false,
             only_different: false,
+            layers: None,
             salvage: false,
             bitmaps: false,
             skip_broken_bitmaps: false,

@@ -9,7 +9,7 @@ use super::flow::buffer::Pool;
 use super::flow::pipeline::{self, Work};
 use super::flow::rate::Rate;
 use super::flow::salvage::Salvage;
-use super::flow::scan::Cut;
+use super::flow::scan::{Cut, Scan};
 use super::flow::stream::Stream;
 use super::options::{Control, ConvertOptions, ConvertReport, Input, Outlet, Target};
 use super::source::SourceDisk;
@@ -23,6 +23,7 @@ use crate::codec::Method;
 use crate::create::{Compression, NewImage, Preallocation, create_raw};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::sector::SECTOR;
 use crate::storage::{Capacity, Latch, Storage};
 use crate::threads;
 
@@ -158,10 +159,19 @@ impl<'a> Run<'a, '_> {
         Cut { grain, most, longest: LONGEST_BYTES, shared_from: None, store_zeroes }
     }
 
+    /// Items for a target that exists. What is left to the target is left to the sector, and what
+    /// the source records as zeroes stays that.
+    fn cut_onto(&self, grain: u64) -> Cut {
+        let cut = self.cut(grain);
+        match self.options.layers {
+            None => cut,
+            layers => Cut { grain: SECTOR, shared_from: layers, store_zeroes: false, ..cut },
+        }
+    }
+
     fn work<T: pipeline::Target>(&mut self, cut: Cut, target: &T) -> Result<()> {
         let work = Work {
             source: self.source,
-            cut,
             stage: self.stage,
             threads: self.threads,
             offload: self.options.offload && self.salvage.is_none() && self.stream.is_none(),
@@ -175,11 +185,11 @@ impl<'a> Run<'a, '_> {
             Some(input) => {
                 let size = Arc::new(AtomicU64::new(0));
                 let stream = Stream::new(input, cut.most, size.clone());
-                pipeline::run(&work, Some(stream), target)?;
+                pipeline::run(&work, stream, target)?;
                 self.bytes = size.load(Ordering::Relaxed);
                 Ok(())
             }
-            None => pipeline::run(&work, None, target),
+            None => pipeline::run(&work, Scan::new(self.source, cut, self.salvage), target),
         }
     }
 
@@ -267,7 +277,7 @@ impl<'a> Run<'a, '_> {
         let storage = &Latch::new(storage);
         let sparse = self.options.sparse;
         let raw = Raw { storage, sparse, is_zero, pool: self.pool };
-        self.work(self.cut(RAW_GRAIN), &raw)?;
+        self.work(self.cut_onto(RAW_GRAIN), &raw)?;
         storage.sync().map_err(|e| Error::file("flush the target", e))
     }
 
@@ -278,9 +288,10 @@ impl<'a> Run<'a, '_> {
         }
         self.require_room(image.virtual_size())?;
         let existing = Existing::new(image, self.options, is_zero, self.pool)?;
-        let mut cut = self.cut(image.geometry().cluster_bytes());
-        let backing = image.backing().filter(|_| self.options.only_different);
-        cut.shared_from = backing.and_then(|backing| self.source.depth_of_backing(backing));
+        let mut cut = self.cut_onto(image.geometry().cluster_bytes());
+        if let Some(backing) = image.backing().filter(|_| self.options.only_different) {
+            cut.shared_from = self.source.depth_of_backing(backing);
+        }
         self.work(cut, &existing)?;
         if let Some(bitmaps) = &bitmaps {
             bitmaps.add_to(image)?;

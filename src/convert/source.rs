@@ -127,6 +127,11 @@ impl SourceDisk {
         }
     }
 
+    /// The disks, in their order.
+    pub(crate) fn into_disks(self) -> Vec<Disk> {
+        self.parts.into_iter().map(|part| part.disk).collect()
+    }
+
     /// The largest unit that is read as a whole, in bytes.
     pub(super) const fn grain(&self) -> u64 {
         self.grain

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 
 use super::source::SourceDisk;
 use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::item::{Item, Kind};
 use crate::convert::flow::pipeline::Target;
-use crate::convert::flow::scan::{Item, Kind};
 use crate::storage::is_zero;
 
 /// The longest range of zeroes that is read at once.

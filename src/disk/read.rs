@@ -98,7 +98,7 @@ impl Disk {
                 let inside = usize::try_from(inside).unwrap_or(usize::MAX).min(buf.len());
                 let (low, high) = buf.split_at_mut(inside);
                 high.fill(0);
-                image.read(GuestOffset::new(offset), low)
+                if low.is_empty() { Ok(()) } else { image.read(GuestOffset::new(offset), low) }
             }
         }
     }

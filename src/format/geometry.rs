@@ -67,6 +67,11 @@ impl Geometry {
         Ok(Self { cluster_bits, refcount_order, extended_l2, virtual_size })
     }
 
+    /// The same with refcounts of 2^`refcount_order` bits, at most 64.
+    pub const fn with_refcount_order(self, refcount_order: u32) -> Self {
+        Self { refcount_order, ..self }
+    }
+
     /// log2 of the cluster size, 9..=21.
     pub const fn cluster_bits(&self) -> u32 {
         self.cluster_bits

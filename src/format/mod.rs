@@ -18,6 +18,7 @@ pub mod l2;
 pub mod luks;
 pub mod probe;
 pub mod refcount;
+pub(crate) mod rewrite;
 pub mod snapshot;
 
 pub use addr::{

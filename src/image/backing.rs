@@ -16,11 +16,11 @@ pub(super) fn open(
     let named = || Link::of(area, options.path.as_deref());
     let link = match &options.backing {
         BackingPolicy::Instead(path, format) => Some(Link::new(path.clone(), format)),
-        BackingPolicy::Leave if area.header.backing_name_offset != 0 => {
+        BackingPolicy::Leave | BackingPolicy::Layers(0) if area.header.backing_name_offset != 0 => {
             return Ok(Some(Backing::Closed));
         }
         BackingPolicy::AsNamedOr(format) => named()?.map(|link| link.or_format(format)),
-        BackingPolicy::AsNamed | BackingPolicy::Leave => named()?,
+        BackingPolicy::AsNamed | BackingPolicy::Leave | BackingPolicy::Layers(_) => named()?,
     };
     let Some(link) = link else { return Ok(None) };
     let below = open_link(link, options, walk);

@@ -50,8 +50,8 @@ mod testing;
 
 pub use crate::chain::{FileOpener, Opener};
 pub use bitmaps::BitmapBits;
-pub use change::Preallocation;
 pub(crate) use change::write_zero_buffers;
+pub use change::{BackingLabel, Preallocation};
 pub use damage::Damage;
 pub use guest::{Run, RunKind, Stored};
 pub use open::Opened;
@@ -73,6 +73,8 @@ pub struct Image {
     meta: Mutex<Meta>,
     claims: Claims,
     decompressors: Decompressors,
+    /// Zeroes are recorded even where, without a backing file, unallocated clusters read as zeroes.
+    records_zeroes: bool,
 }
 
 /// The names by which the files of an image were opened.
@@ -192,6 +194,17 @@ impl Image {
     pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
         self.meta_mut()?.cancel = Some(cancel);
         Ok(())
+    }
+
+    /// From here on zeroes are recorded even where unallocated clusters read as zeroes: for an
+    /// image that is to get a backing file.
+    pub(crate) const fn record_zeroes(&mut self) {
+        self.records_zeroes = true;
+    }
+
+    /// Whether clusters that are not allocated may be left so where zeroes are wanted.
+    const fn is_zero_below(&self) -> bool {
+        self.backing.is_none() && !self.records_zeroes
     }
 
     /// Brings everything written so far to stable storage.

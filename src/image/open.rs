@@ -208,6 +208,7 @@ impl Loader {
             meta,
             claims,
             decompressors: Decompressors::default(),
+            records_zeroes: false,
         })
     }
 

@@ -16,6 +16,9 @@ pub enum BackingPolicy {
     AsNamedOr(String),
     /// Do not open it: for work on metadata alone. Reading a guest byte that is in it fails.
     Leave,
+    /// Open this many backing files, one below the other, and leave the next one closed: for work
+    /// on the data of the upper images of a chain. With 0 it is [`BackingPolicy::Leave`].
+    Layers(usize),
     /// Open this file in this format instead.
     Instead(PathBuf, String),
 }
@@ -47,6 +50,7 @@ impl OpenOptions {
     pub(super) fn below(above: &Self) -> Self {
         let backing = match &above.backing {
             BackingPolicy::AsNamedOr(format) => BackingPolicy::AsNamedOr(format.clone()),
+            BackingPolicy::Layers(layers) => BackingPolicy::Layers(layers.saturating_sub(1)),
             _ => BackingPolicy::AsNamed,
         };
         Self { backing, strict: above.strict, ..Self::default() }

@@ -1,5 +1,11 @@
 //! Examples for `qcheck help COMMAND`; a test of `cli` parses each of them.
 
+/// For `amend`.
+pub const AMEND: &str = "\
+Examples:
+  qcheck amend -o compat=v3 disk.qcow2
+  qcheck amend -o lazy_refcounts=on,refcount_bits=64 disk.qcow2";
+
 /// For `check`.
 pub const CHECK: &str = "\
 Examples:
@@ -11,6 +17,12 @@ Examples:
   qcheck check -j 8 --output junit a.qcow2 b.qcow2
   qcheck check --files-from list --output ndjson
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2";
+
+/// For `commit`.
+pub const COMMIT: &str = "\
+Examples:
+  qcheck commit overlay.qcow2
+  qcheck commit -b base.qcow2 -p overlay.qcow2";
 
 /// For `compare`.
 pub const COMPARE: &str = "\
@@ -65,6 +77,13 @@ Examples:
   qcheck measure -O qcow2 disk.raw
   qcheck measure -O qcow2 -o cluster_size=2M --size 1T
   qcheck measure --output json -O qcow2 -l before-upgrade disk.qcow2";
+
+/// For `rebase`.
+pub const REBASE: &str = "\
+Examples:
+  qcheck rebase -b new-base.qcow2 -F qcow2 overlay.qcow2
+  qcheck rebase -p -b '' overlay.qcow2
+  qcheck rebase -u -b /vm/moved.qcow2 -F qcow2 overlay.qcow2";
 
 /// For `resize`.
 pub const RESIZE: &str = "\

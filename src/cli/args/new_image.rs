@@ -26,16 +26,23 @@ pub fn parse_preallocation(name: &str) -> Result<Preallocation, String> {
     }
 }
 
-/// What a new qcow2 image is to be.
-pub fn create_options(given: &Options) -> Result<CreateOptions> {
-    let version = match given.text("compat") {
-        None | Some("1.1" | "v3") => Version::V3,
-        Some("0.10" | "v2") => Version::V2,
+/// The version of the format, where it is given.
+pub fn version(given: &Options) -> Result<Option<Version>> {
+    Ok(match given.text("compat") {
+        None => None,
+        Some("1.1" | "v3") => Some(Version::V3),
+        Some("0.10" | "v2") => Some(Version::V2),
         Some(other) => {
             let hint = nearest::hint(other, &["0.10", "v2", "1.1", "v3"]);
-            bail!("compat: '{other}' is not one of 0.10, v2, 1.1, v3{hint}")
+            // The beginning is qemu-img's.
+            bail!("Unknown compatibility level {other}: compat is 0.10, v2, 1.1 or v3{hint}")
         }
-    };
+    })
+}
+
+/// What a new qcow2 image is to be.
+pub fn create_options(given: &Options) -> Result<CreateOptions> {
+    let version = version(given)?.unwrap_or_default();
     let compression = match given.text("compression_type") {
         None | Some("zlib") => Compression::Zlib,
         Some("zstd") => Compression::Zstd,

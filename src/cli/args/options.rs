@@ -87,6 +87,18 @@ const OF_CONVERT: [Known; 1] = [known(
     "how hard -c tries to make clusters smaller: zlib 1 to 9, zstd 1 to 22",
 )];
 
+/// What `amend` takes. Of the rest it says that only a new image has it.
+const OF_AMEND: [Known; 8] = [
+    known("backing_file", Type::Text, "not changed here but by rebase"),
+    known("backing_fmt", Type::Text, "likewise"),
+    known("compat", Type::Text, "version: v2 (0.10) or v3 (1.1)"),
+    known("data_file", Type::Text, "external file for the data, of an image that has one"),
+    known("data_file_raw", Type::Switch, "off: the data file need not be a raw image any more"),
+    known("lazy_refcounts", Type::Switch, "postpone refcount updates"),
+    known("refcount_bits", Type::Number, "bits of a refcount, 1 to 64"),
+    known("size", Type::Size, "bytes of the disk"),
+];
+
 /// Which options there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
@@ -96,6 +108,8 @@ pub enum Table {
     Qcow2,
     /// Those of a qcow2 image that is converted to.
     ConvertedQcow2,
+    /// Those that a qcow2 image can change.
+    AmendedQcow2,
 }
 
 impl Table {
@@ -114,6 +128,7 @@ impl Table {
             Self::Raw => (&RAW, &[]),
             Self::Qcow2 => (&QCOW2, &[]),
             Self::ConvertedQcow2 => (&QCOW2, &OF_CONVERT),
+            Self::AmendedQcow2 => (&OF_AMEND, &[]),
         };
         format.iter().chain(more)
     }
@@ -140,6 +155,12 @@ pub fn parse(given: &[String], table: Table) -> Result<Asked> {
         let (known, text) = match (find(name), switched_off) {
             (Some(known), _) => (known, text),
             (None, Some(known)) if known.kind == Type::Switch => (known, Some("off")),
+            // qemu-img's words.
+            _ if table == Table::AmendedQcow2 && QCOW2.iter().any(|known| known.name == name) => {
+                bail!(
+                    "Invalid parameter '{name}': This option is only supported for image creation"
+                )
+            }
             _ if name.starts_with("encrypt.") => bail!("{name}: {NO_ENCRYPTION}"),
             _ => {
                 let names: Vec<&str> = table.options().map(|known| known.name).collect();
@@ -229,6 +250,14 @@ impl Options {
         }
     }
 
+    /// A switch, if it is given.
+    pub fn given_switch(&self, name: &str) -> Option<bool> {
+        match self.get(name) {
+            Some(Value::Switch(on, _)) => Some(*on),
+            _ => None,
+        }
+    }
+
     /// A switch; off where it is not given.
     pub fn switch(&self, name: &str) -> bool {
         matches!(self.get(name), Some(Value::Switch(true, _)))
@@ -260,6 +289,7 @@ impl Options {
 /// Prints what `-o` takes; with a file's name also what concerns the file rather than the image.
 pub fn help(out: &mut Output, table: Table, with_file: bool) -> io::Result<()> {
     out.line(match (with_file, table) {
+        (_, Table::AmendedQcow2) => "Amend options for 'qcow2':",
         (true, _) => "Supported options:",
         (false, Table::Raw) => "Supported raw options:",
         (false, _) => "Supported qcow2 options:",

@@ -12,7 +12,7 @@ const VERSION: &str = concat!("version 10.0.2 (qcheck ", env!("CARGO_PKG_VERSION
 const FORMATS: &str = "Supported image formats:\n\n  qcow2 raw\n\nSupported formats: qcow2 raw";
 
 /// Those of its commands that are not here.
-const COMMANDS: [&str; 5] = ["amend", "bench", "bitmap", "commit", "rebase"];
+const COMMANDS: [&str; 2] = ["bench", "bitmap"];
 
 /// Options that make what they need part of its command line.
 const OPTIONS: [&str; 3] = ["--object", "--trace", "-T"];

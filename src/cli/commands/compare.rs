@@ -77,7 +77,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         }
     };
     let sizes = (first.size()?, second.size()?);
-    let meter = args.meter(ui).cancelled_by(signals::interruption());
+    let meter = Meter::of_qemu(ui, args.progress, args.quiet).cancelled_by(signals::interruption());
     let options = CompareOptions { strict: args.strict, threads: 0 };
     let outcome = compare(&first, &second, options, &meter);
     meter.finish();
@@ -125,13 +125,6 @@ impl Args {
             ui.out.line(text)?;
         }
         Ok(())
-    }
-
-    fn meter(&self, ui: &Ui) -> Meter {
-        if self.progress && !self.quiet && !ui.out.is_terminal() {
-            return Meter::percent();
-        }
-        Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal())
     }
 
     fn failed(&self, failure: &Failure, ui: &mut Ui) -> Result<ExitCode> {

@@ -1,6 +1,8 @@
 //! The subcommands: one file or folder each.
 
+pub mod amend;
 pub mod check;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
@@ -9,6 +11,7 @@ pub mod dump;
 pub mod info;
 pub mod map;
 pub mod measure;
+pub mod rebase;
 pub mod resize;
 pub mod snapshot;
 pub mod undo;

@@ -125,7 +125,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     match image.format {
         ImageFormat::Qcow2 => {
             let opener = FileOpener::default();
-            let image = writable::open_qcow2(image.storage, path, args.backing(), &opener, ui);
+            let options = OpenOptions { backing: args.backing(), ..OpenOptions::default() };
+            let image = writable::open_qcow2(image.storage, path, options, &opener, ui);
             let image = image.with_context(|| could_not_open(path))?;
             qcow2(args, image).with_context(context)?;
         }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use qcheck::check::{CheckOptions, check};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener, Image};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::progress::Silent;
 use qcheck::snapshot;
@@ -121,8 +121,8 @@ fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     if !args.create.is_empty() {
         warn_of_errors(&opened.storage, ui).with_context(|| quoted(path).to_string())?;
     }
-    let (backing, opener) = (BackingPolicy::Leave, FileOpener::default());
-    let image = writable::open_qcow2(opened.storage, path, backing, &opener, ui);
+    let options = OpenOptions { backing: BackingPolicy::Leave, ..OpenOptions::default() };
+    let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui);
     let image = image.with_context(|| could_not_open(path))?;
     change_qcow2(args, image).with_context(|| quoted(path).to_string())?;
     Ok(ExitCode::Success)

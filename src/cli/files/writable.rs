@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qcheck::check::CheckOptions;
-use qcheck::image::{BackingPolicy, Image, OpenOptions, Opened, Opener};
+use qcheck::image::{Image, OpenOptions, Opened, Opener};
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::FileStorage;
 
@@ -17,12 +17,12 @@ use crate::cli::terminal::ui::Ui;
 pub fn open_qcow2(
     storage: FileStorage,
     path: &Path,
-    backing: BackingPolicy,
+    options: OpenOptions,
     opener: &dyn Opener,
     ui: &mut Ui,
 ) -> Result<Image> {
     let storage = Arc::new(storage);
-    let options = OpenOptions { path: Some(path.to_owned()), backing, ..OpenOptions::default() };
+    let options = OpenOptions { path: Some(path.to_owned()), ..options };
     let open = || Image::open_write(storage.clone(), &options, opener);
     if let Opened::Ready(image) = open()? {
         return Ok(*image);

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qcheck::progress::Progress;
 
 use super::signals;
+use super::ui::Ui;
 
 /// How long an operation may take before its progress is drawn.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -57,6 +58,15 @@ impl Meter {
             }
         };
         Self { shown, stage: Mutex::default(), cancel: None }
+    }
+
+    /// As qemu-img shows it: percents where `wanted` asks for them and standard output is no
+    /// terminal, and what [`Meter::new`] chooses otherwise.
+    pub fn of_qemu(ui: &Ui, wanted: bool, quiet: bool) -> Self {
+        if wanted && !quiet && !ui.out.is_terminal() {
+            return Self::percent();
+        }
+        Self::new(ui.name(), wanted, quiet, ui.err.is_terminal())
     }
 
     /// Percents of everything in one line on standard output, as programs read them from qemu-img.

@@ -8,7 +8,7 @@ const ALIGNMENT: usize = 4096;
 
 /// Bytes that begin at a multiple of 4 KiB in memory.
 #[derive(Debug, Default)]
-pub(in crate::convert) struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     length: usize,
@@ -16,7 +16,7 @@ pub(in crate::convert) struct Buffer {
 
 impl Buffer {
     /// Makes the buffer this long; what it holds then is anything.
-    pub(in crate::convert) fn set_len(&mut self, length: usize) {
+    pub(crate) fn set_len(&mut self, length: usize) {
         if self.bytes.len() < length + ALIGNMENT {
             self.bytes = vec![0; length + ALIGNMENT];
             self.start = self.bytes.as_ptr().align_offset(ALIGNMENT);
@@ -25,7 +25,7 @@ impl Buffer {
     }
 
     /// Makes the buffer longer with zeroes and keeps what it holds.
-    pub(in crate::convert) fn extend_zeroed(&mut self, length: usize) {
+    pub(crate) fn extend_zeroed(&mut self, length: usize) {
         let old = self.length;
         if self.bytes.len() < self.start + length {
             let mut longer = Self::default();
@@ -53,11 +53,11 @@ impl DerefMut for Buffer {
 
 /// Buffers that nobody uses at the moment.
 #[derive(Debug, Default)]
-pub(in crate::convert) struct Pool(Mutex<Vec<Buffer>>);
+pub(crate) struct Pool(Mutex<Vec<Buffer>>);
 
 impl Pool {
     /// A buffer of this length that holds anything.
-    pub(in crate::convert) fn take(&self, length: usize) -> Buffer {
+    pub(crate) fn take(&self, length: usize) -> Buffer {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = kept.unwrap_or_default();
         buffer.set_len(length);
@@ -65,7 +65,7 @@ impl Pool {
     }
 
     /// Keeps a buffer for later.
-    pub(in crate::convert) fn give_back(&self, buffer: Buffer) {
+    pub(crate) fn give_back(&self, buffer: Buffer) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }

@@ -11,14 +11,13 @@ use crate::progress::Progress;
 
 use super::buffer::{Buffer, Pool};
 use super::in_order::is_stopped;
+use super::item::{Item, Items, Kind};
 use super::rate::Rate;
 use super::salvage::{self, Salvage};
-use super::scan::{Cut, Item, Kind, Scan};
-use super::stream::Stream;
 use crate::convert::source::SourceDisk;
 
 /// Where items go.
-pub(in crate::convert) trait Target: Sync {
+pub(crate) trait Target: Sync {
     /// What a thread keeps between items.
     type Tools;
     /// What a new thread needs.
@@ -35,42 +34,32 @@ pub(in crate::convert) trait Target: Sync {
 }
 
 /// How the work is done.
-pub(in crate::convert) struct Work<'a> {
+pub(crate) struct Work<'a> {
     /// What is read.
-    pub(in crate::convert) source: &'a SourceDisk,
-    /// How it is cut up.
-    pub(in crate::convert) cut: Cut,
+    pub(crate) source: &'a SourceDisk,
     /// What is reported of it.
-    pub(in crate::convert) stage: &'a str,
+    pub(crate) stage: &'a str,
     /// How many threads do it.
-    pub(in crate::convert) threads: usize,
+    pub(crate) threads: usize,
     /// Whether the system copies what it can.
-    pub(in crate::convert) offload: bool,
+    pub(crate) offload: bool,
     /// Whether to go on without what cannot be read.
-    pub(in crate::convert) salvage: Option<&'a Salvage>,
+    pub(crate) salvage: Option<&'a Salvage>,
     /// How fast it may go.
-    pub(in crate::convert) rate: Option<&'a Rate>,
+    pub(crate) rate: Option<&'a Rate>,
     /// Set to end it early.
-    pub(in crate::convert) cancel: &'a AtomicBool,
+    pub(crate) cancel: &'a AtomicBool,
     /// Receives the progress.
-    pub(in crate::convert) progress: &'a dyn Progress,
+    pub(crate) progress: &'a dyn Progress,
     /// Buffers.
-    pub(in crate::convert) pool: &'a Pool,
+    pub(crate) pool: &'a Pool,
 }
 
-/// Brings everything to the target, what a stream has rather than the source where there is one.
-/// The first error ends the work of all threads.
-pub(in crate::convert) fn run<T: Target>(
-    work: &Work<'_>,
-    stream: Option<Stream<'_>>,
-    target: &T,
-) -> Result<()> {
+/// Brings all items to the target. The first error ends the work of all threads.
+pub(crate) fn run<T: Target>(work: &Work<'_>, mut items: impl Items, target: &T) -> Result<()> {
     work.progress.stage(work.stage, work.source.bytes());
     let shared = Shared {
-        feed: Mutex::new(match stream {
-            Some(stream) => Feed::Stream(stream),
-            None => Feed::Disk(Scan::new(work.source, work.cut, work.salvage)),
-        }),
+        items: Mutex::new(&mut items),
         failed: AtomicBool::new(false),
         error: Mutex::new(None),
     };
@@ -88,30 +77,13 @@ pub(in crate::convert) fn run<T: Target>(
     }
 }
 
-/// Where items come from.
-enum Feed<'a, 's> {
-    /// A disk whose extents are known.
-    Disk(Scan<'a>),
-    /// Bytes in their order.
-    Stream(Stream<'s>),
-}
-
-impl Feed<'_, '_> {
-    fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Option<Buffer>)>> {
-        match self {
-            Self::Disk(scan) => Ok(scan.next()?.map(|item| (item, None))),
-            Self::Stream(stream) => Ok(stream.next(pool)?.map(|(item, bytes)| (item, Some(bytes)))),
-        }
-    }
-}
-
-struct Shared<'a, 's> {
-    feed: Mutex<Feed<'a, 's>>,
+struct Shared<'a> {
+    items: Mutex<&'a mut dyn Items>,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
 }
 
-impl Shared<'_, '_> {
+impl Shared<'_> {
     fn work<T: Target>(&self, work: &Work<'_>, target: &T) {
         let mut tools = target.tools();
         loop {
@@ -121,7 +93,7 @@ impl Shared<'_, '_> {
             if work.cancel.load(Ordering::Relaxed) {
                 return self.fail(Error::Cancelled, target);
             }
-            let next = self.feed.lock().unwrap_or_else(PoisonError::into_inner).next(work.pool);
+            let next = self.items.lock().unwrap_or_else(PoisonError::into_inner).next(work.pool);
             let done = match next {
                 Ok(Some((item, read))) => one(work, item, read, target, &mut tools),
                 Ok(None) => return,

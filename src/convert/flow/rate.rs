@@ -9,7 +9,7 @@ const NAP: Duration = Duration::from_millis(100);
 
 /// Bytes a second, for all threads together.
 #[derive(Debug)]
-pub(in crate::convert) struct Rate {
+pub(crate) struct Rate {
     bytes_per_second: u64,
     /// When the next bytes may be read.
     free_at: Mutex<Instant>,

@@ -22,7 +22,7 @@ pub struct Loss {
 
 /// What was lost so far.
 #[derive(Debug, Default)]
-pub(in crate::convert) struct Salvage(Mutex<Vec<Loss>>);
+pub(crate) struct Salvage(Mutex<Vec<Loss>>);
 
 impl Salvage {
     /// Reads what can be read; the rest becomes zeroes and is noted.

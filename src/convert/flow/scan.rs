@@ -2,32 +2,10 @@
 
 use crate::error::Result;
 
+use super::buffer::{Buffer, Pool};
+use super::item::{Item, Items, Kind};
 use super::salvage::Salvage;
 use crate::convert::source::SourceDisk;
-
-/// A range of the disk that one thread works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::convert) struct Item {
-    /// Counts up from 0 without a gap.
-    pub(in crate::convert) number: u64,
-    /// Its first byte.
-    pub(in crate::convert) start: u64,
-    /// Its length in bytes.
-    pub(in crate::convert) bytes: u64,
-    /// What is known of it.
-    pub(in crate::convert) kind: Kind,
-}
-
-/// What is known of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::convert) enum Kind {
-    /// All zeroes.
-    Zero,
-    /// Has to be read.
-    Data,
-    /// What the target's backing file has, too.
-    Backing,
-}
 
 /// How to cut the disk up.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +36,12 @@ pub(in crate::convert) struct Scan<'a> {
     known: Option<(u64, Kind)>,
 }
 
+impl Items for Scan<'_> {
+    fn next(&mut self, _pool: &Pool) -> Result<Option<(Item, Option<Buffer>)>> {
+        Ok(self.next_item()?.map(|item| (item, None)))
+    }
+}
+
 impl<'a> Scan<'a> {
     /// The items of a source; with a salvage, what cannot be found is lost, not an error.
     pub(in crate::convert) const fn new(
@@ -68,8 +52,7 @@ impl<'a> Scan<'a> {
         Self { source, cut, salvage, at: 0, number: 0, known: None }
     }
 
-    /// The next item; `None` at the end of the disk.
-    pub(in crate::convert) fn next(&mut self) -> Result<Option<Item>> {
+    fn next_item(&mut self) -> Result<Option<Item>> {
         let (start, total) = (self.at, self.source.bytes());
         if start >= total {
             return Ok(None);

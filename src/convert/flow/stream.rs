@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::sector::SECTOR_LEN;
 
 use super::buffer::{Buffer, Pool};
-use super::scan::{Item, Kind};
+use super::item::{Item, Items, Kind};
 
 /// Items cut from a stream.
 pub(in crate::convert) struct Stream<'a> {
@@ -19,6 +19,12 @@ pub(in crate::convert) struct Stream<'a> {
     number: u64,
     /// Receives the disk's size at the end.
     size: Arc<AtomicU64>,
+}
+
+impl Items for Stream<'_> {
+    fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Option<Buffer>)>> {
+        Ok(self.next_item(pool)?.map(|(item, bytes)| (item, Some(bytes))))
+    }
 }
 
 impl<'a> Stream<'a> {
@@ -33,7 +39,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next item with its bytes; the last is filled up to a sector with zeroes.
-    pub(in crate::convert) fn next(&mut self, pool: &Pool) -> Result<Option<(Item, Buffer)>> {
+    fn next_item(&mut self, pool: &Pool) -> Result<Option<(Item, Buffer)>> {
         let mut bytes = pool.take(self.most);
         let read = self.fill(&mut bytes)?;
         if read == 0 {

@@ -8,8 +8,8 @@ use crate::format::GuestOffset;
 use crate::image::{Backing, Image, RunKind};
 
 use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::item::{Item, Kind};
 use crate::convert::flow::pipeline::Target;
-use crate::convert::flow::scan::{Item, Kind};
 use crate::convert::options::ConvertOptions;
 use crate::disk::{extent, zeroes};
 use crate::storage::is_zero;
@@ -25,6 +25,8 @@ pub(in crate::convert) struct Existing<'a> {
     sparse: u64,
     compress: bool,
     is_zero: bool,
+    /// What is not in the upper layers of the source is in the image already.
+    has_rest: bool,
     pool: &'a Pool,
 }
 
@@ -44,7 +46,8 @@ impl<'a> Existing<'a> {
     ) -> Result<Self> {
         let (sparse, compress) = (options.sparse, options.compress);
         let backing = image.backing().filter(|_| options.only_different);
-        Ok(Self { image, backing, sparse, compress, is_zero, pool })
+        let has_rest = options.layers.is_some();
+        Ok(Self { image, backing, sparse, compress, is_zero, has_rest, pool })
     }
 
     fn zero(&self, at: u64, bytes: u64) -> Result<()> {
@@ -169,6 +172,7 @@ impl Target for Existing<'_> {
 
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {
         match (item.kind, self.backing) {
+            (Kind::Backing, _) if self.has_rest => {}
             (Kind::Data, None) => self.store(item.start, &bytes, tools)?,
             (Kind::Data, Some(backing)) => {
                 self.store_different(backing, item.start, &bytes, tools)?;

@@ -14,8 +14,8 @@ use crate::format::{ClusterCount, Geometry, HostCluster, encode_entries};
 
 use crate::convert::flow::buffer::{Buffer, Pool};
 use crate::convert::flow::in_order::InOrder;
+use crate::convert::flow::item::{Item, Kind};
 use crate::convert::flow::pipeline::Target;
-use crate::convert::flow::scan::{Item, Kind};
 use crate::disk::zeroes;
 
 /// Zeroes that are written at once.

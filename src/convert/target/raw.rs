@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::storage::Storage;
 
 use crate::convert::flow::buffer::{Buffer, Pool};
+use crate::convert::flow::item::{Item, Kind};
 use crate::convert::flow::pipeline::Target;
-use crate::convert::flow::scan::{Item, Kind};
 use crate::convert::source::SourceDisk;
 use crate::disk::zeroes;
 
@@ -67,10 +67,10 @@ impl Target for Raw<'_> {
     }
 
     fn put(&self, item: Item, bytes: Buffer, _tools: &mut ()) -> Result<()> {
-        if item.kind == Kind::Data {
-            self.store(item.start, &bytes)?;
-        } else {
-            self.zero(item.start, item.bytes)?;
+        match item.kind {
+            Kind::Data => self.store(item.start, &bytes)?,
+            Kind::Zero => self.zero(item.start, item.bytes)?,
+            Kind::Backing => {}
         }
         self.pool.give_back(bytes);
         Ok(())

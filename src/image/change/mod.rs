@@ -1,9 +1,15 @@
-//! Changes of the whole image: snapshots and another size.
+//! Changes of the whole image: snapshots, another size, another backing file, another
+//! version or refcount width, and no guest data at all.
 
+mod empty;
 mod grow;
+mod labels;
 mod shrink;
 mod snapshots;
 mod switch;
+mod version;
+mod width;
 
 pub use grow::Preallocation;
 pub(crate) use grow::write_zero_buffers;
+pub use labels::BackingLabel;

@@ -1,6 +1,7 @@
 //! Guest bytes, read and written by several threads at once.
 
 mod compress;
+mod expand;
 pub(in crate::image) mod mapping;
 mod read;
 mod runs;

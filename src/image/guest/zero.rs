@@ -109,7 +109,7 @@ impl Image {
             let run = self.map(at, most)?;
             let zero_already = match run.kind {
                 RunKind::Zero => true,
-                RunKind::Unallocated => self.backing.is_none(),
+                RunKind::Unallocated => self.is_zero_below(),
                 _ => false,
             };
             if !zero_already {
@@ -123,7 +123,7 @@ impl Image {
 
     /// Zeroes whole units (the disk's last may be cut short), one L2 table after the other.
     fn zero_units(&self, mut start: u64, end: u64, into: Become) -> Result<()> {
-        if self.meta()?.header().version < 3 && self.backing.is_some() {
+        if self.meta()?.header().version < 3 && !self.is_zero_below() {
             return self.zero_bytes(start, end);
         }
         let size = self.geometry.cluster_bytes();
@@ -132,7 +132,7 @@ impl Image {
             let stop = end.min((start / table + 1) * table);
             let at = GuestOffset::new(start);
             let run = self.map(at, stop - start)?;
-            if run.kind == RunKind::Unallocated && self.backing.is_none() {
+            if run.kind == RunKind::Unallocated && self.is_zero_below() {
                 start += run.length;
                 continue;
             }
@@ -181,7 +181,7 @@ impl Image {
         let at = GuestOffset::new(start);
         let clusters = self.guest_clusters(at, end - start);
         let _claim = self.claims.claim(clusters.clone(), Access::Alone);
-        if self.zero_data_file(start, end)? && self.backing.is_none() {
+        if self.zero_data_file(start, end)? && self.is_zero_below() {
             return Ok(true);
         }
         let mut meta = self.meta()?;
@@ -190,7 +190,7 @@ impl Image {
         let mut cluster = clusters.start;
         while cluster < clusters.end {
             let old = meta.entry(cluster)?;
-            if let Some(new) = meta.zero_entry(old, into, self.backing.is_some()) {
+            if let Some(new) = meta.zero_entry(old, into, !self.is_zero_below()) {
                 let kept = new.offset() == old.offset() && new.offset().get() != 0;
                 if into == Become::Discarded {
                     let freed = meta.referred(old);

@@ -236,7 +236,11 @@ impl Disk {
         let start = usize::try_from(at.get()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES);
         let end = (start + bytes.len()).min(HEAD_BYTES);
         self.head[start..end].copy_from_slice(&bytes[..end - start]);
-        self.write_raw(at, bytes, "the header")
+        self.write_raw(at, bytes, "the header")?;
+        if let Ok(header) = Header::decode(&self.head) {
+            self.header = header;
+        }
+        Ok(())
     }
 
     fn patch_head(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {

@@ -68,7 +68,7 @@ fn errors_begin_with_its_name() {
 fn what_only_qemu_img_has_is_told_by_its_name() {
     let dir = folder();
     for (args, word) in [
-        (&["amend", "-f", "qcow2", "-o", "compat=v2", "a"][..], "command"),
+        (&["bitmap", "a", "b"][..], "command"),
         (&["bench", "a"], "command"),
         (&["--trace", "x", "check", "a"], "option"),
         (&["-T", "x", "check", "a"], "option"),
@@ -133,7 +133,9 @@ fn long_options(folder: &Path, command: &str) -> Vec<String> {
 #[test]
 fn every_long_option_of_qemu_img_is_taken_or_told_of() {
     let dir = folder();
-    for command in ["check", "convert", "create", "info", "resize", "snapshot"] {
+    let commands =
+        ["amend", "check", "commit", "convert", "create", "info", "rebase", "resize", "snapshot"];
+    for command in commands {
         let options = long_options(dir.path(), command);
         assert!(options.len() >= 2, "{command}: {options:?}");
         for option in options {

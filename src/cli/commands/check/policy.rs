@@ -24,7 +24,7 @@ pub struct Args {
     allow: Vec<Trait>,
 
     /// Deny disks of more bytes than this, for example 100G
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_virtual_size: Option<u64>,
 
     /// Deny images that hold more than N bytes of guest data for each byte of their file
@@ -42,10 +42,6 @@ enum Named {
 fn words() -> impl TypedValueParser<Value = Trait> {
     PossibleValuesParser::new(Trait::ALL.map(Trait::word))
         .try_map(|word| Trait::from_word(&word).ok_or("no such word"))
-}
-
-fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
-    parse_size(text).map_err(|error| error.to_string())
 }
 
 impl Args {

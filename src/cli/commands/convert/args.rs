@@ -90,7 +90,7 @@ pub struct Args {
     pub source_cache: Cache,
 
     /// Limit the bytes per second
-    #[arg(short, long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(short, long, value_name = "RATE", value_parser = parse_size)]
     pub rate: Option<u64>,
 
     /// Let the system copy data from file to file where it can
@@ -161,8 +161,4 @@ fn parse_threads(text: &str) -> Result<u16, String> {
         Ok(threads @ 1..=MAX_THREADS) => Ok(threads),
         _ => Err(format!("valid are 1 to {MAX_THREADS}")),
     }
-}
-
-fn parse_rate(text: &str) -> Result<u64, String> {
-    parse_size(text).map_err(|error| error.to_string())
 }

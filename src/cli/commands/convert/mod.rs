@@ -146,6 +146,7 @@ impl Args {
             threads: self.parallel.map_or(0, usize::from),
             offload: self.copy_range_offloading,
             only_different: self.no_create && self.backing.is_some(),
+            layers: None,
             salvage: self.salvage,
             bitmaps: self.bitmaps,
             skip_broken_bitmaps: self.skip_broken_bitmaps,
@@ -154,10 +155,10 @@ impl Args {
     }
 
     fn meter(&self, ui: &Ui, to_stdout: bool) -> Meter {
-        if self.progress && !self.quiet && !ui.out.is_terminal() && !to_stdout {
-            return Meter::percent();
+        match to_stdout {
+            true => Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal()),
+            false => Meter::of_qemu(ui, self.progress, self.quiet),
         }
-        Meter::new(ui.name(), self.progress, self.quiet, ui.err.is_terminal())
     }
 
     /// Reports what was lost.

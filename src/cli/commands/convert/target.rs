@@ -11,7 +11,7 @@ use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, Sourc
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, Image, Opener};
+use qcheck::image::{Image, OpenOptions, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
 use crate::cli::args::cache::Cache;
@@ -197,8 +197,8 @@ impl Target {
         open::apply_cache(asked.cache, &mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
-                let backing = BackingPolicy::AsNamed;
-                let image = writable::open_qcow2(opened.storage, path, backing, opener, ui);
+                let options = OpenOptions::default();
+                let image = writable::open_qcow2(opened.storage, path, options, opener, ui);
                 let image = image.with_context(|| could_not_open(path))?;
                 Kind::Image { image: Box::new(image), is_zero }
             }

@@ -1,5 +1,7 @@
 //! Commands against those of real qemu-img.
 
+mod amend;
+mod commit;
 mod compare;
 mod create;
 mod dd;
@@ -7,5 +9,6 @@ mod info;
 mod layout;
 mod map;
 mod measure;
+mod rebase;
 mod resize;
 mod snapshot;

@@ -1,0 +1,212 @@
+//! `qcheck rebase`: give an image another backing file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use qcheck::chain::{Format, Link};
+use qcheck::convert::Control;
+use qcheck::disk::Disk;
+use qcheck::file::{ImageFile, Intent};
+use qcheck::format::probe::ImageFormat;
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::progress::Progress;
+use qcheck::rebase::{BackingLabel, RebaseOptions, rebase, relabel};
+
+use crate::cli::args::cache::{Cache, parse_cache};
+use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::format::{self, QCOW2_ONLY, parse_format};
+use crate::cli::args::image_name::{self, ImageName, Named};
+use crate::cli::files::disks::Opening;
+use crate::cli::files::guard::Guard;
+use crate::cli::files::open;
+use crate::cli::files::writable;
+use crate::cli::render::exit::ExitCode;
+use crate::cli::terminal::progress::Meter;
+use crate::cli::terminal::signals;
+use crate::cli::terminal::ui::Ui;
+
+/// Give an image another backing file, or none, and keep what a guest reads.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image's format, qcow2 or raw; told from its first bytes if not given
+    #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
+    format: Option<ImageFormat>,
+
+    /// The new backing file, relative to the folder of the image; '' for none
+    #[arg(short, long, value_name = "FILE")]
+    backing: Option<String>,
+
+    /// The format of the new backing file
+    #[arg(short = 'F', long, value_name = "FMT",
+          value_parser = format::name_parser(), hide_possible_values = true)]
+    backing_format: Option<String>,
+
+    /// Only record the backing file: look at no data, and open neither the old nor the new one
+    #[arg(short = 'u', long)]
+    backing_unsafe: bool,
+
+    /// Compress the clusters that the image gets
+    #[arg(short, long)]
+    compress: bool,
+
+    /// How the image is written: writeback, writethrough, none, directsync or unsafe
+    #[arg(short = 't', long, value_name = "CACHE",
+          value_parser = parse_cache, default_value = "writeback")]
+    cache: Cache,
+
+    /// How the new backing file is read, likewise
+    #[arg(short = 'T', long, value_name = "CACHE",
+          value_parser = parse_cache, default_value = "writeback")]
+    backing_cache: Cache,
+
+    /// Read backing files even if another program has them open for writing
+    #[arg(short = 'U', long)]
+    force_share: bool,
+
+    /// Take the image as options, as in driver=qcow2,file.filename=NAME
+    #[arg(long)]
+    image_opts: bool,
+
+    /// Show the progress
+    #[arg(short, long)]
+    progress: bool,
+
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// The image
+    #[arg(value_parser = image_name::parser())]
+    image: ImageName,
+}
+
+/// The new backing file.
+struct New {
+    label: BackingLabel,
+    link: qcheck::error::Result<Link>,
+    format: ImageFormat,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    let named = args.image.named(args.image_opts, args.format)?;
+    let path = named.written()?;
+    if args.backing.is_none() && !args.backing_unsafe {
+        // qemu-img's words.
+        bail!("Must specify backing file (-b) or use unsafe mode (-u)");
+    }
+    let new = args.new_backing(path)?;
+    let guard = Guard::default();
+    if let Some(New { link: Ok(link), format, .. }) = &new {
+        guard.reads_chain(&link.path, Some(*format));
+    }
+    let allowed = guard.writes("the image", path)?;
+    let mut opened = open::open(path, named.format, Intent::Change, false)?;
+    allowed.opened(&opened.storage)?;
+    open::apply_cache(args.cache, &mut opened.storage, path)?;
+    if opened.format != ImageFormat::Qcow2 {
+        let format = opened.format.name();
+        bail!(
+            "{}: Could not change the backing file to '{}': an image of the format {format} has \
+             none: {QCOW2_ONLY}",
+            quoted(path),
+            args.backing.as_deref().unwrap_or("")
+        );
+    }
+    let meter = Meter::of_qemu(ui, args.progress, args.quiet);
+    let outcome = match args.backing_unsafe {
+        true => args.relabel(opened, path, new, &meter, ui),
+        false => args.rebase(opened, path, new, &meter, ui),
+    };
+    meter.finish();
+    outcome?;
+    Ok(ExitCode::Success)
+}
+
+impl Args {
+    /// What the arguments say of the new backing file; `None` where there is to be none.
+    fn new_backing(&self, image: &Path) -> Result<Option<New>> {
+        let given = self.backing_format.as_deref();
+        // QEMU's name for a regular file's bytes as they are.
+        let parsed = |name| parse_format(if name == "file" { "raw" } else { name });
+        let format = given.map(parsed).transpose().map_err(|error| anyhow!(error))?;
+        let Some(name) = self.backing.as_deref().filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        let (Some(given), Some(format)) = (given, format) else {
+            // qemu-img's words, which programs match.
+            bail!(
+                "Could not change the backing file to '{name}': backing format must be specified \
+                 (-F)"
+            );
+        };
+        let link = Link::named(Some(image), name.as_bytes(), Some(Format::of_name(given)));
+        let label = BackingLabel { name: name.into(), format: given.into() };
+        Ok(Some(New { label, link, format }))
+    }
+
+    fn open(
+        &self,
+        opened: ImageFile,
+        path: &Path,
+        backing: BackingPolicy,
+        ui: &mut Ui,
+    ) -> Result<Image> {
+        let unflushed = self.cache == Cache::Unsafe;
+        let opener = FileOpener { force_share: self.force_share, unflushed };
+        let options = OpenOptions { backing, ..OpenOptions::default() };
+        let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
+        image.with_context(|| could_not_open(path))
+    }
+
+    fn relabel(
+        &self,
+        opened: ImageFile,
+        path: &Path,
+        new: Option<New>,
+        meter: &Meter,
+        ui: &mut Ui,
+    ) -> Result<()> {
+        let image = self.open(opened, path, BackingPolicy::Leave, ui)?;
+        // The header is all there is.
+        meter.stage("rebasing", 1);
+        relabel(image, new.as_ref().map(|new| &new.label)).with_context(|| {
+            let name = self.backing.as_deref().unwrap_or("");
+            format!("{}: Could not change the backing file to '{name}'", quoted(path))
+        })?;
+        meter.advance(1);
+        Ok(())
+    }
+
+    fn rebase(
+        &self,
+        opened: ImageFile,
+        path: &Path,
+        new: Option<New>,
+        meter: &Meter,
+        ui: &mut Ui,
+    ) -> Result<()> {
+        let image = self.open(opened, path, BackingPolicy::AsNamed, ui)?;
+        let (disk, label) = match new {
+            Some(new) => (Some(self.open_new(new.link?, new.format)?), Some(new.label)),
+            None => (None, None),
+        };
+        let options = RebaseOptions { compress: self.compress, threads: 0 };
+        let cancel = signals::interruption();
+        let control = Control { cancel: &cancel, progress: meter };
+        let outcome = rebase(image, disk.as_ref(), label.as_ref(), options, control);
+        outcome.with_context(|| quoted(path).to_string())
+    }
+
+    fn open_new(&self, link: Link, format: ImageFormat) -> Result<Disk> {
+        let opening = Opening {
+            snapshot: None,
+            force_share: self.force_share,
+            backing_format: None,
+            cache: self.backing_cache,
+            guard: &Guard::default(),
+        };
+        let context = format!("Could not open new backing file {}", quoted(&link.path));
+        opening.open(&Named::file(link.path, Some(format))).context(context)
+    }
+}
