@@ -124,9 +124,8 @@ fn for_all(names: &[&str], rule: impl Fn(&Base, &Damaged) -> Vec<String>) {
     let mut broken = Vec::new();
     let mut cases = 0;
     for base in bases().iter().filter(|base| names.contains(&base.name)) {
-        let all = damages(base);
-        cases += all.len();
-        for damaged in sample(all, ONE_IN) {
+        cases += damages(base).len();
+        for damaged in sample(damages(base), ONE_IN) {
             broken
                 .extend(rule(base, &damaged).iter().map(|why| format!("[{}] {why}", damaged.name)));
         }
