@@ -4,8 +4,8 @@
 //!
 //! * [`Checker`] checks an image and reports what is wrong with it.
 //! * [`Repair`] repairs it without guessing, and records what it overwrites.
-//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and returns
-//!   where the bytes are.
+//! * [`Disk`] reads what a guest reads, from a raw or qcow2 image with its backing chain, and
+//!   returns where the bytes are.
 //! * [`Image`] reads and writes a qcow2 image; no crash leaves worse than leaked clusters.
 //!
 //! ```
@@ -18,10 +18,10 @@
 //! Long operations report to a [`Progress`] and are cancelled through it. `examples/` has whole
 //! programs.
 //!
-//! Further operations are modules: [`create`], [`amend`], [`convert`], [`commit`], [`compare`], [`measure`],
-//! [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`], [`verify`], [`policy`]. Each works on any
-//! [`storage::Storage`], so that images need not be files: [`check::check`] and [`repair::repair`]
-//! are [`Checker`] and [`Repair`] without a name.
+//! Further operations are modules: [`create`], [`amend`], [`convert`], [`commit`], [`compare`],
+//! [`measure`], [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`],
+//! [`verify`], [`policy`]. Each works on any [`storage::Storage`], so that images need not be
+//! files: [`check::check`] and [`repair::repair`] are [`Checker`] and [`Repair`] without a name.
 //!
 //! A problem *in* an image is a [`check::Finding`]; a problem doing the work is an [`Error`]. The
 //! library never prints, never exits and never reads the environment. `docs/design.md` describes
@@ -71,3 +71,8 @@ pub use front::{Checked, Checker, Class, Repair};
 pub use image::Image;
 pub use progress::Progress;
 pub use repair::RepairMode;
+
+/// The example of the README, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,5 +6,6 @@ mod completions;
 mod interface;
 mod layers;
 mod prose;
+mod readme;
 mod schema;
 mod texts;

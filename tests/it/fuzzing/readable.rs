@@ -78,11 +78,11 @@ fn with_l1_tables(bytes: &[u8], sound: &[u8]) -> Vec<u8> {
 /// nor as it would with all L2 tables in their places.
 pub fn lost(before: &Readable, after: &Readable, sound: &[u8]) -> Option<String> {
     let in_place = with_l1_tables(before.bytes, sound);
-    let in_place = Reader::new(&in_place).views();
-    let sound = Reader::new(sound).views();
+    let (in_place, sound) = (Reader::new(&in_place), Reader::new(sound));
+    let (in_place, sound) = (in_place.views(), sound.views());
     let unsure = before.reader.unsure();
     let (old, new) = (before.reader.views(), after.reader.views());
-    for (disk, (old, new)) in old.iter().zip(&new).enumerate() {
+    for (disk, (old, new)) in old.iter().zip(new).enumerate() {
         let same = |guest: usize, was: &Cluster| {
             was.is_none()
                 || new.get(guest) == Some(was)

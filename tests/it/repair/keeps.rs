@@ -209,7 +209,8 @@ fn a_cross_link_in_an_image_of_one_bit_counts_loses_no_data() {
         poke(&mut bytes, at, 8, (cluster * size) | COPIED);
         for mode in MODES {
             let (_, after) = repaired(&bytes, mode);
-            let views = Reader::new(&bytes).views().into_iter().zip(Reader::new(&after).views());
+            let views = [&bytes, &after].map(|bytes| Reader::new(bytes).views().to_vec());
+            let views = views[0].iter().cloned().zip(views[1].iter().cloned());
             for (disk, (mut old, mut new)) in views.enumerate() {
                 // Where the cluster is metadata the guest sees what the repair writes there.
                 if disk == 0 {

@@ -122,7 +122,7 @@ fn lost() -> Vec<(String, Vec<u8>, &'static Sound)> {
 
 /// What each view of an image reads, by the reader of the tests.
 fn views(bytes: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
-    Reader::new(bytes).views()
+    Reader::new(bytes).views().to_vec()
 }
 
 #[test]

@@ -8,5 +8,6 @@ pub mod images;
 pub mod measure;
 pub mod programs;
 pub mod rng;
+pub mod sample;
 pub mod skip;
 pub mod storages;

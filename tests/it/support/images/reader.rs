@@ -1,6 +1,7 @@
 //! Reads an image by the specification, sharing no code with the library: what the guest sees, what is referenced,
 //! what is counted, and which entries have COPIED.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
@@ -18,6 +19,7 @@ pub struct Reader<'a> {
     version: u64,
     order: u64,
     extended: bool,
+    views: OnceCell<Vec<Vec<Cluster>>>,
 }
 
 /// An L1 table: its offset, its entries, and the size of the disk.
@@ -31,7 +33,8 @@ pub(super) struct Disk {
 impl<'a> Reader<'a> {
     /// Starts reading; only the header's plain fields are looked at.
     pub fn new(bytes: &'a [u8]) -> Self {
-        let mut reader = Self { bytes, cluster: 0, version: 0, order: 4, extended: false };
+        let views = OnceCell::new();
+        let mut reader = Self { bytes, cluster: 0, version: 0, order: 4, extended: false, views };
         assert_eq!(reader.number(0, 4), 0x5146_49fb, "no magic number");
         reader.version = reader.number(4, 4);
         reader.cluster = 1 << reader.number(20, 4);
@@ -77,11 +80,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The active disk and then every snapshot, cluster by cluster.
-    pub fn views(&self) -> Vec<Vec<Cluster>> {
+    pub fn views(&self) -> &[Vec<Cluster>] {
         let view = |disk: Disk| {
             (0..disk.size.div_ceil(self.cluster)).map(|guest| self.guest(disk, guest)).collect()
         };
-        self.disks().into_iter().map(view).collect()
+        self.views.get_or_init(|| self.disks().into_iter().map(view).collect())
     }
 
     fn guest(&self, disk: Disk, guest: u64) -> Cluster {
@@ -312,7 +315,7 @@ pub fn worse_than(before: &Reader, sound: &Reader, after: &Reader) -> Option<Str
     if old.len() != new.len() {
         return Some(format!("{} disks became {}", old.len(), new.len()));
     }
-    for (disk, (old, new)) in old.iter().zip(&new).enumerate() {
+    for (disk, (old, new)) in old.iter().zip(new).enumerate() {
         if let Some(why) = changed(old, sound.get(disk).unwrap_or(old), new) {
             return Some(format!("disk {disk} {why}"));
         }

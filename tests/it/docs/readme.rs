@@ -1,0 +1,158 @@
+//! The transcript and the picture of the README are from real runs. With `QCHECK_REGENERATE` they
+//! are written.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::programs::run::qcheck;
+
+/// The image that both are about.
+const IMAGE: &str = "damaged.qcow2";
+/// Width of a character and height of a line of the picture.
+const CELL: (f64, f64) = (8.4, 18.0);
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(path("tests/data").join(IMAGE), folder.path().join(IMAGE)).unwrap();
+    folder
+}
+
+/// Panics if a generated file differs from what it should hold; writes it if that is requested.
+fn is_current(name: &str, now: &str) {
+    if std::env::var_os("QCHECK_REGENERATE").is_some() {
+        fs::write(path(name), now).unwrap();
+    }
+    let stored = fs::read_to_string(path(name)).unwrap_or_default();
+    assert!(stored == now, "{name}: QCHECK_REGENERATE=1 cargo test --test it docs::readme");
+}
+
+#[test]
+fn the_transcript_is_what_the_commands_print() {
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    let (before, rest) = readme.split_once("```console\n").expect("a transcript");
+    let (transcript, after) = rest.split_once("```").expect("its end");
+    let folder = folder();
+    let mut now = String::new();
+    for command in transcript.lines().filter_map(|line| line.strip_prefix("$ ")) {
+        // Both streams go to one pipe, in the order in which they are written, as on a terminal.
+        let program = Path::new(env!("CARGO_BIN_EXE_qcheck")).parent().unwrap();
+        let paths = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {command} 2>&1")]).env("PATH", paths);
+        let done = shell.current_dir(folder.path()).output().unwrap();
+        writeln!(now, "$ {command}\n{}", String::from_utf8(done.stdout).unwrap()).unwrap();
+    }
+    is_current("README.md", &format!("{before}```console\n{}\n```{after}", now.trim_end()));
+}
+
+#[test]
+fn the_picture_is_of_a_real_run() {
+    let folder = folder();
+    let ran = qcheck(folder.path(), &["info", "--layout", "--color", "always", IMAGE]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    is_current("docs/layout.svg", &svg(&ran.out));
+}
+
+/// How characters of a terminal look.
+#[derive(Debug, Clone, Default)]
+struct Style {
+    letters: Option<u32>,
+    ground: Option<u32>,
+    bold: bool,
+    faint: bool,
+}
+
+impl Style {
+    /// What an escape sequence for colours changes.
+    fn apply(&mut self, codes: &str) {
+        for code in codes.split(';').map(|code| code.parse().unwrap_or(0)) {
+            match code {
+                0 => *self = Self::default(),
+                1 => self.bold = true,
+                2 => self.faint = true,
+                30..=37 => self.letters = Some(code - 30),
+                40..=47 => self.ground = Some(code - 40),
+                90..=97 => self.letters = Some(code - 90 + 8),
+                100..=107 => self.ground = Some(code - 100 + 8),
+                _ => panic!("the colour {code}"),
+            }
+        }
+    }
+
+    fn fill(&self) -> &'static str {
+        match (self.letters, self.faint) {
+            (Some(color), _) => rgb(color),
+            (None, true) => "#8b949e",
+            (None, false) => "#e6edf3",
+        }
+    }
+}
+
+/// The colours of a terminal: eight, and eight bright ones.
+fn rgb(color: u32) -> &'static str {
+    const COLORS: [&str; 16] = [
+        "#0d1117", "#da3633", "#2ea043", "#d29922", "#388bfd", "#a371f7", "#39c5cf", "#f0f6fc",
+        "#6e7681", "#ff7b72", "#56d364", "#e3b341", "#79c0ff", "#d2a8ff", "#56d4dd", "#ffffff",
+    ];
+    COLORS[color as usize]
+}
+
+/// Draws what a terminal shows.
+fn svg(text: &str) -> String {
+    let mut style = Style::default();
+    let (mut body, mut columns, mut rows) = (String::new(), 0, 0);
+    for line in text.lines() {
+        rows += 1;
+        let mut column = 0;
+        for (number, part) in line.split("\u{1b}[").enumerate() {
+            let shown = match part.split_once('m').filter(|_| number > 0) {
+                Some((codes, shown)) => {
+                    style.apply(codes);
+                    shown
+                }
+                None => part,
+            };
+            cells(&mut body, shown, &style, column, rows);
+            column += shown.chars().count();
+        }
+        columns = columns.max(column);
+    }
+    let (width, height) = ((columns + 2) as f64 * CELL.0, (rows + 1) as f64 * CELL.1);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+         font-family=\"monospace\" font-size=\"14\">\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"#0d1117\" rx=\"6\"/>\n{body}</svg>\n"
+    )
+}
+
+/// Draws characters of one style.
+fn cells(out: &mut String, text: &str, style: &Style, column: usize, row: usize) {
+    let count = text.chars().count();
+    let (x, y) = ((column + 1) as f64 * CELL.0, row as f64 * CELL.1);
+    let width = count as f64 * CELL.0;
+    if let Some(ground) = style.ground {
+        let (top, height, fill) = (y - 13.0, CELL.1, rgb(ground));
+        writeln!(
+            out,
+            "<rect x=\"{x:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{fill}\"/>"
+        )
+        .unwrap();
+    }
+    if !text.trim().is_empty() {
+        let weight = if style.bold { " font-weight=\"bold\"" } else { "" };
+        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        writeln!(
+            out,
+            "<text x=\"{x:.1}\" y=\"{y}\" textLength=\"{width:.1}\" xml:space=\"preserve\" \
+             fill=\"{}\"{weight}>{text}</text>",
+            style.fill()
+        )
+        .unwrap();
+    }
+}
