@@ -3,3 +3,5 @@
 
 #[path = "../../tests/it/support/images/mod.rs"]
 pub mod images;
+#[path = "../../tests/it/support/truth/mod.rs"]
+pub mod truth;

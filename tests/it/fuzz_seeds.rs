@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use crate::fuzzing::{TARGETS, seeds};
-
+use crate::fuzzing::damage::{CHANGE_BYTES, bases};
+use crate::fuzzing::{TARGETS, repair, seeds};
+use crate::support::rng::Rng;
+use crate::support::sample::{is_full, seed};
 use crate::support::skip::skip;
 
 fn folder(path: &str, target: &str) -> PathBuf {
@@ -29,6 +32,23 @@ fn every_target_holds_on_its_seeds() {
             run(&input);
         }
     }
+}
+
+/// Random damage that changes little, as an input describes it.
+#[test]
+fn a_repair_holds_on_random_inputs() {
+    let count = if is_full() { 4_000 } else { 1_000 };
+    let mut rng = Rng::new(seed());
+    let mut wrong = Vec::new();
+    for number in 0..count {
+        let changes = 1 + rng.below(3) as usize;
+        let mut input = rng.bytes(2 + changes * CHANGE_BYTES);
+        input[0] %= bases().len() as u8;
+        if catch_unwind(|| repair::run(&input)).is_err() {
+            wrong.push(format!("{number}: {input:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Damage to one to four structures of an image, chosen by a seed.
 
-use super::roles::{Role, Truth};
 use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK, poke};
 use crate::support::rng::Rng;
+use crate::support::truth::roles::{Role, Truth};
 
 /// A number in the image: where, and how many bytes.
 #[derive(Debug, Clone, Copy)]

@@ -8,13 +8,9 @@
 
 mod bases;
 mod damage;
-mod inflate;
-mod judge;
-mod roles;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod support;
-mod view;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -36,10 +32,10 @@ use crate::support::programs::oracle::{Ran, Scratch};
 use crate::support::rng::Rng;
 use crate::support::sample::is_full;
 use crate::support::storages::fail::{Class, FailAfter};
+use crate::support::truth::judge::Case;
+use crate::support::truth::roles::Truth;
+use crate::support::truth::view::Unpacked;
 use bases::Base;
-use judge::Case;
-use roles::Truth;
-use view::Unpacked;
 
 /// Cases that are made of each base.
 const CASES_PER_BASE: u64 = 50;

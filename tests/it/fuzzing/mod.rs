@@ -4,7 +4,6 @@
 pub mod check;
 pub mod convert;
 pub mod damage;
-pub mod readable;
 pub mod repair;
 pub mod seeds;
 

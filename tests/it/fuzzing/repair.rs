@@ -8,7 +8,9 @@ use qcheck::storage::{Latch, MemoryStorage, Storage};
 use qcheck::undo::{Durable, Record, UndoLog, undo};
 
 use super::damage::Damaged;
-use super::readable::{Readable, lost};
+use crate::support::truth::judge::Case;
+use crate::support::truth::roles::Truth;
+use crate::support::truth::view::Unpacked;
 
 /// Repairs what the input describes, and looks at every promise.
 pub fn run(input: &[u8]) {
@@ -22,6 +24,7 @@ pub fn run(input: &[u8]) {
     }
     drop(log);
     let after = image.to_vec();
+    damaged.judged(&after);
     if done {
         damaged.repaired(&after);
     }
@@ -56,12 +59,18 @@ impl Damaged {
         // What was held is waste like any other once no sign of damage is left.
         let only_leaks = end.corruptions == 0 && end.leaks > 0;
         assert!(only_leaks || again.to_vec() == after, "a second repair writes");
-        if let (Some(sound), true) = (self.sound, self.mode != RepairMode::Lossy) {
-            if let Some(before) = Readable::of(&self.bytes, sound) {
-                let after = Readable::of(after, sound).expect("the header keeps its fields");
-                assert_eq!(lost(&before, &after, sound), None);
-            }
-        }
+    }
+
+    /// What a repair without leave promises, also one that was refused: nothing that the damage left intact is lost, and
+    /// no guest position reads what is not its own.
+    fn judged(&self, after: &[u8]) {
+        let Some(sound) = self.sound.filter(|_| self.mode != RepairMode::Lossy) else { return };
+        let unpacked = Unpacked::default();
+        let truth = Truth::of(sound, &unpacked);
+        let case = Case::new(&truth, &self.bytes, &unpacked);
+        let after = case.after(after, &unpacked);
+        assert_eq!(case.destroyed(&after), None);
+        assert_eq!(case.guessed(&after), None);
     }
 
     /// Whether damage may hide errors that show only once it is repaired.

@@ -11,3 +11,5 @@ pub mod rng;
 pub mod sample;
 pub mod skip;
 pub mod storages;
+#[allow(dead_code, reason = "not every test of repairs asks for all of it")]
+pub mod truth;

@@ -6,4 +6,3 @@ pub mod fields;
 pub mod layout;
 pub mod luks;
 pub mod reader;
-pub mod unsure;

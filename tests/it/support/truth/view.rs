@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::inflate::inflate;
+use super::inflate::inflate;
 use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 
 /// Bytes of a sector: guest data is compared sector by sector.
