@@ -35,7 +35,7 @@ pub struct RebaseOptions {
 /// none afterwards.
 ///
 /// Fails with [`Error::Refused`] if the image is encrypted, is a part of the new chain itself, or
-/// cannot record the backing file, with [`Error::Cancelled`] if `control` says so, and with the
+/// cannot record the backing file, with [`Error::Cancelled`] if `control` is set, and with the
 /// error of a read, write or flush. Until it has succeeded the image has its present backing file.
 pub fn rebase(
     mut image: Image,

@@ -10,9 +10,7 @@ use crate::format::{ClusterCount, HostCluster};
 pub fn doubtful(ctx: &Context, compared: &Compared, findings: &[Finding]) -> Vec<Place> {
     let all = || ctx.found.findings().iter().chain(findings);
     let leaks: Vec<Leak> = all().filter_map(|finding| leak(finding, compared)).collect();
-    // A compressed cluster has as many references as extents, and one write leaves them all.
-    let snapshots = ctx.snapshots.entries.len() as u64;
-    let disks = if ctx.allocation.compressed == 0 { snapshots + 1 } else { 1 };
+    let disks = ctx.snapshots.entries.len() as u64 + 1;
     let shared = leaks.iter().filter(|leak| (2..=disks).contains(&leak.stored));
     let mut places: Vec<Place> =
         shared.filter(|leak| leak.has_data(ctx)).map(Leak::place).collect();

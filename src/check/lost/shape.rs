@@ -65,7 +65,7 @@ impl Shape {
         let free = free + shape.missing;
         shape.damaged += denied;
         let valid = shape.entries.saturating_sub(denied + free);
-        let is_table = valid > 0 && shape.damaged <= valid / 2;
+        let is_table = valid > 0 && shape.damaged <= (valid / 2).max(1);
         shape.damaged += free + u64::from(shape.lost_sector);
         (points && is_table).then_some(shape)
     }

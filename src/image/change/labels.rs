@@ -1,4 +1,4 @@
-//! What an image says of itself in its first cluster, changed with one write of a sector: the
+//! What an image records of itself in its first cluster, changed with one write of a sector: the
 //! backing file's name and format.
 
 use crate::error::{Error, Result};

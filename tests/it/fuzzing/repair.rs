@@ -56,9 +56,14 @@ impl Damaged {
             Err(Error::NoRoom { .. } | Error::Refused(_)) => assert!(again.to_vec() == after),
             Err(error) => panic!("the same repair again: {error}"),
         }
-        // What was held is waste like any other once no sign of damage is left.
+        // What was held is waste like any other once no sign of damage is left. Once refcounts are raised, what they were
+        // is not known any more, and a device without space for copies may have some after the first repair.
         let only_leaks = end.corruptions == 0 && end.leaks > 0;
-        assert!(only_leaks || again.to_vec() == after, "a second repair writes");
+        match (end.corruptions, self.mode) {
+            (1.., RepairMode::Lossy) if self.fixed => {}
+            (1.., RepairMode::Leaks | RepairMode::All) => self.judged(&again.to_vec()),
+            _ => assert!(only_leaks || again.to_vec() == after, "a second repair writes"),
+        }
     }
 
     /// What a repair without leave promises, also one that was refused: nothing that the damage left intact is lost, and

@@ -21,7 +21,7 @@ const IMAGES: [(&str, [i32; 5]); 7] = [
     ("cut-in-last-sector", [2, 2, 2, 0, 0]),
     // An L2 table used twice, beside an orphan that several entries may have pointed to.
     ("dead-end-two-writers", [2, 2, 2, 0, 0]),
-    // No QEMU opens it, and nothing in the image tells the right format.
+    // No QEMU opens it, and nothing in the image shows the right format.
     ("backing-format-16", [2, 2, 2, 2, 1]),
     ("l2-is-refblock", [2, 2, 2, 0, 0]),
     // A blank table beside leaked data: held.
@@ -68,10 +68,13 @@ fn end(storage: &dyn Storage) -> Option<Tally> {
     check(&storage, &options, &Silent).ok().map(|report| report.tally)
 }
 
+/// A lost table points to where the structures of the first repair are. Once they are in the file, that is counted as
+/// its data, and less space is left.
 #[test]
-fn a_repair_that_is_interrupted_anywhere_ends_alike_when_it_is_run_again() {
+fn a_repair_that_is_interrupted_anywhere_ends_alike_or_is_refused_when_it_is_run_again() {
     let bytes = image("repair-after-kill");
     let whole = end(&MemoryStorage::new(bytes.clone())).expect("it can be repaired");
+    let mut refused = 0;
     for n in 0.. {
         let disk = FailAfter::new(MemoryStorage::new(bytes.clone()), Class::AnyWrite, n);
         let interrupted = end(&disk);
@@ -80,7 +83,15 @@ fn a_repair_that_is_interrupted_anywhere_ends_alike_when_it_is_run_again() {
             break;
         }
         assert_eq!(interrupted, None, "operation {n} fails, and nothing is reported");
-        let again = end(&disk.into_inner()).unwrap_or_else(|| panic!("{n}: it is refused"));
-        assert_eq!(again.corruptions, whole.corruptions, "after {n} operations");
+        let disk = disk.into_inner();
+        let before = disk.to_vec();
+        match end(&disk) {
+            Some(again) => assert_eq!(again.corruptions, whole.corruptions, "after {n}"),
+            None => {
+                assert!(disk.to_vec() == before, "after {n}: it is refused, and wrote");
+                refused += 1;
+            }
+        }
     }
+    assert!(refused <= 3, "refused after {refused} interruptions");
 }
