@@ -2,6 +2,7 @@
 //! where it shows nothing, to what loses least.
 
 use super::{compression, extensions};
+use crate::check::report::kind::header::HEADER_FIELD;
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::crypto::CryptMethod;
@@ -67,7 +68,7 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
         bytes.extend(encode_field(HeaderField::BackingNameLength, 0));
         let offset = HostOffset::new(HeaderField::BackingNameOffset.place().0);
         let what = "the backing file's name in the header";
-        vec![Step::bytes(offset, bytes, what, vec!["header-field"])]
+        vec![Step::bytes(offset, bytes, what, vec![HEADER_FIELD.code])]
     };
     if header.backing_name_len == 0 {
         return Ok(none());

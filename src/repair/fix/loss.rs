@@ -1,25 +1,24 @@
 //! With leave, what cannot be repaired is dropped: entries that point nowhere. The positions they mapped read as zeroes, or
 //! as the backing file has them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::{bitmap_directory, lengths, snapshot_table};
 use crate::check::affected::references::{self, Owner};
 use crate::check::report::Slot;
-use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey, Visit};
+use crate::check::report::kind::tables::{CUT_OFF, L1_RESERVED_BITS, OVERLAP};
+use crate::check::{Finding, Kind, Place, RegionKind, Row, Source, Survey, Visit};
 use crate::error::{Error, Result};
 use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::{L2Entry, Meaning, SECTOR_BYTES, ZERO};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::repair::plan::pointers::{self, Tables};
+use crate::repair::plan::quarantine::Condemned;
 use crate::repair::plan::room::Space;
 use crate::repair::plan::step::{RepairPlan, StageKind, Step};
 use crate::storage::{ReadAt, Storage};
-
-/// L1 entries that point to what is not an L2 table, with what they point to and the code of the finding.
-pub type Condemned = BTreeMap<Slot, (HostOffset, &'static str)>;
 
 /// Plans it: comes when nothing else is left to repair. What explains other damage goes first, and the next check
 /// looks again.
@@ -58,7 +57,7 @@ fn cut_off(survey: &Survey) -> Vec<Step> {
     let missing = missing.max().and_then(|bytes| usize::try_from(bytes).ok());
     let offset = HostOffset::new(survey.file_bytes);
     let write =
-        |bytes| Step::bytes(offset, vec![0; bytes], "what was cut off", vec!["cut-off"]).lossy();
+        |bytes| Step::bytes(offset, vec![0; bytes], "what was cut off", vec![CUT_OFF.code]).lossy();
     missing.map(write).into_iter().collect()
 }
 
@@ -68,13 +67,13 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
     for finding in &survey.report.findings {
         if let Some((source, index)) = finding.entry_to_nowhere() {
             let table = tables.get(source, index).unwrap_or_default();
-            dropped.insert((source, index), (table, finding.code()));
+            dropped.insert((source, index), (table, finding.row()));
         }
         // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
         let Place::L2(source, l1, _) = finding.place else { continue };
         let table = tables.get(source, l1).filter(|_| finding.row().is_entry);
         if let Some(table) = table.filter(|&table| !pointers::is_l2_table(survey, table)) {
-            dropped.insert((source, l1), (table, finding.code()));
+            dropped.insert((source, l1), (table, finding.row()));
         }
     }
     dropped
@@ -91,7 +90,7 @@ pub fn mistaken(source: &dyn ReadAt, survey: &Survey) -> Result<Condemned> {
         }
     }
     let visits = survey.visits.iter().filter(|visit| over.contains(&visit.entry.offset()));
-    let entry = |visit: Visit| ((visit.source, visit.index), (visit.entry.offset(), "overlap"));
+    let entry = |visit: Visit| ((visit.source, visit.index), (visit.entry.offset(), &OVERLAP));
     Ok(visits.map(entry).collect())
 }
 
@@ -150,7 +149,7 @@ fn can_be_l2(source: &dyn ReadAt, survey: &Survey, table: HostOffset) -> Result<
 
 /// What is left of the entries that are dropped: of one through which a table can be read, all but its reserved bits.
 fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step> {
-    let write = |(&(source, index), &(table, code)): (&Slot, &(HostOffset, &'static str))| {
+    let write = |(&(source, index), &(table, row)): (&Slot, &(HostOffset, &'static Row))| {
         let offset = match source {
             Source::Active => pointers::disputed_l1_entry(survey, source, index)?,
             Source::Snapshot(_) => pointers::l1_entry(survey, source, index)?,
@@ -158,10 +157,10 @@ fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step
         if tables.get(source, index).unwrap_or_default() != table {
             return None; // Another one by now.
         }
-        let readable = code == "l1-reserved-bits" && pointers::is_l2_table(survey, table);
+        let readable = row == &L1_RESERVED_BITS && pointers::is_l2_table(survey, table);
         let left = if readable { L1Entry::new(table, false).0 } else { 0 };
         let what = "an L1 entry that points nowhere";
-        Some(Step::bytes(offset, left.to_be_bytes().to_vec(), what, vec![code]).lossy())
+        Some(Step::bytes(offset, left.to_be_bytes().to_vec(), what, vec![row.code]).lossy())
     };
     dropped.iter().filter_map(write).collect()
 }
@@ -215,7 +214,7 @@ pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
         let offset = pointers::l2_entry(survey, owner.table, owner.index);
         let what = "an L2 entry of a cluster that cannot be copied";
         (goes && writable)
-            .then(|| Step::bytes(offset, bytes.clone(), what, vec!["overlap"]).lossy())
+            .then(|| Step::bytes(offset, bytes.clone(), what, vec![OVERLAP.code]).lossy())
     };
     owners.iter().filter_map(drop).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::check::report::kind::tables::ORPHAN_L2_TABLE;
 use crate::check::report::{Orphan, Slot};
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ fn orphan(finding: &Finding) -> Option<&Orphan> {
 
 /// What putting a table back repairs: the loss, and what is wrong with the entry.
 fn fixes(survey: &Survey, (source, index): Slot) -> Vec<&'static str> {
-    let mut codes = vec!["orphan-l2-table"];
+    let mut codes = vec![ORPHAN_L2_TABLE.code];
     let entry = survey.report.findings.iter().filter(|f| f.place == Place::L1(source, index));
     codes.extend(entry.map(Finding::code));
     codes

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::former::{Former, FormerStructures};
 use super::pointers;
+use super::purpose::Risk;
 use crate::check::lost::reftable::Reftable;
 use crate::check::report::Slot;
 use crate::check::survey::data;
 use crate::check::survey::refcount_map::RefcountMap;
-use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Survey};
+use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Row, Survey};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
@@ -22,6 +23,9 @@ const PIECE: usize = 64 << 10;
 
 /// Bytes that copies may take in any file.
 const SPARE_BYTES: u64 = 1 << 20;
+
+/// L1 entries that point to what is not an L2 table, with what they point to and the kind of the finding.
+pub type Condemned = BTreeMap<Slot, (HostOffset, &'static Row)>;
 
 /// The evidence about clusters that seem free.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Quarantine {
     most_copied: OnceCell<u64>,
     /// Whether what may be lost was given up.
     given_up: bool,
+    /// What a write risks: once something was given up, each one completes the loss.
+    risk: Risk,
     /// Whether a refcount of 0 can be relied on.
     trusted: bool,
     /// Clusters with data that nothing references and of which no refcount shows whether they are in use.
@@ -56,7 +62,7 @@ pub struct Quarantine {
     /// Clusters that several guest positions share by mistake.
     crossed: HashSet<HostCluster>,
     /// L1 entries that pointed to another structure, with the offset of what they took for an L2 table.
-    condemned: BTreeMap<Slot, (HostOffset, &'static str)>,
+    condemned: Condemned,
 }
 
 impl Quarantine {
@@ -77,6 +83,7 @@ impl Quarantine {
             is_limited: growth(survey, storage.capacity()) != Capacity::Growable,
             most_copied: OnceCell::new(),
             given_up: false,
+            risk: Risk::Safe,
             trusted,
             uncounted,
             foreign: if suspect { foreign(storage, survey)? } else { Vec::new() },
@@ -87,7 +94,7 @@ impl Quarantine {
             too_low,
             vacated: RefcountMap::default(),
             crossed: HashSet::new(),
-            condemned: BTreeMap::new(),
+            condemned: Condemned::new(),
         })
     }
 
@@ -100,8 +107,18 @@ impl Quarantine {
 
     /// Gives up what may be lost: leaked clusters are waste from now on.
     pub fn give_up(&mut self) {
-        (self.holds, self.given_up) = (false, true);
+        (self.holds, self.given_up, self.risk) = (false, true, Risk::Lossy);
         self.uncounted = RefcountMap::default();
+    }
+
+    /// Adds the risk of what was written before.
+    pub fn note_risk(&mut self, risk: Risk) {
+        self.risk = self.risk.max(risk);
+    }
+
+    /// What a write risks.
+    pub const fn risk(&self) -> Risk {
+        self.risk
     }
 
     /// Whether what may be lost was given up.
@@ -191,12 +208,12 @@ impl Quarantine {
     }
 
     /// Remembers L1 entries that point to what is not an L2 table: moving the other structure away would hide it.
-    pub fn condemn(&mut self, entries: BTreeMap<Slot, (HostOffset, &'static str)>) {
+    pub fn condemn(&mut self, entries: Condemned) {
         self.condemned = entries;
     }
 
     /// The L1 entries that pointed to what is not an L2 table.
-    pub const fn condemned(&self) -> &BTreeMap<Slot, (HostOffset, &'static str)> {
+    pub const fn condemned(&self) -> &Condemned {
         &self.condemned
     }
 

@@ -6,9 +6,7 @@ use crate::format::feature::incompatible::CORRUPT;
 use crate::format::header::{HeaderField, encode_field};
 use crate::repair::plan::step::{CountChange, Step, Write};
 
-/// What the stage that sets the bit is called.
-pub const STAGE: &str = "the sign that a repair is under way";
-/// What it writes.
+/// What the stage that sets the bit writes.
 pub const WHAT: &str = "the corrupt bit in the header";
 
 /// The position of the bits.

@@ -1,13 +1,13 @@
 //! What can be wrong with an image, with the numbers that describe it.
 
-mod bitmaps;
+pub(crate) mod bitmaps;
 mod data;
-mod header;
+pub(crate) mod header;
 mod reading;
 mod refcounts;
 mod row;
 mod snapshots;
-mod tables;
+pub(crate) mod tables;
 
 use super::orphan::Orphan;
 use super::place::{Place, RegionKind};
