@@ -33,7 +33,6 @@ use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostOffse
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
-mod backing;
 mod bitmaps;
 mod change;
 mod damage;

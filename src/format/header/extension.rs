@@ -2,7 +2,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::header::{V3_BYTES, V3_BYTES_WITH_COMPRESSION};
+use super::fixed::{V3_BYTES, V3_BYTES_WITH_COMPRESSION};
 
 /// Ends the list.
 pub const END: u32 = 0;

@@ -215,14 +215,10 @@ fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
 
 /// Whether what is left shows where its data is: in clusters whose refcounts include this reference.
 fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Result<bool> {
-    let times = spot.times;
     let survey = known.survey;
     let geometry = &survey.area.geometry;
     let data_file = survey.area.header.has_data_file();
     let in_file = |offset: HostOffset| offset.get() < survey.file_bytes;
-    // Nothing can be read through an entry into the middle of a cluster, and a repair's check does not count one.
-    let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
-    let is_unaligned = within != 0;
     match right.meaning(geometry, data_file) {
         // In an external data file nothing is leaked.
         Meaning::Unallocated | Meaning::Zero if data_file => {
@@ -234,36 +230,7 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
         Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
             Ok(entry.offset() == at && geometry.is_aligned(at))
         }
-        Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
-            let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
-                return Ok(false);
-            };
-            // A repair raises refcounts of metadata too, and such a refcount does not include this entry; nor does that of a
-            // lost table.
-            let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
-            // No program puts compressed clusters into one that a guest cluster has to itself.
-            let is_compressed = survey.compressed.get(cluster) > 0;
-            if is_metadata || is_compressed || survey.claims.get(cluster) > 0 {
-                return Ok(false);
-            }
-            // One wrong bit is proof, and several where no other cluster is missing its reference.
-            if within.count_ones() > 1 && survey.report.tally.leaks > 1 {
-                return Ok(false);
-            }
-            // What another position of the disk refers to is not this one's, whatever refcount a repair gave it.
-            if survey.active.get(cluster) > u64::from(!is_unaligned) {
-                return Ok(false);
-            }
-            // The refcount includes this entry's reference; or there is no other.
-            let references = survey.map.get(cluster);
-            let stored = known.proven_count(cluster)?;
-            if spot.is_active && entry.copied() != (stored == 1) {
-                return Ok(false);
-            }
-            let own = if is_unaligned { times } else { 0 };
-            let is_alone = references + own == times && !is_misplaced(survey, entry);
-            Ok(stored == references + own || is_alone && stored > times)
-        }
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) => is_certain_data(known, entry, spot, at),
         Meaning::Compressed(extent) => {
             if data_file || !in_file(extent.offset.saturating_add(extent.bytes.saturating_sub(1))) {
                 return Ok(false);
@@ -272,9 +239,47 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
                 return Ok(true); // Counted as it is.
             }
             let (first, count) = geometry.span(extent.offset, extent.bytes);
-            allow(known, first..first + count, times)
+            allow(known, first..first + count, spot.times)
         }
     }
+}
+
+/// Whether the refcount of the cluster there includes this entry's reference.
+fn is_certain_data(known: &Known, entry: L2Entry, spot: &Spot, at: HostOffset) -> Result<bool> {
+    let (survey, times) = (known.survey, spot.times);
+    let geometry = &survey.area.geometry;
+    let in_file = at.get() < survey.file_bytes;
+    // Nothing can be read through an entry into the middle of a cluster, and a repair's check does not count one.
+    let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
+    let is_unaligned = within != 0;
+    let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file) else {
+        return Ok(false);
+    };
+    // A repair raises refcounts of metadata too, and such a refcount does not include this entry; nor does that of a
+    // lost table.
+    let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
+    // No program puts compressed clusters into one that a guest cluster has to itself.
+    let is_compressed = survey.compressed.get(cluster) > 0;
+    if is_metadata || is_compressed || survey.claims.get(cluster) > 0 {
+        return Ok(false);
+    }
+    // One wrong bit is proof, and several where no other cluster is missing its reference.
+    if within.count_ones() > 1 && survey.report.tally.leaks > 1 {
+        return Ok(false);
+    }
+    // What another position of the disk refers to is not this one's, whatever refcount a repair gave it.
+    if survey.active.get(cluster) > u64::from(!is_unaligned) {
+        return Ok(false);
+    }
+    // The refcount includes this entry's reference; or there is no other.
+    let references = survey.map.get(cluster);
+    let stored = known.proven_count(cluster)?;
+    if spot.is_active && entry.copied() != (stored == 1) {
+        return Ok(false);
+    }
+    let own = if is_unaligned { times } else { 0 };
+    let is_alone = references + own == times && !is_misplaced(survey, entry);
+    Ok(stored == references + own || is_alone && stored > times)
 }
 
 /// Whether the refcounts of these clusters allow for so many more references.
