@@ -201,7 +201,7 @@ impl Image {
         self.records_zeroes = true;
     }
 
-    /// Whether clusters that are not allocated may be left so where zeroes are wanted.
+    /// Whether clusters that are not allocated may be left so where zeroes are needed.
     const fn is_zero_below(&self) -> bool {
         self.backing.is_none() && !self.records_zeroes
     }

@@ -1,4 +1,4 @@
-//! Another version of the format, and what the header says of refcounts and the data file.
+//! Another version of the format, and what the header records of refcounts and the data file.
 
 use crate::error::{Error, Result};
 use crate::format::decode_entries;

@@ -21,7 +21,7 @@ const IMAGES: [(&str, [i32; 5]); 7] = [
     ("cut-in-last-sector", [2, 2, 2, 0, 0]),
     // An L2 table used twice, beside an orphan that several entries may have pointed to.
     ("dead-end-two-writers", [2, 2, 2, 0, 0]),
-    // No QEMU opens it, and nothing in the image tells the right format.
+    // No QEMU opens it, and nothing in the image shows the right format.
     ("backing-format-16", [2, 2, 2, 2, 1]),
     ("l2-is-refblock", [2, 2, 2, 0, 0]),
     // A blank table beside leaked data: held.

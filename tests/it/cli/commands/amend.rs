@@ -29,7 +29,7 @@ const WRITES: &[&str] = &[
 ];
 const BASE: Layer = ("base", "size=1M", &["write -q -P 9 0 1M"]);
 
-/// What qemu-img says of an image: its size, and what is particular to the format.
+/// What qemu-img prints of an image: its size, and what is particular to the format.
 fn described(folder: &Path) -> (serde_json::Value, serde_json::Value) {
     let text = qemu_ok(folder, "qemu-img", &["info", "--output=json", "top"]);
     let info: serde_json::Value = serde_json::from_str(&text).unwrap();
