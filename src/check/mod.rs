@@ -133,8 +133,8 @@ impl Seen {
     }
 }
 
-/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag, or the refcount of the leak itself, may be
-/// all that shows that a reference was lost.
+/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag, or the refcount
+/// of the leak itself, may be all that shows that a reference was lost.
 fn hold(
     ctx: &Context,
     mapping: &Mapping,

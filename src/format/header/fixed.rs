@@ -116,7 +116,8 @@ impl Header {
     }
 
     /// The bytes of a new image's header: the mirror of [`Self::decode`], for `create` alone. A
-    /// header that is already in a file is patched by [`HeaderField`](super::HeaderField), never written back.
+    /// header that is already in a file is patched by [`HeaderField`](super::HeaderField), never
+    /// written back.
     pub fn encode(&self) -> Vec<u8> {
         let mut b = vec![0; self.header_length as usize];
         BigEndian::write_u32(&mut b, MAGIC);

@@ -1,4 +1,5 @@
-//! Header extensions that do not fit: their place and length, and the pointer to an encryption header.
+//! Header extensions that do not fit: their place and length, and the pointer to an encryption
+//! header.
 
 use crate::check::report::kind::header::HEADER_FIELD;
 use crate::check::{Kind, Place, RegionKind, Survey};

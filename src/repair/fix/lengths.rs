@@ -1,5 +1,6 @@
-//! Lengths of tables that are wrong: a table that is longer than what it is for needs, so that it reaches into other
-//! structures, gets its right length, and so does one that is too short where its clusters have the rest.
+//! Lengths of tables that are wrong: a table that is longer than what it is for needs, so that it
+//! reaches into other structures, gets its right length, and so does one that is too short where
+//! its clusters have the rest.
 
 use crate::check::report::kind::bitmaps::BITMAP_ENTRY;
 use crate::check::report::kind::tables::OVERLAP;
@@ -16,7 +17,8 @@ use crate::tables::BitmapDirectory;
 
 /// Offset of the number of L1 entries in a snapshot table entry (specification, "Snapshots").
 const SNAPSHOT_L1_ENTRIES: u64 = 8;
-/// Offset of the number of table entries in a bitmap directory entry (specification, "Bitmaps extension").
+/// Offset of the number of table entries in a bitmap directory entry (specification, "Bitmaps
+/// extension").
 const BITMAP_TABLE_ENTRIES: u64 = 8;
 
 /// Plans the right lengths.

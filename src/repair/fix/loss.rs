@@ -1,5 +1,5 @@
-//! With leave, what cannot be repaired is dropped: entries that point nowhere. The positions they mapped read as zeroes, or
-//! as the backing file has them.
+//! With leave, what cannot be repaired is dropped: entries that point nowhere. The positions they
+//! mapped read as zeroes, or as the backing file has them.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -20,8 +20,8 @@ use crate::repair::plan::room::Space;
 use crate::repair::plan::step::{RepairPlan, StageKind, Step};
 use crate::storage::{ReadAt, Storage};
 
-/// Plans it: comes when nothing else is left to repair. What explains other damage goes first, and the next check
-/// looks again.
+/// Plans it: comes when nothing else is left to repair. What explains other damage goes first, and
+/// the next check looks again.
 pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     let (storage, survey) = (space.storage, space.survey);
     let tables = Tables::of(survey);
@@ -48,7 +48,8 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     Ok(())
 }
 
-/// The rest of a table where the file ends within it: as QEMU reads it, nothing. A bitmap goes as a whole.
+/// The rest of a table where the file ends within it: as QEMU reads it, nothing. A bitmap goes as a
+/// whole.
 fn cut_off(survey: &Survey) -> Vec<Step> {
     let missing = survey.report.findings.iter().filter_map(|finding| match finding.kind {
         Kind::CutOff { bytes, .. } if !matches!(finding.place, Place::Bitmap(_)) => Some(bytes),
@@ -69,7 +70,8 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
             let table = tables.get(source, index).unwrap_or_default();
             dropped.insert((source, index), (table, finding.row()));
         }
-        // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
+        // A table in which most is damaged, or that is somebody's data too, must not be written:
+        // its entry goes.
         let Place::L2(source, l1, _) = finding.place else { continue };
         let table = tables.get(source, l1).filter(|_| finding.row().is_entry);
         if let Some(table) = table.filter(|&table| !pointers::is_l2_table(survey, table)) {
@@ -147,7 +149,8 @@ fn can_be_l2(source: &dyn ReadAt, survey: &Survey, table: HostOffset) -> Result<
     Ok(!data.is_empty() && data.iter().all(is_data))
 }
 
-/// What is left of the entries that are dropped: of one through which a table can be read, all but its reserved bits.
+/// What is left of the entries that are dropped: of one through which a table can be read, all but
+/// its reserved bits.
 fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step> {
     let write = |(&(source, index), &(table, row)): (&Slot, &(HostOffset, &'static Row))| {
         let offset = match source {
@@ -190,8 +193,9 @@ fn l2_entries(storage: &dyn Storage, survey: &Survey, tables: &Tables) -> Result
     Ok(steps)
 }
 
-/// Entries that need a copy of their cluster where none can be made, as there is no free space or the data is encrypted:
-/// those of clusters that are metadata, and all but the first of clusters with more references than can be counted.
+/// Entries that need a copy of their cluster where none can be made, as there is no free space or
+/// the data is encrypted: those of clusters that are metadata, and all but the first of clusters
+/// with more references than can be counted.
 pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
     let (mut metadata, mut uncounted) = (HashSet::new(), HashSet::new());
     for finding in &survey.report.findings {
@@ -274,8 +278,8 @@ fn shortened(survey: &Survey, entry: L2Entry) -> L2Entry {
     entry.with_sectors(geometry, additional)
 }
 
-/// An entry without a cluster. Over a backing file it reads as zeroes where the format allows that: what
-/// the backing file has there is older than what was lost.
+/// An entry without a cluster. Over a backing file it reads as zeroes where the format allows that:
+/// what the backing file has there is older than what was lost.
 fn nothing(survey: &Survey) -> L2Entry {
     match reads_as_zeroes(survey) {
         true => L2Entry::all_zero(&survey.area.geometry),

@@ -1,4 +1,5 @@
-//! Lost L2 tables back in their L1 entries: where the damaged entry proves it, and where a person decided it.
+//! Lost L2 tables back in their L1 entries: where the damaged entry proves it, and where a person
+//! decided it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +36,8 @@ pub enum Reattach {
     These(Vec<Reattachment>),
 }
 
-/// The L1 entries that point to lost tables again. Refcounts are right: such a table and its clusters are counted
-/// once more than they are referenced.
+/// The L1 entries that point to lost tables again. Refcounts are right: such a table and its
+/// clusters are counted once more than they are referenced.
 pub fn plan(survey: &Survey, reattach: &Reattach) -> Result<Vec<Step>> {
     let orphans = survey.report.findings.iter().filter_map(orphan);
     let mut chosen: BTreeMap<Slot, &Orphan> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! What comes before the first round of a repair: a check, and where the header points to nothing and losses
-//! were allowed, another header.
+//! What comes before the first round of a repair: a check, and where the header points to nothing
+//! and losses were allowed, another header.
 
 use super::journal::Journal;
 use crate::check::report::kind::header::HEADER_FIELD;

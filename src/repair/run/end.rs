@@ -34,8 +34,8 @@ pub const fn is_worse(now: &Tally, before: &Tally) -> bool {
 }
 
 /// Reports the verdict. Only after a good one the dirty and corrupt bits are cleared and released
-/// clusters given back; after another one the corrupt bit is as it was before the repair, unless the
-/// image is worse now.
+/// clusters given back; after another one the corrupt bit is as it was before the repair, unless
+/// the image is worse now.
 pub fn finish(
     storage: &dyn Storage,
     survey: &mut Survey,
@@ -100,8 +100,8 @@ fn clear_bits(
     Ok(true)
 }
 
-/// Reports clusters that guest positions shared by mistake and share still: refcounts and flags agree with that by now, so
-/// that a check by itself regards it as intended.
+/// Reports clusters that guest positions shared by mistake and share still: refcounts and flags
+/// agree with that by now, so that a check by itself regards it as intended.
 pub fn report_still_shared(report: &mut CheckReport, crossed: &HashSet<HostCluster>) {
     let mut found = Vec::new();
     for finding in report.findings.iter().filter(|finding| finding.kind == Kind::SharedData) {

@@ -1,5 +1,5 @@
-//! The corrupt bit while a repair is under way: QEMU does not write to an image that has it, so that
-//! a repair that was interrupted is not mistaken for one that has ended.
+//! The corrupt bit while a repair is under way: QEMU does not write to an image that has it, so
+//! that a repair that was interrupted is not mistaken for one that has ended.
 
 use crate::check::{Finding, Kind, Survey};
 use crate::format::feature::incompatible::CORRUPT;

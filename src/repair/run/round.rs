@@ -1,4 +1,5 @@
-//! One round: what changes references comes first and alone, and the next round's check counts again.
+//! One round: what changes references comes first and alone, and the next round's check counts
+//! again.
 
 use crate::check::Survey;
 use crate::error::{Error, Result};
@@ -27,7 +28,8 @@ pub struct Aim<'a> {
     pub quarantine: &'a Quarantine,
 }
 
-/// Plans one round. Writes nothing; reads beside what the check left only tables in which something is wrong.
+/// Plans one round. Writes nothing; reads beside what the check left only tables in which something
+/// is wrong.
 pub fn plan(storage: &dyn Storage, survey: &Survey, aim: &Aim) -> Result<RepairPlan> {
     let capacity = growth(survey, storage.capacity());
     let given_up = aim.quarantine.is_given_up();

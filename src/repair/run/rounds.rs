@@ -96,8 +96,8 @@ pub fn repair_as_asked(
     verdict(storage, &look, ended, done, journal)
 }
 
-/// Whether a round has nothing to do, or no free space where it need not have any: what may be lost takes the space, or
-/// what was written before stays and has its verdict.
+/// Whether a round has nothing to do, or no free space where it need not have any: what may be lost
+/// takes the space, or what was written before stays and has its verdict.
 fn is_stuck(
     planned: &Result<RepairPlan>,
     is_repeated: impl Fn(&RepairPlan) -> bool,
@@ -110,7 +110,8 @@ fn is_stuck(
     }
 }
 
-/// Evidence of the first check about clusters that seem free, are shared by mistake, or look like tables.
+/// Evidence of the first check about clusters that seem free, are shared by mistake, or look like
+/// tables.
 fn quarantine_of(
     storage: &dyn Storage,
     survey: &Survey,
@@ -161,11 +162,13 @@ fn verdict(
     let is_worse =
         before.as_ref().is_some_and(|before| end::is_worse(&survey.report.tally, &before.tally));
     let keep_mark = was_marked || is_worse;
-    // Flags were compared with the refcounts that a repair leaves; the verdict goes by those stored.
+    // Flags were compared with the refcounts that a repair leaves; the verdict goes by those
+    // stored.
     if is_written && !survey.report.tally.is_clean() {
         survey = look(Assume::Stored, Hold::ByEvidence)?;
     }
-    // Where no copy can be made, with leave clusters may be shared: nobody writes in place without COPIED.
+    // Where no copy can be made, with leave clusters may be shared: nobody writes in place without
+    // COPIED.
     if is_written && !quarantine.is_given_up() {
         end::report_still_shared(&mut survey.report, quarantine.crossed());
     }

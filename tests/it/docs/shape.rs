@@ -14,6 +14,9 @@ const FILE: usize = 500;
 /// Files and folders in a folder.
 const FOLDER: usize = 13;
 
+/// Columns of a line of prose.
+const COLUMNS: usize = 100;
+
 /// Functions that are longer, each with the reason: tables, with an arm for each of many variants.
 const LONG_FUNCTIONS: [(&str, &str, &str); 1] =
     [("check/report/kind/mod.rs", "row", "an arm for each kind of finding, each one line")];
@@ -97,6 +100,39 @@ fn no_folder_is_too_full_to_be_seen_at_once() {
     let full = |(_, entries): &(&String, &Vec<String>)| entries.len() > FOLDER;
     let full: Vec<&str> = folders.iter().filter(full).map(|(folder, _)| folder.as_str()).collect();
     assert_eq!(full, FULL_FOLDERS.map(|(folder, _)| folder), "folders with more than {FOLDER}");
+}
+
+/// The lines of a document that are prose: no table, and not in a code block.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence && !line.starts_with('|')
+    })
+}
+
+#[test]
+fn comments_and_documents_wrap() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    let mut measure = |path: &Path, line: &str| {
+        if line.chars().count() > COLUMNS {
+            wrong.push(format!("{}: {line}", path.display()));
+        }
+    };
+    for path in files(&root.join("src"), "rs") {
+        let code = fs::read_to_string(&path).unwrap();
+        let comments = code.lines().filter(|line| line.trim_start().starts_with("//"));
+        comments.for_each(|line| measure(&path, line));
+    }
+    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let documents = files(&root.join("docs"), "md").into_iter();
+    for path in documents.chain(top.map(|name| root.join(name))) {
+        let text = fs::read_to_string(&path).unwrap();
+        prose(&text).for_each(|line| measure(&path, line));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

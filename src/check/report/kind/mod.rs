@@ -130,7 +130,8 @@ pub enum Kind {
         /// How many of its bytes.
         bytes: u64,
     },
-    /// Clusters past the end of the file are counted as used, by a block that counts clusters of the file too.
+    /// Clusters past the end of the file are counted as used, by a block that counts clusters of
+    /// the file too.
     CountedBeyondEnd,
     /// More references than the refcount width can count.
     Overflow {
