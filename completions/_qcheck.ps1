@@ -45,8 +45,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;amend' {
-            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
-            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the image, as name=value,...; "help" lists them')
             [CompletionResult]::new('--options', '--options', [CompletionResultType]::ParameterName, 'Options of the image, as name=value,...; "help" lists them')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
@@ -105,8 +105,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;commit' {
-            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
-            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
             [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop')
             [CompletionResult]::new('--base', '--base', [CompletionResultType]::ParameterName, 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop')
             [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Most bytes a second')
@@ -298,8 +298,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;rebase' {
-            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
-            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; told from its first bytes if not given')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
             [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'The new backing file, relative to the folder of the image; '''' for none')
             [CompletionResult]::new('--backing', '--backing', [CompletionResultType]::ParameterName, 'The new backing file, relative to the folder of the image; '''' for none')
             [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the new backing file')

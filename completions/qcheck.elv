@@ -41,8 +41,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;amend'= {
-            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
-            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -f 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
             cand -o 'Options of the image, as name=value,...; "help" lists them'
             cand --options 'Options of the image, as name=value,...; "help" lists them'
             cand -t 'How the image is written: writeback, writethrough, none, directsync or unsafe'
@@ -99,8 +99,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'qcheck;commit'= {
-            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
-            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -f 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
             cand -b 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop'
             cand --base 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop'
             cand -r 'Most bytes a second'
@@ -283,8 +283,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'qcheck;rebase'= {
-            cand -f 'The image''s format, qcow2 or raw; told from its first bytes if not given'
-            cand --format 'The image''s format, qcow2 or raw; told from its first bytes if not given'
+            cand -f 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
             cand -b 'The new backing file, relative to the folder of the image; '''' for none'
             cand --backing 'The new backing file, relative to the folder of the image; '''' for none'
             cand -F 'The format of the new backing file'

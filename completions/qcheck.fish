@@ -45,7 +45,7 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Resize th
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s o -l options -d 'Options of the image, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s t -l cache -d 'How the image is written: writeback, writethrough, none, directsync or unsafe' -r
@@ -118,7 +118,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the backing files of the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s b -l base -d 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s r -l rate -d 'Most bytes a second' -r
@@ -255,7 +255,7 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s f -l format -d 'The image\'s format, qcow2 or raw; told from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s b -l backing -d 'The new backing file, relative to the folder of the image; \'\' for none' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s F -l backing-format -d 'The format of the new backing file' -r -f -a "raw\t''

@@ -1,4 +1,4 @@
-//! Options of an image that exists: version, refcounts, size, and what it says of its data file.
+//! Options of an image that exists: version, refcounts, size, and what it records of its data file.
 //!
 //! Each change is made by a switch of its own, one after the other: a crash, a failure or an
 //! interruption leaves the image with some of the changes, and valid.
@@ -42,7 +42,7 @@ pub struct Amendments {
 /// first write.
 ///
 /// Fails with [`Error::Refused`] or [`Error::Unsupported`], with [`Error::Cancelled`] if `control`
-/// says so, and with the error of a read, write or flush.
+/// asks for that, and with the error of a read, write or flush.
 pub fn amend(mut image: Image, amendments: &Amendments, control: Control<'_>) -> Result<()> {
     require_amendable(&image, amendments)?;
     let is_version_3 = image.header()?.version >= 3;

@@ -80,42 +80,61 @@ pub fn survey(
     found_last.extend(lost.findings);
     found_last.extend(lost::unaccounted(&ctx, &mapping, &compared, &found_last));
     let (held, flags) = hold(&ctx, &mapping, &mut counts, &compared, &mut found_last);
-    let wrong = copied::report(&mut ctx, &mapping, &counts, flags);
+    let wrong_flags = copied::report(&mut ctx, &mapping, &counts, flags);
     for (index, (offset, error)) in counts.into_unread() {
         let kind = Kind::Unreadable { what: "refcount block", offset, error };
         ctx.find(kind, Place::Refblock(index));
     }
     found_last.into_iter().for_each(|finding| ctx.found.push(finding));
-    let plausible = ctx.plausible();
     let report = report(&mut ctx, last);
-    Ok(Survey {
-        report,
-        area: ctx.area,
-        snapshots: ctx.snapshots,
-        map: ctx.map,
-        claims,
-        beyond,
-        active: mapping.active,
-        compressed: mapping.compressed,
-        regions: ctx.regions,
-        refcounts,
-        differing: compared.differing,
-        missing_blocks: compared.missing,
-        too_low: compared.too_low,
-        uncounted: compared.uncounted,
-        lost_blocks: compared.lost_blocks,
-        held,
-        garbage: mapping.garbage,
-        wrong_l1_flags: wrong.l1,
-        wrong_l2_flags: wrong.l2,
-        visits: mapping.visits,
-        plausible,
-        file_bytes,
-    })
+    let seen = Seen { mapping, refcounts, compared, claims, beyond, held, wrong_flags };
+    Ok(seen.into_survey(ctx, report))
 }
 
-/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag, or the refcount of the leak itself, may be
-/// all that shows that a reference was lost.
+/// What the passes left beside their context.
+struct Seen {
+    mapping: Mapping,
+    refcounts: Refcounts,
+    compared: Compared,
+    claims: Arc<RefcountMap>,
+    beyond: Arc<RefcountMap>,
+    held: bool,
+    wrong_flags: copied::WrongFlags,
+}
+
+impl Seen {
+    /// What a repair needs of it.
+    fn into_survey(self, ctx: Context, report: CheckReport) -> Survey {
+        let Self { mapping, compared, .. } = self;
+        Survey {
+            report,
+            plausible: ctx.plausible(),
+            file_bytes: ctx.file_bytes,
+            area: ctx.area,
+            snapshots: ctx.snapshots,
+            map: ctx.map,
+            claims: self.claims,
+            beyond: self.beyond,
+            active: mapping.active,
+            compressed: mapping.compressed,
+            regions: ctx.regions,
+            refcounts: self.refcounts,
+            differing: compared.differing,
+            missing_blocks: compared.missing,
+            too_low: compared.too_low,
+            uncounted: compared.uncounted,
+            lost_blocks: compared.lost_blocks,
+            held: self.held,
+            garbage: mapping.garbage,
+            wrong_l1_flags: self.wrong_flags.l1,
+            wrong_l2_flags: self.wrong_flags.l2,
+            visits: mapping.visits,
+        }
+    }
+}
+
+/// Compares COPIED flags, and decides whether leaked clusters stay: a wrong flag, or the refcount
+/// of the leak itself, may be all that shows that a reference was lost.
 fn hold(
     ctx: &Context,
     mapping: &Mapping,

@@ -29,8 +29,8 @@ pub fn map<S, T: Send>(
     results
 }
 
-/// As [`map`], but passes each result to `sink`, in the order of the items, as soon as it and all before
-/// it are done: the results are not all in memory at once.
+/// As [`map`], but passes each result to `sink`, in the order of the items, as soon as it and all
+/// before it are done: the results are not all in memory at once.
 pub fn for_each<S, T: Send>(
     threads: usize,
     items: usize,

@@ -24,8 +24,8 @@ pub struct Base {
 /// is `path`: by the name that the image above it has for it, or as a path from the folder of that
 /// image. `None` means the image's own backing file.
 ///
-/// Fails with [`Error::Refused`] if there is no backing file, or none of that name, and if the chain
-/// up to the base cannot be followed.
+/// Fails with [`Error::Refused`] if there is no backing file, or none of that name, and if the
+/// chain up to the base cannot be followed.
 pub fn find_base(
     image: &dyn ReadAt,
     path: &Path,

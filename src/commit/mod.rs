@@ -53,8 +53,8 @@ impl Default for CommitOptions {
 /// of one less than `options.layers`, so that the base is open once only.
 ///
 /// Fails with [`Error::Refused`] if the image is encrypted or the base cannot get longer, with
-/// [`Error::Cancelled`] if `control` says so, and with the error of a read, write or flush. Until it
-/// has succeeded the image has all its data.
+/// [`Error::Cancelled`] if `control` asks for that, and with the error of a read, write or flush.
+/// Until it has succeeded the image has all its data.
 pub fn commit(
     image: Image,
     base: Target,

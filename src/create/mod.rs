@@ -14,4 +14,4 @@ pub use new_image::NewImage;
 pub(crate) use new_image::{geometry, round_up as in_sectors};
 pub use options::{BackingName, Compression, CreateOptions, DataFile, Version};
 pub use write::create_raw;
-pub(crate) use write::cut_off;
+pub(crate) use write::{cut_off, header_last, put, sync};

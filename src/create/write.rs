@@ -90,8 +90,14 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
             progress,
         )?;
     }
+    header_last(storage, &new.header)
+}
+
+/// Writes the header once all else is on stable storage: what a failure leaves before is not an
+/// image.
+pub fn header_last(storage: &dyn Storage, header: &[u8]) -> Result<()> {
     // A sector is written whole or not at all, so the header cannot be there without its names.
-    let (first_sector, rest) = new.header.split_at(new.header.len().min(SECTOR_LEN));
+    let (first_sector, rest) = header.split_at(header.len().min(SECTOR_LEN));
     put(storage, HostOffset::new(SECTOR), rest, "the header's extensions")?;
     sync(storage)?;
     put(storage, HostOffset::new(0), first_sector, "the header")?;
@@ -142,11 +148,13 @@ fn empty(storage: &dyn Storage, cluster_bytes: u64) -> Result<()> {
     sync(storage)
 }
 
-fn sync(storage: &dyn Storage) -> Result<()> {
+/// Flushes a new image.
+pub fn sync(storage: &dyn Storage) -> Result<()> {
     storage.sync().map_err(|e| Error::file("flush the new image", e))
 }
 
-fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
+/// Writes a part of a new image, whose name is in the error.
+pub fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }

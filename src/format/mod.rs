@@ -8,17 +8,12 @@ use byteorder::{BigEndian, ByteOrder};
 pub mod addr;
 pub mod bitmap;
 pub mod crypto;
-pub mod drivers;
-pub mod extension;
-pub mod feature;
 pub mod geometry;
 pub mod header;
 pub mod l1;
 pub mod l2;
 pub mod luks;
-pub mod probe;
 pub mod refcount;
-pub(crate) mod rewrite;
 pub mod snapshot;
 
 pub use addr::{
@@ -26,6 +21,8 @@ pub use addr::{
     RefblockIndex, ReftableIndex,
 };
 pub use geometry::Geometry;
+pub(crate) use header::rewrite;
+pub use header::{drivers, extension, feature, probe};
 pub use luks::defects as luks_defects;
 
 /// Decodes a table of 64-bit entries in bulk; a last entry cut short is dropped.

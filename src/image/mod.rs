@@ -33,7 +33,6 @@ use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostOffse
 use crate::storage::{ReadAt, Storage};
 use crate::tables::HeaderArea;
 
-mod backing;
 mod bitmaps;
 mod change;
 mod damage;
@@ -202,7 +201,7 @@ impl Image {
         self.records_zeroes = true;
     }
 
-    /// Whether clusters that are not allocated may be left so where zeroes are requested.
+    /// Whether clusters that are not allocated may be left so where zeroes are needed.
     const fn is_zero_below(&self) -> bool {
         self.backing.is_none() && !self.records_zeroes
     }

@@ -35,8 +35,9 @@ pub struct RebaseOptions {
 /// none afterwards.
 ///
 /// Fails with [`Error::Refused`] if the image is encrypted, is a part of the new chain itself, or
-/// cannot record the backing file, with [`Error::Cancelled`] if `control` is set, and with the
-/// error of a read, write or flush. Until it has succeeded the image has its present backing file.
+/// cannot record the backing file, with [`Error::Cancelled`] if `control` asks for that, and with
+/// the error of a read, write or flush. Until it has succeeded the image has its present backing
+/// file.
 pub fn rebase(
     mut image: Image,
     new: Option<&Disk>,
@@ -57,8 +58,8 @@ pub fn rebase(
     Ok(())
 }
 
-/// Records another backing file, or none, and looks at no data: what the guest reads may change. The
-/// image is open for writing; its backing file need not be.
+/// Records another backing file, or none, and looks at no data: what the guest reads may change.
+/// The image is open for writing; its backing file need not be.
 pub fn relabel(image: Image, label: Option<&BackingLabel>) -> Result<()> {
     image.set_backing(label)?;
     image.close()

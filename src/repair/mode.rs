@@ -10,8 +10,8 @@ pub enum RepairMode {
     Leaks,
     /// Everything that can be repaired without losing data.
     All,
-    /// That, and what cannot be repaired is dropped: mappings that point nowhere, snapshots and bitmaps
-    /// that cannot be read, and leaked clusters that may have belonged to them.
+    /// That, and what cannot be repaired is dropped: mappings that point nowhere, snapshots and
+    /// bitmaps that cannot be read, and leaked clusters that may have belonged to them.
     Lossy,
 }
 

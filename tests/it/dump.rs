@@ -127,10 +127,10 @@ fn qemu_img_says_the_same_of_the_dump() {
             let image = Scratch::in_memory(&damaged.bytes);
             let copy = Scratch::in_memory(&dump);
             let (was, is) = (image.qemu_check(&[]), copy.qemu_check(&[]));
-            let same = (was.code, &was.stdout, &was.stderr) == (is.code, &is.stdout, &is.stderr);
+            let same = (was.code, &was.out, &was.err) == (is.code, &is.out, &is.err);
             // qemu-img takes the header, and what follows it, for a snapshot table.
             if !same && !damaged.name.contains("header nb_snapshots/") {
-                broken.push(format!("{}: {} became {}", damaged.name, was.stderr, is.stderr));
+                broken.push(format!("{}: {} became {}", damaged.name, was.err, is.err));
             }
         }
     }

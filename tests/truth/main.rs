@@ -28,7 +28,8 @@ use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{Latch, MemoryStorage, ReadAt, Storage};
 use qcheck::undo::{Durable, Record, UndoLog, undo};
 
-use crate::support::programs::oracle::{Ran, Scratch};
+use crate::support::programs::oracle::Scratch;
+use crate::support::programs::run::Ran;
 use crate::support::rng::Rng;
 use crate::support::sample::is_full;
 use crate::support::storages::fail::{Class, FailAfter};
@@ -225,8 +226,8 @@ fn disagreement(case: &Case, bytes: &[u8]) -> Option<String> {
         return None;
     }
     let qemu: Ran = scratch.qemu_check(&[]);
-    (qemu.code != Some(0)).then(|| {
-        let said = if qemu.stderr.is_empty() { &qemu.stdout } else { &qemu.stderr };
+    (qemu.code != 0).then(|| {
+        let said = if qemu.err.is_empty() { &qemu.out } else { &qemu.err };
         format!("qemu-img ends with {:?}: {}", qemu.code, said.lines().next().unwrap_or(""))
     })
 }

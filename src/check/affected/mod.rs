@@ -33,8 +33,8 @@ pub struct Owner {
 /// What findings mean for guests.
 #[derive(Debug, Default)]
 pub struct Affected {
-    /// Referrers of a finding's clusters, by the finding's position in the report; only of findings that
-    /// are about clusters.
+    /// Referrers of a finding's clusters, by the finding's position in the report; only of findings
+    /// that are about clusters.
     owners: BTreeMap<usize, Vec<Owner>>,
     /// The bytes of the file that each finding is about, in the order of the report.
     spots: Vec<Option<Range<u64>>>,
@@ -67,8 +67,8 @@ impl Affected {
         self.owners.get(&number).map_or(&[], Vec::as_slice)
     }
 
-    /// The bytes of the file that a finding is about: the field, entry or clusters that are wrong. None where they
-    /// are not known or not in the file.
+    /// The bytes of the file that a finding is about: the field, entry or clusters that are wrong.
+    /// None where they are not known or not in the file.
     pub fn bytes(&self, number: usize) -> Option<Range<u64>> {
         self.spots.get(number)?.clone()
     }

@@ -1,4 +1,5 @@
-//! Which bytes of the file a finding is about: those of the field or entry that is wrong, for views that show a file.
+//! Which bytes of the file a finding is about: those of the field or entry that is wrong, for views
+//! that show a file.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;

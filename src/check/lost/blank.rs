@@ -1,4 +1,5 @@
-//! Blank metadata beside leaked clusters that hold data: the entries that pointed to the data may have been lost.
+//! Blank metadata beside leaked clusters that hold data: the entries that pointed to the data may
+//! have been lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -50,7 +51,8 @@ pub fn run(
     }
 }
 
-/// The clusters that nothing references, that are counted or of which no refcount is left, and whether they hold data.
+/// The clusters that nothing references, that are counted or of which no refcount is left, and
+/// whether they hold data.
 fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
     let mut ranges = compared.uncounted.clone();
     for finding in ctx.found.findings() {
@@ -82,8 +84,8 @@ pub fn needed(ctx: &Context, source: Source) -> u64 {
     ctx.geometry.l1_entries_for(size)
 }
 
-/// An L1 entry within a disk that points to a table. QEMU blanks the active disk's tables of VM state once a snapshot has
-/// them.
+/// An L1 entry within a disk that points to a table. QEMU blanks the active disk's tables of VM
+/// state once a snapshot has them.
 fn visit_in_disk(ctx: &Context, mapping: &Mapping, table: &Table) -> Option<Visit> {
     let has_state = ctx.snapshots.entries.iter().any(|entry| entry.vm_state_bytes() > 0);
     let mut visits = mapping.visits_of(table).map(|(_, visit)| visit);
@@ -127,7 +129,8 @@ const fn per_sector(ctx: &Context) -> u64 {
     SECTOR_BYTES / ctx.geometry.l2_entry_bytes() as u64
 }
 
-/// A table with a sector that is blank where the leaked clusters fill the gap: a lost write of a sector does this.
+/// A table with a sector that is blank where the leaked clusters fill the gap: a lost write of a
+/// sector does this.
 fn blank_sector(
     ctx: &Context,
     mapping: &Mapping,

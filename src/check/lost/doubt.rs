@@ -5,8 +5,9 @@ use crate::check::report::{Finding, Kind, Place};
 use crate::check::survey::context::{Context, MAX_LOOKED_AT};
 use crate::format::{ClusterCount, HostCluster};
 
-/// Places that show it, where leaked clusters hold data: clusters that several L1 tables referred to, which no program
-/// releases in one step, and damaged pointers to refcount structures beside a refcount that is not lost.
+/// Places that show it, where leaked clusters hold data: clusters that several L1 tables referred
+/// to, which no program releases in one step, and damaged pointers to refcount structures beside a
+/// refcount that is not lost.
 pub fn doubtful(ctx: &Context, compared: &Compared, findings: &[Finding]) -> Vec<Place> {
     let all = || ctx.found.findings().iter().chain(findings);
     let leaks: Vec<Leak> = all().filter_map(|finding| leak(finding, compared)).collect();

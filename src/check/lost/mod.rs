@@ -1,6 +1,6 @@
-//! What may be lost: L2 tables that no L1 entry points to, tables that are blank beside leaked data, snapshots that
-//! the header does not count. Where something of it is found, leaked clusters are not waste. Relies on the comparison
-//! and on the regions being in order.
+//! What may be lost: L2 tables that no L1 entry points to, tables that are blank beside leaked
+//! data, snapshots that the header does not count. Where something of it is found, leaked clusters
+//! are not waste. Relies on the comparison and on the regions being in order.
 
 mod blank;
 mod doubt;
@@ -48,7 +48,8 @@ pub fn run(
     found
 }
 
-/// What leaked clusters may be, where something else is damaged: one of the damaged entries may have pointed to them.
+/// What leaked clusters may be, where something else is damaged: one of the damaged entries may
+/// have pointed to them.
 pub fn unaccounted(
     ctx: &Context,
     mapping: &Mapping,

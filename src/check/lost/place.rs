@@ -15,8 +15,8 @@ use crate::check::survey::refcounts::Refcounts;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostOffset};
 
-/// Finds each table's slots. A table that no L1 entry can have pointed to is a leak like others, unless the size of the
-/// virtual disk may be what is wrong.
+/// Finds each table's slots. A table that no L1 entry can have pointed to is a leak like others,
+/// unless the size of the virtual disk may be what is wrong.
 pub fn run(
     ctx: &Context,
     counts: &StoredCounts,
@@ -70,7 +70,8 @@ pub fn run(
     }
 }
 
-/// Whether the active L1 table has entries past the end of the virtual disk: the size may be damaged.
+/// Whether the active L1 table has entries past the end of the virtual disk: the size may be
+/// damaged.
 fn has_entries_past_end(ctx: &Context) -> bool {
     u64::from(ctx.area.header.l1_entries) > needed(ctx, Source::Active)
 }

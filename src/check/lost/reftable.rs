@@ -1,5 +1,5 @@
-//! Whether refcount structures describe themselves: a table whose blocks count the header, the table and
-//! themselves once, and nothing past the end of the file.
+//! Whether refcount structures describe themselves: a table whose blocks count the header, the
+//! table and themselves once, and nothing past the end of the file.
 
 use std::io;
 

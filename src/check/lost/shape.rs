@@ -1,5 +1,6 @@
-//! Whether a cluster can be an L2 table: its entries are well formed, and what they point to is counted or free as it
-//! would be for a table that lost its L1 entry. Some entries may be damaged: a table can be lost and damaged.
+//! Whether a cluster can be an L2 table: its entries are well formed, and what they point to is
+//! counted or free as it would be for a table that lost its L1 entry. Some entries may be damaged:
+//! a table can be lost and damaged.
 
 use crate::check::survey::context::Context;
 use crate::check::survey::extent::Extent;
@@ -48,8 +49,9 @@ impl Shape {
         shape.take_all(ctx, bytes).is_some()
     }
 
-    /// Reads a cluster as an L2 table; `None` where none of its entries points to anything, or where over a third of those
-    /// that do not point to free clusters or past the end of the file cannot be entries or contradict the refcounts.
+    /// Reads a cluster as an L2 table; `None` where none of its entries points to anything, or
+    /// where over a third of those that do not point to free clusters or past the end of the file
+    /// cannot be entries or contradict the refcounts.
     pub fn of(
         ctx: &Context,
         counts: &StoredCounts,
@@ -70,8 +72,9 @@ impl Shape {
         (points && is_table).then_some(shape)
     }
 
-    /// Leaves out clusters for which the refcounts do not allow, and returns how many these are: those that somebody else
-    /// has, and those that are free. What points to metadata is an L1 or refcount table of former times.
+    /// Leaves out clusters for which the refcounts do not allow, and returns how many these are:
+    /// those that somebody else has, and those that are free. What points to metadata is an L1 or
+    /// refcount table of former times.
     fn leave_out_denied(
         &mut self,
         ctx: &Context,
@@ -208,7 +211,8 @@ impl Shape {
         }
     }
 
-    /// In an external data file the offset is the guest's own: all entries must give the same L1 index.
+    /// In an external data file the offset is the guest's own: all entries must give the same L1
+    /// index.
     fn in_data_file(&mut self, ctx: &Context, l2: L2Index, at: HostOffset) -> Option<()> {
         let geometry = &ctx.geometry;
         geometry.cluster_exact(at)?;

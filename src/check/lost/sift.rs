@@ -1,4 +1,5 @@
-//! Leaked clusters that are formed like L2 tables: which of them are something else, and which contradict each other.
+//! Leaked clusters that are formed like L2 tables: which of them are something else, and which
+//! contradict each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,8 @@ pub struct Lost {
     pub index: Option<L1Index>,
     /// Why it is regarded as a table.
     pub evidence: Evidence,
-    /// Whether it and others refer to a cluster more often than its refcount allows, so that one of them is not a table.
+    /// Whether it and others refer to a cluster more often than its refcount allows, so that one of
+    /// them is not a table.
     pub contradicted: bool,
 }
 
@@ -35,8 +37,8 @@ impl Lost {
         }
     }
 
-    /// The same, but with others no more than the refcounts allow: were a refcount raised to what contradicts itself,
-    /// it would be evidence of none of them any more.
+    /// The same, but with others no more than the refcounts allow: were a refcount raised to what
+    /// contradicts itself, it would be evidence of none of them any more.
     pub fn claim_what_is_counted(
         &self,
         ctx: &Context,
@@ -64,8 +66,8 @@ impl Lost {
     }
 }
 
-/// Leaves out what only points to such tables, which is an L1 table of former times, and guest data that looks
-/// like one. Marks those that cannot all be tables.
+/// Leaves out what only points to such tables, which is an L1 table of former times, and guest data
+/// that looks like one. Marks those that cannot all be tables.
 pub fn sift(ctx: &Context, counts: &StoredCounts, lost: &mut Vec<Lost>) {
     let cluster = |lost: &Lost| ctx.geometry.cluster_floor(lost.table);
     let damaged = |lost: &Lost| (cluster(lost), lost.shape.damaged);

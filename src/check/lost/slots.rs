@@ -1,5 +1,6 @@
-//! L1 entries that may have pointed to a table that was found without one: those that are damaged, those that point
-//! to a table that maps nothing, those that are free, and those that a wrong length cuts off.
+//! L1 entries that may have pointed to a table that was found without one: those that are damaged,
+//! those that point to a table that maps nothing, those that are free, and those that a wrong
+//! length cuts off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -48,11 +49,13 @@ struct Damaged {
 pub struct Slots<'a> {
     mapping: &'a Mapping,
     damaged: Vec<Damaged>,
-    /// Entries that point to a table that maps nothing: as good as free ones. A damaged entry may point
-    /// to a free cluster, which a repair then counts as in use. In [`Mapping::visits`], in order.
+    /// Entries that point to a table that maps nothing: as good as free ones. A damaged entry may
+    /// point to a free cluster, which a repair then counts as in use. In [`Mapping::visits`], in
+    /// order.
     blank: Vec<u32>,
     tables: Vec<Entries>,
-    /// Entries after the end of an L1 table, within its last cluster: its length may be what is wrong.
+    /// Entries after the end of an L1 table, within its last cluster: its length may be what is
+    /// wrong.
     cut_off: BTreeMap<HostOffset, Slot>,
     /// An L1 table could not be read in full: more slots may exist.
     pub blind: bool,
@@ -65,7 +68,8 @@ pub struct Candidates {
     pub named: Vec<Slot>,
     /// How many more.
     pub more: u64,
-    /// Whether the damaged entry proves that it pointed to the table: its offset differs in one bit.
+    /// Whether the damaged entry proves that it pointed to the table: its offset differs in one
+    /// bit.
     pub proven: bool,
     /// Whether the only one named is an entry through which nothing can be read.
     pub unreadable: bool,

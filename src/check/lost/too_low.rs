@@ -1,4 +1,5 @@
-//! Clusters with more references than their refcount: the refcount may be wrong, or a pointer to the cluster.
+//! Clusters with more references than their refcount: the refcount may be wrong, or a pointer to
+//! the cluster.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,8 +19,8 @@ const MAX_TABLES: usize = 1 << 12;
 /// Clusters that are looked for, at most.
 const MAX_CLUSTERS: usize = 1 << 16;
 
-/// The places of clusters whose refcount is too low because a pointer may be wrong. With lazy refcounts that is how an
-/// image looks until it is closed.
+/// The places of clusters whose refcount is too low because a pointer may be wrong. With lazy
+/// refcounts that is how an image looks until it is closed.
 pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Place> {
     if ctx.area.header.has_incompatible(incompatible::DIRTY) {
         return Vec::new();
@@ -51,8 +52,8 @@ pub fn doubtful(ctx: &Context, mapping: &Mapping, compared: &Compared) -> Vec<Pl
     low.into_iter().map(|range| Place::Clusters(range.start, range.end - range.start)).collect()
 }
 
-/// Whether the header or refcount structures are here: were the pointer wrong, most refcounts were. And a pointer of the
-/// refcount table that is wrong referred to nothing else.
+/// Whether the header or refcount structures are here: were the pointer wrong, most refcounts were.
+/// And a pointer of the refcount table that is wrong referred to nothing else.
 fn describes_itself(ctx: &Context, range: &Range<HostCluster>) -> bool {
     let kinds = [RegionKind::Header, RegionKind::Reftable, RegionKind::Refblock];
     let owners = || ctx.regions.touching(range.clone());
@@ -60,8 +61,9 @@ fn describes_itself(ctx: &Context, range: &Range<HostCluster>) -> bool {
         || owners().next().is_some() && owners().all(|region| kinds.contains(&region.kind))
 }
 
-/// The clusters of these ranges that L2 entries point to, and whether each such entry continues its neighbours: guests
-/// write in sequence, and a pointer that is damaged does not fit between those beside it. `None` where this takes too long.
+/// The clusters of these ranges that L2 entries point to, and whether each such entry continues its
+/// neighbours: guests write in sequence, and a pointer that is damaged does not fit between those
+/// beside it. `None` where this takes too long.
 fn in_sequence(
     ctx: &Context,
     mapping: &Mapping,

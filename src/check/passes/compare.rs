@@ -25,12 +25,14 @@ pub struct Compared {
     pub missing: bool,
     /// A refcount is lower than the references require.
     pub too_low: bool,
-    /// Clusters past the end of the file that are counted as used: from the first to the last of each block.
+    /// Clusters past the end of the file that are counted as used: from the first to the last of
+    /// each block.
     pub beyond: Vec<Range<HostCluster>>,
-    /// Clusters of the file without a refcount that can be relied on, in order: where it is 0, or missing, they may
-    /// be in use all the same.
+    /// Clusters of the file without a refcount that can be relied on, in order: where it is 0, or
+    /// missing, they may be in use all the same.
     pub uncounted: Vec<Range<HostCluster>>,
-    /// Blocks of which most is lost: they were overwritten, or the refcount table points to something else.
+    /// Blocks of which most is lost: they were overwritten, or the refcount table points to
+    /// something else.
     pub lost_blocks: Vec<ReftableIndex>,
 }
 
@@ -256,7 +258,8 @@ fn in_file(ctx: &Context, ranges: &mut Vec<Range<HostCluster>>) {
     });
 }
 
-/// Reports every difference, in the order of clusters; collects what has a refcount past the end, and what is lost.
+/// Reports every difference, in the order of clusters; collects what has a refcount past the end,
+/// and what is lost.
 fn tell(
     ctx: &mut Context,
     differing: &[Block],
@@ -345,8 +348,8 @@ fn differences(ctx: &Context, block: Block, end: HostCluster) -> io::Result<Diff
     Ok(found)
 }
 
-/// The clusters whose refcounts are in sectors of a block that were overwritten: most of what is referenced there has a
-/// refcount that is too low, or higher than any image has.
+/// The clusters whose refcounts are in sectors of a block that were overwritten: most of what is
+/// referenced there has a refcount that is too low, or higher than any image has.
 fn lost_sectors(
     ctx: &Context,
     (stored, expected): (&[u8], &[u8]),

@@ -1,5 +1,5 @@
-//! COPIED flags of the active disk against the refcounts. What the mapping pass noted of each table is
-//! enough while nothing is wrong; only other tables are read again. Relies on the comparison.
+//! COPIED flags of the active disk against the refcounts. What the mapping pass noted of each table
+//! is enough while nothing is wrong; only other tables are read again. Relies on the comparison.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -61,8 +61,8 @@ pub struct Flags {
     tables: HashMap<HostOffset, Wrong>,
 }
 
-/// Compares every flag of the active disk; with `all`, looks at every table, those of snapshots too, for entries whose pointer
-/// may be wrong.
+/// Compares every flag of the active disk; with `all`, looks at every table, those of snapshots
+/// too, for entries whose pointer may be wrong.
 pub fn find(
     ctx: &Context,
     mapping: &Mapping,
@@ -89,9 +89,10 @@ pub fn find(
     Flags { tables: found.filter(|(_, wrong)| !wrong.is_nothing()).collect() }
 }
 
-/// The entries that have COPIED without a cluster, and those whose flag is wrong though the refcount of their cluster is
-/// right, and whose cluster does not continue those of the entries beside it: the pointer may be what is wrong. And L1
-/// entries that lost a flag which no program clears.
+/// The entries that have COPIED without a cluster, and those whose flag is wrong though the
+/// refcount of their cluster is right, and whose cluster does not continue those of the entries
+/// beside it: the pointer may be what is wrong. And L1 entries that lost a flag which no program
+/// clears.
 pub fn doubtful(ctx: &Context, mapping: &Mapping, flags: &Flags) -> Vec<Place> {
     let of_table = |visit: Visit| {
         let wrong = flags.tables.get(&visit.entry.offset());
@@ -192,8 +193,9 @@ fn must_look(
     copied.run().is_none_or(|(first, count)| !ctx.map.is_one(first, count))
 }
 
-/// How many entries from the first one on have COPIED and point to consecutive clusters, at least 1; and whether all flags
-/// are known to be right: each cluster has one reference, and refcounts are those of the references.
+/// How many entries from the first one on have COPIED and point to consecutive clusters, at least
+/// 1; and whether all flags are known to be right: each cluster has one reference, and refcounts
+/// are those of the references.
 fn consecutive(ctx: &Context, counts: &StoredCounts, entries: &[L2Entry]) -> (u32, bool) {
     const FEW: u32 = 16;
     let (bytes, bits) = (ctx.geometry.cluster_bytes(), entries[0].bits);

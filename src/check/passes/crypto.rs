@@ -52,7 +52,8 @@ fn is_plausible(header: &CryptoHeader) -> bool {
     (LUKS_HEADER_BYTES..=MAX_LUKS_HEADER_BYTES).contains(&header.length)
 }
 
-/// Claims the encryption header's clusters, whose offset the header has, and checks what is in them.
+/// Claims the encryption header's clusters, whose offset the header has, and checks what is in
+/// them.
 pub fn run(ctx: &mut Context) {
     if ctx.area.header.crypt_method != CryptMethod::Luks {
         return;
@@ -70,8 +71,8 @@ pub fn run(ctx: &mut Context) {
     }
 }
 
-/// Checks a LUKS header. Identifier, salts and digests are not read: without a passphrase nothing shows whether they
-/// are right, and a copy of the metadata needs none of them.
+/// Checks a LUKS header. Identifier, salts and digests are not read: without a passphrase nothing
+/// shows whether they are right, and a copy of the metadata needs none of them.
 fn contents(ctx: &mut Context, header: &CryptoHeader) {
     let mut bytes = [0; LUKS_BYTES];
     for range in LuksHeader::public_bytes() {

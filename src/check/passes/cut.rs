@@ -4,9 +4,10 @@ use crate::check::report::{Kind, Place, RegionKind};
 use crate::check::survey::context::Context;
 use crate::format::{ClusterCount, HostOffset};
 
-/// Reports each kind of structure that takes whole clusters, of which the last one is not whole. QEMU
-/// reads zeroes where the file ends, so that what the table held there reads as if it had never been
-/// written. Guest data may end anywhere: QEMU writes no more of a last cluster than a guest did.
+/// Reports each kind of structure that takes whole clusters, of which the last one is not whole.
+/// QEMU reads zeroes where the file ends, so that what the table held there reads as if it had
+/// never been written. Guest data may end anywhere: QEMU writes no more of a last cluster than a
+/// guest did.
 pub fn run(ctx: &mut Context) {
     let last = ctx.geometry.cluster_floor(HostOffset::new(ctx.true_bytes));
     let end = ctx.geometry.offset_of(last.next()).get();

@@ -152,7 +152,8 @@ fn backing_format(ctx: &mut Context) {
     }
 }
 
-/// An external data file can be named when the image is opened, so that it is not damage if none is.
+/// An external data file can be named when the image is opened, so that it is not damage if none
+/// is.
 fn data_file(ctx: &mut Context) {
     if ctx.area.header.has_data_file() && !ctx.area.names_data_file() {
         ctx.find(Kind::DataFileUnnamed, at(HeaderField::Incompatible));
@@ -174,7 +175,8 @@ fn l1_table(ctx: &mut Context) {
         let what = format!("the active L1 table at {:#x} is not cluster aligned", offset.get());
         wrong(ctx, HeaderField::L1Offset, what);
     } else if entries == 0 && offset.get() > i64::MAX as u64 {
-        // QEMU opens no image where an offset is over its greatest; a table with entries is reported as past the end.
+        // QEMU opens no image where an offset is over its greatest; a table with entries is
+        // reported as past the end.
         let what = format!("the active L1 table at {:#x} is out of range", offset.get());
         wrong(ctx, HeaderField::L1Offset, what);
     }

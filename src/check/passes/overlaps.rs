@@ -8,8 +8,8 @@ use crate::check::survey::regions::Region;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster};
 
-/// Clusters of metadata that are looked at, far more than any consistent image has: structures that are
-/// over each other can be made in any number by a few bytes.
+/// Clusters of metadata that are looked at, far more than any consistent image has: structures that
+/// are over each other can be made in any number by a few bytes.
 const MAX_CLUSTERS: u64 = 1 << 26;
 
 /// Looks for every kind of double use.

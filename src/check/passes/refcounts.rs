@@ -1,5 +1,5 @@
-//! The refcount table and the positions of its blocks. Comes after everything else is counted, as what it
-//! reports of a block depends on the other referrers of the cluster.
+//! The refcount table and the positions of its blocks. Comes after everything else is counted, as
+//! what it reports of a block depends on the other referrers of the cluster.
 
 use std::collections::HashSet;
 use std::io;
@@ -117,8 +117,8 @@ fn claim_wrongly(ctx: &mut Context, offset: HostOffset) {
     ctx.add_region(RegionKind::Refblock, extent, true);
 }
 
-/// Whether a cluster that a mapping refers to as well is this refcount block: most refcounts in it can be those of the
-/// references found. Then it is the other pointer that is wrong.
+/// Whether a cluster that a mapping refers to as well is this refcount block: most refcounts in it
+/// can be those of the references found. Then it is the other pointer that is wrong.
 fn is_genuine(ctx: &Context, index: ReftableIndex, offset: HostOffset) -> io::Result<bool> {
     let mut stored = vec![0; ctx.geometry.cluster_len()];
     let mut expected = stored.clone();

@@ -1,5 +1,5 @@
-//! Data clusters of several guest positions. Whether that is an error the refcounts and COPIED flags
-//! show; several snapshots that use a cluster at one position are as it should be. Relies on
+//! Data clusters of several guest positions. Whether that is an error the refcounts and COPIED
+//! flags show; several snapshots that use a cluster at one position are as it should be. Relies on
 //! everything being counted and on the regions being in order.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,8 +117,8 @@ fn groups<'a>(ctx: &Context, mapping: &'a Mapping) -> Vec<Group<'a>> {
     groups.into_values().collect()
 }
 
-/// Clusters of a group's tables that something outside the guest position references too. The tables
-/// are read side by side, a slice of each at a time.
+/// Clusters of a group's tables that something outside the guest position references too. The
+/// tables are read side by side, a slice of each at a time.
 fn elsewhere<'a>(
     ctx: &Context,
     group: &Group<'a>,

@@ -92,8 +92,8 @@ impl Finding {
         }
     }
 
-    /// Whether a header field is wrong that no reference depends on: the offset of the refcount table, or which parts
-    /// of the header are up to date.
+    /// Whether a header field is wrong that no reference depends on: the offset of the refcount
+    /// table, or which parts of the header are up to date.
     fn is_about_no_mapping(&self) -> bool {
         self.is_about_the_reftable()
             || self.place == Place::Header(HeaderField::Autoclear.place().0)

@@ -3,7 +3,7 @@
 
 pub(crate) mod collector;
 mod finding;
-mod kind;
+pub(crate) mod kind;
 mod orphan;
 mod place;
 mod tally;

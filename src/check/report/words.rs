@@ -189,7 +189,6 @@ fn snapshot_line(kind: &Kind, place: Place, verb: Verb) -> Option<String> {
 /// What only qcheck reports.
 fn own_words(kind: &Kind) -> String {
     let mut text = String::new();
-    let at = |offset: &HostOffset| format!("{:#x}", offset.get());
     let _ = match kind {
         Kind::HeaderField(problem)
         | Kind::BackingFormat(problem)
@@ -214,6 +213,23 @@ fn own_words(kind: &Kind) -> String {
         Kind::SnapshotL1TooSmall { entries, needed } => {
             write!(text, "its L1 table has {entries} entries where its disk needs {needed}")
         }
+        Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),
+        Kind::BitmapTable { name, entries } => {
+            let noun = if *entries == 1 { "entry" } else { "entries" };
+            write!(text, "{name}: {entries} damaged {noun} in its table")
+        }
+        Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
+        Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
+        other => return words_of_tables(other),
+    };
+    text
+}
+
+/// What is wrong with tables and with what they refer to.
+fn words_of_tables(kind: &Kind) -> String {
+    let mut text = String::new();
+    let at = |offset: &HostOffset| format!("{:#x}", offset.get());
+    let _ = match kind {
         Kind::L1TablesOverlap => write!(text, "overlaps other L1 tables; it was not read"),
         Kind::L2ZeroReserved(entry) => {
             write!(text, "extended entry with the reserved zero flag set: {entry:x}")
@@ -241,6 +257,15 @@ fn own_words(kind: &Kind) -> String {
             write!(text, "the file ends before {owner} does: {bytes} {noun} missing")
         }
         Kind::CountedBeyondEnd => write!(text, "counted as used past the end of the file"),
+        other => return words_of_loss(other),
+    };
+    text
+}
+
+/// What may be lost.
+fn words_of_loss(kind: &Kind) -> String {
+    let mut text = String::new();
+    let _ = match kind {
         Kind::OrphanTable(orphan) => write!(text, "{}", orphan_text(orphan)),
         Kind::BlankTable { what, clusters } => {
             let hold = if *clusters == 1 { "leaked cluster holds" } else { "leaked clusters hold" };
@@ -261,13 +286,6 @@ fn own_words(kind: &Kind) -> String {
         Kind::Unaccounted { clusters, entries, more } => {
             write!(text, "{}", unaccounted_text(*clusters, entries, *more))
         }
-        Kind::BitmapEntry { name, problem } => write!(text, "{name}: {problem}"),
-        Kind::BitmapTable { name, entries } => {
-            let noun = if *entries == 1 { "entry" } else { "entries" };
-            write!(text, "{name}: {entries} damaged {noun} in its table")
-        }
-        Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
-        Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
         other => return words_of_reading(other),
     };
     text

@@ -1,4 +1,5 @@
-//! What pointers claim past the end of the file: never compared with the refcounts, but not free space either.
+//! What pointers claim past the end of the file: never compared with the refcounts, but not free
+//! space either.
 
 use std::sync::Arc;
 
@@ -6,8 +7,9 @@ use super::extent::Extent;
 use super::refcount_map::RefcountMap;
 use crate::format::{Geometry, HostCluster};
 
-/// How far past the end claims are kept, beside the file's own length once more, in clusters: far enough for
-/// whatever a file may have lost or get, and no more memory than the file itself may ask for.
+/// How far past the end claims are kept, beside the file's own length once more, in clusters: far
+/// enough for whatever a file may have lost or get, and no more memory than the file itself may ask
+/// for.
 const CLUSTERS: u64 = 1 << 21;
 
 /// References to clusters past the end of the file, as far as they are kept.

@@ -28,7 +28,8 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// Threads that read and count.
     pub threads: usize,
-    /// Whether entries that point into the middle of a cluster count for nothing: a repair corrects or holds them.
+    /// Whether entries that point into the middle of a cluster count for nothing: a repair corrects
+    /// or holds them.
     pub skips_unaligned: bool,
     /// Whether a repair that follows keeps what may be lost.
     pub hold: Hold,
@@ -38,8 +39,8 @@ pub struct Context<'a> {
     pub geometry: Geometry,
     /// The file's length in bytes.
     pub true_bytes: u64,
-    /// The file's length up to the end of its last 512-byte sector: by this one QEMU decides what is
-    /// past the end.
+    /// The file's length up to the end of its last 512-byte sector: by this one QEMU decides what
+    /// is past the end.
     pub file_bytes: u64,
     /// The in-memory refcount table.
     pub map: Arc<RefcountMap>,
@@ -135,8 +136,8 @@ impl<'a> Context<'a> {
         Plausible::new(&self.geometry, snapshots, self.allocation.compressed > 0)
     }
 
-    /// How many of a structure's last bytes the file does not have, where it goes past the end by less
-    /// than a cluster; more is reported as QEMU reports it. QEMU reads zeroes there.
+    /// How many of a structure's last bytes the file does not have, where it goes past the end by
+    /// less than a cluster; more is reported as QEMU reports it. QEMU reads zeroes there.
     pub fn missing(&self, offset: HostOffset, bytes: u64) -> Option<u64> {
         let end = offset.saturating_add(bytes).get();
         let is_beyond = Extent::of(&self.geometry, self.file_bytes, offset, bytes).is_beyond();
@@ -170,7 +171,8 @@ impl<'a> Context<'a> {
         self.beyond.add(extent, 1);
     }
 
-    /// Remembers whose clusters these are; `told`: whether the pointer is reported as wrong already.
+    /// Remembers whose clusters these are; `told`: whether the pointer is reported as wrong
+    /// already.
     pub fn add_region(&mut self, kind: RegionKind, extent: Extent, told: bool) {
         let Extent { first, count, .. } = extent;
         self.regions.add(&Region { first, count, kind, pointers: 1, told });

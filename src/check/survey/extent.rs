@@ -9,8 +9,8 @@ pub struct Extent {
     pub first: HostCluster,
     /// How many are in the file: the last one may be past its end by less than a cluster.
     pub count: ClusterCount,
-    /// How many are past its end, where the range goes past it by a cluster or more. QEMU then counts none of the
-    /// range; here the part inside the file counts as used.
+    /// How many are past its end, where the range goes past it by a cluster or more. QEMU then
+    /// counts none of the range; here the part inside the file counts as used.
     pub outside: ClusterCount,
 }
 

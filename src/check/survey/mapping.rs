@@ -12,8 +12,8 @@ use crate::format::{Geometry, HostOffset, L1Index};
 
 /// From so many bytes of tables on, holes among them are looked for before they are read.
 pub const MANY_BYTES: u64 = 1 << 30;
-/// Compressed extents that are kept to be compared with each other; where there are more, tables are
-/// read again.
+/// Compressed extents that are kept to be compared with each other; where there are more, tables
+/// are read again.
 pub const MAX_EXTENTS: usize = 1 << 22;
 
 /// Findings on their way, with the place in the order of visits where they belong.
@@ -61,7 +61,8 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The tables that map something, and that begin at a cluster, so that they can be read once more.
+    /// The tables that map something, and that begin at a cluster, so that they can be read once
+    /// more.
     pub fn usable_tables(&self, geometry: &Geometry) -> impl Iterator<Item = &Table> {
         let usable =
             |table: &&Table| !table.blank && !table.unread && geometry.is_aligned(table.offset);

@@ -56,7 +56,8 @@ pub struct Survey {
     pub too_low: bool,
     /// Clusters of the file without a refcount that can be relied on, in order.
     pub uncounted: Vec<Range<HostCluster>>,
-    /// Refcount blocks of which most is lost: they were overwritten, or the refcount table points to something else.
+    /// Refcount blocks of which most is lost: they were overwritten, or the refcount table points
+    /// to something else.
     pub lost_blocks: Vec<ReftableIndex>,
     /// Whether refcounts that are too high stay as they are.
     pub held: bool,

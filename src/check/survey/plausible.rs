@@ -9,8 +9,8 @@ const UNKNOWN_SNAPSHOTS: u64 = 255;
 /// The narrowest refcounts, as an order, in which other data shows.
 const WIDE: u32 = 4;
 
-/// What a cluster's refcount can be: each disk refers to a cluster once, to one with compressed data as often as extents are
-/// in it.
+/// What a cluster's refcount can be: each disk refers to a cluster once, to one with compressed
+/// data as often as extents are in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Plausible {
     most: u64,
@@ -33,7 +33,8 @@ impl Plausible {
         stored <= referenced.max(self.most)
     }
 
-    /// Whether this refcount shows that something else was written in its place: narrow ones can have any value.
+    /// Whether this refcount shows that something else was written in its place: narrow ones can
+    /// have any value.
     pub fn excludes(&self, stored: u64, referenced: u64) -> bool {
         self.is_wide && !self.allows(stored, referenced)
     }

@@ -28,13 +28,16 @@ impl Region {
     }
 }
 
-/// A region in 16 bytes: an image has one for each L2 table, refcount block and cluster of a bitmap.
+/// A region in 16 bytes: an image has one for each L2 table, refcount block and cluster of a
+/// bitmap.
 #[derive(Debug, Clone, Copy)]
 struct Packed {
-    /// The first cluster; from bit [`TAG_SHIFT`] on the kind, and [`TOLD`]. In a file no cluster has a larger number.
+    /// The first cluster; from bit [`TAG_SHIFT`] on the kind, and [`TOLD`]. In a file no cluster
+    /// has a larger number.
     first: u64,
     count: u32,
-    /// Of an L2 table, how many pointers there are to it; of other kinds, which one it is: they have one pointer.
+    /// Of an L2 table, how many pointers there are to it; of other kinds, which one it is: they
+    /// have one pointer.
     detail: u32,
 }
 
@@ -156,7 +159,8 @@ impl RegionMap {
         here.filter(|r| !r.told()).map(|r| r.pointers()).sum()
     }
 
-    /// How many L1 entries, without those that are reported as wrong, point to a table in this cluster.
+    /// How many L1 entries, without those that are reported as wrong, point to a table in this
+    /// cluster.
     pub fn l2_pointers(&self, first: HostCluster) -> u64 {
         let from = self.regions.partition_point(|r| r.first() < first);
         let here = self.regions[from..].iter().take_while(|r| r.first() == first);
@@ -179,7 +183,8 @@ impl RegionMap {
         near.filter(move |r| r.end() > range.start).map(|r| r.region())
     }
 
-    /// A structure that owns a cluster of this range, other than the one at `not` in [`Self::iter`].
+    /// A structure that owns a cluster of this range, other than the one at `not` in
+    /// [`Self::iter`].
     pub fn overlapping(&self, range: Range<HostCluster>, not: usize) -> Option<Region> {
         let end = self.regions.partition_point(|r| r.first() < range.end);
         let near = self.regions[..end].iter().enumerate().rev();

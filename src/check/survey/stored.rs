@@ -23,9 +23,11 @@ pub struct StoredCounts<'a> {
     /// Blocks that differ from the references, in order; all others are known without reading.
     differing: &'a [ReftableIndex],
     assume: Assume,
-    /// References that tables would make that no L1 entry points to; a repair keeps refcounts for them.
+    /// References that tables would make that no L1 entry points to; a repair keeps refcounts for
+    /// them.
     claims: Arc<RefcountMap>,
-    /// References past the end of the file, where a repair rebuilds all blocks: it gives refcounts to them.
+    /// References past the end of the file, where a repair rebuilds all blocks: it gives refcounts
+    /// to them.
     beyond: Arc<RefcountMap>,
     /// Counts that are too high stay, since references may be hidden.
     held: bool,
@@ -77,13 +79,14 @@ impl<'a> StoredCounts<'a> {
         self.held = true;
     }
 
-    /// From here on, the refcounts of clusters from this one on stay as they are under every assumption.
+    /// From here on, the refcounts of clusters from this one on stay as they are under every
+    /// assumption.
     pub const fn keep_from(&mut self, first: HostCluster) {
         self.kept_from = Some(first);
     }
 
-    /// The refcount of a cluster under the assumption; `None` where it cannot be read, or where a repaired
-    /// one would be more than can be counted.
+    /// The refcount of a cluster under the assumption; `None` where it cannot be read, or where a
+    /// repaired one would be more than can be counted.
     pub fn get(&self, cluster: HostCluster) -> Option<u64> {
         let references = || {
             let counts = [&self.map, &self.claims, &self.beyond].map(|map| map.get(cluster));
@@ -108,8 +111,8 @@ impl<'a> StoredCounts<'a> {
         self.assume != Assume::Stored
     }
 
-    /// Whether every refcount is taken to be what the references require; `too_low`: whether a stored
-    /// one is lower than that.
+    /// Whether every refcount is taken to be what the references require; `too_low`: whether a
+    /// stored one is lower than that.
     pub fn assumes_references(&self, too_low: bool) -> bool {
         match self.assume {
             _ if self.held || self.kept_from.is_some() || self.claims.last().is_some() => false,
@@ -119,7 +122,8 @@ impl<'a> StoredCounts<'a> {
         }
     }
 
-    /// Whether each of these clusters has as many references as [`Self::get`] returns, known without reading.
+    /// Whether each of these clusters has as many references as [`Self::get`] returns, known
+    /// without reading.
     pub fn is_as_referenced(&self, first: HostCluster, count: ClusterCount) -> bool {
         let adds = self.claims.last().is_some() || self.beyond.last().is_some();
         if count.get() == 0

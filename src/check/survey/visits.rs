@@ -17,8 +17,8 @@ pub struct Visit {
     pub entry: L1Entry,
 }
 
-/// L1 entries, the active disk's first, then those of each snapshot; each table's in the order of their
-/// indices.
+/// L1 entries, the active disk's first, then those of each snapshot; each table's in the order of
+/// their indices.
 #[derive(Debug, Clone, Default)]
 pub struct Visits {
     entries: Vec<u64>,

@@ -87,7 +87,7 @@ const OF_CONVERT: [Known; 1] = [known(
     "how hard -c tries to make clusters smaller: zlib 1 to 9, zstd 1 to 22",
 )];
 
-/// What `amend` takes. Of the rest it says that only a new image has it.
+/// What `amend` takes. The rest it refuses: only a new image has it.
 const OF_AMEND: [Known; 8] = [
     known("backing_file", Type::Text, "not changed here but by rebase"),
     known("backing_fmt", Type::Text, "likewise"),

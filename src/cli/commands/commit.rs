@@ -27,7 +27,7 @@ use crate::cli::terminal::ui::Ui;
 /// Bring the data of an image into its backing file, and empty the image.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; detected from its first bytes if not given
+    /// The image's format, qcow2 or raw; probed from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 

@@ -28,7 +28,7 @@ use crate::cli::terminal::ui::Ui;
 /// Give an image another backing file, or none, and keep what a guest reads.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; detected from its first bytes if not given
+    /// The image's format, qcow2 or raw; probed from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -124,7 +124,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
-    /// What the arguments say of the new backing file; `None` where there is to be none.
+    /// What the arguments give for the new backing file; `None` where there is to be none.
     fn new_backing(&self, image: &Path) -> Result<Option<New>> {
         let given = self.backing_format.as_deref();
         // QEMU's name for a regular file's bytes as they are.

@@ -18,15 +18,13 @@ use manual::manual_pages;
 const INTRO: &str = "\
 # Findings
 
-One entry for each `code` in `qcheck check --output json`: what it means, and what to do. After \
-\"Repair\" follows what
-corrects it. Where nothing does, copy what is readable to a new image (`qcheck convert --salvage`) \
-and compare with a backup.
-[repair.md](repair.md) describes what each repair does, and what \"held\" means.
+One entry for each `code` in `qcheck check --output json`: what it means, and what to do. After
+\"Repair\" follows what corrects it. Where nothing does, copy what is readable to a new image
+(`qcheck convert --salvage`) and compare with a backup. [repair.md](repair.md) describes what each
+repair does, and what \"held\" means.
 
-Severities: a *corruption* puts data in danger (exit code 2), a *leak* only wastes space (3), a \
-*check error* is a part that could
-not be seen (1), a *notice* is information and changes nothing.
+Severities: a *corruption* puts data in danger (exit code 2), a *leak* only wastes space (3), a
+*check error* is a part that could not be seen (1), a *notice* is information and changes nothing.
 ";
 
 fn findings() -> (PathBuf, Vec<u8>) {
@@ -34,7 +32,7 @@ fn findings() -> (PathBuf, Vec<u8>) {
     for section in SECTIONS {
         text += &format!("\n## {}\n", section.heading);
         if !section.intro.is_empty() {
-            text += &format!("\n{}\n", section.intro);
+            text += &format!("\n{}", wrapped(section.intro));
         }
         section.rows.iter().for_each(|row| text += &entry(row));
     }
@@ -47,7 +45,32 @@ fn entry(row: &Row) -> String {
         Severity::CheckError => "Check error. ",
         Severity::Leak | Severity::Corruption => "",
     };
-    format!("\n### `{}`\n{severity}{} Repair: {}\n", row.code, row.meaning, row.repair)
+    let text = wrapped(&format!("{severity}{} Repair: {}", row.meaning, row.repair));
+    format!("\n### `{}`\n{text}", row.code)
+}
+
+/// A paragraph in lines of at most 100 columns. A word that would begin a list stays in its line.
+fn wrapped(paragraph: &str) -> String {
+    let (mut text, mut column) = (String::new(), 0);
+    for word in paragraph.split_whitespace() {
+        let length = word.chars().count();
+        let is_item = word == "-"
+            || word == "+"
+            || word == "*"
+            || word.ends_with(['.', ')'])
+                && word[..word.len() - 1].bytes().all(|b| b.is_ascii_digit());
+        let ends = column + 1 + length > 100 && !is_item;
+        text += if column == 0 {
+            ""
+        } else if ends {
+            "\n"
+        } else {
+            " "
+        };
+        column = if ends || column == 0 { length } else { column + 1 + length };
+        text += word;
+    }
+    text + "\n"
 }
 
 fn compare_or_write(files: Vec<(PathBuf, Vec<u8>)>) {

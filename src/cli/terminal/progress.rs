@@ -60,7 +60,7 @@ impl Meter {
         Self { shown, stage: Mutex::default(), cancel: None }
     }
 
-    /// As qemu-img shows it: percents where `wanted` asks for them and standard output is no
+    /// As qemu-img shows it: percents where `wanted` asks for them and standard output is not a
     /// terminal, and what [`Meter::new`] chooses otherwise.
     pub fn of_qemu(ui: &Ui, wanted: bool, quiet: bool) -> Self {
         if wanted && !quiet && !ui.out.is_terminal() {

@@ -1,9 +1,11 @@
 //! A new image whose header is not in the file before everything else is.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::create::header_last;
 use crate::error::{Error, Result};
 use crate::image::{BackingPolicy, Image, OpenOptions, Opened, Opener};
 use crate::sector::SECTOR_LEN;
@@ -23,10 +25,7 @@ impl HeldHeader {
 
     /// Writes the first sector, after everything else.
     pub(in crate::convert) fn release(&self) -> Result<()> {
-        let failed = |e| Error::io("write the header", 0, e);
-        self.inner.sync().map_err(failed)?;
-        self.inner.write_at(0, &*self.sector()).map_err(failed)?;
-        self.inner.sync().map_err(failed)
+        header_last(&self.inner, &*self.sector())
     }
 
     fn sector(&self) -> MutexGuard<'_, [u8; SECTOR_LEN]> {
@@ -53,6 +52,16 @@ impl ReadAt for HeldHeader {
             buf[..held].copy_from_slice(&self.sector()[start..start + held]);
         }
         Ok(read.max(held))
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        // What is held may be data where the file has a hole.
+        let held = (SECTOR_LEN as u64).min(self.len()?);
+        if offset < held { Ok(Some(offset..held)) } else { self.inner.next_data(offset) }
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        self.inner.will_need(range);
     }
 }
 
@@ -144,5 +153,15 @@ mod tests {
         held.release().unwrap();
         inner.read_padded_at(500, &mut below).unwrap();
         assert_eq!(below, [7; 12]);
+    }
+
+    #[test]
+    fn holes_are_seen_but_in_the_first_sector() {
+        let mut bytes = vec![0; 64 << 10];
+        bytes[32 << 10] = 1;
+        let held = HeldHeader::new(Arc::new(MemoryStorage::new(bytes)));
+        assert_eq!(held.next_data(0).unwrap(), Some(0..512));
+        assert_eq!(held.next_data(512).unwrap().map(|data| data.start), Some(32 << 10));
+        assert_eq!(held.next_data(40 << 10).unwrap(), None);
     }
 }

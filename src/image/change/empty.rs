@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 use crate::format::ClusterCount;
 
-use super::snapshots::Change;
 use crate::image::Image;
 use crate::image::meta::Meta;
 use crate::image::order::ordering::Side;
+use crate::image::space::refcounts::Change;
 
 impl Image {
     /// Gives up all guest data of the active disk, which then reads as its backing file. Size,

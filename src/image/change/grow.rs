@@ -14,11 +14,11 @@ use crate::format::l2::L2Entry;
 use crate::format::{ClusterCount, GuestCluster, HostOffset, encode_entries};
 use crate::storage::{Capacity, Storage, is_zero};
 
-use super::snapshots::Change;
 use crate::image::meta::Meta;
 use crate::image::order::ordering::Side;
 use crate::image::order::regions::Owner;
 use crate::image::run::ClusterRun;
+use crate::image::space::refcounts::Change;
 use crate::image::{Backing, Image};
 
 /// Zeroes that are written at once.

@@ -23,9 +23,9 @@ pub struct BackingLabel {
 }
 
 impl Image {
-    /// Records another backing file, or none, once everything that was written is on stable storage.
-    /// What the guest reads is not looked at, and the backing file that is open stays open. After a
-    /// crash the header has the old name and format or the new ones.
+    /// Records another backing file, or none, once everything that was written is on stable
+    /// storage. What the guest reads is not looked at, and the backing file that is open stays
+    /// open. After a crash the header has the old name and format or the new ones.
     pub(crate) fn set_backing(&self, backing: Option<&BackingLabel>) -> Result<()> {
         self.meta()?.set_backing(backing)
     }
@@ -63,8 +63,8 @@ impl Meta {
         Ok(())
     }
 
-    /// Gives the first cluster these extensions and this name, and the fields that `fields` makes of
-    /// the present ones.
+    /// Gives the first cluster these extensions and this name, and the fields that `fields` makes
+    /// of the present ones.
     pub(super) fn rewrite_first_cluster(
         &mut self,
         area: &HeaderArea,

@@ -5,12 +5,12 @@ use crate::error::Result;
 use crate::format::ClusterCount;
 use crate::format::l1::L1Entry;
 
-use super::snapshots::Change;
 use crate::image::Image;
 use crate::image::meta::Meta;
 use crate::image::order::ordering::Side;
 use crate::image::order::regions::Owner;
 use crate::image::run::ClusterRun;
+use crate::image::space::refcounts::Change;
 
 impl Image {
     /// Makes the disk shorter; what was past the new end is gone.

@@ -21,16 +21,10 @@ use crate::image::order::regions::Owner;
 use crate::image::order::root::RootTable;
 use crate::image::run::ClusterRun;
 use crate::image::space::alloc::Allocation;
+use crate::image::space::refcounts::Change;
 
 /// Most entries that are looked at together.
 const MAX_RUN: usize = 1024;
-
-/// Whether the references of a tree are added or taken away.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::image) enum Change {
-    Raise,
-    Lower,
-}
 
 impl Image {
     pub(in crate::image) fn meta_mut(&mut self) -> Result<&mut Meta> {
@@ -259,43 +253,38 @@ impl Meta {
     /// Adds or takes away one reference from all that an L1 table refers to: L2 tables and what
     /// they refer to. A failure to add undoes what was added.
     pub(in crate::image) fn change_tree(&mut self, l1: &[u64], change: Change) -> Result<()> {
-        let mut done = Vec::new();
-        for &bits in l1 {
-            let table = L1Entry(bits).offset();
-            if table.get() == 0 {
-                continue;
-            }
-            self.go_on()?;
-            if !self.geometry.is_aligned(table) {
-                return Err(damaged(table, "an L2 table that does not begin at a cluster"));
-            }
-            let outcome = self.change_table(table, change);
-            if outcome.is_err() && change == Change::Raise {
-                for &table in &done {
-                    let _ = self.change_table(table, Change::Lower);
+        let tables = l1.iter().map(|&bits| L1Entry(bits).offset());
+        let tables: Vec<HostOffset> = tables.filter(|table| table.get() > 0).collect();
+        self.all_or_none(
+            &tables,
+            |meta, &table| {
+                meta.go_on()?;
+                if !meta.geometry.is_aligned(table) {
+                    return Err(damaged(table, "an L2 table that does not begin at a cluster"));
                 }
-            }
-            outcome?;
-            done.push(table);
-        }
-        Ok(())
+                meta.change_table(table, change)
+            },
+            |meta, &table| match change {
+                Change::Raise => meta.change_table(table, Change::Lower),
+                Change::Lower => Ok(()),
+            },
+        )
     }
 
     fn change_table(&mut self, table: HostOffset, change: Change) -> Result<()> {
         let mut runs = self.references(table, 0)?;
         runs.push(ClusterRun::one(self.geometry.cluster_floor(table)));
-        for (n, &run) in runs.iter().enumerate() {
-            let outcome = match change {
-                Change::Raise => self.raise(run, 1),
-                Change::Lower => self.lower(run, 1),
-            };
-            if outcome.is_err() && change == Change::Raise {
-                for &run in &runs[..n] {
-                    let _ = self.lower_unreferenced(run, 1);
-                }
-            }
-            outcome?;
-        }
+        self.all_or_none(
+            &runs,
+            |meta, &run| match change {
+                Change::Raise => meta.raise(run, 1),
+                Change::Lower => meta.lower(run, 1),
+            },
+            |meta, &run| match change {
+                Change::Raise => meta.lower_unreferenced(run, 1),
+                Change::Lower => Ok(()),
+            },
+        )?;
         if change == Change::Lower && self.refcount(self.geometry.cluster_floor(table))? == 0 {
             self.ordering.forget(Side::Mappings, table);
         }

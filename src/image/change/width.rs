@@ -25,8 +25,8 @@ use crate::image::space::alloc::Allocation;
 const PIECE: u64 = 1 << 16;
 
 impl Image {
-    /// Gives refcounts a width of 2^`order` bits. Fails with [`Error::Refused`], and writes nothing,
-    /// if a refcount is too high for it.
+    /// Gives refcounts a width of 2^`order` bits. Fails with [`Error::Refused`], and writes
+    /// nothing, if a refcount is too high for it.
     pub(crate) fn set_refcount_order(&mut self, order: u32) -> Result<()> {
         let meta = self.meta_mut()?;
         meta.set_refcount_order(order)?;

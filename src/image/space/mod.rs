@@ -3,5 +3,5 @@
 pub(in crate::image) mod alloc;
 pub(in crate::image) mod claims;
 mod reclaim;
-mod refcounts;
+pub(in crate::image) mod refcounts;
 mod reftable;

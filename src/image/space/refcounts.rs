@@ -19,8 +19,9 @@ pub(in crate::image) struct Chunk {
     pub(in crate::image) entries: Range<usize>,
 }
 
+/// Whether references are added or taken away.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+pub(in crate::image) enum Change {
     Raise,
     Lower,
 }
@@ -148,20 +149,31 @@ impl Meta {
         }
     }
 
-    /// Applies a change that was checked; a failure part-way undoes what was done.
-    fn change_counts(&mut self, run: ClusterRun, by: u64, change: Change) -> Result<()> {
-        let chunks = self.chunks(run);
-        for (done, chunk) in chunks.iter().enumerate() {
-            if let Err(error) = self.change_chunk(chunk, by, change) {
-                let undo = if change == Change::Raise { Change::Lower } else { Change::Raise };
-                for chunk in &chunks[..done] {
-                    // The first error is the one to report.
-                    let _ = self.change_chunk(chunk, by, undo);
-                }
-                return Err(error);
+    /// Does something to each item; a failure part-way undoes what was done to those before it.
+    pub(in crate::image) fn all_or_none<T>(
+        &mut self,
+        items: &[T],
+        change: impl Fn(&mut Self, &T) -> Result<()>,
+        undo: impl Fn(&mut Self, &T) -> Result<()>,
+    ) -> Result<()> {
+        for (done, item) in items.iter().enumerate() {
+            if let Err(first) = change(self, item) {
+                // What cannot be undone leaks, at worst; the first error is the one to report.
+                items[..done].iter().for_each(|item| drop(undo(self, item)));
+                return Err(first);
             }
         }
         Ok(())
+    }
+
+    /// Applies a change that was checked; a failure part-way undoes what was done.
+    fn change_counts(&mut self, run: ClusterRun, by: u64, change: Change) -> Result<()> {
+        let undo = if change == Change::Raise { Change::Lower } else { Change::Raise };
+        self.all_or_none(
+            &self.chunks(run),
+            |meta, chunk| meta.change_chunk(chunk, by, change),
+            |meta, chunk| meta.change_chunk(chunk, by, undo),
+        )
     }
 
     fn change_chunk(&mut self, chunk: &Chunk, by: u64, change: Change) -> Result<()> {

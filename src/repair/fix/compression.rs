@@ -1,4 +1,5 @@
-//! The compression type, where header and feature bit disagree: compressed clusters show which is right.
+//! The compression type, where header and feature bit disagree: compressed clusters show which is
+//! right.
 
 use crate::check::Survey;
 use crate::error::{Error, Result};

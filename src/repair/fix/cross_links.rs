@@ -1,10 +1,10 @@
-//! Cross-links: a guest cluster that is at the same time metadata or another guest position's, an L2
-//! table at two guest positions, and what more refer to than can be counted. Metadata keeps its cluster,
-//! and one position keeps what is shared; every other gets a copy of the same bytes.
+//! Cross-links: a guest cluster that is at the same time metadata or another guest position's, an
+//! L2 table at two guest positions, and what more refer to than can be counted. Metadata keeps its
+//! cluster, and one position keeps what is shared; every other gets a copy of the same bytes.
 //!
-//! Only where nothing is leaked: what is leaked may be what one of the pointers referred to before, and a copy would
-//! remove the sign of it. Comes when all refcounts are right: what is taken is counted before it is pointed to, and what
-//! is left becomes a leak that the next round releases.
+//! Only where nothing is leaked: what is leaked may be what one of the pointers referred to before,
+//! and a copy would remove the sign of it. Comes when all refcounts are right: what is taken is
+//! counted before it is pointed to, and what is left becomes a leak that the next round releases.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -129,7 +129,8 @@ fn has_lost(survey: &Survey) -> bool {
     survey.report.unlisted > 0 || survey.report.findings.iter().any(lost)
 }
 
-/// Clusters for all copies where no refcount block describes free ones: new blocks do. Each is counted once.
+/// Clusters for all copies where no refcount block describes free ones: new blocks do. Each is
+/// counted once.
 fn reserve(plan: &mut RepairPlan, space: &Space, moves: &[Move]) -> Result<Option<HostCluster>> {
     let Some(first) = moves.first() else { return Ok(None) };
     if space.covered_run(&plan.target, first.count)?.is_some() {
@@ -165,7 +166,8 @@ fn is_clear(survey: &Survey) -> bool {
     report.unlisted == 0 && !report.findings.iter().any(other)
 }
 
-/// Whether no refcount is too low, but in blocks that are not written as long as somebody else's pointer reads them.
+/// Whether no refcount is too low, but in blocks that are not written as long as somebody else's
+/// pointer reads them.
 fn is_counted(survey: &Survey) -> bool {
     if survey.refcounts.is_broken() || survey.missing_blocks {
         return false;
@@ -240,8 +242,8 @@ fn guest_clusters(source: &dyn ReadAt, survey: &Survey, quarantine: &Quarantine)
     moves.filter(writable).map(moved).collect()
 }
 
-/// Whether a check found cross-links. What is released then may be what one of the pointers referred to
-/// before: its bytes are left in the file.
+/// Whether a check found cross-links. What is released then may be what one of the pointers
+/// referred to before: its bytes are left in the file.
 pub fn were_there(report: &CheckReport) -> bool {
     report.findings.iter().any(|finding| is_cross_link(&finding.kind))
 }
@@ -250,9 +252,9 @@ fn is_data(survey: &Survey, cluster: HostCluster) -> bool {
     survey.regions.touching(cluster..cluster.next()).next().is_none()
 }
 
-/// The clusters that guest positions share by mistake. Their refcount is that of one position alone; or COPIED flags or
-/// refcounts that are wrong or lost show that tables are not where they were; or an L2 table at two positions points to
-/// them.
+/// The clusters that guest positions share by mistake. Their refcount is that of one position
+/// alone; or COPIED flags or refcounts that are wrong or lost show that tables are not where they
+/// were; or an L2 table at two positions points to them.
 pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostCluster>> {
     let findings = &survey.report.findings;
     let mut shared: BTreeSet<HostCluster> = BTreeSet::new();

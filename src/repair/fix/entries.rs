@@ -1,5 +1,5 @@
-//! Damaged entries with one right value: what is wrong can be taken away, and what is left points to a
-//! cluster whose refcount includes this reference.
+//! Damaged entries with one right value: what is wrong can be taken away, and what is left points
+//! to a cluster whose refcount includes this reference.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -77,15 +77,16 @@ impl Known<'_> {
         stored_count(self.storage, self.survey, cluster)
     }
 
-    /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be relied on.
+    /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be
+    /// relied on.
     fn misses_nothing(&self) -> bool {
         let survey = self.survey;
         survey.report.tally.leaks == 0 && !survey.too_low && survey.uncounted.is_empty()
     }
 }
 
-/// The clusters of an L2 table that are shared by mistake; of the table that was requested last, since findings come table
-/// by table.
+/// The clusters of an L2 table that are shared by mistake; of the table that was requested last,
+/// since findings come table by table.
 #[derive(Default)]
 struct Crossed {
     table: HostOffset,
@@ -116,7 +117,8 @@ struct Spot<'a> {
 }
 
 impl Spot<'_> {
-    /// Whether other clusters of the table than this entry's are shared by mistake: then it may be another position's.
+    /// Whether other clusters of the table than this entry's are shared by mistake: then it may be
+    /// another position's.
     fn is_crossed(&self, geometry: &Geometry, entry: L2Entry) -> bool {
         // What begins in the middle of a cluster reaches into the next one.
         let (first, count) = geometry.span(entry.offset(), geometry.cluster_bytes());
@@ -177,7 +179,8 @@ fn l2_entry(known: &Known, spot: &Spot, fixes: Vec<&'static str>) -> Result<Opti
         return Ok(None);
     }
     let right = without_defects(survey, entry);
-    // Of an entry in which more is wrong, the zero flag need not be right, and a backing file shows the difference.
+    // Of an entry in which more is wrong, the zero flag need not be right, and a backing file shows
+    // the difference.
     let is_plain = entry.bits & L2Entry::RESERVED == 0 || survey.area.backing_name.is_none();
     let none = is_misplaced(survey, entry) && is_plain && known.misses_nothing();
     for right in [Some(right), none.then(|| right.without_cluster())].into_iter().flatten() {
@@ -199,8 +202,8 @@ fn is_misplaced(survey: &Survey, entry: L2Entry) -> bool {
     !entry.is_compressed() && is_zero && within != 0
 }
 
-/// The entry with reserved bits clear, an offset at the start of a cluster, and without what compressed
-/// clusters cannot have.
+/// The entry with reserved bits clear, an offset at the start of a cluster, and without what
+/// compressed clusters cannot have.
 fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
     let geometry = &survey.area.geometry;
     if entry.is_compressed() {
@@ -213,16 +216,13 @@ fn without_defects(survey: &Survey, entry: L2Entry) -> L2Entry {
     L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero | offset), ..entry }
 }
 
-/// Whether what is left shows where its data is: in clusters whose refcounts include this reference.
+/// Whether what is left shows where its data is: in clusters whose refcounts include this
+/// reference.
 fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Result<bool> {
-    let times = spot.times;
     let survey = known.survey;
     let geometry = &survey.area.geometry;
     let data_file = survey.area.header.has_data_file();
     let in_file = |offset: HostOffset| offset.get() < survey.file_bytes;
-    // Nothing can be read through an entry into the middle of a cluster, and a repair's check does not count one.
-    let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
-    let is_unaligned = within != 0;
     match right.meaning(geometry, data_file) {
         // In an external data file nothing is leaked.
         Meaning::Unallocated | Meaning::Zero if data_file => {
@@ -234,36 +234,7 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
         Meaning::Data(at) | Meaning::ZeroAllocated(at) if data_file => {
             Ok(entry.offset() == at && geometry.is_aligned(at))
         }
-        Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
-            let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file(at)) else {
-                return Ok(false);
-            };
-            // A repair raises refcounts of metadata too, and such a refcount does not include this entry; nor does that of a
-            // lost table.
-            let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
-            // No program puts compressed clusters into one that a guest cluster has to itself.
-            let is_compressed = survey.compressed.get(cluster) > 0;
-            if is_metadata || is_compressed || survey.claims.get(cluster) > 0 {
-                return Ok(false);
-            }
-            // One wrong bit is proof, and several where no other cluster is missing its reference.
-            if within.count_ones() > 1 && survey.report.tally.leaks > 1 {
-                return Ok(false);
-            }
-            // What another position of the disk refers to is not this one's, whatever refcount a repair gave it.
-            if survey.active.get(cluster) > u64::from(!is_unaligned) {
-                return Ok(false);
-            }
-            // The refcount includes this entry's reference; or there is no other.
-            let references = survey.map.get(cluster);
-            let stored = known.proven_count(cluster)?;
-            if spot.is_active && entry.copied() != (stored == 1) {
-                return Ok(false);
-            }
-            let own = if is_unaligned { times } else { 0 };
-            let is_alone = references + own == times && !is_misplaced(survey, entry);
-            Ok(stored == references + own || is_alone && stored > times)
-        }
+        Meaning::Data(at) | Meaning::ZeroAllocated(at) => is_certain_data(known, entry, spot, at),
         Meaning::Compressed(extent) => {
             if data_file || !in_file(extent.offset.saturating_add(extent.bytes.saturating_sub(1))) {
                 return Ok(false);
@@ -272,9 +243,49 @@ fn is_certain(known: &Known, entry: L2Entry, right: L2Entry, spot: &Spot) -> Res
                 return Ok(true); // Counted as it is.
             }
             let (first, count) = geometry.span(extent.offset, extent.bytes);
-            allow(known, first..first + count, times)
+            allow(known, first..first + count, spot.times)
         }
     }
+}
+
+/// Whether the refcount of the cluster there includes this entry's reference.
+fn is_certain_data(known: &Known, entry: L2Entry, spot: &Spot, at: HostOffset) -> Result<bool> {
+    let (survey, times) = (known.survey, spot.times);
+    let geometry = &survey.area.geometry;
+    let in_file = at.get() < survey.file_bytes;
+    // Nothing can be read through an entry into the middle of a cluster, and a repair's check does
+    // not count one.
+    let within = entry.bits & OFFSET_MASK & (geometry.cluster_bytes() - 1);
+    let is_unaligned = within != 0;
+    let Some(cluster) = geometry.cluster_exact(at).filter(|_| in_file) else {
+        return Ok(false);
+    };
+    // A repair raises refcounts of metadata too, and such a refcount does not include this entry;
+    // nor does that of a lost table.
+    let is_metadata = survey.regions.touching(cluster..cluster.next()).next().is_some();
+    // No program puts compressed clusters into one that a guest cluster has to itself.
+    let is_compressed = survey.compressed.get(cluster) > 0;
+    if is_metadata || is_compressed || survey.claims.get(cluster) > 0 {
+        return Ok(false);
+    }
+    // One wrong bit is proof, and several where no other cluster is missing its reference.
+    if within.count_ones() > 1 && survey.report.tally.leaks > 1 {
+        return Ok(false);
+    }
+    // What another position of the disk refers to is not this one's, whatever refcount a repair
+    // gave it.
+    if survey.active.get(cluster) > u64::from(!is_unaligned) {
+        return Ok(false);
+    }
+    // The refcount includes this entry's reference; or there is no other.
+    let references = survey.map.get(cluster);
+    let stored = known.proven_count(cluster)?;
+    if spot.is_active && entry.copied() != (stored == 1) {
+        return Ok(false);
+    }
+    let own = if is_unaligned { times } else { 0 };
+    let is_alone = references + own == times && !is_misplaced(survey, entry);
+    Ok(stored == references + own || is_alone && stored > times)
 }
 
 /// Whether the refcounts of these clusters allow for so many more references.

@@ -1,5 +1,7 @@
-//! Header extensions that do not fit: their place and length, and the pointer to an encryption header.
+//! Header extensions that do not fit: their place and length, and the pointer to an encryption
+//! header.
 
+use crate::check::report::kind::header::HEADER_FIELD;
 use crate::check::{Kind, Place, RegionKind, Survey};
 use crate::error::{Error, Result};
 use crate::format::bitmap::{BITMAPS_EXTENSION_BYTES, BitmapsExtension};
@@ -79,7 +81,7 @@ fn length_field(survey: &Survey, length: usize) -> Vec<Step> {
 fn end_mark(at: u64) -> Step {
     let bytes = vec![0; EXTENSION_HEADER_BYTES];
     let what = "the end of the header extensions";
-    Step::bytes(HostOffset::new(at), bytes, what, vec!["header-field"])
+    Step::bytes(HostOffset::new(at), bytes, what, vec![HEADER_FIELD.code])
 }
 
 /// The length of an extension that does not fit, and the pointer to the encryption header.
@@ -133,7 +135,7 @@ fn right_length(survey: &Survey, data: &[u8], magic: u32) -> Option<usize> {
 fn length_of(extension: u64, bytes: usize) -> Step {
     let offset = HostOffset::new(extension + 4);
     let bytes = encode_entries(&[bytes as u64])[4..].to_vec();
-    Step::bytes(offset, bytes, "the length of a header extension", vec!["header-field"])
+    Step::bytes(offset, bytes, "the length of a header extension", vec![HEADER_FIELD.code])
 }
 
 /// Offset and length of the encryption header, from the header itself.
@@ -158,7 +160,7 @@ fn encryption_header(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Resul
     let bytes = encode_entries(&[offset.get(), length]);
     let at = HostOffset::new(extension.offset);
     let what = "the encryption header's offset and length";
-    Ok(vec![Step::bytes(at, bytes, what, vec!["header-field"])])
+    Ok(vec![Step::bytes(at, bytes, what, vec![HEADER_FIELD.code])])
 }
 
 /// Whether something was found that a wrong pointer explains.

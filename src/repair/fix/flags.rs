@@ -50,8 +50,8 @@ pub fn plan(
     Ok(steps)
 }
 
-/// Tables in which every entry is for another guest offset, by its offset in the external data file: the L1 entries that
-/// point to them may be wrong.
+/// Tables in which every entry is for another guest offset, by its offset in the external data
+/// file: the L1 entries that point to them may be wrong.
 fn misplaced(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<HostOffset>> {
     let tables = pointers::Tables::of(survey);
     let suspects = survey.report.findings.iter().filter_map(|f| match (&f.kind, f.place) {

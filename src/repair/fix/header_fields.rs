@@ -1,7 +1,8 @@
-//! Header fields that are wrong though the image can be read: set to what the rest of the image shows, and
-//! where it shows nothing, to what loses least.
+//! Header fields that are wrong though the image can be read: set to what the rest of the image
+//! shows, and where it shows nothing, to what loses least.
 
 use super::{compression, extensions};
+use crate::check::report::kind::header::HEADER_FIELD;
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::Result;
 use crate::format::crypto::CryptMethod;
@@ -59,7 +60,8 @@ fn raw_bit(survey: &Survey) -> Step {
     Step::field(HeaderField::Autoclear, survey.area.header.autoclear & !autoclear::DATA_FILE_RAW)
 }
 
-/// The name is put right where it can be read, and dropped where not: without a length there was none.
+/// The name is put right where it can be read, and dropped where not: without a length there was
+/// none.
 fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     let header = &survey.area.header;
     let none = || {
@@ -67,7 +69,7 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
         bytes.extend(encode_field(HeaderField::BackingNameLength, 0));
         let offset = HostOffset::new(HeaderField::BackingNameOffset.place().0);
         let what = "the backing file's name in the header";
-        vec![Step::bytes(offset, bytes, what, vec!["header-field"])]
+        vec![Step::bytes(offset, bytes, what, vec![HEADER_FIELD.code])]
     };
     if header.backing_name_len == 0 {
         return Ok(none());
@@ -97,8 +99,8 @@ fn backing_name(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec
     Ok(none())
 }
 
-/// An L1 table that is too short grows where its cluster has space; else the disk is cut to what it maps.
-/// One that is too long gets the length that the disk asks for.
+/// An L1 table that is too short grows where its cluster has space; else the disk is cut to what it
+/// maps. One that is too long gets the length that the disk asks for.
 fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<Step>> {
     let header = &survey.area.header;
     let geometry = &survey.area.geometry;
@@ -135,8 +137,8 @@ fn l1_entries(source: &dyn ReadAt, survey: &Survey, lossy: bool) -> Result<Vec<S
     Ok(vec![Step::field(HeaderField::Size, mapped)])
 }
 
-/// An active L1 table that reaches past the end of the file though the part that the disk asks for does not: what
-/// comes after that is not a table, or the state of a machine that is cut off.
+/// An active L1 table that reaches past the end of the file though the part that the disk asks for
+/// does not: what comes after that is not a table, or the state of a machine that is cut off.
 fn l1_beyond(survey: &Survey) -> Option<Step> {
     let (header, geometry) = (&survey.area.header, &survey.area.geometry);
     let is_active = |finding: &Finding| finding.place == Place::L1Table(Source::Active);
@@ -160,8 +162,8 @@ fn crypt_method(survey: &Survey, lossy: bool) -> Option<Step> {
     }
 }
 
-/// A refcount table that reaches past the end of the file, or over what is not one, though the blocks in use are in its
-/// beginning.
+/// A refcount table that reaches past the end of the file, or over what is not one, though the
+/// blocks in use are in its beginning.
 fn reftable_clusters(survey: &Survey) -> Option<Step> {
     let geometry = &survey.area.geometry;
     let last = survey.map.last().unwrap_or_else(|| HostCluster::new(0));

@@ -1,6 +1,9 @@
-//! Lengths of tables that are wrong: a table that is longer than what it is for needs, so that it reaches into other
-//! structures, gets its right length, and so does one that is too short where its clusters have the rest.
+//! Lengths of tables that are wrong: a table that is longer than what it is for needs, so that it
+//! reaches into other structures, gets its right length, and so does one that is too short where
+//! its clusters have the rest.
 
+use crate::check::report::kind::bitmaps::BITMAP_ENTRY;
+use crate::check::report::kind::tables::OVERLAP;
 use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey};
 use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -14,7 +17,8 @@ use crate::tables::BitmapDirectory;
 
 /// Offset of the number of L1 entries in a snapshot table entry (specification, "Snapshots").
 const SNAPSHOT_L1_ENTRIES: u64 = 8;
-/// Offset of the number of table entries in a bitmap directory entry (specification, "Bitmaps extension").
+/// Offset of the number of table entries in a bitmap directory entry (specification, "Bitmaps
+/// extension").
 const BITMAP_TABLE_ENTRIES: u64 = 8;
 
 /// Plans the right lengths.
@@ -83,7 +87,8 @@ fn snapshots(survey: &Survey) -> Vec<Step> {
             && bytes(needed) <= MAX_L1_BYTES
             && is_in_file(survey, entry.header.l1_table, needed);
         if valid && (longer || shorter) {
-            let fixes = wrong.iter().map(|finding| finding.code()).chain(over.then_some("overlap"));
+            let fixes =
+                wrong.iter().map(|finding| finding.code()).chain(over.then_some(OVERLAP.code));
             let bytes = u32::try_from(needed).unwrap_or(u32::MAX).to_be_bytes().to_vec();
             let what = "the length of a snapshot's L1 table";
             let offset = here.saturating_add(SNAPSHOT_L1_ENTRIES);
@@ -118,7 +123,7 @@ fn bitmaps(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<Step>> {
             let offset = here.saturating_add(BITMAP_TABLE_ENTRIES);
             let what = "the length of a bitmap's table";
             let bytes = right.table_entries.to_be_bytes().to_vec();
-            steps.push(Step::bytes(offset, bytes, what, vec!["bitmap-entry"]).lossy());
+            steps.push(Step::bytes(offset, bytes, what, vec![BITMAP_ENTRY.code]).lossy());
         }
     }
     Ok(steps)

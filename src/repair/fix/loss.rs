@@ -1,28 +1,27 @@
-//! With leave, what cannot be repaired is dropped: entries that point nowhere. The positions they mapped read as zeroes, or
-//! as the backing file has them.
+//! With leave, what cannot be repaired is dropped: entries that point nowhere. The positions they
+//! mapped read as zeroes, or as the backing file has them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::{bitmap_directory, lengths, snapshot_table};
 use crate::check::affected::references::{self, Owner};
 use crate::check::report::Slot;
-use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey, Visit};
+use crate::check::report::kind::tables::{CUT_OFF, L1_RESERVED_BITS, OVERLAP};
+use crate::check::{Finding, Kind, Place, RegionKind, Row, Source, Survey, Visit};
 use crate::error::{Error, Result};
 use crate::format::geometry::SUBCLUSTERS;
 use crate::format::l1::{COPIED, L1Entry};
 use crate::format::l2::{L2Entry, Meaning, SECTOR_BYTES, ZERO};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::repair::plan::pointers::{self, Tables};
+use crate::repair::plan::quarantine::Condemned;
 use crate::repair::plan::room::Space;
 use crate::repair::plan::step::{RepairPlan, StageKind, Step};
 use crate::storage::{ReadAt, Storage};
 
-/// L1 entries that point to what is not an L2 table, with what they point to and the code of the finding.
-pub type Condemned = BTreeMap<Slot, (HostOffset, &'static str)>;
-
-/// Plans it: comes when nothing else is left to repair. What explains other damage goes first, and the next check
-/// looks again.
+/// Plans it: comes when nothing else is left to repair. What explains other damage goes first, and
+/// the next check looks again.
 pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     let (storage, survey) = (space.storage, space.survey);
     let tables = Tables::of(survey);
@@ -49,7 +48,8 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     Ok(())
 }
 
-/// The rest of a table where the file ends within it: as QEMU reads it, nothing. A bitmap goes as a whole.
+/// The rest of a table where the file ends within it: as QEMU reads it, nothing. A bitmap goes as a
+/// whole.
 fn cut_off(survey: &Survey) -> Vec<Step> {
     let missing = survey.report.findings.iter().filter_map(|finding| match finding.kind {
         Kind::CutOff { bytes, .. } if !matches!(finding.place, Place::Bitmap(_)) => Some(bytes),
@@ -58,7 +58,7 @@ fn cut_off(survey: &Survey) -> Vec<Step> {
     let missing = missing.max().and_then(|bytes| usize::try_from(bytes).ok());
     let offset = HostOffset::new(survey.file_bytes);
     let write =
-        |bytes| Step::bytes(offset, vec![0; bytes], "what was cut off", vec!["cut-off"]).lossy();
+        |bytes| Step::bytes(offset, vec![0; bytes], "what was cut off", vec![CUT_OFF.code]).lossy();
     missing.map(write).into_iter().collect()
 }
 
@@ -68,13 +68,14 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
     for finding in &survey.report.findings {
         if let Some((source, index)) = finding.entry_to_nowhere() {
             let table = tables.get(source, index).unwrap_or_default();
-            dropped.insert((source, index), (table, finding.code()));
+            dropped.insert((source, index), (table, finding.row()));
         }
-        // A table in which most is damaged, or that is somebody's data too, must not be written: its entry goes.
+        // A table in which most is damaged, or that is somebody's data too, must not be written:
+        // its entry goes.
         let Place::L2(source, l1, _) = finding.place else { continue };
         let table = tables.get(source, l1).filter(|_| finding.row().is_entry);
         if let Some(table) = table.filter(|&table| !pointers::is_l2_table(survey, table)) {
-            dropped.insert((source, l1), (table, finding.code()));
+            dropped.insert((source, l1), (table, finding.row()));
         }
     }
     dropped
@@ -91,7 +92,7 @@ pub fn mistaken(source: &dyn ReadAt, survey: &Survey) -> Result<Condemned> {
         }
     }
     let visits = survey.visits.iter().filter(|visit| over.contains(&visit.entry.offset()));
-    let entry = |visit: Visit| ((visit.source, visit.index), (visit.entry.offset(), "overlap"));
+    let entry = |visit: Visit| ((visit.source, visit.index), (visit.entry.offset(), &OVERLAP));
     Ok(visits.map(entry).collect())
 }
 
@@ -148,9 +149,10 @@ fn can_be_l2(source: &dyn ReadAt, survey: &Survey, table: HostOffset) -> Result<
     Ok(!data.is_empty() && data.iter().all(is_data))
 }
 
-/// What is left of the entries that are dropped: of one through which a table can be read, all but its reserved bits.
+/// What is left of the entries that are dropped: of one through which a table can be read, all but
+/// its reserved bits.
 fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step> {
-    let write = |(&(source, index), &(table, code)): (&Slot, &(HostOffset, &'static str))| {
+    let write = |(&(source, index), &(table, row)): (&Slot, &(HostOffset, &'static Row))| {
         let offset = match source {
             Source::Active => pointers::disputed_l1_entry(survey, source, index)?,
             Source::Snapshot(_) => pointers::l1_entry(survey, source, index)?,
@@ -158,10 +160,10 @@ fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step
         if tables.get(source, index).unwrap_or_default() != table {
             return None; // Another one by now.
         }
-        let readable = code == "l1-reserved-bits" && pointers::is_l2_table(survey, table);
+        let readable = row == &L1_RESERVED_BITS && pointers::is_l2_table(survey, table);
         let left = if readable { L1Entry::new(table, false).0 } else { 0 };
         let what = "an L1 entry that points nowhere";
-        Some(Step::bytes(offset, left.to_be_bytes().to_vec(), what, vec![code]).lossy())
+        Some(Step::bytes(offset, left.to_be_bytes().to_vec(), what, vec![row.code]).lossy())
     };
     dropped.iter().filter_map(write).collect()
 }
@@ -191,8 +193,9 @@ fn l2_entries(storage: &dyn Storage, survey: &Survey, tables: &Tables) -> Result
     Ok(steps)
 }
 
-/// Entries that need a copy of their cluster where none can be made, as there is no free space or the data is encrypted:
-/// those of clusters that are metadata, and all but the first of clusters with more references than can be counted.
+/// Entries that need a copy of their cluster where none can be made, as there is no free space or
+/// the data is encrypted: those of clusters that are metadata, and all but the first of clusters
+/// with more references than can be counted.
 pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
     let (mut metadata, mut uncounted) = (HashSet::new(), HashSet::new());
     for finding in &survey.report.findings {
@@ -215,7 +218,7 @@ pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
         let offset = pointers::l2_entry(survey, owner.table, owner.index);
         let what = "an L2 entry of a cluster that cannot be copied";
         (goes && writable)
-            .then(|| Step::bytes(offset, bytes.clone(), what, vec!["overlap"]).lossy())
+            .then(|| Step::bytes(offset, bytes.clone(), what, vec![OVERLAP.code]).lossy())
     };
     owners.iter().filter_map(drop).collect()
 }
@@ -275,8 +278,8 @@ fn shortened(survey: &Survey, entry: L2Entry) -> L2Entry {
     entry.with_sectors(geometry, additional)
 }
 
-/// An entry without a cluster. Over a backing file it reads as zeroes where the format allows that: what
-/// the backing file has there is older than what was lost.
+/// An entry without a cluster. Over a backing file it reads as zeroes where the format allows that:
+/// what the backing file has there is older than what was lost.
 fn nothing(survey: &Survey) -> L2Entry {
     match reads_as_zeroes(survey) {
         true => L2Entry::all_zero(&survey.area.geometry),

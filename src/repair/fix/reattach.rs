@@ -1,7 +1,9 @@
-//! Lost L2 tables back in their L1 entries: where the damaged entry proves it, and where a person decided it.
+//! Lost L2 tables back in their L1 entries: where the damaged entry proves it, and where a person
+//! decided it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::check::report::kind::tables::ORPHAN_L2_TABLE;
 use crate::check::report::{Orphan, Slot};
 use crate::check::{Finding, Kind, Place, Source, Survey};
 use crate::error::{Error, Result};
@@ -34,8 +36,8 @@ pub enum Reattach {
     These(Vec<Reattachment>),
 }
 
-/// The L1 entries that point to lost tables again. Refcounts are right: such a table and its clusters are counted
-/// once more than they are referenced.
+/// The L1 entries that point to lost tables again. Refcounts are right: such a table and its
+/// clusters are counted once more than they are referenced.
 pub fn plan(survey: &Survey, reattach: &Reattach) -> Result<Vec<Step>> {
     let orphans = survey.report.findings.iter().filter_map(orphan);
     let mut chosen: BTreeMap<Slot, &Orphan> = BTreeMap::new();
@@ -75,7 +77,7 @@ fn orphan(finding: &Finding) -> Option<&Orphan> {
 
 /// What putting a table back repairs: the loss, and what is wrong with the entry.
 fn fixes(survey: &Survey, (source, index): Slot) -> Vec<&'static str> {
-    let mut codes = vec!["orphan-l2-table"];
+    let mut codes = vec![ORPHAN_L2_TABLE.code];
     let entry = survey.report.findings.iter().filter(|f| f.place == Place::L1(source, index));
     codes.extend(entry.map(Finding::code));
     codes

@@ -13,8 +13,8 @@ use crate::repair::plan::{pointers, rebuild};
 use crate::storage::ReadAt;
 use crate::tables::{SnapshotTable, SnapshotTableProblem};
 
-/// Plans a new table where an entry has too much extra data, or too little for version 3, or another
-/// one's id; and where that was allowed, one without the snapshots that cannot be read.
+/// Plans a new table where an entry has too much extra data, or too little for version 3, or
+/// another one's id; and where that was allowed, one without the snapshots that cannot be read.
 pub fn plan(plan: &mut RepairPlan, space: &Space, lossy: bool) -> Result<()> {
     let survey = space.survey;
     let bad = |k: &Kind| {
@@ -144,8 +144,8 @@ fn unreadable(survey: &Survey) -> HashSet<u32> {
     lost
 }
 
-/// The entries as they will be: extra data within the limit, complete, each with an id of its own, and
-/// without those that are lost.
+/// The entries as they will be: extra data within the limit, complete, each with an id of its own,
+/// and without those that are lost.
 fn entries(
     source: &dyn ReadAt,
     survey: &Survey,

@@ -21,9 +21,11 @@ pub fn plan(plan: &RepairPlan, storage: &dyn Storage, survey: &Survey) -> Result
     };
     let blocks = survey.differing.iter().filter_map(|&index| survey.refcounts.block(index));
     let usable = blocks.filter(|block| block.sound && pointers::is_refblock(survey, block.offset));
-    // What a wrong pointer reads in a block is somebody's until the pointer is right, or has a copy of it.
+    // What a wrong pointer reads in a block is somebody's until the pointer is right, or has a copy
+    // of it.
     let usable = usable.filter(|block| !pointers::is_shared(survey, block.offset));
-    // Blocks can differ from the references for good: where refcounts are kept, or can't be that large.
+    // Blocks can differ from the references for good: where refcounts are kept, or can't be that
+    // large.
     let overflow = |f: &Finding| matches!(f.kind, Kind::Overflow { .. });
     let kept = plan.held
         || !Arc::ptr_eq(&plan.target, &survey.map)
@@ -97,8 +99,8 @@ fn changes(
     Ok(changed(plan, index, &old, change, &mut Vec::new()) != old)
 }
 
-/// The block as it will be; the clusters whose refcount becomes 0 are added to `released`. Refcounts past the end of
-/// the file are kept: they are the only sign that it was cut off.
+/// The block as it will be; the clusters whose refcount becomes 0 are added to `released`.
+/// Refcounts past the end of the file are kept: they are the only sign that it was cut off.
 pub fn changed(
     plan: &RepairPlan,
     index: ReftableIndex,

@@ -1,4 +1,5 @@
-//! Refcount structures to which nothing points any more: they are rebuilt, so that nothing is lost with them.
+//! Refcount structures to which nothing points any more: they are rebuilt, so that nothing is lost
+//! with them.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,8 +12,8 @@ use crate::format::{ClusterCount, HostOffset, ReftableIndex, decode_entries};
 use crate::sector::SECTOR_LEN;
 use crate::storage::{Storage, is_zero};
 
-/// Blocks that are compared refcount by refcount with what they should be, at most, beside the one that describes a cluster
-/// itself.
+/// Blocks that are compared refcount by refcount with what they should be, at most, beside the one
+/// that describes a cluster itself.
 const MAX_COMPARED: usize = 16;
 
 /// A refcount structure without a pointer.
@@ -26,8 +27,8 @@ pub enum Former {
 /// How refcount structures without a pointer are recognised.
 pub struct FormerStructures<'a> {
     survey: &'a Survey,
-    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount can be relied on: which
-    /// sector of the block, and its hash.
+    /// The sectors, as they should be, of the blocks that describe clusters of which no refcount
+    /// can be relied on: which sector of the block, and its hash.
     sectors: HashSet<(usize, u64)>,
     /// Some of these blocks.
     blocks: Vec<(ReftableIndex, Vec<u8>)>,
@@ -84,8 +85,8 @@ impl<'a> FormerStructures<'a> {
         })
     }
 
-    /// Whether each word is zero or could point to a refcount block. Of a table that was written in part the first sector
-    /// is one.
+    /// Whether each word is zero or could point to a refcount block. Of a table that was written in
+    /// part the first sector is one.
     fn points_to_blocks(&self, bytes: &[u8]) -> bool {
         let geometry = &self.survey.area.geometry;
         decode_entries(bytes).into_iter().map(ReftableEntry).all(|entry| {
@@ -105,7 +106,8 @@ impl<'a> FormerStructures<'a> {
         2 * alike > used
     }
 
-    /// Whether most refcounts in two blocks are alike, in the sectors that have any: a write may have arrived in part.
+    /// Whether most refcounts in two blocks are alike, in the sectors that have any: a write may
+    /// have arrived in part.
     fn is_much_like(&self, index: ReftableIndex, block: &[u8], other: &[u8]) -> bool {
         const FEWEST: u64 = 4;
         let geometry = &self.survey.area.geometry;

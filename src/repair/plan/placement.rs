@@ -2,7 +2,8 @@
 //!
 //! Placing a structure makes refcounts non-zero, which can need another block, which needs space in
 //! turn; and the table must be long enough for all. Everything happens in an overlay over the
-//! counts: nothing is written here, so a start from the beginning with a longer table costs nothing.
+//! counts: nothing is written here, so a start from the beginning with a longer table costs
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -66,7 +67,8 @@ pub struct Free<'a> {
 }
 
 impl Free<'_> {
-    /// No cluster from here on can be used: a file can grow, a device ends with its last whole cluster.
+    /// No cluster from here on can be used: a file can grow, a device ends with its last whole
+    /// cluster.
     pub fn end(&self, geometry: &Geometry) -> HostCluster {
         match self.capacity {
             Capacity::Growable => HostCluster::new(u64::MAX >> geometry.cluster_bits()),
@@ -74,8 +76,9 @@ impl Free<'_> {
         }
     }
 
-    /// The first run of this length that is neither counted nor overlaps, and may be overwritten; `None` where `is_past` holds
-    /// that the search has come to its end. `overlap` returns where to go on; `tries` counts what may not be overwritten.
+    /// The first run of this length that is neither counted nor overlaps, and may be overwritten;
+    /// `None` where `is_past` holds that the search has come to its end. `overlap` returns where to
+    /// go on; `tries` counts what may not be overwritten.
     pub fn first_run(
         &self,
         (geometry, counts): (&Geometry, &RefcountMap),
@@ -117,7 +120,8 @@ impl Free<'_> {
         Ok(None)
     }
 
-    /// Where to go on after so many clusters that may not be overwritten: in a file that can grow, at its end.
+    /// Where to go on after so many clusters that may not be overwritten: in a file that can grow,
+    /// at its end.
     fn after(&self, geometry: &Geometry, taken: HostCluster, tries: usize) -> HostCluster {
         let end = HostCluster::new(geometry.clusters_for(self.file_bytes).get());
         match self.capacity {

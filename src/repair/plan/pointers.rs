@@ -1,4 +1,5 @@
-//! Where pointers are, and whether a repair may write there: only into clusters that are one structure's alone.
+//! Where pointers are, and whether a repair may write there: only into clusters that are one
+//! structure's alone.
 
 use std::collections::HashMap;
 
@@ -10,8 +11,8 @@ use crate::format::l2::L2Entry;
 use crate::format::{HostCluster, HostOffset, L1Index, L2Index};
 use crate::storage::ReadAt;
 
-/// Whether this is an L2 table and nothing else, so that it may be written. A pointer that is reported as wrong makes no
-/// claim; a table in which most entries are damaged is not one.
+/// Whether this is an L2 table and nothing else, so that it may be written. A pointer that is
+/// reported as wrong makes no claim; a table in which most entries are damaged is not one.
 pub fn is_l2_table(survey: &Survey, table: HostOffset) -> bool {
     let Some(cluster) = survey.area.geometry.cluster_exact(table) else { return false };
     let pointers = survey.regions.l2_pointers(cluster);
@@ -22,7 +23,8 @@ pub fn is_l2_table(survey: &Survey, table: HostOffset) -> bool {
         && is_all(survey, cluster, |kind| kind == RegionKind::L2Table)
 }
 
-/// Whether this is an L2 table, though pointers to guest data may refer to it: so that those can be redirected.
+/// Whether this is an L2 table, though pointers to guest data may refer to it: so that those can be
+/// redirected.
 pub fn is_l2_table_under_data(survey: &Survey, table: HostOffset) -> bool {
     let Some(cluster) = survey.area.geometry.cluster_exact(table) else { return false };
     survey.regions.l2_pointers(cluster) > 0
@@ -43,8 +45,8 @@ pub fn is_shared(survey: &Survey, at: HostOffset) -> bool {
     survey.map.get(survey.area.geometry.cluster_floor(at)) > 1
 }
 
-/// Whether the active L1 table's clusters have no other referrer: a flag that is corrected there must not
-/// change what somebody reads as data.
+/// Whether the active L1 table's clusters have no other referrer: a flag that is corrected there
+/// must not change what somebody reads as data.
 pub fn is_undisputed_l1(survey: &Survey) -> bool {
     let kind = RegionKind::L1Table(Source::Active);
     survey.regions.iter().filter(|r| r.kind == kind).all(|region| {
@@ -54,7 +56,8 @@ pub fn is_undisputed_l1(survey: &Survey) -> bool {
     })
 }
 
-/// Whether all structures in a cluster, without those whose pointer is reported as wrong, are of a kind.
+/// Whether all structures in a cluster, without those whose pointer is reported as wrong, are of a
+/// kind.
 fn is_all(survey: &Survey, cluster: HostCluster, is: impl Fn(RegionKind) -> bool) -> bool {
     let mut here = survey.regions.touching(cluster..cluster.next());
     here.all(|region| region.told || is(region.kind))
@@ -67,8 +70,8 @@ pub fn l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostO
     (survey.map.get(cluster) == 1).then_some(offset)
 }
 
-/// Where an L1 entry is, whatever else but the header claims its cluster: the header and the snapshot table show that
-/// it is an L1 table's.
+/// Where an L1 entry is, whatever else but the header claims its cluster: the header and the
+/// snapshot table show that it is an L1 table's.
 pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostOffset> {
     let table = match source {
         Source::Active => survey.area.header.l1_table,

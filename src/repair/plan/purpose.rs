@@ -5,8 +5,16 @@
 pub enum Risk {
     /// Nothing that can be read, and nothing that may still be found, is lost.
     Safe,
-    /// Something that was in the image cannot be read or found through it any more.
+    /// Something that was in the image cannot be read or found through it any more, or the write is
+    /// part of such a loss: without leave to lose data it is not made.
     Lossy,
+}
+
+impl Risk {
+    /// The risk of a write that is made after something was given up, or not.
+    pub const fn of(given_up: bool) -> Self {
+        if given_up { Self::Lossy } else { Self::Safe }
+    }
 }
 
 /// What a step is for.
@@ -21,8 +29,8 @@ pub struct Purpose {
 }
 
 impl Purpose {
-    /// A step that is safe and repairs these.
-    pub fn safe(what: impl Into<String>, fixes: Vec<&'static str>) -> Self {
-        Self { what: what.into(), fixes, risk: Risk::Safe }
+    /// What changes, which findings that repairs, and what it risks.
+    pub fn new(what: impl Into<String>, fixes: Vec<&'static str>, risk: Risk) -> Self {
+        Self { what: what.into(), fixes, risk }
     }
 }

@@ -1,17 +1,19 @@
-//! What is known of clusters that nothing valid refers to: built from the first check of a repair and kept over all its
-//! rounds, since repairing a structure removes the reason why a cluster was suspicious. Only this decides what may be
-//! released, and into which clusters something may be placed.
+//! What is known of clusters that nothing valid refers to: built from the first check of a repair
+//! and kept over all its rounds, since repairing a structure removes the reason why a cluster was
+//! suspicious. Only this decides what may be released, and into which clusters something may be
+//! placed.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
 use super::former::{Former, FormerStructures};
 use super::pointers;
+use super::purpose::Risk;
 use crate::check::lost::reftable::Reftable;
 use crate::check::report::Slot;
 use crate::check::survey::data;
 use crate::check::survey::refcount_map::RefcountMap;
-use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Survey};
+use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Row, Survey};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
@@ -23,10 +25,15 @@ const PIECE: usize = 64 << 10;
 /// Bytes that copies may take in any file.
 const SPARE_BYTES: u64 = 1 << 20;
 
+/// L1 entries that point to what is not an L2 table, with what they point to and the kind of the
+/// finding.
+pub type Condemned = BTreeMap<Slot, (HostOffset, &'static Row)>;
+
 /// The evidence about clusters that seem free.
 #[derive(Debug)]
 pub struct Quarantine {
-    /// Whether leaked clusters, and refcounts that are too high, may be what a damaged pointer refers to.
+    /// Whether leaked clusters, and refcounts that are too high, may be what a damaged pointer
+    /// refers to.
     holds: bool,
     /// Whether the file cannot grow, or must not: pointers refer to what is past its end.
     is_limited: bool,
@@ -34,29 +41,38 @@ pub struct Quarantine {
     most_copied: OnceCell<u64>,
     /// Whether what may be lost was given up.
     given_up: bool,
+    /// What a write risks: once something was given up, each one completes the loss.
+    risk: Risk,
     /// Whether a refcount of 0 can be relied on.
     trusted: bool,
-    /// Clusters with data that nothing references and of which no refcount shows whether they are in use.
+    /// Clusters with data that nothing references and of which no refcount shows whether they are
+    /// in use.
     uncounted: RefcountMap,
-    /// Refcount blocks of which most is lost and which hold something: where other damage is too, that may be data.
+    /// Refcount blocks of which most is lost and which hold something: where other damage is too,
+    /// that may be data.
     foreign: Vec<ReftableIndex>,
-    /// Refcount structures to which nothing points: where there are some, the refcount table points to something else in
-    /// their place.
+    /// Refcount structures to which nothing points: where there are some, the refcount table points
+    /// to something else in their place.
     former: HashSet<HostCluster>,
-    /// Clusters of the refcount table which another one, to which nothing points, counts as something else.
+    /// Clusters of the refcount table which another one, to which nothing points, counts as
+    /// something else.
     counted_elsewhere: HashSet<HostCluster>,
-    /// Whether the refcount table points to no block though other damage is there: the table may be something else.
+    /// Whether the refcount table points to no block though other damage is there: the table may be
+    /// something else.
     foreign_table: bool,
-    /// Clusters with something in them, treated as refcount blocks of what is not in the file: they may not be blocks.
+    /// Clusters with something in them, treated as refcount blocks of what is not in the file: they
+    /// may not be blocks.
     strays: Vec<HostCluster>,
-    /// Clusters with more references than their refcounts: once raised, their refcounts prove nothing.
+    /// Clusters with more references than their refcounts: once raised, their refcounts prove
+    /// nothing.
     too_low: RefcountMap,
     /// Clusters that the repair itself emptied: nothing is lost with them.
     vacated: RefcountMap,
     /// Clusters that several guest positions share by mistake.
     crossed: HashSet<HostCluster>,
-    /// L1 entries that pointed to another structure, with the offset of what they took for an L2 table.
-    condemned: BTreeMap<Slot, (HostOffset, &'static str)>,
+    /// L1 entries that pointed to another structure, with the offset of what they took for an L2
+    /// table.
+    condemned: Condemned,
 }
 
 impl Quarantine {
@@ -77,6 +93,7 @@ impl Quarantine {
             is_limited: growth(survey, storage.capacity()) != Capacity::Growable,
             most_copied: OnceCell::new(),
             given_up: false,
+            risk: Risk::Safe,
             trusted,
             uncounted,
             foreign: if suspect { foreign(storage, survey)? } else { Vec::new() },
@@ -87,7 +104,7 @@ impl Quarantine {
             too_low,
             vacated: RefcountMap::default(),
             crossed: HashSet::new(),
-            condemned: BTreeMap::new(),
+            condemned: Condemned::new(),
         })
     }
 
@@ -100,8 +117,18 @@ impl Quarantine {
 
     /// Gives up what may be lost: leaked clusters are waste from now on.
     pub fn give_up(&mut self) {
-        (self.holds, self.given_up) = (false, true);
+        (self.holds, self.given_up, self.risk) = (false, true, Risk::Lossy);
         self.uncounted = RefcountMap::default();
+    }
+
+    /// Adds the risk of what was written before.
+    pub fn note_risk(&mut self, risk: Risk) {
+        self.risk = self.risk.max(risk);
+    }
+
+    /// What a write risks.
+    pub const fn risk(&self) -> Risk {
+        self.risk
     }
 
     /// Whether what may be lost was given up.
@@ -137,7 +164,8 @@ impl Quarantine {
             || survey.lost_blocks.iter().any(|&index| self.is_misplaced(survey, index))
     }
 
-    /// Whether the refcount table points to something else in place of this block, of which most is lost.
+    /// Whether the refcount table points to something else in place of this block, of which most is
+    /// lost.
     fn is_misplaced(&self, survey: &Survey, index: ReftableIndex) -> bool {
         let block = survey.refcounts.block(index);
         !self.former.is_empty()
@@ -152,13 +180,14 @@ impl Quarantine {
         blocks.filter_map(|block| survey.area.geometry.cluster_exact(block.offset)).collect()
     }
 
-    /// Whether this cluster of the refcount table may be something else: another table, to which nothing points, counts
-    /// it, or the one in use points to no block.
+    /// Whether this cluster of the refcount table may be something else: another table, to which
+    /// nothing points, counts it, or the one in use points to no block.
     pub fn may_be_no_reftable(&self, cluster: HostCluster) -> bool {
         self.foreign_table || self.counted_elsewhere.contains(&cluster)
     }
 
-    /// The clusters that are treated as refcount blocks of what is not in the file, and hold something.
+    /// The clusters that are treated as refcount blocks of what is not in the file, and hold
+    /// something.
     pub fn strays(&self) -> &[HostCluster] {
         &self.strays
     }
@@ -178,8 +207,8 @@ impl Quarantine {
         self.vacated.get(cluster) > 0
     }
 
-    /// Whether copies may take so many bytes. Each cluster has one right referrer, so that copies are made for less than half of
-    /// the positions, or what refers to the clusters is not a table.
+    /// Whether copies may take so many bytes. Each cluster has one right referrer, so that copies
+    /// are made for less than half of the positions, or what refers to the clusters is not a table.
     pub fn may_copy(&self, survey: &Survey, bytes: u64) -> bool {
         let most = || bytes_in_use(survey).saturating_add(SPARE_BYTES);
         bytes <= *self.most_copied.get_or_init(most)
@@ -190,13 +219,14 @@ impl Quarantine {
         self.crossed.extend(clusters);
     }
 
-    /// Remembers L1 entries that point to what is not an L2 table: moving the other structure away would hide it.
-    pub fn condemn(&mut self, entries: BTreeMap<Slot, (HostOffset, &'static str)>) {
+    /// Remembers L1 entries that point to what is not an L2 table: moving the other structure away
+    /// would hide it.
+    pub fn condemn(&mut self, entries: Condemned) {
         self.condemned = entries;
     }
 
     /// The L1 entries that pointed to what is not an L2 table.
-    pub const fn condemned(&self) -> &BTreeMap<Slot, (HostOffset, &'static str)> {
+    pub const fn condemned(&self) -> &Condemned {
         &self.condemned
     }
 
@@ -210,8 +240,9 @@ impl Quarantine {
         self.crossed.contains(&cluster)
     }
 
-    /// Whether something may be placed into a cluster that nothing references and nothing holds: it is empty or past
-    /// the end of the file; where a file cannot grow, also one whose refcount is 0.
+    /// Whether something may be placed into a cluster that nothing references and nothing holds: it
+    /// is empty or past the end of the file; where a file cannot grow, also one whose
+    /// refcount is 0.
     pub fn is_free(
         &self,
         storage: &dyn Storage,
@@ -252,7 +283,8 @@ fn foreign(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<ReftableIndex>> {
     Ok(foreign)
 }
 
-/// The bytes of clusters that something refers to, without refcount structures, which a repair moves.
+/// The bytes of clusters that something refers to, without refcount structures, which a repair
+/// moves.
 fn bytes_in_use(survey: &Survey) -> u64 {
     let of_counts = [RegionKind::Reftable, RegionKind::Refblock];
     let structures = survey.regions.iter().filter(|region| of_counts.contains(&region.kind));
@@ -278,8 +310,8 @@ fn strays(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<HostCluster>> {
     Ok(strays)
 }
 
-/// How far the file may grow: were it longer, what is missing past its end would read as zeroes, and nothing would
-/// show the loss.
+/// How far the file may grow: were it longer, what is missing past its end would read as zeroes,
+/// and nothing would show the loss.
 pub fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
     let geometry = &survey.area.geometry;
     let bytes = geometry.cluster_bytes();

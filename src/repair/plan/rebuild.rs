@@ -1,4 +1,5 @@
-//! New refcount blocks and a new refcount table beside the old ones, then one write that switches to them.
+//! New refcount blocks and a new refcount table beside the old ones, then one write that switches
+//! to them.
 
 use super::counts::CountCodes;
 use super::placement::{self, Free, Placement};
@@ -12,8 +13,8 @@ use crate::format::header::{HeaderField, encode_field};
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset, encode_entries};
 use crate::storage::{Capacity, Storage};
 
-/// Plans them. The new refcounts do not include the old structures: they are free once nothing points to them. `extra`
-/// clusters are kept free of both, and counted.
+/// Plans them. The new refcounts do not include the old structures: they are free once nothing
+/// points to them. `extra` clusters are kept free of both, and counted.
 pub fn plan(
     plan: &mut RepairPlan,
     storage: &dyn Storage,
@@ -42,7 +43,8 @@ pub fn plan(
     Ok(placement.extra)
 }
 
-/// Counts clusters that are treated as old refcount structures by a wrong pointer or length, and hold something else.
+/// Counts clusters that are treated as old refcount structures by a wrong pointer or length, and
+/// hold something else.
 fn keep_what_is_not_ours(
     plan: &mut RepairPlan,
     storage: &dyn Storage,
@@ -117,7 +119,8 @@ fn stages(plan: &mut RepairPlan, survey: &Survey, geometry: &Geometry, placement
     let table = encode_entries(&table_entries(geometry, placement));
     let table_at = at(placement.table);
     plan.stage(StageKind::Structures, steps);
-    // Only with its blocks on disk: then a repair that was interrupted is recognised by what it wrote.
+    // Only with its blocks on disk: then a repair that was interrupted is recognised by what it
+    // wrote.
     let table = Step::bytes(table_at, table, "the new refcount table", fixes.clone());
     plan.stage(StageKind::StructuresTable, vec![table]);
     let mut pointer = encode_field(HeaderField::ReftableOffset, table_at.get());

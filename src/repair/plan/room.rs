@@ -25,8 +25,8 @@ pub struct Space<'a> {
 }
 
 impl Space<'_> {
-    /// A run of free clusters that existing blocks describe, so that it can be taken by raising refcounts
-    /// alone; `None` where there is none.
+    /// A run of free clusters that existing blocks describe, so that it can be taken by raising
+    /// refcounts alone; `None` where there is none.
     pub fn covered_run(
         &self,
         counts: &RefcountMap,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::purpose::Risk;
+use crate::check::report::kind::header::HEADER_FIELD;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::{CheckReport, Finding, Kind, Severity, Survey};
 use crate::format::header::{HeaderField, encode_field};
@@ -97,7 +98,7 @@ impl Step {
     /// A step that sets one header field.
     pub fn field(field: HeaderField, value: u64) -> Self {
         let offset = HostOffset::new(field.place().0);
-        Self::bytes(offset, encode_field(field, value), "a header field", vec!["header-field"])
+        Self::bytes(offset, encode_field(field, value), "a header field", vec![HEADER_FIELD.code])
     }
 
     /// The same step, by which something is lost.
@@ -161,6 +162,12 @@ pub enum StageKind {
     BitmapSwitch,
     /// All bitmaps, dropped.
     NoBitmaps,
+    /// A header in place of one that cannot be read or does not fit.
+    Header,
+    /// The corrupt bit, set while a repair is under way.
+    Mark,
+    /// Feature bits and released clusters, after the last check.
+    AfterVerdict,
 }
 
 impl StageKind {
@@ -192,6 +199,9 @@ impl StageKind {
             Self::BitmapDirectory => "the new bitmap directory",
             Self::BitmapSwitch => "the switch to the new bitmap directory",
             Self::NoBitmaps => "all bitmaps, dropped",
+            Self::Header => "another header",
+            Self::Mark => "the sign that a repair is under way",
+            Self::AfterVerdict => "what follows the verdict",
         }
     }
 }
@@ -226,8 +236,10 @@ pub struct RepairPlan {
     pub(crate) held: bool,
     /// Whether COPIED flags are repaired.
     pub(crate) flags: bool,
-    /// Whether something was given up before: then every step completes what was lost.
+    /// Whether something was given up before.
     pub(crate) given_up: bool,
+    /// The least risk of each step: what follows a loss completes it.
+    pub(crate) risk: Risk,
 }
 
 impl RepairPlan {
@@ -241,7 +253,7 @@ impl RepairPlan {
         survey: &Survey,
         mode: RepairMode,
         target: Arc<RefcountMap>,
-        given_up: bool,
+        (given_up, risk): (bool, Risk),
     ) -> Self {
         Self {
             stages: Vec::new(),
@@ -254,6 +266,7 @@ impl RepairPlan {
             held: survey.held,
             flags: mode.is_all() || only_leaks_and_flags(&survey.report),
             given_up,
+            risk,
         }
     }
 
@@ -262,14 +275,24 @@ impl RepairPlan {
         Arc::make_mut(&mut self.target)
     }
 
-    /// Adds a stage unless it is empty. Once something was given up, every step completes the loss.
-    pub(crate) fn stage(&mut self, kind: StageKind, mut steps: Vec<Step>) {
-        if self.given_up {
-            steps.iter_mut().for_each(|step| step.risk = Risk::Lossy);
-        }
+    /// Adds a stage unless it is empty.
+    pub(crate) fn stage(&mut self, kind: StageKind, steps: Vec<Step>) {
         if !steps.is_empty() {
+            let steps = steps.into_iter().map(|step| self.with_risk(step)).collect();
             self.stages.push(Stage { kind, steps });
         }
+    }
+
+    /// Puts a step before all others, unless there are none.
+    pub(crate) fn precede(&mut self, step: Step) {
+        let step = self.with_risk(step);
+        if let Some(stage) = self.stages.first_mut() {
+            stage.steps.insert(0, step);
+        }
+    }
+
+    fn with_risk(&self, step: Step) -> Step {
+        Step { risk: step.risk.max(self.risk), ..step }
     }
 }
 

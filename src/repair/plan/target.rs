@@ -1,5 +1,5 @@
-//! The refcounts that a repair aims at: those that the references require, and where something may be lost, stored
-//! ones that are higher.
+//! The refcounts that a repair aims at: those that the references require, and where something may
+//! be lost, stored ones that are higher.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub fn target(
     if mode.is_all() {
         raise_to_one(&target, quarantine.uncounted());
     } else {
-        // What is garbage as a refcount does not show what is in use, and stays for the repair that rebuilds it.
+        // What is garbage as a refcount does not show what is in use, and stays for the repair that
+        // rebuilds it.
         for range in &survey.uncounted {
             hold_range(storage, survey, quarantine, &target, range.clone(), true)?;
         }
@@ -67,7 +68,8 @@ fn raise_to_one(target: &RefcountMap, clusters: &RefcountMap) {
     }
 }
 
-/// What the blocks describe in which refcounts are wrong: all that is valid, where they are replaced.
+/// What the blocks describe in which refcounts are wrong: all that is valid, where they are
+/// replaced.
 fn differing(survey: &Survey, rebuilds: bool) -> Vec<Range<HostCluster>> {
     let geometry = &survey.area.geometry;
     let entries = ClusterCount::new(geometry.refblock_entries());
@@ -83,7 +85,8 @@ fn differing(survey: &Survey, rebuilds: bool) -> Vec<Range<HostCluster>> {
     sound.map(described).collect()
 }
 
-/// Raises the refcounts of a range to those that are stored; with `all`, to what cannot be a refcount too.
+/// Raises the refcounts of a range to those that are stored; with `all`, to what cannot be a
+/// refcount too.
 fn hold_range(
     storage: &dyn Storage,
     survey: &Survey,
@@ -122,7 +125,8 @@ fn hold(
     for (entry, count) in refcount::counted(stored, geometry.refcount_order(), entries) {
         let at = first_of_block + ClusterCount::new(entry as u64);
         let referenced = target.get(at);
-        // A value that cannot be a refcount, among others that are, does not show that the cluster is free.
+        // A value that cannot be a refcount, among others that are, does not show that the cluster
+        // is free.
         let count = match survey.plausible.excludes(count, referenced) && !all {
             true if survey.is_uncounted(at) || !survey.has(at) => referenced,
             true => referenced.max(1),

@@ -10,7 +10,7 @@ use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{HostCluster, HostOffset, ReftableIndex};
 use crate::repair::plan::counts;
 use crate::repair::plan::purpose::Purpose;
-use crate::repair::plan::step::{CountChange, Stage, Step, Write};
+use crate::repair::plan::step::{CountChange, Stage, StageKind, Step, Write};
 use crate::sector::SECTOR_LEN;
 use crate::storage::{Latch, Storage};
 
@@ -24,7 +24,7 @@ pub fn apply(
     let mark = mark::setting(round.survey);
     let mut work = Work { storage: &storage, round, journal, mark, released: Vec::new() };
     for stage in &round.plan.stages {
-        work.journal.stage(round.number, stage.kind.text());
+        work.journal.stage(round.number, stage.kind);
         for step in &stage.steps {
             work.journal.step(&|| round.purpose(step));
             Job { work: &mut work, stage, step }.run()?;
@@ -79,11 +79,12 @@ impl Job<'_, '_> {
     fn mark(&mut self) -> Result<()> {
         let Work { storage, round, journal, mark, .. } = &mut *self.work;
         let Some(bits) = mark.take() else { return Ok(()) };
-        journal.stage(round.number, mark::STAGE);
-        journal.step(&|| Purpose::safe(mark::WHAT, Vec::new()));
+        let risk = round.plan.risk;
+        journal.stage(round.number, StageKind::Mark);
+        journal.step(&|| Purpose::new(mark::WHAT, Vec::new(), risk));
         let failed = |e| Error::io(format!("write {}", mark::WHAT), mark::place(), e);
         storage.write_at(mark::place(), &bits).and_then(|()| storage.sync()).map_err(failed)?;
-        journal.stage(round.number, self.stage.kind.text());
+        journal.stage(round.number, self.stage.kind);
         journal.step(&|| round.purpose(self.step));
         Ok(())
     }

@@ -1,12 +1,14 @@
-//! What comes before the first round of a repair: a check, and where the header points to nothing and losses
-//! were allowed, another header.
+//! What comes before the first round of a repair: a check, and where the header points to nothing
+//! and losses were allowed, another header.
 
 use super::journal::Journal;
+use crate::check::report::kind::header::HEADER_FIELD;
 use crate::check::{self, CheckOptions, CheckReport, Survey};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::repair::mode::RepairMode;
 use crate::repair::plan::purpose::{Purpose, Risk};
+use crate::repair::plan::step::StageKind;
 use crate::repair::search::{self, Hints, RebuiltHeader};
 use crate::storage::Storage;
 
@@ -18,6 +20,8 @@ pub struct Begun {
     pub rebuilt_header: Option<RebuiltHeader>,
     /// What was found through that other one, where it could be read.
     pub before: Option<CheckReport>,
+    /// What follows the other header completes its loss, where one was given up.
+    pub risk: Risk,
 }
 
 /// Checks an image, through another header if need be.
@@ -44,12 +48,19 @@ pub fn begin(
             };
             match better {
                 Some(rebuilt) => (Some(survey.report), rebuilt),
-                None => return Ok(Begun { survey, rebuilt_header: None, before: None }),
+                None => {
+                    return Ok(Begun {
+                        survey,
+                        rebuilt_header: None,
+                        before: None,
+                        risk: Risk::Safe,
+                    });
+                }
             }
         }
     };
     write(storage, &rebuilt, lossy, journal)?;
-    Ok(Begun { survey: look()?, rebuilt_header: Some(rebuilt), before })
+    Ok(Begun { survey: look()?, rebuilt_header: Some(rebuilt), before, risk: Risk::of(lossy) })
 }
 
 fn write(
@@ -58,12 +69,8 @@ fn write(
     lossy: bool,
     journal: &mut dyn Journal,
 ) -> Result<()> {
-    journal.stage(1, "another header");
-    let what = "the header that fits what the file holds".to_owned();
-    journal.step(&|| Purpose {
-        what: what.clone(),
-        fixes: vec!["header-field"],
-        risk: if lossy { Risk::Lossy } else { Risk::Safe },
-    });
+    journal.stage(1, StageKind::Header);
+    let what = "the header that fits what the file holds";
+    journal.step(&|| Purpose::new(what, vec![HEADER_FIELD.code], Risk::of(lossy)));
     search::write(storage, rebuilt)
 }

@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::repair::mode::RepairMode;
 use crate::repair::outcome::RepairOutcome;
 use crate::repair::plan::purpose::Purpose;
+use crate::repair::plan::step::StageKind;
 use crate::repair::request::Request;
 use crate::storage::{Capacity, Overlay, ReadAt, Storage};
 
@@ -57,7 +58,7 @@ pub struct PlannedStage {
     /// From 1 on: each round begins with a new check.
     pub round: usize,
     /// What the stage is for.
-    pub what: &'static str,
+    pub kind: StageKind,
     /// Its steps, those that write nothing left out.
     pub steps: Vec<PlannedStep>,
 }
@@ -145,9 +146,9 @@ impl Plan<'_> {
 }
 
 impl Journal for Plan<'_> {
-    fn stage(&mut self, round: usize, what: &'static str) {
+    fn stage(&mut self, round: usize, kind: StageKind) {
         self.settle();
-        self.stages.push(PlannedStage { round, what, steps: Vec::new() });
+        self.stages.push(PlannedStage { round, kind, steps: Vec::new() });
     }
 
     fn step(&mut self, purpose: &dyn Fn() -> Purpose) {

@@ -11,7 +11,7 @@ use crate::format::feature::incompatible::{CORRUPT, DIRTY};
 use crate::format::header::{HeaderField, encode_field};
 use crate::format::{ClusterCount, HostCluster, HostOffset};
 use crate::repair::fix::cross_links;
-use crate::repair::plan::purpose::Purpose;
+use crate::repair::plan::purpose::{Purpose, Risk};
 use crate::storage::Storage;
 
 /// What the rounds left to be done.
@@ -24,6 +24,8 @@ pub struct Left<'a> {
     pub keep_mark: bool,
     /// Whether anything was written.
     pub is_written: bool,
+    /// What every write from here on risks.
+    pub risk: Risk,
 }
 
 /// Whether a check found more errors than the one before it.
@@ -32,8 +34,8 @@ pub const fn is_worse(now: &Tally, before: &Tally) -> bool {
 }
 
 /// Reports the verdict. Only after a good one the dirty and corrupt bits are cleared and released
-/// clusters given back; after another one the corrupt bit is as it was before the repair, unless the
-/// image is worse now.
+/// clusters given back; after another one the corrupt bit is as it was before the repair, unless
+/// the image is worse now.
 pub fn finish(
     storage: &dyn Storage,
     survey: &mut Survey,
@@ -49,11 +51,14 @@ pub fn finish(
     };
     let before = left.before.unwrap_or(&survey.report);
     let were_crossed = cross_links::were_there(before);
-    if clear_bits(storage, survey, cleared, &before.findings, journal)? && left.is_written {
+    let mut step = |what: &str, fixes: Vec<&'static str>| {
+        journal.step(&|| Purpose::new(what, fixes.clone(), left.risk));
+    };
+    if clear_bits(storage, survey, cleared, &before.findings, &mut step)? && left.is_written {
         forget(&mut survey.report, cleared);
     }
     if sound && verdict.is_clean() && !were_crossed {
-        give_back(storage, survey, &left.released, journal)?;
+        give_back(storage, survey, &left.released, &mut step)?;
     }
     Ok(())
 }
@@ -69,25 +74,25 @@ fn forget(report: &mut CheckReport, cleared: u64) {
     report.tally.notices -= (count - report.findings.len()) as u64;
 }
 
+/// Reports a step to the journal: what it writes, and the codes of the findings that it repairs.
+type Announce<'a> = &'a mut dyn FnMut(&str, Vec<&'static str>);
+
 /// Clears incompatible feature bits; whether one of them was set.
 fn clear_bits(
     storage: &dyn Storage,
     survey: &Survey,
     bits: u64,
     found_before: &[Finding],
-    journal: &mut dyn Journal,
+    step: Announce,
 ) -> Result<bool> {
     let header = &survey.area.header;
     let gone = header.incompatible & bits;
     if header.version < 3 || gone == 0 {
         return Ok(false);
     }
-    journal.step(&|| {
-        let found = found_before.iter();
-        let bits = found.filter(|f| matches!(f.kind, Kind::Dirty | Kind::MarkedCorrupt));
-        let fixes = bits.map(Finding::code).collect();
-        Purpose::safe("the dirty and corrupt bits in the header", fixes)
-    });
+    let found = found_before.iter();
+    let named = found.filter(|f| matches!(f.kind, Kind::Dirty | Kind::MarkedCorrupt));
+    step("the dirty and corrupt bits in the header", named.map(Finding::code).collect());
     let offset = HostOffset::new(HeaderField::Incompatible.place().0);
     let failed = |e| Error::io("clear the dirty and corrupt bits", offset.get(), e);
     let bytes = encode_field(HeaderField::Incompatible, header.incompatible & !bits);
@@ -95,8 +100,8 @@ fn clear_bits(
     Ok(true)
 }
 
-/// Reports clusters that guest positions shared by mistake and share still: refcounts and flags agree with that by now, so
-/// that a check by itself regards it as intended.
+/// Reports clusters that guest positions shared by mistake and share still: refcounts and flags
+/// agree with that by now, so that a check by itself regards it as intended.
 pub fn report_still_shared(report: &mut CheckReport, crossed: &HashSet<HostCluster>) {
     let mut found = Vec::new();
     for finding in report.findings.iter().filter(|finding| finding.kind == Kind::SharedData) {
@@ -115,11 +120,10 @@ fn give_back(
     storage: &dyn Storage,
     survey: &Survey,
     released: &[Range<HostCluster>],
-    journal: &mut dyn Journal,
+    step: Announce,
 ) -> Result<()> {
     let geometry = &survey.area.geometry;
-    journal
-        .step(&|| Purpose::safe("clusters that were released and nothing refers to", Vec::new()));
+    step("clusters that were released and nothing refers to", Vec::new());
     for range in released {
         let mut free = Vec::new();
         survey.map.for_each_run(range.clone(), |first, count, references| {

@@ -3,12 +3,12 @@
 use crate::check::Survey;
 use crate::repair::plan::phrase::phrase;
 use crate::repair::plan::purpose::Purpose;
-use crate::repair::plan::step::{RepairPlan, Step};
+use crate::repair::plan::step::{RepairPlan, StageKind, Step};
 
 /// Listens to a repair.
 pub trait Journal {
     /// A stage begins, of this round, from 1 on.
-    fn stage(&mut self, round: usize, what: &'static str);
+    fn stage(&mut self, round: usize, kind: StageKind);
 
     /// A step begins. Its purpose is computed only if requested.
     fn step(&mut self, purpose: &dyn Fn() -> Purpose);
@@ -16,7 +16,7 @@ pub trait Journal {
 
 /// Nobody listens.
 impl Journal for () {
-    fn stage(&mut self, _round: usize, _what: &'static str) {}
+    fn stage(&mut self, _round: usize, _kind: StageKind) {}
 
     fn step(&mut self, _purpose: &dyn Fn() -> Purpose) {}
 }
@@ -34,7 +34,6 @@ pub struct Round<'a> {
 impl Round<'_> {
     /// What a step is for.
     pub fn purpose(&self, step: &Step) -> Purpose {
-        let what = phrase(self.plan, &step.write);
-        Purpose { what, fixes: step.fixes.clone(), risk: step.risk }
+        Purpose::new(phrase(self.plan, &step.write), step.fixes.clone(), step.risk)
     }
 }

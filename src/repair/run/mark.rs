@@ -1,14 +1,12 @@
-//! The corrupt bit while a repair is under way: QEMU does not write to an image that has it, so that
-//! a repair that was interrupted is not mistaken for one that has ended.
+//! The corrupt bit while a repair is under way: QEMU does not write to an image that has it, so
+//! that a repair that was interrupted is not mistaken for one that has ended.
 
 use crate::check::{Finding, Kind, Survey};
 use crate::format::feature::incompatible::CORRUPT;
 use crate::format::header::{HeaderField, encode_field};
 use crate::repair::plan::step::{CountChange, Step, Write};
 
-/// What the stage that sets the bit is called.
-pub const STAGE: &str = "the sign that a repair is under way";
-/// What it writes.
+/// What the stage that sets the bit writes.
 pub const WHAT: &str = "the corrupt bit in the header";
 
 /// The position of the bits.

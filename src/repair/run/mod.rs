@@ -1,4 +1,5 @@
-//! A repair under way: what it begins with, its rounds, how each is carried out, and what follows the verdict.
+//! A repair under way: what it begins with, its rounds, how each is carried out, and what follows
+//! the verdict.
 
 pub mod apply;
 pub mod begin;

@@ -1,4 +1,5 @@
-//! One round: what changes references comes first and alone, and the next round's check counts again.
+//! One round: what changes references comes first and alone, and the next round's check counts
+//! again.
 
 use crate::check::Survey;
 use crate::error::{Error, Result};
@@ -27,13 +28,14 @@ pub struct Aim<'a> {
     pub quarantine: &'a Quarantine,
 }
 
-/// Plans one round. Writes nothing; reads beside what the check left only tables in which something is wrong.
+/// Plans one round. Writes nothing; reads beside what the check left only tables in which something
+/// is wrong.
 pub fn plan(storage: &dyn Storage, survey: &Survey, aim: &Aim) -> Result<RepairPlan> {
     let capacity = growth(survey, storage.capacity());
     let given_up = aim.quarantine.is_given_up();
     let begin = || -> Result<RepairPlan> {
         let target = target(storage, survey, aim.quarantine, aim.mode)?;
-        Ok(RepairPlan::new(survey, aim.mode, target, given_up))
+        Ok(RepairPlan::new(survey, aim.mode, target, (given_up, aim.quarantine.risk())))
     };
     let mut plan = begin()?;
     // With something unread, what seems free may be in use, and what seems a refcount block data.
@@ -53,9 +55,8 @@ pub fn plan(storage: &dyn Storage, survey: &Survey, aim: &Aim) -> Result<RepairP
         }
         planned => planned?,
     }
-    if !plan.stages.is_empty() {
-        let unknown = unknown_autoclear(survey);
-        plan.stages[0].steps.splice(0..0, unknown);
+    if let Some(step) = unknown_autoclear(survey) {
+        plan.precede(step);
     }
     Ok(plan)
 }

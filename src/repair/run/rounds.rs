@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::repair::fix::{cross_links, loss};
 use crate::repair::mode::RepairMode;
 use crate::repair::outcome::RepairOutcome;
+use crate::repair::plan::purpose::Risk;
 use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::step::{RepairPlan, StageKind};
 use crate::repair::request::Request;
@@ -50,7 +51,7 @@ pub fn repair_as_asked(
     let (mut survey, mut before) = (begun.survey, begun.before);
     let was_marked = mark::is_set(&survey) && begun.rebuilt_header.is_none();
     let (mut released, mut number, mut rebuilt) = (Vec::new(), 0, false);
-    let mut quarantine = quarantine_of(storage, &survey, mode)?;
+    let mut quarantine = quarantine_of(storage, &survey, (mode, begun.risk))?;
     // Rounds after which a check found the same as before: what they did is not done again.
     let mut idle: Vec<Vec<StageKind>> = Vec::new();
     for _ in 0..MAX_ROUNDS {
@@ -95,8 +96,8 @@ pub fn repair_as_asked(
     verdict(storage, &look, ended, done, journal)
 }
 
-/// Whether a round has nothing to do, or no free space where it need not have any: what may be lost takes the space, or
-/// what was written before stays and has its verdict.
+/// Whether a round has nothing to do, or no free space where it need not have any: what may be lost
+/// takes the space, or what was written before stays and has its verdict.
 fn is_stuck(
     planned: &Result<RepairPlan>,
     is_repeated: impl Fn(&RepairPlan) -> bool,
@@ -109,9 +110,15 @@ fn is_stuck(
     }
 }
 
-/// Evidence of the first check about clusters that seem free, are shared by mistake, or look like tables.
-fn quarantine_of(storage: &dyn Storage, survey: &Survey, mode: RepairMode) -> Result<Quarantine> {
+/// Evidence of the first check about clusters that seem free, are shared by mistake, or look like
+/// tables.
+fn quarantine_of(
+    storage: &dyn Storage,
+    survey: &Survey,
+    (mode, risk): (RepairMode, Risk),
+) -> Result<Quarantine> {
     let mut quarantine = Quarantine::of(storage, survey)?;
+    quarantine.note_risk(risk);
     quarantine.cross(cross_links::crossed(&storage, survey)?);
     if mode == RepairMode::Lossy {
         quarantine.condemn(loss::mistaken(&storage, survey)?);
@@ -155,16 +162,19 @@ fn verdict(
     let is_worse =
         before.as_ref().is_some_and(|before| end::is_worse(&survey.report.tally, &before.tally));
     let keep_mark = was_marked || is_worse;
-    // Flags were compared with the refcounts that a repair leaves; the verdict goes by those stored.
+    // Flags were compared with the refcounts that a repair leaves; the verdict goes by those
+    // stored.
     if is_written && !survey.report.tally.is_clean() {
         survey = look(Assume::Stored, Hold::ByEvidence)?;
     }
-    // Where no copy can be made, with leave clusters may be shared: nobody writes in place without COPIED.
+    // Where no copy can be made, with leave clusters may be shared: nobody writes in place without
+    // COPIED.
     if is_written && !quarantine.is_given_up() {
         end::report_still_shared(&mut survey.report, quarantine.crossed());
     }
-    journal.stage(rounds + 1, "what follows the verdict");
-    let left = Left { before: before.as_ref(), released, keep_mark, is_written };
+    journal.stage(rounds + 1, StageKind::AfterVerdict);
+    let left =
+        Left { before: before.as_ref(), released, keep_mark, is_written, risk: quarantine.risk() };
     end::finish(storage, &mut survey, &left, journal)?;
     let affected = Affected::find(&storage, &survey);
     let (before, after) = match (before, is_written) {

@@ -111,7 +111,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether errors are few beside what is used. Leaks prove nothing: what a damaged entry pointed to is leaked.
+/// Whether errors are few beside what is used. Leaks prove nothing: what a damaged entry pointed to
+/// is leaked.
 pub fn has_few_errors(survey: &Survey) -> bool {
     let tally = survey.report.tally;
     (tally.corruptions + tally.check_errors).saturating_mul(4) <= survey.map.in_use().get()

@@ -28,8 +28,8 @@ pub struct L1Table {
     pub extended: bool,
 }
 
-/// The L1 tables with clusters of this size, those of the active disk most likely first. Clusters that
-/// the refcounts call free have none.
+/// The L1 tables with clusters of this size, those of the active disk most likely first. Clusters
+/// that the refcounts call free have none.
 pub fn tables(
     search: &Search,
     geometry: &Geometry,
@@ -62,8 +62,8 @@ pub fn tables(
     Ok(found.into_iter().map(|(_, table)| table).collect())
 }
 
-/// Reads a table from its beginning as far as there are entries that can be one's. Another table may come
-/// after it, so that its first cluster comes as a table by itself, too.
+/// Reads a table from its beginning as far as there are entries that can be one's. Another table
+/// may come after it, so that its first cluster comes as a table by itself, too.
 fn table(
     search: &Search,
     geometry: &Geometry,

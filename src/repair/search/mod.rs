@@ -1,5 +1,5 @@
-//! A header for an image whose own is damaged: what the file holds is searched for the structures that a
-//! header points to, and the header that explains most of them is taken.
+//! A header for an image whose own is damaged: what the file holds is searched for the structures
+//! that a header points to, and the header that explains most of them is taken.
 
 mod basis;
 mod candidate;
@@ -49,7 +49,8 @@ pub struct RebuiltHeader {
     pub size_guessed: bool,
     /// Whether the active L1 table was not found, so that the disk is empty.
     pub empty: bool,
-    /// What the old header may have named and nothing in the file shows, so that the new one does not.
+    /// What the old header may have named and nothing in the file shows, so that the new one does
+    /// not.
     pub unknown: Vec<Unknown>,
     /// The first bytes of the file.
     head: Vec<u8>,
@@ -99,8 +100,8 @@ pub fn for_lost(
     }
 }
 
-/// Searches for a better header than one that can be read, where that one leads astray; `None` where
-/// there is none.
+/// Searches for a better header than one that can be read, where that one leads astray; `None`
+/// where there is none.
 pub fn for_doubtful(
     storage: &dyn Storage,
     survey: &Survey,
@@ -140,8 +141,9 @@ pub fn for_doubtful(
     better.map(|(worth, best)| what.rebuilt(worth, best, options)).transpose()
 }
 
-/// Refuses an image whose header has another cluster size than the file, or an L1 table in the header itself: whatever is
-/// read through it is not what it seems. With another refcount width nothing but refcounts is: that header is returned.
+/// Refuses an image whose header has another cluster size than the file, or an L1 table in the
+/// header itself: whatever is read through it is not what it seems. With another refcount width
+/// nothing but refcounts is: that header is returned.
 pub fn check_sizes(
     storage: &dyn Storage,
     survey: &Survey,
@@ -220,8 +222,8 @@ fn wrong_header(field: HeaderField, what: &str) -> Error {
     Error::Header { offset: field.place().0, message: format!("{what}; nothing was written") }
 }
 
-/// Whether refcount structures read the same through both headers: clusters of half the size with refcounts of half the
-/// width.
+/// Whether refcount structures read the same through both headers: clusters of half the size with
+/// refcounts of half the width.
 fn reads_alike(header: &Header, other: &Header) -> bool {
     let difference = |a: u32, b: u32| i64::from(a) - i64::from(b);
     difference(header.cluster_bits, other.cluster_bits)
@@ -255,7 +257,8 @@ fn nothing(hints: &Hints) -> Error {
     }
 }
 
-/// Writes a header that was found: the last thing of all, in one sector. Long file names precede it.
+/// Writes a header that was found: the last thing of all, in one sector. Long file names precede
+/// it.
 pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
     let len = storage.len().map_err(|e| Error::file("determine the file's length", e))?;
     if rebuilt.least_bytes > len {
@@ -273,8 +276,8 @@ pub fn write(storage: &dyn Storage, rebuilt: &RebuiltHeader) -> Result<()> {
 }
 
 impl Search<'_> {
-    /// The header as it is written: marked corrupt where there is more to repair, so that QEMU does not
-    /// write to the image before that has ended.
+    /// The header as it is written: marked corrupt where there is more to repair, so that QEMU does
+    /// not write to the image before that has ended.
     fn rebuilt(
         &self,
         worth: &Worth,
@@ -350,14 +353,14 @@ fn doubt(source: &dyn ReadAt, survey: &Survey) -> Result<Option<Doubt>> {
     Ok((!has_right_sizes(source, survey)?).then_some(Doubt::Sizes))
 }
 
-/// Whether the sizes in the header are right: its refcount table describes itself, and little is wrong beside what is right.
-/// Narrow refcounts read much the same with half the cluster size.
+/// Whether the sizes in the header are right: its refcount table describes itself, and little is
+/// wrong beside what is right. Narrow refcounts read much the same with half the cluster size.
 fn has_right_sizes(source: &dyn ReadAt, survey: &Survey) -> Result<bool> {
     Ok(judge::worth(survey).is_convincing() && describes_itself(source, &survey.area.header)?)
 }
 
-/// Whether the header explains the file once the damaged entries of its L1 table are empty: what is read through one of
-/// them can be anything.
+/// Whether the header explains the file once the damaged entries of its L1 table are empty: what is
+/// read through one of them can be anything.
 fn explains_without_damaged(
     storage: &dyn Storage,
     survey: &Survey,
@@ -393,8 +396,8 @@ fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     Ok(own.contains(&header.refcount_order))
 }
 
-/// Whether an entry of the active L1 table points to a table of its own in which nothing is wrong: then
-/// the header that points to the L1 table is valid.
+/// Whether an entry of the active L1 table points to a table of its own in which nothing is wrong:
+/// then the header that points to the L1 table is valid.
 fn leads_somewhere(survey: &Survey) -> bool {
     let damage = survey.report.findings.iter().filter(|finding| finding.may_hide_references());
     let below = damage.filter_map(|finding| match finding.place {

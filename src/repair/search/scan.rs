@@ -1,4 +1,5 @@
-//! One walk through all data of the file, in which structures are sighted whatever the cluster size.
+//! One walk through all data of the file, in which structures are sighted whatever the cluster
+//! size.
 
 use std::io;
 use std::ops::Range;
@@ -21,7 +22,8 @@ const READ_BYTES: u64 = 1 << 20;
 const PARTS: u64 = 1 << 14;
 /// So many sightings of a kind are kept in each part of the file.
 const MAX_PER_PART: usize = 1 << 12;
-/// A sector whose first pointers refer to so many empty ranges belongs to a table that maps data without content.
+/// A sector whose first pointers refer to so many empty ranges belongs to a table that maps data
+/// without content.
 const MAX_EMPTY: usize = 8;
 /// So many tables in a row may be damaged.
 const MAX_DAMAGED: usize = 2;
@@ -139,7 +141,8 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Every geometry for which a refcount table here, whose first block is at `block`, describes itself.
+    /// Every geometry for which a refcount table here, whose first block is at `block`, describes
+    /// itself.
     fn reftables(
         &self,
         offset: HostOffset,
@@ -160,8 +163,8 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Whether the entries point to what begins like a table, or like nothing; at least one to a table. Tables can be
-    /// damaged too, but not most of them.
+    /// Whether the entries point to what begins like a table, or like nothing; at least one to a
+    /// table. Tables can be damaged too, but not most of them.
     fn leads_to_tables(&self, words: &[u64]) -> io::Result<bool> {
         let (mut tables, mut empty, mut other) = (0, 0, 0);
         for &word in words.iter().filter(|&&word| word != 0) {
@@ -183,8 +186,8 @@ impl Walker<'_> {
         self.data.get(next).is_none_or(|data| data.start >= range.end)
     }
 
-    /// The shape of the first sector that is not empty, as far as the smallest possible cluster goes and a
-    /// little further where the offset allows larger ones.
+    /// The shape of the first sector that is not empty, as far as the smallest possible cluster
+    /// goes and a little further where the offset allows larger ones.
     fn begins_like(&self, offset: u64) -> io::Result<Option<Shape>> {
         let aligned = 1u64 << offset.trailing_zeros().clamp(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS);
         let largest = 1u64 << (self.sizes.end - 1).max(MIN_CLUSTER_BITS);

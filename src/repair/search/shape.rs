@@ -1,5 +1,5 @@
-//! What a sector looks like when the cluster size is not known: a piece of a table, a snapshot table's
-//! beginning, a LUKS header's.
+//! What a sector looks like when the cluster size is not known: a piece of a table, a snapshot
+//! table's beginning, a LUKS header's.
 
 use crate::format::l1::COPIED;
 use crate::format::l2::{COMPRESSED, L2Entry, ZERO};

@@ -1,4 +1,5 @@
-//! The headers that are tried: the old one with other sizes, and those that point to what was sighted.
+//! The headers that are tried: the old one with other sizes, and those that point to what was
+//! sighted.
 
 use super::basis::{Names, Search, Sizes};
 use super::candidate::{Candidate, blank};
@@ -24,9 +25,9 @@ const MAX_L1_TABLES: usize = 12;
 const MAX_SNAPSHOT_TABLES: usize = 3;
 const MAX_LUKS: usize = 4;
 
-/// Tries what is left of the old header, with every cluster size and refcount width for which the refcount
-/// table that it names describes itself. With half the cluster size and half the width counts read much the
-/// same: where the old sizes fit, only much better ones are taken.
+/// Tries what is left of the old header, with every cluster size and refcount width for which the
+/// refcount table that it names describes itself. With half the cluster size and half the width
+/// counts read much the same: where the old sizes fit, only much better ones are taken.
 pub fn of_kept(search: &Search, judge: &mut Judge) -> Result<()> {
     let Some(old) = &search.remains.header else { return Ok(()) };
     if search.sizes == Sizes::Right {
@@ -292,8 +293,8 @@ fn candidate(search: &Search, header: Header) -> Candidate {
     Candidate { header, crypto: None, bitmaps: None, names, kept, least_bytes: 0 }
 }
 
-/// Headers of a disk with nothing in it, where the size is known: with the old table if it can be one, and
-/// with one of zeroes after the end of the file.
+/// Headers of a disk with nothing in it, where the size is known: with the old table if it can be
+/// one, and with one of zeroes after the end of the file.
 fn without_l1(search: &Search, base: &Header, geometry: &Geometry) -> Result<Vec<Candidate>> {
     let old = search.remains.header.as_ref();
     let extended = base.incompatible & incompatible::EXTENDED_L2 != 0;

@@ -5,7 +5,8 @@ use std::fs;
 use std::sync::Mutex;
 
 use crate::support::damages::damage::{Base, Damaged, bases, damages};
-use crate::support::programs::oracle::{Ran, Scratch, all_guest_bytes, difference};
+use crate::support::programs::oracle::{Scratch, all_guest_bytes, difference};
+use crate::support::programs::run::Ran;
 use crate::support::sample::sample;
 
 /// Findings that qcheck has and qemu-img does not: what such a line contains, and the heading in
@@ -99,12 +100,12 @@ fn listed(table: &[(&str, &str)], name: &str) -> bool {
 
 /// qemu-img gave no verdict because it could not even open the image.
 fn could_not_open(ran: &Ran) -> bool {
-    ran.code == Some(1) && ran.stderr.contains("Could not open")
+    ran.code == 1 && ran.err.contains("Could not open")
 }
 
 /// The damage made it an encrypted image to which there is no key: valid, but it cannot be opened.
 fn wants_key(base: &Base, qemu: &Ran) -> bool {
-    !base.encrypted && qemu.stderr.contains("encrypt.key-secret")
+    !base.encrypted && qemu.err.contains("encrypt.key-secret")
 }
 
 fn scratch(base: &Base, damaged: &Damaged) -> Scratch {
@@ -139,28 +140,28 @@ fn for_all(names: &[&str], rule: impl Fn(&Base, &Damaged) -> Vec<String>) {
 /// unless another finding about the same clusters does already.
 fn without_beyond(qemu: &Ran, own: &Ran) -> Ran {
     let beyond = |line: &&str| BEYOND.iter().any(|(text, _)| line.contains(text));
-    let extra = own.stderr.lines().filter(beyond).count() as u64;
+    let extra = own.err.lines().filter(beyond).count() as u64;
     // Where leaked clusters may be data qcheck does not report them as waste.
     let data = "Some of them may hold data to which damaged structures refer.";
     let waste = "This means waste of disk space, but no harm to data.";
-    if own.stdout.contains(data) && own.stderr.contains("NOTICE") {
-        let own = Ran { stdout: own.stdout.replace(data, waste), ..own.clone() };
+    if own.out.contains(data) && own.err.contains("NOTICE") {
+        let own = Ran { out: own.out.replace(data, waste), ..own.clone() };
         return without_beyond(qemu, &own);
     }
     if extra == 0 || !own.is_orderly() {
         return own.clone();
     }
-    let rest: Vec<&str> = own.stderr.lines().filter(|line| !beyond(line)).collect();
+    let rest: Vec<&str> = own.err.lines().filter(|line| !beyond(line)).collect();
     let summary = Summary::of(own);
     let least = summary.errors.saturating_sub(extra);
     let errors = Summary::of(qemu).errors.clamp(least, summary.errors);
     let summary = Summary { errors, ..summary };
-    Ran { code: summary.code(), stdout: summary.text(), stderr: rest.join("\n"), ..own.clone() }
+    Ran { code: summary.code(), out: summary.text(), err: rest.join("\n") }
 }
 
 /// The number before these words in the summary, or 0.
 fn number_before(ran: &Ran, words: &str) -> u64 {
-    let line = ran.stdout.lines().find(|line| line.contains(words));
+    let line = ran.out.lines().find(|line| line.contains(words));
     line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
@@ -174,8 +175,7 @@ struct Summary {
 
 impl Summary {
     fn of(ran: &Ran) -> Self {
-        let tail =
-            ran.stdout.lines().filter(|l| l.contains(" allocated, ") || l.starts_with("Image"));
+        let tail = ran.out.lines().filter(|l| l.contains(" allocated, ") || l.starts_with("Image"));
         Self {
             errors: number_before(ran, " errors were"),
             leaks: number_before(ran, " leaked clusters"),
@@ -184,19 +184,19 @@ impl Summary {
         }
     }
 
-    fn code(&self) -> Option<i32> {
-        Some(match (self.internal, self.errors, self.leaks) {
+    fn code(&self) -> i32 {
+        match (self.internal, self.errors, self.leaks) {
             (0, 0, 0) => 0,
             (0, 0, _) => 3,
             (0, _, _) => 2,
             _ => 1,
-        })
+        }
     }
 
     /// The summary as qemu-img prints it.
     fn text(&self) -> String {
         let mut text = String::new();
-        if self.code() == Some(0) {
+        if self.code() == 0 {
             text.push_str("No errors were found on the image.\n");
         }
         if self.errors > 0 {
@@ -230,13 +230,13 @@ fn agreement(base: &Base, damaged: &Damaged) -> Vec<String> {
     }
     if could_not_open(&qemu) {
         let keyless = wants_key(base, &qemu) && listed(DIFFERENCES, &damaged.name);
-        let sees = if keyless { own.is_orderly() } else { matches!(own.code, Some(1..=3)) };
+        let sees = if keyless { own.is_orderly() } else { matches!(own.code, 1..=3) };
         if !sees {
             broken.push(format!("qemu-img can't open it, qcheck finds nothing: {own:?}"));
         }
     } else if let Some(difference) = difference(&qemu, &without_beyond(&qemu, &own), false) {
         // However the two differ, what is damaged to qemu-img is never clean to qcheck.
-        let sees = own.code != Some(0) || qemu.code == Some(0);
+        let sees = own.code != 0 || qemu.code == 0;
         if own.is_orderly() && sees && listed(DIFFERENCES, &damaged.name) {
             return broken;
         }
@@ -259,9 +259,9 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         let once = image.bytes();
         let Judgement { qemu, lost } = judge.judge(&image, &once);
         // Leaks that are left on purpose, and reported as such: all else is clean to qemu-img.
-        let held = own.stderr.contains(" not released, since ") && qemu.code == Some(3);
-        clean = qemu.code == Some(0) || held;
-        if own.code == Some(0) && qemu.code != Some(0) && !wants_key(base, &qemu) {
+        let held = own.err.contains(" not released, since ") && qemu.code == 3;
+        clean = qemu.code == 0 || held;
+        if own.code == 0 && qemu.code != 0 && !wants_key(base, &qemu) {
             broken.push(format!("-r {mode} reports clean, qemu-img then reports {qemu:?}"));
         }
         let new = |entry: &u64| !holds_entry(&damaged.bytes, *entry);
@@ -272,7 +272,7 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
         if once != damaged.bytes {
             image.own_check(&["-r", mode]);
             // Without a sign of damage what was held is waste like any other.
-            if image.bytes() != once && !(held && own.code == Some(3)) {
+            if image.bytes() != once && !(held && own.code == 3) {
                 broken.push(format!("a second -r {mode} changed the image again"));
             }
         }
@@ -280,7 +280,7 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
     if !clean && !listed(HELD, &damaged.name) {
         let theirs = judge.before.copy();
         theirs.qemu_check(&["-r", "all"]);
-        if theirs.qemu_check(&[]).code == Some(0) {
+        if theirs.qemu_check(&[]).code == 0 {
             broken.push("qemu-img -r all ends clean, qcheck -r all does not".to_owned());
         }
     }
@@ -289,7 +289,7 @@ fn repair(base: &Base, damaged: &Damaged) -> Vec<String> {
 
 /// Clusters that a writer would overwrite in place although they may be shared: COPIED and a count over one.
 fn writable_in_place(qemu: &Ran) -> Vec<u64> {
-    let lines = qemu.stderr.lines().filter(|l| l.starts_with("ERROR OFLAG_COPIED"));
+    let lines = qemu.err.lines().filter(|l| l.starts_with("ERROR OFLAG_COPIED"));
     let shared = lines.filter(|l| !l.ends_with("refcount=0") && !l.ends_with("refcount=1"));
     let entries = shared.filter_map(|l| l.split_once("_entry=")?.1.split_once(' '));
     entries
@@ -457,7 +457,7 @@ fn every_base_is_clean_before_it_is_damaged() {
     for base in bases() {
         let whole = Damaged { name: base.name.into(), bytes: base.bytes.clone() };
         let ran = scratch(base, &whole).qemu_check(&[]);
-        assert_eq!(ran.code, Some(0), "{}: {ran:#?}", base.name);
+        assert_eq!(ran.code, 0, "{}: {ran:#?}", base.name);
     }
 }
 
@@ -478,16 +478,16 @@ fn is_clean_after_losses(base: &Base, damaged: &Damaged) -> Vec<String> {
         return Vec::new();
     }
     let mut wrong = Vec::new();
-    if own.code != Some(0) {
+    if own.code != 0 {
         wrong.push(format!(
             "qcheck ends with {:?}: {}",
             own.code,
-            own.stderr.lines().last().unwrap_or("")
+            own.err.lines().last().unwrap_or("")
         ));
     } else {
         let qemu = image.qemu_check(&[]);
-        if qemu.code != Some(0) && !could_not_open(&qemu) && !wants_key(base, &qemu) {
-            wrong.push(format!("qemu-img ends with {:?}: {}", qemu.code, qemu.stderr));
+        if qemu.code != 0 && !could_not_open(&qemu) && !wants_key(base, &qemu) {
+            wrong.push(format!("qemu-img ends with {:?}: {}", qemu.code, qemu.err));
         }
     }
     wrong

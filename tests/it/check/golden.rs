@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::programs::oracle::Ran;
+use crate::support::programs::run::{Ran, qcheck};
 
 fn data() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))
@@ -14,14 +14,8 @@ fn data() -> PathBuf {
 
 /// Runs qcheck where the image is, so that it is named as it was to qemu-img.
 fn check(name: &str, options: &[&str]) -> Ran {
-    let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_qcheck"))
-        .current_dir(data())
-        .arg("check")
-        .args(options)
-        .arg(format!("{name}.qcow2"))
-        .output()
-        .expect("qcheck starts");
-    Ran::from(&output)
+    let image = format!("{name}.qcow2");
+    qcheck(&data(), &[&["check"], options, &[image.as_str()]].concat())
 }
 
 /// The sections of an expectation, by the word after `===`.
@@ -41,14 +35,13 @@ fn assert_golden(name: &str) {
     let image = data().join(format!("{name}.qcow2"));
     let before = fs::read(&image).expect("the image");
     let qemu = Ran {
-        code: Some(expected["exit"].trim().parse().expect("a number")),
-        signal: None,
-        stdout: expected["stdout"].clone(),
-        stderr: expected["stderr"].clone(),
+        code: expected["exit"].trim().parse().expect("a number"),
+        out: expected["stdout"].clone(),
+        err: expected["stderr"].clone(),
     };
     let own = check(name, &["-f", "qcow2"]);
     assert_eq!(own.code, qemu.code, "{own:#?}");
-    assert_eq!(own.stdout, qemu.stdout);
+    assert_eq!(own.out, qemu.out);
     assert_eq!(own.finding_lines(), qemu.finding_lines());
     let json = check(name, &["--output", "json"]);
     let wanted: Value = serde_json::from_str(&expected["json"]).expect("golden JSON");

@@ -14,7 +14,8 @@ use crate::support::damages::matrix::Case;
 use crate::support::images::builder::{Builder, Built, Content, Snapshot};
 use crate::support::images::bytes::{self, OFFSET_MASK, cluster_size, peek, poke};
 use crate::support::images::fields::{self, Target};
-use crate::support::programs::oracle::{IMAGE, LOCKED, Ran, SECRET, Scratch};
+use crate::support::programs::oracle::{IMAGE, LOCKED, SECRET, Scratch};
+use crate::support::programs::run::Ran;
 use crate::support::sample::sample;
 
 /// An image, and the files that it names.
@@ -220,16 +221,16 @@ fn complaint(base: &Base, change: &Change, bytes: &[u8], report: &CheckReport) -
     image.write("data.raw", base.built.data.as_deref().unwrap_or_default());
     let ran = [("qemu-img", &["check"][..]), ("qemu-io", &["-c", "length"])];
     let mut ran = ran.into_iter().map(|(tool, args)| qemu(&image, tool, args));
-    let ran = ran.find(|ran| ran.code != Some(0))?;
+    let ran = ran.find(|ran| ran.code != 0)?;
     let has = |wanted: &Kind| report.findings.iter().any(|finding| finding.kind == *wanted);
-    let excused = ran.stderr.contains("No such file or directory")
-        || ran.stderr.contains("encrypt.key-secret' is required")
-        || change.name.contains("iterations") && ran.stderr.contains("Invalid password")
+    let excused = ran.err.contains("No such file or directory")
+        || ran.err.contains("encrypt.key-secret' is required")
+        || change.name.contains("iterations") && ran.err.contains("Invalid password")
         // An image that is marked can be read. The notice reports that.
-        || ran.stderr.contains("Image is corrupt; cannot be opened read/write") && has(&Kind::MarkedCorrupt)
-        || ran.stderr.contains("'data-file' is required") && has(&Kind::DataFileUnnamed)
-        || ran.stderr.contains("driver requires a file name") && has(&Kind::DataFileUnnamed);
-    (!excused).then(|| format!("{}{}", ran.stdout, ran.stderr))
+        || ran.err.contains("Image is corrupt; cannot be opened read/write") && has(&Kind::MarkedCorrupt)
+        || ran.err.contains("'data-file' is required") && has(&Kind::DataFileUnnamed)
+        || ran.err.contains("driver requires a file name") && has(&Kind::DataFileUnnamed);
+    (!excused).then(|| format!("{}{}", ran.out, ran.err))
 }
 
 /// No repair writes to an image that is clean, except the bits that ask for a repair.
@@ -274,7 +275,7 @@ fn judged(base: &Base, change: &Change) -> Option<String> {
 #[test]
 fn formats_of_a_backing_file_are_those_that_qemu_has() {
     let image = Scratch::new();
-    let help = image.qemu_img(&["--help"]).stdout;
+    let help = image.qemu_img(&["--help"]).out;
     let (_, known) = help.split_once("Supported image formats:").expect("a list of formats");
     let (known, _) = known.split_once("\n\nSee").expect("an end of it");
     let known: Vec<&str> = known.split_whitespace().filter(|name| name.len() < 16).collect();

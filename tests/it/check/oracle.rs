@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::support::damages::matrix::{self, Case};
 use crate::support::images::builder::Builder;
 use crate::support::images::bytes;
-use crate::support::programs::oracle::{Ran, Scratch, assert_same_check, compare_check_with};
+use crate::support::programs::oracle::{Scratch, assert_same_check, compare_check_with};
+use crate::support::programs::run::Ran;
 
 /// Each mode of checking, once for people and once for programs.
 const MODES: &[&[&str]] = &[
@@ -23,7 +24,7 @@ fn assert_agreement(cases: Vec<Case>) {
     for case in &cases {
         for mode in MODES {
             let qemu = with_plain_name(case, case.qemu_check(mode));
-            if qemu.stderr.to_lowercase().contains("rebuild") {
+            if qemu.err.to_lowercase().contains("rebuild") {
                 differences.extend(smaller_repair(case, mode));
                 continue;
             }
@@ -43,16 +44,16 @@ fn smaller_repair(case: &Case, mode: &[&str]) -> Option<String> {
     let own = image.own_check(mode);
     let after = image.qemu_check(&[]).code;
     let wanted = if mode.contains(&"all") { 0 } else { 2 };
-    let same = own.code == Some(wanted) && after == Some(wanted);
+    let same = own.code == wanted && after == wanted;
     (!same).then(|| format!("[{}] {mode:?}: qemu-img then prints {after:?}: {own:#?}", case.name))
 }
 
 /// An encrypted image is opened by options, which qemu-img then gives as the name of the file.
 fn with_plain_name(case: &Case, mut ran: Ran) -> Ran {
     if case.image.encrypted {
-        if let Ok(Value::Object(mut report)) = serde_json::from_str::<Value>(&ran.stdout) {
+        if let Ok(Value::Object(mut report)) = serde_json::from_str::<Value>(&ran.out) {
             report.insert("filename".into(), crate::support::programs::oracle::IMAGE.into());
-            ran.stdout = serde_json::to_string(&report).expect("JSON of JSON");
+            ran.out = serde_json::to_string(&report).expect("JSON of JSON");
         }
     }
     ran
@@ -99,11 +100,11 @@ fn the_matrix_holds_clean_images_and_killed_writers_leave_leaks_and_corruption()
     let groups = [matrix::geometries(), matrix::layouts(), matrix::compressed(), matrix::chains()];
     for case in groups.iter().flatten().chain(&matrix::extensions()).chain(&matrix::workloads()) {
         let ran = case.qemu_check(&[]);
-        assert_eq!(ran.code, Some(0), "[{}] {ran:#?}", case.name);
+        assert_eq!(ran.code, 0, "[{}] {ran:#?}", case.name);
     }
     let killed: Vec<_> = matrix::killed().iter().map(|case| case.qemu_check(&[]).code).collect();
     for code in [2, 3] {
-        assert!(killed.contains(&Some(code)), "no killed writer left exit code {code}: {killed:?}");
+        assert!(killed.contains(&code), "no killed writer left exit code {code}: {killed:?}");
     }
 }
 
@@ -150,7 +151,7 @@ fn both_agree_on_files_that_are_not_there_not_qcow2_or_have_no_checker() {
         &["check"],
     ] {
         let (qemu, own) = (image.qemu_img(args), image.qcheck(args));
-        if (qemu.code, &qemu.stdout) != (own.code, &own.stdout) || own.stderr.is_empty() {
+        if (qemu.code, &qemu.out) != (own.code, &own.out) || own.err.is_empty() {
             disagreements.push(format!("{args:?}: {qemu:#?} and {own:#?}"));
         }
     }

@@ -8,4 +8,5 @@ mod layers;
 mod prose;
 mod readme;
 mod schema;
+mod shape;
 mod texts;

@@ -36,8 +36,8 @@ fn close(schema: &mut Value) {
 /// The output of a command, valid by a schema.
 fn valid(scratch: &Scratch, schema: &str, args: &[&str]) -> Value {
     let ran = scratch.qcheck(args);
-    assert!(!ran.stdout.is_empty(), "{args:?}: {}", ran.stderr);
-    let value: Value = serde_json::from_str(&ran.stdout).expect("it prints JSON");
+    assert!(!ran.out.is_empty(), "{args:?}: {}", ran.err);
+    let value: Value = serde_json::from_str(&ran.out).expect("it prints JSON");
     assert_valid(schema, &value, args);
     value
 }
@@ -121,8 +121,8 @@ fn the_output_of_check_is_as_its_schemas_say() {
     assert_eq!(verdicts.len(), 6, "{verdicts:?}");
     let lines = [&["check", "--output", "ndjson"], &all[..]].concat();
     let ran = scratch.qcheck(&lines);
-    assert_eq!(ran.stdout.lines().count(), all.len());
-    for line in ran.stdout.lines() {
+    assert_eq!(ran.out.lines().count(), all.len());
+    for line in ran.out.lines() {
         assert_valid("check-line.json", &serde_json::from_str(line).unwrap(), &lines);
     }
     let sarif = [&["check", "--output", "sarif", "--deny", "snapshots"], &all[..]].concat();

@@ -1,13 +1,23 @@
 //! The plan of a repair: it is what the repair then does, and nothing is written for it.
 
+use std::collections::HashSet;
+
 use qcheck::check::{CheckOptions, Finding, Kind, Place};
 use qcheck::progress::Silent;
-use qcheck::repair::{Action, DryRun, RepairMode, Request, Risk, dry_run, repair};
+use qcheck::repair::{
+    Action, DryRun, PlannedStep, PlannedWrite, RepairMode, Request, Risk, StageKind, dry_run,
+    repair,
+};
 use qcheck::storage::{Capacity, MemoryStorage, Overlay, ReadAt, Storage};
 
 use crate::support::damages::broken;
 use crate::support::damages::damage;
+use crate::support::sample::sample;
 use crate::support::storages::crash::{Op, WriteLog};
+
+/// The stages that drop something.
+const DROPS: [StageKind; 4] =
+    [StageKind::NoSnapshots, StageKind::DroppedL1, StageKind::DroppedL2, StageKind::NoBitmaps];
 
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
@@ -123,17 +133,55 @@ fn what_a_repair_drops_where_that_is_allowed_is_told_to_be_lossy() {
     for case in damage::bases().iter().flat_map(damage::damages) {
         let Ok(run) = planned(&case.bytes, RepairMode::Lossy) else { continue };
         for stage in &run.stages {
-            let drops = stage.what.ends_with("dropped");
+            let drops = DROPS.contains(&stage.kind);
             dropped += usize::from(drops);
             for step in &stage.steps {
                 let unknown = step.purpose.what == "unknown autoclear bits in the header";
                 let lossy = step.purpose.risk == Risk::Lossy;
-                assert!(!drops || lossy || unknown, "{}: {step:?}", case.name);
-                assert!(!drops || !step.purpose.fixes.is_empty(), "{}: {step:?}", case.name);
+                let fixes = !step.purpose.fixes.is_empty() || unknown;
+                assert!(!drops || lossy && fixes, "{}: {step:?}", case.name);
             }
         }
     }
     assert!(dropped > 100, "{dropped}");
+}
+
+/// The steps of a plan, each with its stage in words.
+fn steps(run: &DryRun) -> impl Iterator<Item = (&PlannedStep, &str)> {
+    run.stages.iter().flat_map(|stage| stage.steps.iter().map(|step| (step, stage.kind.text())))
+}
+
+#[test]
+fn every_step_that_only_a_lossy_repair_makes_is_marked_as_losing_data() {
+    let matrix = damage::bases().iter().flat_map(damage::damages).map(|d| (d.name, d.bytes));
+    let combined = broken::bases().iter().flat_map(broken::damages).map(|b| (b.name, b.bytes));
+    let (mut lossy, mut refused, mut unmarked) = (0, 0, Vec::new());
+    for (name, bytes) in sample(matrix.chain(combined), 4) {
+        let Ok(with_leave) = planned(&bytes, RepairMode::Lossy) else { continue };
+        // A repair that is refused without leave writes nothing at all.
+        let without = planned(&bytes, RepairMode::All);
+        refused += usize::from(without.is_err());
+        let is_made = |step: &PlannedStep| {
+            let all = without.iter().flat_map(steps);
+            let written = all.flat_map(|(step, _)| &step.writes);
+            let written: HashSet<_> = written.map(key).collect();
+            step.writes.iter().all(|write| written.contains(&key(write)))
+        };
+        for (step, stage) in steps(&with_leave).filter(|(step, _)| !is_made(step)) {
+            lossy += 1;
+            if step.purpose.risk != Risk::Lossy {
+                unmarked.push(format!("{name}: {stage}: {step:?}"));
+            }
+        }
+    }
+    println!("{lossy} steps that only a lossy repair makes; {refused} repairs refused");
+    assert!(unmarked.is_empty(), "{} unmarked:\n{}", unmarked.len(), unmarked.join("\n"));
+    assert!(lossy > 100, "{lossy}");
+}
+
+/// What a write does and where.
+fn key(write: &PlannedWrite) -> (u8, u64, u64) {
+    (write.action as u8, write.offset, write.length)
 }
 
 #[test]

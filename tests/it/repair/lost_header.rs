@@ -36,19 +36,19 @@ fn rebuilt(case: &Case, hints: &[&str]) -> Vec<String> {
     let own = image.own_check(&options);
     let mut wrong = Vec::new();
     let mut say = |what: String| wrong.push(format!("[{} {hints:?}] {what}", case.name));
-    if own.code != Some(0) {
+    if own.code != 0 {
         say(format!("ends with {own:?}"));
         return wrong;
     }
     let qemu = image.qemu_check(&[]);
-    if qemu.code != Some(0) {
-        say(format!("qemu-img reports {qemu:?} after {}", own.stderr));
+    if qemu.code != 0 {
+        say(format!("qemu-img reports {qemu:?} after {}", own.err));
     }
     // Without a hint the disk may be longer, by zeroes.
     image.write("before.raw", &before);
     let ran = image.qemu_img(&["compare", "-f", "raw", "-F", "qcow2", "before.raw", "image.qcow2"]);
-    if ran.code != Some(0) {
-        say(format!("other bytes: {ran:?}, after {}", own.stderr));
+    if ran.code != 0 {
+        say(format!("other bytes: {ran:?}, after {}", own.err));
     }
     if !hints.is_empty() && guest_bytes(&image, None) != Some(before) {
         say("other bytes with a hint".into());
@@ -231,14 +231,14 @@ fn a_search_is_begun_only_where_data_may_be_lost() {
     let image = Scratch::with_image(&bytes);
     for options in [&[][..], &["-r", "all"]] {
         let own = image.own_check(options);
-        assert_eq!(own.code, Some(1), "{own:?}");
-        assert!(own.stderr.contains("--allow-data-loss"), "{own:?}");
+        assert_eq!(own.code, 1, "{own:?}");
+        assert!(own.err.contains("--allow-data-loss"), "{own:?}");
         assert!(image.bytes() == bytes, "something was written");
     }
     let own = image.own_check(&[&REBUILD[..], &["--output", "json"]].concat());
     let json = own.json().expect("JSON");
     assert!(json["rebuilt-header"]["cluster-size"].is_u64(), "{json}");
-    assert!(own.stderr.contains("the header was set right"), "{own:?}");
+    assert!(own.err.contains("the header was set right"), "{own:?}");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_file_without_any_table_is_left_alone() {
     let bytes = vec![0x5A; 1 << 20];
     let image = Scratch::with_image(&bytes);
     let own = image.own_check(&REBUILD);
-    assert_eq!(own.code, Some(1), "{own:?}");
+    assert_eq!(own.code, 1, "{own:?}");
     assert!(image.bytes() == bytes, "something was written");
 }
 
@@ -305,12 +305,12 @@ fn assert_named(image: &Scratch, hints: &[&str]) {
     image.write("image.qcow2", &bytes);
     let options: Vec<&str> = REBUILD.iter().chain(hints).copied().collect();
     let own = image.own_check(&options);
-    assert_eq!(own.code, Some(0), "{own:?}");
-    assert_eq!(image.qemu_check(&[]).code, Some(0), "{hints:?}");
+    assert_eq!(own.code, 0, "{own:?}");
+    assert_eq!(image.qemu_check(&[]).code, 0, "{hints:?}");
     assert_eq!(guest_bytes(&image, None), Some(before), "{hints:?}");
     for (hint, word) in [("--hint-backing", "a backing file"), ("--hint-data-file", "data file")] {
-        let is_unknown = own.stderr.contains(&format!("({hint} names it)"));
-        assert_eq!(is_unknown, !hints.contains(&hint), "{word}: {}", own.stderr);
+        let is_unknown = own.err.contains(&format!("({hint} names it)"));
+        assert_eq!(is_unknown, !hints.contains(&hint), "{word}: {}", own.err);
     }
 }
 

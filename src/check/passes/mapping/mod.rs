@@ -22,7 +22,8 @@ const CHUNK_BYTES: usize = 1 << 16;
 pub fn run(ctx: &mut Context) -> Mapping {
     let mut mapping = Mapping::default();
     let mut pending = Pending::new();
-    // L1 tables do not overlap, so that what the file has of all of them is no longer than the file.
+    // L1 tables do not overlap, so that what the file has of all of them is no longer than the
+    // file.
     let mut budget = ctx.file_bytes;
     let header = &ctx.area.header;
     let active = (Source::Active, header.l1_table, u64::from(header.l1_entries));

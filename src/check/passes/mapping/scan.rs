@@ -33,7 +33,8 @@ pub struct Scanner<'a> {
     pub active: &'a RefcountMap,
     /// Counts references of compressed extents.
     pub compressed: &'a RefcountMap,
-    /// Whether entries that point into the middle of a cluster count for nothing: a repair corrects or holds them.
+    /// Whether entries that point into the middle of a cluster count for nothing: a repair corrects
+    /// or holds them.
     pub skips_unaligned: bool,
     /// How many more findings may be kept one by one.
     pub room: &'a AtomicUsize,
@@ -280,8 +281,8 @@ const FAR: u64 = 64;
 const MANY_DAMAGED: u64 = 4;
 
 impl Scan {
-    /// Whether many entries are damaged, or most of few; where data is given up, whether most are, apart from those that
-    /// point to what was cut off.
+    /// Whether many entries are damaged, or most of few; where data is given up, whether most are,
+    /// apart from those that point to what was cut off.
     pub fn is_garbage(&self, ctx: &Context) -> bool {
         let entries = || self.found.chunk_by(|a, b| a.0 == b.0);
         let is_damaged = |entry: &&[(L2Index, Kind)]| match entry {
@@ -317,7 +318,8 @@ impl Scan {
     }
 }
 
-/// Whether an entry points to a whole cluster not far past the end of the file, as where that was cut off.
+/// Whether an entry points to a whole cluster not far past the end of the file, as where that was
+/// cut off.
 fn is_cut_off(ctx: &Context, kind: &Kind) -> bool {
     let Kind::BeyondEnd { offset, bytes } = *kind else { return false };
     let near = ctx.file_bytes.saturating_mul(FAR);

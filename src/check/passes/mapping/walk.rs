@@ -239,7 +239,8 @@ impl Reader {
         }
     }
 
-    /// Whether a range is a hole; queries the file only where the last answer does not cover the range.
+    /// Whether a range is a hole; queries the file only where the last answer does not cover the
+    /// range.
     fn is_hole(&mut self, ctx: &Context, offset: HostOffset, bytes: u64) -> bool {
         let range = offset.get()..offset.get().saturating_add(bytes);
         if !(self.hole.start <= range.start && range.end <= self.hole.end) {

@@ -1,13 +1,13 @@
 //! What can be wrong with an image, with the numbers that describe it.
 
-mod bitmaps;
+pub(crate) mod bitmaps;
 mod data;
-mod header;
+pub(crate) mod header;
 mod reading;
 mod refcounts;
 mod row;
 mod snapshots;
-mod tables;
+pub(crate) mod tables;
 
 use super::orphan::Orphan;
 use super::place::{Place, RegionKind};
@@ -130,7 +130,8 @@ pub enum Kind {
         /// How many of its bytes.
         bytes: u64,
     },
-    /// Clusters past the end of the file are counted as used, by a block that counts clusters of the file too.
+    /// Clusters past the end of the file are counted as used, by a block that counts clusters of
+    /// the file too.
     CountedBeyondEnd,
     /// More references than the refcount width can count.
     Overflow {

@@ -334,7 +334,8 @@ impl Page {
         visit(start..range.end, value);
     }
 
-    /// Leaves out what is sure to be `count`; returns the first position that may be something else.
+    /// Leaves out what is sure to be `count`; returns the first position that may be something
+    /// else.
     fn skip(&self, range: Range<usize>, count: u64) -> usize {
         let aside = self.aside.partition_point(|&(i, _)| usize::from(i) < range.start);
         let bound = self.aside.get(aside).map_or(range.end, |&(i, _)| range.end.min(i.into()));

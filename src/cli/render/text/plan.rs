@@ -16,7 +16,7 @@ pub fn print(out: &mut dyn Write, run: &DryRun, most: u64) -> io::Result<()> {
     writeln!(out, "\nA repair would do this; nothing was written:")?;
     let mut budget = Budget::of(most);
     for stage in &run.stages {
-        writeln!(out, "\nRound {}: {}", stage.round, stage.what)?;
+        writeln!(out, "\nRound {}: {}", stage.round, stage.kind.text())?;
         for step in &stage.steps {
             for write in &step.writes[..budget.take(&step.writes)] {
                 line(out, step, write)?;

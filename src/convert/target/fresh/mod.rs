@@ -12,7 +12,7 @@ mod placement;
 use std::ops::Range;
 
 use crate::codec::{Compressor, Method};
-use crate::create::{NewImage, cut_off};
+use crate::create::{NewImage, cut_off, header_last, put, sync};
 use crate::error::{Error, Result};
 use crate::format::feature::autoclear;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
@@ -25,7 +25,6 @@ use crate::convert::flow::item::{Item, Kind};
 use crate::convert::flow::pipeline::Target;
 use crate::convert::source::SourceDisk;
 use crate::disk::zeroes;
-use crate::sector::{SECTOR, SECTOR_LEN};
 use counts::Block;
 use placement::{Placement, State};
 
@@ -169,13 +168,7 @@ impl<'a> Fresh<'a> {
             storage.set_len(bytes).map_err(|e| Error::io("set the length", bytes, e))?;
         }
         let header = self.plan.new.header_with(size, &roots.header, &extension)?;
-        let (sector, rest) = header.split_at(header.len().min(SECTOR_LEN));
-        if !rest.is_empty() {
-            put(storage, HostOffset::new(SECTOR), rest, "the header's extensions")?;
-        }
-        sync(storage)?;
-        put(storage, HostOffset::new(0), sector, "the header")?;
-        sync(storage)
+        header_last(storage, &header)
     }
 
     /// What becomes of each cluster of an item.
@@ -436,10 +429,6 @@ fn units_of(runs: &mut &[Range<usize>], cluster: Range<usize>) -> u64 {
     })
 }
 
-fn put(storage: &dyn Storage, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
-    storage.write_at(at.get(), bytes).map_err(|e| Error::io(format!("write {what}"), at.get(), e))
-}
-
 /// Writes metadata, neighbours together.
 fn write_blocks(storage: &dyn Storage, blocks: Vec<Block>) -> Result<()> {
     let mut blocks = blocks.into_iter().peekable();
@@ -452,8 +441,4 @@ fn write_blocks(storage: &dyn Storage, blocks: Vec<Block>) -> Result<()> {
         put(storage, block.at, &block.bytes, "tables")?;
     }
     Ok(())
-}
-
-fn sync(storage: &dyn Storage) -> Result<()> {
-    storage.sync().map_err(|e| Error::file("flush the new image", e))
 }

@@ -58,9 +58,9 @@ fn bounded(image: &[u8], args: &[&str]) -> String {
     let args = [&["check"], args, &[IMAGE]].concat();
     let ran = image.qcheck_within(MEMORY_KIB, &args);
     assert!(ran.is_orderly(), "{ran:#?}");
-    assert_eq!(ran.code, Some(2), "{:.1000}", ran.stderr);
+    assert_eq!(ran.code, 2, "{:.1000}", ran.err);
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
-    ran.stderr
+    ran.err
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::support::damages::damage::bases;
 use crate::support::images::builder::Builder;
 use crate::support::images::bytes::{self, COPIED, HEADER, poke};
-use crate::support::programs::oracle::{IMAGE, Ran, Scratch};
+use crate::support::programs::oracle::{IMAGE, Scratch};
+use crate::support::programs::run::Ran;
 use crate::support::rng::Rng;
 
 /// The most memory any check here may write to.
@@ -48,7 +49,7 @@ fn memory_for_a_sparse_64_gib_file_follows_what_is_referenced() {
     let image = Scratch::with_image(&finest().build().bytes);
     stretch(&image, 64 << 30);
     let ran = bounded(&image, &["check", IMAGE], "64 GiB of holes");
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(ran.code, 0, "{ran:#?}");
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn memory_does_not_follow_a_reference_to_the_end_of_a_sparse_64_gib_file() {
     let image = Scratch::with_image(&bytes);
     stretch(&image, 64 << 30);
     let ran = bounded(&image, &["check", IMAGE], "a reference to the end");
-    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert_eq!(ran.code, 2, "{ran:#?}");
     let line = format!("ERROR cluster {} refcount=0 reference=1", last / 512);
     assert!(ran.finding_lines().contains(&line.as_str()), "{ran:#?}");
 }
@@ -69,7 +70,7 @@ fn memory_does_not_follow_a_reference_to_the_end_of_a_sparse_64_gib_file() {
 fn a_disk_of_64_gib_with_nothing_in_it_is_checked_in_little_memory() {
     let image = Scratch::with_built(&Builder { size: 64 << 30, ..finest() }.build());
     let ran = bounded(&image, &["check", IMAGE], "a 16 MiB L1 table");
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(ran.code, 0, "{ran:#?}");
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn the_longest_file_the_file_system_takes_is_checked_at_once() {
         .expect("the file system takes 64 GiB of nothing");
     println!("the longest sparse file here has {longest} bytes");
     let ran = bounded(&image, &["check", IMAGE], "the longest file");
-    assert!(matches!(ran.code, Some(0 | 1)), "{ran:#?}");
+    assert!(matches!(ran.code, 0 | 1), "{ran:#?}");
     let blocks = fs::metadata(image.image()).expect("the image is there").blocks();
     assert!(blocks * 512 < 1 << 20, "the check filled holes: {blocks} blocks");
     drop(file);
@@ -96,7 +97,7 @@ fn the_largest_count_is_a_leak_like_any_other() {
     let image = Scratch::with_image(&bytes);
     stretch(&image, 64 << 10);
     let ran = bounded(&image, &["check", IMAGE], "the largest count");
-    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    assert_eq!(ran.code, 3, "{ran:#?}");
     assert_eq!(
         ran.finding_lines(),
         [format!("Leaked cluster 62 refcount={} reference=0", u64::MAX)]
@@ -113,9 +114,9 @@ fn half_a_million_leaks_in_one_block_are_listed_in_little_memory() {
     let image = Scratch::with_image(&bytes);
     stretch(&image, 32 << 30);
     let ran = bounded(&image, &["check", "--max-findings", "0", IMAGE], "the leaks");
-    assert_eq!(ran.code, Some(3));
+    assert_eq!(ran.code, 3);
     let summary = format!("{} leaked clusters were found", (8 << 16) - used);
-    assert!(ran.stdout.contains(&summary), "{}", ran.stdout);
+    assert!(ran.out.contains(&summary), "{}", ran.out);
     assert_eq!(ran.finding_lines().len(), (8 << 16) - used);
 }
 
@@ -215,6 +216,6 @@ fn repairs_of_mutated_images_end_in_order_and_do_not_grow_them_without_bound() {
         let length = fs::metadata(image.image()).expect("the image is there").len();
         assert!(length <= bytes.len() as u64 + (1 << 20), "{what}: grown to {length}, {ran:#?}");
         let again = bounded(&image, &["check", "-f", "qcow2", IMAGE], &what);
-        assert_eq!(ran.code == Some(0), again.code == Some(0), "{what}: {ran:#?} then {again:#?}");
+        assert_eq!(ran.code == 0, again.code == 0, "{what}: {ran:#?} then {again:#?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Images made by real qemu-img and qemu-io, of every kind they make.
 
-use crate::support::programs::oracle::{IMAGE, LOCKED, Ran, SECRET, Scratch};
+use crate::support::programs::oracle::{IMAGE, LOCKED, SECRET, Scratch};
+use crate::support::programs::run::Ran;
 
 /// An image and what it is.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Case {
     /// Runs these qemu-io commands and then kills the process, so that nothing is flushed after them.
     fn io_killed(&self, image: &[&str], commands: &[&str]) -> &Self {
         let ran = self.run_io(image, &[commands, &["sigraise 9"]].concat());
-        assert_eq!(ran.signal, Some(9), "{}: qemu-io survived: {ran:#?}", self.name);
+        assert_eq!(ran.code, 128 + 9, "{}: qemu-io survived: {ran:#?}", self.name);
         self
     }
 
@@ -62,7 +63,7 @@ impl Case {
         args.extend(commands.iter().flat_map(|command| ["-c", *command]));
         args.extend(image);
         let ran = self.image.run("qemu-io", &args);
-        assert!(!ran.stdout.contains("failed"), "{}: {ran:#?}", self.name);
+        assert!(!ran.out.contains("failed"), "{}: {ran:#?}", self.name);
         ran
     }
 

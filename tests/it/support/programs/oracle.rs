@@ -2,14 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::time::Duration;
 
-use serde_json::Value;
 use tempfile::TempDir;
 
+use super::run::{self, Ran};
 use crate::support::images::builder::Built;
 
 /// The secret of every encrypted image.
@@ -99,15 +97,7 @@ impl Scratch {
 
     /// Runs a program in this directory.
     pub fn run<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Ran {
-        let output = assert_cmd::Command::new(program)
-            .args(args)
-            .current_dir(self.path())
-            .env("LC_ALL", "C")
-            .env_remove("RUST_LOG")
-            .timeout(PATIENCE)
-            .output()
-            .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
-        Ran::from(&output)
+        run::run(self.path(), program, args, PATIENCE)
     }
 
     /// Runs qcheck with a limit on the memory it may write to: allocating more fails, and aborts it.
@@ -146,74 +136,19 @@ fn check_args<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [&["check", "-f", "qcow2"], options, &[IMAGE]].concat()
 }
 
-/// What a program did.
-#[derive(Clone, Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub signal: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl From<&Output> for Ran {
-    fn from(output: &Output) -> Self {
-        Self {
-            code: output.status.code(),
-            signal: output.status.signal(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-impl Ran {
-    /// Panics unless the program succeeded.
-    pub fn success(self) -> Self {
-        assert_eq!(self.code, Some(0), "the program failed:\n{self:#?}");
-        self
-    }
-
-    /// It ended by itself and did not panic.
-    pub fn is_orderly(&self) -> bool {
-        matches!(self.code, Some(code) if code != 101)
-    }
-
-    /// The lines about single clusters and entries, sorted.
-    pub fn finding_lines(&self) -> Vec<&str> {
-        let starts = ["Leaked", "ERROR cluster", "ERROR OFLAG_COPIED", "Repairing"];
-        // A warning of qemu-img ends without a new line.
-        let lines = self.stderr.lines();
-        let lines = lines.map(|line| line.split_once(" to fix.").map_or(line, |(_, rest)| rest));
-        let mut lines: Vec<&str> =
-            lines.filter(|line| starts.iter().any(|start| line.starts_with(start))).collect();
-        lines.sort_unstable();
-        lines
-    }
-
-    /// The JSON on standard output without the keys that are qcheck's own.
-    pub fn json(&self) -> Result<Value, String> {
-        let mut value: Value =
-            serde_json::from_str(&self.stdout).map_err(|e| format!("no JSON ({e}): {self:?}"))?;
-        if let Some(object) = value.as_object_mut() {
-            object.remove("findings");
-        }
-        Ok(value)
-    }
-}
-
 /// How the two runs of a check differ, or nothing.
 pub fn difference(qemu: &Ran, own: &Ran, json: bool) -> Option<String> {
     let mut all = Vec::new();
     if qemu.code != own.code {
         all.push(format!("exit code: qemu-img {:?}, qcheck {:?}", qemu.code, own.code));
     }
-    if json && !qemu.stdout.is_empty() {
+    if json && !qemu.out.is_empty() {
         match (qemu.json(), own.json()) {
             (Ok(theirs), Ok(ours)) if theirs == ours => {}
             (theirs, ours) => all.push(format!("JSON: qemu-img {theirs:?}\n      qcheck {ours:?}")),
         }
-    } else if qemu.stdout != own.stdout {
-        all.push(format!("stdout of qemu-img:\n{}stdout of qcheck:\n{}", qemu.stdout, own.stdout));
+    } else if qemu.out != own.out {
+        all.push(format!("stdout of qemu-img:\n{}stdout of qcheck:\n{}", qemu.out, own.out));
     }
     if qemu.finding_lines() != own.finding_lines() {
         let (theirs, ours) = (qemu.finding_lines(), own.finding_lines());
@@ -228,7 +163,7 @@ pub fn difference(qemu: &Ran, own: &Ran, json: bool) -> Option<String> {
     if !own.is_orderly() {
         all.push(format!("qcheck did not end in order: {own:?}"));
     }
-    let stderr = format!("stderr of qemu-img:\n{}stderr of qcheck:\n{}", qemu.stderr, own.stderr);
+    let stderr = format!("stderr of qemu-img:\n{}stderr of qcheck:\n{}", qemu.err, own.err);
     (!all.is_empty()).then(|| format!("{}\n{}", all.join("\n"), shortened(&stderr)))
 }
 
@@ -278,7 +213,7 @@ pub fn guest_bytes(image: &Scratch, snapshot: Option<&str>) -> Option<Vec<u8>> {
     }
     let ran = image.qemu_img(&args);
     let length = fs::metadata(out.path()).map_or(0, |m| m.len());
-    let readable = ran.code == Some(0) && length <= LARGEST;
+    let readable = ran.code == 0 && length <= LARGEST;
     readable.then(|| fs::read(out.path()).expect("qemu-img wrote the file"))
 }
 

@@ -92,6 +92,6 @@ impl<'a> Stage<'a> {
                 risk: risk(step.purpose.risk),
             }));
         }
-        Self { what: stage.what, round: stage.round, writes }
+        Self { what: stage.kind.text(), round: stage.round, writes }
     }
 }

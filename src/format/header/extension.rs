@@ -2,7 +2,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::header::{V3_BYTES, V3_BYTES_WITH_COMPRESSION};
+use super::fixed::{V3_BYTES, V3_BYTES_WITH_COMPRESSION};
 
 /// Ends the list.
 pub const END: u32 = 0;
@@ -109,8 +109,8 @@ pub fn known_list(header: &[u8], end: usize) -> Option<usize> {
     })
 }
 
-/// Whether a list of extensions is here, with one that the image cannot be read without: the name of a data file, the
-/// offset of an encryption header or of bitmaps.
+/// Whether a list of extensions is here, with one that the image cannot be read without: the name
+/// of a data file, the offset of an encryption header or of bitmaps.
 pub fn is_needed_list(header: &[u8], start: usize) -> bool {
     let (list, defect) = decode_extensions(header, start, header.len());
     defect.is_none() && list.iter().any(|e| [DATA_FILE, CRYPTO, BITMAPS].contains(&e.magic))

@@ -1,11 +1,11 @@
-//! The image's header (specification, "Header").
+//! The header's fields with their values (specification, "Header").
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::addr::HostOffset;
-use super::crypto::CryptMethod;
 use super::feature::{compatible, incompatible};
-use super::geometry::{Geometry, GeometryError};
+use crate::format::addr::HostOffset;
+use crate::format::crypto::CryptMethod;
+use crate::format::geometry::{Geometry, GeometryError};
 
 /// The first four bytes: "QFI" and 0xFB.
 pub const MAGIC: u32 = 0x5146_49FB;
@@ -17,115 +17,6 @@ pub const V3_BYTES: usize = 104;
 pub const V3_BYTES_WITH_COMPRESSION: usize = 112;
 /// Longest name of a backing file in bytes (specification).
 pub const MAX_BACKING_NAME_BYTES: u32 = 1023;
-
-/// A field of the header, for patching it in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HeaderField {
-    /// Host offset of the backing file's name.
-    BackingNameOffset,
-    /// Length of the backing file's name.
-    BackingNameLength,
-    /// log2 of the cluster size.
-    ClusterBits,
-    /// Virtual size in bytes.
-    Size,
-    /// Encryption method.
-    CryptMethod,
-    /// Entries of the active L1 table.
-    L1Entries,
-    /// Host offset of the active L1 table.
-    L1Offset,
-    /// Host offset of the refcount table.
-    ReftableOffset,
-    /// Clusters of the refcount table.
-    ReftableClusters,
-    /// How many snapshots there are.
-    SnapshotCount,
-    /// Host offset of the snapshot table.
-    SnapshotTableOffset,
-    /// Incompatible feature bits.
-    Incompatible,
-    /// Compatible feature bits.
-    Compatible,
-    /// Autoclear feature bits.
-    Autoclear,
-    /// log2 of the refcount width.
-    RefcountOrder,
-    /// Length of the header.
-    HeaderLength,
-    /// Compression type.
-    CompressionType,
-}
-
-impl HeaderField {
-    /// All fields after magic and version, in file order.
-    pub const ALL: [Self; 17] = [
-        Self::BackingNameOffset,
-        Self::BackingNameLength,
-        Self::ClusterBits,
-        Self::Size,
-        Self::CryptMethod,
-        Self::L1Entries,
-        Self::L1Offset,
-        Self::ReftableOffset,
-        Self::ReftableClusters,
-        Self::SnapshotCount,
-        Self::SnapshotTableOffset,
-        Self::Incompatible,
-        Self::Compatible,
-        Self::Autoclear,
-        Self::RefcountOrder,
-        Self::HeaderLength,
-        Self::CompressionType,
-    ];
-
-    /// The name in the specification.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BackingNameOffset => "backing_file_offset",
-            Self::BackingNameLength => "backing_file_size",
-            Self::ClusterBits => "cluster_bits",
-            Self::Size => "size",
-            Self::CryptMethod => "crypt_method",
-            Self::L1Entries => "l1_size",
-            Self::L1Offset => "l1_table_offset",
-            Self::ReftableOffset => "refcount_table_offset",
-            Self::ReftableClusters => "refcount_table_clusters",
-            Self::SnapshotCount => "nb_snapshots",
-            Self::SnapshotTableOffset => "snapshots_offset",
-            Self::Incompatible => "incompatible_features",
-            Self::Compatible => "compatible_features",
-            Self::Autoclear => "autoclear_features",
-            Self::RefcountOrder => "refcount_order",
-            Self::HeaderLength => "header_length",
-            Self::CompressionType => "compression_type",
-        }
-    }
-
-    /// Offset in the file and width, in bytes.
-    pub const fn place(self) -> (u64, usize) {
-        match self {
-            Self::BackingNameOffset => (8, 8),
-            Self::BackingNameLength => (16, 4),
-            Self::ClusterBits => (20, 4),
-            Self::Size => (24, 8),
-            Self::CryptMethod => (32, 4),
-            Self::L1Entries => (36, 4),
-            Self::L1Offset => (40, 8),
-            Self::ReftableOffset => (48, 8),
-            Self::ReftableClusters => (56, 4),
-            Self::SnapshotCount => (60, 4),
-            Self::SnapshotTableOffset => (64, 8),
-            Self::Incompatible => (72, 8),
-            Self::Compatible => (80, 8),
-            Self::Autoclear => (88, 8),
-            Self::RefcountOrder => (96, 4),
-            Self::HeaderLength => (100, 4),
-            Self::CompressionType => (104, 1),
-        }
-    }
-}
 
 /// The values of the header's fields, as stored in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,7 +116,8 @@ impl Header {
     }
 
     /// The bytes of a new image's header: the mirror of [`Self::decode`], for `create` alone. A
-    /// header that is already in a file is patched by [`HeaderField`], never written back.
+    /// header that is already in a file is patched by [`HeaderField`](super::HeaderField), never
+    /// written back.
     pub fn encode(&self) -> Vec<u8> {
         let mut b = vec![0; self.header_length as usize];
         BigEndian::write_u32(&mut b, MAGIC);
@@ -292,20 +184,6 @@ impl Header {
     }
 }
 
-/// The number of up to 8 bytes at this place of the file's first bytes; 0 where they end before it
-/// does.
-pub fn read_field(bytes: &[u8], offset: u64, width: usize) -> u64 {
-    let start = usize::try_from(offset).unwrap_or(usize::MAX);
-    let end = start.saturating_add(width.min(8));
-    bytes.get(start..end).map_or(0, |field| BigEndian::read_uint(field, field.len()))
-}
-
-/// A feature bit field, a count or an offset encoded for a [`HeaderField`] of this width.
-pub fn encode_field(field: HeaderField, value: u64) -> Vec<u8> {
-    let (_, width) = field.place();
-    value.to_be_bytes()[8 - width..].to_vec()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,11 +226,5 @@ mod tests {
         assert_eq!(Header::decode(b"QFI"), Err(HeaderError::NoMagic));
         assert_eq!(Header::decode(&golden()[..100]), Err(HeaderError::TooShort));
         assert_eq!(Header::decode(&[0; 512]), Err(HeaderError::NoMagic));
-    }
-
-    #[test]
-    fn a_field_is_encoded_in_its_own_width() {
-        assert_eq!(encode_field(HeaderField::L1Entries, 0x102), [0, 0, 1, 2]);
-        assert_eq!(encode_field(HeaderField::CompressionType, 1), [1]);
     }
 }

@@ -2,7 +2,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::header::MAGIC;
+use super::fixed::MAGIC;
 use crate::sector::SECTOR_LEN;
 
 /// How many bytes of a file's start [`probe`] needs.

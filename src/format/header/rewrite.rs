@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::extension::{END, FEATURE_NAMES, encode_extension};
-use super::header::{HeaderField, encode_field};
+use super::field::{HeaderField, encode_field};
 use crate::sector::SECTOR_LEN;
 
 /// Where the header has offset and length of the backing file's name, which follow each other.
@@ -155,7 +155,7 @@ impl Area {
 #[cfg(test)]
 mod tests {
     use super::super::extension::{BACKING_FORMAT, BITMAPS, decode_extensions};
-    use super::super::header::Header;
+    use super::super::fixed::Header;
     use super::*;
 
     fn header(version: u32) -> Vec<u8> {

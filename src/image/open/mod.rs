@@ -1,5 +1,7 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
+mod backing;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -20,7 +22,6 @@ use crate::format::{HostCluster, HostOffset};
 use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
-use super::backing;
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;

@@ -1,10 +1,10 @@
 //! Opens the backing file of an image, and through it that one's.
 
-use super::options::{BackingPolicy, OpenOptions};
-use super::raw::RawImage;
-use super::{Backing, Image};
 use crate::chain::{Format, Link, Walk};
 use crate::error::{Error, Result};
+use crate::image::options::{BackingPolicy, OpenOptions};
+use crate::image::raw::RawImage;
+use crate::image::{Backing, Image};
 use crate::tables::HeaderArea;
 
 /// Opens the backing file of the image with this header, if there is one.
