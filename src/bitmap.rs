@@ -56,8 +56,8 @@ impl Action {
 /// What is not possible is refused before the first write, with [`Error::Refused`] and a text that
 /// begins like qemu-img's: of a name that exists or is missing, of a bitmap that was left in use, of
 /// QEMU's limits (65,535 bitmaps, 512 MiB of data for one, a name of 1,023 bytes), of disks of
-/// different sizes. Fails with [`Error::Cancelled`] if `control` says so, and with the error of a
-/// read, write or flush.
+/// different sizes. Fails with [`Error::Cancelled`] once `control.cancel` is set, and with the error of
+/// a read, write or flush.
 pub fn bitmap(
     image: Image,
     name: &[u8],

@@ -6,7 +6,7 @@ use crate::support::code::imports::{self, sources};
 const LEAVES: [&str; 4] = ["error", "progress", "sector", "threads"];
 
 /// What each module of the library may use besides the leaves.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("codec", &[]),
     ("format", &[]),
     ("storage", &[]),

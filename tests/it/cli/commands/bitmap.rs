@@ -1,4 +1,4 @@
-//! `qcheck bitmap` beside qemu-img: the bitmaps that are there afterwards, and what is refused.
+//! `qcheck bitmap` beside qemu-img: the bitmaps afterwards, and what is refused.
 
 use std::fs;
 use std::path::Path;
@@ -58,7 +58,7 @@ const CHANGES: [&str; 27] = [
     "--image-opts --clear driver=qcow2,file.filename=a fine",
 ];
 
-/// Arguments, and what both programs say of them.
+/// Arguments that both programs refuse, and a part of both errors.
 const REFUSALS: &[(&str, &str)] = &[
     ("a fine", "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge"),
     ("-g 64k --clear a fine", "granularity only supported with --add"),
