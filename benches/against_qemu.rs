@@ -139,6 +139,13 @@ const ROWS: &[Row] = &[
         goal: 3.0,
     },
     Row {
+        name: "bitmap --merge, 1 TiB, 64 KiB granularity",
+        image: |i| images::with_bitmaps(&i.folder),
+        args: &["bitmap", "--merge", "from", "--", "into"],
+        before: Before::Fresh,
+        goal: 5.0,
+    },
+    Row {
         name: "info of a small image",
         image: |i| images::mapped(&i.folder, "10M.qcow2", "10M", "64k"),
         args: &["info"],

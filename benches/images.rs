@@ -56,6 +56,21 @@ pub fn with_snapshots(folder: &Path, plain: &Path) -> PathBuf {
     })
 }
 
+/// 1 TiB without data, with two bitmaps that have bits in different parts of each 8 GiB.
+pub fn with_bitmaps(folder: &Path) -> PathBuf {
+    once(folder, "1T-bitmaps.qcow2", |path| {
+        must("qemu-img", &["create", "-q", "-f", "qcow2", path, "1T"]);
+        for (name, at) in [("from", 1), ("into", 3)] {
+            must("qemu-img", &["bitmap", "--add", "-g", "64k", path, name]);
+            let writes: Vec<String> =
+                (0..128).map(|n| format!("write -q -z {}M 900k", n * 8192 + at)).collect();
+            let args: Vec<&str> = writes.iter().flat_map(|write| ["-c", write]).collect();
+            must("qemu-io", &[&args[..], &[path]].concat());
+            must("qemu-img", &["bitmap", "--disable", path, name]);
+        }
+    })
+}
+
 /// Every count in every second block one too high.
 pub fn with_leaks(folder: &Path, plain: &Path) -> PathBuf {
     once(folder, "1T-leaks.qcow2", |path| {

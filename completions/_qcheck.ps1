@@ -27,6 +27,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size')
+            [CompletionResult]::new('bitmap', 'bitmap', [CompletionResultType]::ParameterValue, 'Change a persistent bitmap of an image; all actions are done in their order, as one change')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read')
@@ -53,6 +54,31 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'The disk may get shorter: the data past its new end is lost')
+            [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show no progress')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'qcheck;bitmap' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format; only qcow2 has bitmaps; detected from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format; only qcow2 has bitmaps; detected from its first bytes if not given')
+            [CompletionResult]::new('--merge', '--merge', [CompletionResultType]::ParameterName, 'Set the bits of the bitmap of this name too')
+            [CompletionResult]::new('-g', '-g', [CompletionResultType]::ParameterName, 'With --add: guest bytes for each bit, a power of two from 512 to 2G; by default, and with 0, the cluster size, at least 4k and at most 64k')
+            [CompletionResult]::new('--granularity', '--granularity', [CompletionResultType]::ParameterName, 'With --add: guest bytes for each bit, a power of two from 512 to 2G; by default, and with 0, the cluster size, at least 4k and at most 64k')
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'With --merge: the image that has the bitmaps to merge')
+            [CompletionResult]::new('--source-file', '--source-file', [CompletionResultType]::ParameterName, 'With --merge: the image that has the bitmaps to merge')
+            [CompletionResult]::new('-F', '-F ', [CompletionResultType]::ParameterName, 'The format of the image of -b, qcow2 or raw; detected from its first bytes if not given')
+            [CompletionResult]::new('--source-format', '--source-format', [CompletionResultType]::ParameterName, 'The format of the image of -b, qcow2 or raw; detected from its first bytes if not given')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('--add', '--add', [CompletionResultType]::ParameterName, 'Add a bitmap, which records writes')
+            [CompletionResult]::new('--remove', '--remove', [CompletionResultType]::ParameterName, 'Remove the bitmap, also one that was left in use')
+            [CompletionResult]::new('--clear', '--clear', [CompletionResultType]::ParameterName, 'Clear all bits')
+            [CompletionResult]::new('--enable', '--enable', [CompletionResultType]::ParameterName, 'Record writes from now on')
+            [CompletionResult]::new('--disable', '--disable', [CompletionResultType]::ParameterName, 'Record no writes from now on')
             [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
@@ -374,6 +400,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
         }
         'qcheck;help' {
             [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size')
+            [CompletionResult]::new('bitmap', 'bitmap', [CompletionResultType]::ParameterValue, 'Change a persistent bitmap of an image; all actions are done in their order, as one change')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read')
@@ -392,6 +419,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;amend' {
+            break
+        }
+        'qcheck;help;bitmap' {
             break
         }
         'qcheck;help;check' {

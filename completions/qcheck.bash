@@ -28,6 +28,9 @@ _qcheck() {
             qcheck,amend)
                 cmd="qcheck__subcmd__amend"
                 ;;
+            qcheck,bitmap)
+                cmd="qcheck__subcmd__bitmap"
+                ;;
             qcheck,check)
                 cmd="qcheck__subcmd__check"
                 ;;
@@ -75,6 +78,9 @@ _qcheck() {
                 ;;
             qcheck__subcmd__help,amend)
                 cmd="qcheck__subcmd__help__subcmd__amend"
+                ;;
+            qcheck__subcmd__help,bitmap)
+                cmd="qcheck__subcmd__help__subcmd__bitmap"
                 ;;
             qcheck__subcmd__help,check)
                 cmd="qcheck__subcmd__help__subcmd__check"
@@ -128,7 +134,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --color --help --version amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="-h -V --color --help --version amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -174,6 +180,60 @@ _qcheck() {
                     ;;
                 -t)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__bitmap)
+            opts="-f -g -b -F -p -q -h --format --add --remove --clear --enable --disable --merge --granularity --source-file --source-format --image-opts --progress --quiet --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                --merge)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --granularity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source-format)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                -F)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -622,7 +682,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="amend check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -636,6 +696,20 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help__subcmd__amend)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__bitmap)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -24,6 +24,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
             cand amend 'Change options of an image: its version, its refcounts, its size'
+            cand bitmap 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
             cand check 'Check qcow2 images, and repair one with -r'
             cand commit 'Bring the data of an image into its backing file, and empty the image'
             cand compare 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
@@ -49,6 +50,30 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --cache 'How the image is written: writeback, writethrough, none, directsync or unsafe'
             cand --color 'When output has colours'
             cand --force 'The disk may get shorter: the data past its new end is lost'
+            cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Show no progress'
+            cand --quiet 'Show no progress'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'qcheck;bitmap'= {
+            cand -f 'The image''s format; only qcow2 has bitmaps; detected from its first bytes if not given'
+            cand --format 'The image''s format; only qcow2 has bitmaps; detected from its first bytes if not given'
+            cand --merge 'Set the bits of the bitmap of this name too'
+            cand -g 'With --add: guest bytes for each bit, a power of two from 512 to 2G; by default, and with 0, the cluster size, at least 4k and at most 64k'
+            cand --granularity 'With --add: guest bytes for each bit, a power of two from 512 to 2G; by default, and with 0, the cluster size, at least 4k and at most 64k'
+            cand -b 'With --merge: the image that has the bitmaps to merge'
+            cand --source-file 'With --merge: the image that has the bitmaps to merge'
+            cand -F 'The format of the image of -b, qcow2 or raw; detected from its first bytes if not given'
+            cand --source-format 'The format of the image of -b, qcow2 or raw; detected from its first bytes if not given'
+            cand --color 'When output has colours'
+            cand --add 'Add a bitmap, which records writes'
+            cand --remove 'Remove the bitmap, also one that was left in use'
+            cand --clear 'Clear all bits'
+            cand --enable 'Record writes from now on'
+            cand --disable 'Record no writes from now on'
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
             cand -p 'Show the progress'
             cand --progress 'Show the progress'
@@ -355,6 +380,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         }
         &'qcheck;help'= {
             cand amend 'Change options of an image: its version, its refcounts, its size'
+            cand bitmap 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
             cand check 'Check qcow2 images, and repair one with -r'
             cand commit 'Bring the data of an image into its backing file, and empty the image'
             cand compare 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
@@ -372,6 +398,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;help;amend'= {
+        }
+        &'qcheck;help;bitmap'= {
         }
         &'qcheck;help;check'= {
         }

@@ -18,8 +18,8 @@
 //! Long operations report to a [`Progress`] and are cancelled through it. `examples/` has whole
 //! programs.
 //!
-//! Further operations are modules: [`create`], [`amend`], [`convert`], [`commit`], [`compare`],
-//! [`measure`], [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`],
+//! Further operations are modules: [`create`], [`amend`], [`bitmap`], [`convert`], [`commit`],
+//! [`compare`], [`measure`], [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`layout`], [`dump`],
 //! [`verify`], [`policy`]. Each works on any [`storage::Storage`], so that images need not be
 //! files: [`check::check`] and [`repair::repair`] are [`Checker`] and [`Repair`] without a name.
 //!
@@ -32,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 pub mod amend;
+pub mod bitmap;
 pub mod chain;
 pub mod check;
 #[doc(hidden)]

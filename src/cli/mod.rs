@@ -20,8 +20,8 @@ use log::LevelFilter;
 
 use args::{examples, nearest, qemu};
 use commands::{
-    amend, check, commit, compare, convert, create, dd, dump, info, map, measure, rebase, resize,
-    snapshot, undo,
+    amend, bitmap, check, commit, compare, convert, create, dd, dump, info, map, measure, rebase,
+    resize, snapshot, undo,
 };
 use render::exit::ExitCode;
 use terminal::color::When;
@@ -45,6 +45,8 @@ pub struct Cli {
 enum Command {
     #[command(after_help = examples::AMEND)]
     Amend(amend::Args),
+    #[command(after_help = examples::BITMAP)]
+    Bitmap(bitmap::Args),
     #[command(after_help = examples::CHECK)]
     Check(check::Args),
     #[command(after_help = examples::COMMIT)]
@@ -128,9 +130,11 @@ impl Cli {
     fn hint(&self, error: &anyhow::Error) -> String {
         match &self.command {
             // These have no -U.
-            Command::Amend(_) | Command::Commit(_) | Command::Create(_) | Command::Undo(_) => {
-                String::new()
-            }
+            Command::Amend(_)
+            | Command::Bitmap(_)
+            | Command::Commit(_)
+            | Command::Create(_)
+            | Command::Undo(_) => String::new(),
             Command::Resize(_) => fault::format_hint(error, "--backing-format"),
             Command::Convert(_) => {
                 fault::lock_hint(error) + &fault::format_hint(error, "--source-backing-format")
@@ -143,6 +147,7 @@ impl Cli {
 fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     let result = match &cli.command {
         Command::Amend(args) => amend::run(args, ui),
+        Command::Bitmap(args) => bitmap::run(args, ui),
         Command::Check(args) => check::run(args, ui),
         Command::Commit(args) => commit::run(args, ui),
         Command::Compare(args) => compare::run(args, ui),

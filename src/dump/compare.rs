@@ -69,7 +69,8 @@ fn nameless(finding: &Finding) -> Finding {
         }
         Kind::SnapshotIdTwice(name)
         | Kind::BitmapEntry { name, .. }
-        | Kind::BitmapTable { name, .. } => name.clear(),
+        | Kind::BitmapTable { name, .. }
+        | Kind::BitmapInUse { name } => name.clear(),
         _ => {}
     }
     finding

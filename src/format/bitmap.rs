@@ -157,11 +157,24 @@ impl BitmapEntry {
         self.flags & flag::IN_USE != 0
     }
 
+    /// Whether it records writes.
+    pub const fn is_recording(&self) -> bool {
+        self.flags & flag::AUTO != 0
+    }
+
     /// The table entries that a disk of the geometry's virtual size needs. QEMU stores a bitmap in
     /// whole 64-bit words.
     pub fn table_entries_for(&self, geometry: &Geometry) -> u64 {
         let bits = self.bits_for(geometry.virtual_size());
         (bits.div_ceil(64) * 8).div_ceil(geometry.cluster_bytes())
+    }
+
+    /// Whether QEMU's limits allow a bitmap of this granularity for a disk of the geometry's virtual
+    /// size.
+    pub fn is_within_limits(&self, geometry: &Geometry) -> bool {
+        let entries = self.table_entries_for(geometry);
+        entries <= u64::from(MAX_TABLE_ENTRIES)
+            && entries.saturating_mul(geometry.cluster_bytes()) <= MAX_DATA_BYTES
     }
 
     /// What is wrong with this entry for a disk of the geometry's virtual size.

@@ -49,6 +49,7 @@ mod testing;
 
 pub use crate::chain::{FileOpener, Opener};
 pub use bitmaps::BitmapBits;
+pub(crate) use bitmaps::{BitmapEdit, BitmapResult, BitmapStart};
 pub(crate) use change::write_zero_buffers;
 pub use change::{BackingLabel, Preallocation};
 pub use damage::Damage;

@@ -92,6 +92,9 @@ fn bitmap(ctx: &mut Context, index: u32, entry: &BitmapEntry, budget: &mut u64) 
         let kind = Kind::BitmapEntry { name: entry.name_text(), problem: problem.to_owned() };
         ctx.find(kind, place);
     }
+    if entry.is_in_use() {
+        ctx.find(Kind::BitmapInUse { name: entry.name_text() }, place);
+    }
     if !ctx.geometry.is_aligned(entry.table)
         || entry.table.get() == 0
         || entry.table_entries > MAX_TABLE_ENTRIES

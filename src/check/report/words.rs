@@ -218,6 +218,9 @@ fn own_words(kind: &Kind) -> String {
             let noun = if *entries == 1 { "entry" } else { "entries" };
             write!(text, "{name}: {entries} damaged {noun} in its table")
         }
+        Kind::BitmapInUse { name } => {
+            write!(text, "{name}: it was left in use, so that its bits are not known")
+        }
         Kind::Dirty => write!(text, "the dirty bit is set: refcounts may be stale"),
         Kind::MarkedCorrupt => write!(text, "the corrupt bit is set"),
         other => return words_of_tables(other),

@@ -6,6 +6,14 @@ Examples:
   qcheck amend -o compat=v3 disk.qcow2
   qcheck amend -o lazy_refcounts=on,refcount_bits=64 disk.qcow2";
 
+/// For `bitmap`.
+pub const BITMAP: &str = "\
+Examples:
+  qcheck bitmap --add -g 64k disk.qcow2 monday
+  qcheck bitmap --disable --merge monday disk.qcow2 week
+  qcheck bitmap --add --merge week -b old.qcow2 -F qcow2 disk.qcow2 week
+  qcheck bitmap --remove disk.qcow2 monday";
+
 /// For `check`.
 pub const CHECK: &str = "\
 Examples:

@@ -12,7 +12,7 @@ const VERSION: &str = concat!("version 10.0.2 (qcheck ", env!("CARGO_PKG_VERSION
 const FORMATS: &str = "Supported image formats:\n\n  qcow2 raw\n\nSupported formats: qcow2 raw";
 
 /// Those of its commands that are not here.
-const COMMANDS: [&str; 2] = ["bench", "bitmap"];
+const COMMANDS: [&str; 1] = ["bench"];
 
 /// Options that make what they need part of its command line.
 const OPTIONS: [&str; 3] = ["--object", "--trace", "-T"];

@@ -1,6 +1,7 @@
 //! The subcommands: one file or folder each.
 
 pub mod amend;
+pub mod bitmap;
 pub mod check;
 pub mod commit;
 pub mod compare;

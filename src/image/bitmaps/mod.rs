@@ -9,14 +9,17 @@
 
 mod add;
 mod bits;
+mod directory;
+mod edit;
+mod scale;
 
 pub use bits::BitmapBits;
+pub(crate) use edit::{BitmapEdit, BitmapResult, BitmapStart};
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::{BitmapEntry, BitmapTableEntry, flag};
 use crate::format::header::HeaderField;
 use crate::format::{Geometry, GuestOffset, HostOffset, encode_entries};
-use crate::storage::is_zero;
 use crate::tables::load_entries;
 
 use crate::image::damage::damaged;
@@ -190,7 +193,13 @@ impl Meta {
             regions.remove(bitmaps.run(bitmaps.directory, &self.geometry), Owner::BitmapDirectory);
             bitmaps.directory = rebuilt.directory;
             bitmaps.entries = rebuilt.entries;
-            regions.add(bitmaps.run(bitmaps.directory, &self.geometry), Owner::BitmapDirectory);
+            match bitmaps.entries.is_empty() {
+                true => self.bitmaps = None,
+                false => {
+                    let run = bitmaps.run(bitmaps.directory, &self.geometry);
+                    regions.add(run, Owner::BitmapDirectory);
+                }
+            }
         }
         outcome
     }
@@ -273,9 +282,9 @@ impl Meta {
     /// Puts new bits in the place of those of an entry of a bitmap table.
     fn replace_bits(&mut self, slot: &mut u64, bytes: &[u8], rebuilt: &mut Rebuilt) -> Result<()> {
         let old = BitmapTableEntry(*slot).data();
-        *slot = match is_zero(bytes) {
-            true => 0,
-            false => self.write_bitmap_part(bytes, &mut rebuilt.allocations)?.get(),
+        *slot = match BitmapTableEntry::of_alike(bytes) {
+            Some(entry) => entry.0,
+            None => self.write_bitmap_part(bytes, &mut rebuilt.allocations)?.get(),
         };
         rebuilt.replaced.extend(old.map(|at| ClusterRun::of(&self.geometry, at, 1)));
         Ok(())
@@ -304,18 +313,23 @@ impl Meta {
         let mut changed = false;
         for (&part, added) in recorded {
             let Some(slot) = table.get_mut(part) else { continue };
-            let mut bytes = self.bitmap_bits(BitmapTableEntry(*slot))?;
-            if bytes.iter().zip(added).all(|(old, added)| old & added == *added) {
-                continue;
-            }
-            bytes.iter_mut().zip(added).for_each(|(old, added)| *old |= added);
-            self.replace_bits(slot, &bytes, rebuilt)?;
-            changed = true;
+            changed |= self.merge_part(slot, added, rebuilt)?;
         }
         if changed {
             self.replace_table(entry, &table, rebuilt)?;
         }
         Ok(changed)
+    }
+
+    /// Sets more bits of those that an entry of a bitmap table points to; whether any was clear.
+    fn merge_part(&mut self, slot: &mut u64, added: &[u8], rebuilt: &mut Rebuilt) -> Result<bool> {
+        let mut bytes = self.bitmap_bits(BitmapTableEntry(*slot))?;
+        if bytes.iter().zip(added).all(|(old, added)| old & added == *added) {
+            return Ok(false);
+        }
+        bytes.iter_mut().zip(added).for_each(|(old, added)| *old |= added);
+        self.replace_bits(slot, &bytes, rebuilt)?;
+        Ok(true)
     }
 
     /// Gives a bitmap the length for a disk of `size` bytes: what is new of it is clear, also in

@@ -2,16 +2,14 @@
 //! backing file's name and format.
 
 use crate::error::{Error, Result};
-use crate::format::extension::{BACKING_FORMAT, EXTENSION_HEADER_BYTES};
+use crate::format::extension::BACKING_FORMAT;
 use crate::format::feature::autoclear;
 use crate::format::header::MAX_BACKING_NAME_BYTES;
-use crate::format::rewrite::{Area, List, Used, plan};
-use crate::format::{HostOffset, extension};
 use crate::tables::HeaderArea;
 
 use crate::image::Image;
 use crate::image::meta::Meta;
-use crate::image::meta::bitmaps::POINTER_PLACE;
+use crate::image::meta::first_cluster::extensions_of;
 
 /// A backing file as an image names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,56 +60,4 @@ impl Meta {
         }
         Ok(())
     }
-
-    /// Gives the first cluster these extensions and this name, and the fields that `fields` makes
-    /// of the present ones.
-    pub(super) fn rewrite_first_cluster(
-        &mut self,
-        area: &HeaderArea,
-        extensions: List,
-        backing_name: Vec<u8>,
-        fields: impl FnOnce(&[u8]) -> Vec<u8>,
-    ) -> Result<()> {
-        self.prepare_write()?;
-        self.flush(true)?;
-        let mut old = vec![0; self.geometry.cluster_len()];
-        self.ordering.disk.read(HostOffset::new(0), &mut old, "the header")?;
-        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(old.len());
-        let name_at = index(area.header.backing_name_offset);
-        let name_end = name_at.saturating_add(area.header.backing_name_len as usize);
-        let used = Used {
-            list_end: index(area.extensions_end()).saturating_add(EXTENSION_HEADER_BYTES),
-            name: name_at..name_end.min(old.len()),
-        };
-        let length = area.header.header_length as usize;
-        let new = Area { fields: fields(&old[..length]), extensions, backing_name };
-        let Some(rewrite) = plan(&old, &used, &new) else {
-            let why = "the header's cluster has no space for the present header and the new one";
-            return Err(Error::Refused(why.into()));
-        };
-        let first = [(0, rewrite.switch)];
-        let last = rewrite.last.map(|sector| (0, sector));
-        for (at, bytes) in rewrite.before.into_iter().chain(first).chain(rewrite.after).chain(last)
-        {
-            self.ordering.disk.write_header_part(HostOffset::new(at as u64), &bytes)?;
-            self.ordering.disk.sync()?;
-        }
-        self.find_bitmaps_again()
-    }
-
-    /// The bitmaps extension may be at another place of the header.
-    fn find_bitmaps_again(&mut self) -> Result<()> {
-        let area = HeaderArea::load(self.ordering.disk.file.as_ref())?;
-        if let (Some(bitmaps), Some(found)) =
-            (&mut self.bitmaps, area.whole_extension(extension::BITMAPS))
-        {
-            bitmaps.pointer = HostOffset::new(found.offset + POINTER_PLACE);
-        }
-        Ok(())
-    }
-}
-
-/// The extensions of a header: type and data.
-pub(super) fn extensions_of(area: &HeaderArea) -> List {
-    area.extensions.iter().map(|e| (e.magic, e.data.clone())).collect()
 }

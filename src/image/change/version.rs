@@ -9,9 +9,9 @@ use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, ZERO};
 use crate::tables::{HeaderArea, load_entries};
 
-use super::labels::extensions_of;
 use crate::image::Image;
 use crate::image::meta::Meta;
+use crate::image::meta::first_cluster::extensions_of;
 use crate::image::order::ordering::Side;
 
 /// The last byte of the version field.

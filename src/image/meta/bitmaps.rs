@@ -89,7 +89,7 @@ impl Bitmaps {
 }
 
 /// Sets the bits from `first` to `last`.
-fn set_bits(bytes: &mut [u8], first: u64, last: u64) {
+pub(in crate::image) fn set_bits(bytes: &mut [u8], first: u64, last: u64) {
     let place = |bit: u64| usize::try_from(bit / 8).unwrap_or(usize::MAX);
     let (low, high) = (0xff << (first % 8), 0xff >> (7 - last % 8));
     if place(first) == place(last) {

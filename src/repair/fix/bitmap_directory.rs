@@ -1,4 +1,5 @@
-//! A bitmap directory without the bitmaps that cannot be read, written aside, then switched to.
+//! A bitmap directory without the bitmaps that cannot be read or were left in use, written aside,
+//! then switched to.
 
 use std::collections::HashSet;
 
@@ -70,7 +71,7 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
     Ok(())
 }
 
-/// Bitmaps that cannot be read, by position in the directory.
+/// Bitmaps that cannot be read or were left in use, by position in the directory.
 fn broken(survey: &Survey) -> HashSet<u32> {
     let mut broken = HashSet::new();
     for finding in &survey.report.findings {
@@ -78,6 +79,7 @@ fn broken(survey: &Survey) -> HashSet<u32> {
             (
                 Kind::BitmapEntry { .. }
                 | Kind::BitmapTable { .. }
+                | Kind::BitmapInUse { .. }
                 | Kind::BeyondEnd { .. }
                 | Kind::CutOff { .. },
                 Place::Bitmap(index),

@@ -6,7 +6,7 @@ use super::end::{self, Left};
 use super::journal::{Journal, Round};
 use super::round::{self, Aim};
 use super::{apply, begin, mark};
-use crate::check::{self, Affected, Assume, CheckOptions, CheckReport, Hold, Survey};
+use crate::check::{self, Affected, Assume, CheckOptions, CheckReport, Hold, Kind, Survey};
 use crate::error::{Error, Result};
 use crate::format::HostCluster;
 use crate::progress::Progress;
@@ -65,7 +65,7 @@ pub fn repair_as_asked(
             }
             quarantine.give_up();
             idle.clear();
-            if survey.report.tally.is_clean() {
+            if survey.report.tally.is_clean() && !has_bitmap_in_use(&survey) {
                 break;
             }
             before.get_or_insert(survey.into_report());
@@ -94,6 +94,11 @@ pub fn repair_as_asked(
     let ended = Ended { survey, before, quarantine, released, was_marked, rounds: number };
     let done = Done { rebuilt_header: begun.rebuilt_header, rebuilt };
     verdict(storage, &look, ended, done, journal)
+}
+
+/// Whether a repair that may lose data drops something from an image without errors.
+fn has_bitmap_in_use(survey: &Survey) -> bool {
+    survey.report.findings.iter().any(|finding| matches!(finding.kind, Kind::BitmapInUse { .. }))
 }
 
 /// Whether a round has nothing to do, or no free space where it need not have any: what may be lost

@@ -68,8 +68,8 @@ fn errors_begin_with_its_name() {
 fn what_only_qemu_img_has_is_told_by_its_name() {
     let dir = folder();
     for (args, word) in [
-        (&["bitmap", "a", "b"][..], "command"),
-        (&["bench", "a"], "command"),
+        (&["bench", "a"][..], "command"),
+        (&["bitmap", "--object", "secret,id=a", "--clear", "a", "b"], "option"),
         (&["--trace", "x", "check", "a"], "option"),
         (&["-T", "x", "check", "a"], "option"),
         (&["check", "--object", "secret,id=a"], "option"),

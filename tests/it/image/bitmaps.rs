@@ -39,7 +39,7 @@ pub fn number(bytes: &[u8], at: u64, width: u64) -> u64 {
 }
 
 /// The offset of the data of the bitmaps extension, if the image has bitmaps.
-fn extension(bytes: &[u8]) -> Option<u64> {
+pub fn extension(bytes: &[u8]) -> Option<u64> {
     let mut place = number(bytes, 100, 4);
     loop {
         match (number(bytes, place, 4), number(bytes, place + 4, 4)) {

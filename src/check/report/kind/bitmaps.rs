@@ -6,8 +6,8 @@ use super::row::{Remedy, Row, Section, Severity};
 pub static SECTION: Section = Section {
     heading: "Bitmaps",
     intro: "Persistent bitmaps record for a backup what changed. A damaged one costs a full \
-            backup, never data: remove it with `qemu-img bitmap --remove`.",
-    rows: &[&BITMAP_DIRECTORY, &BITMAP_ENTRY, &BITMAP_TABLE, &BITMAP_DATA],
+            backup, never data: remove it with `bitmap --remove`.",
+    rows: &[&BITMAP_DIRECTORY, &BITMAP_ENTRY, &BITMAP_TABLE, &BITMAP_DATA, &BITMAP_IN_USE],
 };
 
 pub static BITMAP_DIRECTORY: Row = Row {
@@ -54,4 +54,18 @@ pub static BITMAP_DATA: Row = Row {
     meaning: "A bitmap has bits set past the disk's end, where the specification requires zeroes: its \
               data was overwritten. Only `--data` looks.",
     repair: "None. Remove the bitmap.",
+};
+
+pub static BITMAP_IN_USE: Row = Row {
+    code: "bitmap-in-use",
+    severity: Severity::Notice,
+    lesser: None,
+    remedy: Remedy::DataLoss,
+    hides_references: false,
+    is_entry: false,
+    meaning: "A bitmap is marked as in use: a program that has the image open records in it, or the \
+              last one ended without storing it. QEMU opens the image and takes such a bitmap for \
+              inconsistent: it neither records nor can be read.",
+    repair: "Nothing is wrong with the disk, and `-r all` leaves the bitmap as it is, as QEMU does. \
+             `bitmap --remove` removes it; `-r all --allow-data-loss` drops every such bitmap.",
 };

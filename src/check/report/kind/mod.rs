@@ -230,6 +230,11 @@ pub enum Kind {
         /// How many.
         entries: u64,
     },
+    /// A bitmap was not stored by its last writer.
+    BitmapInUse {
+        /// The bitmap's name.
+        name: String,
+    },
     /// A structure could not be read.
     Unreadable {
         /// What it is.
@@ -349,6 +354,7 @@ impl Kind {
             Self::BitmapDirectory(_) => &bitmaps::BITMAP_DIRECTORY,
             Self::BitmapEntry { .. } => &bitmaps::BITMAP_ENTRY,
             Self::BitmapTable { .. } => &bitmaps::BITMAP_TABLE,
+            Self::BitmapInUse { .. } => &bitmaps::BITMAP_IN_USE,
             Self::Unreadable { .. } => &reading::UNREADABLE,
             Self::CompressedData { .. } => &data::COMPRESSED_DATA,
             Self::DataUnreadable { .. } => &data::DATA_UNREADABLE,

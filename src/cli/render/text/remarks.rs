@@ -6,8 +6,8 @@ use qcheck::check::{CheckReport, Finding, Kind, Verb};
 
 use crate::cli::terminal::ui::Ui;
 
-/// Reports lost tables, which look like leaks and are not, and files that were not opened or have
-/// no name; at most `most` findings, 0 meaning all.
+/// Reports lost tables, which look like leaks and are not, files that were not opened or have no
+/// name, and bitmaps that were left in use; at most `most` findings, 0 meaning all.
 pub fn print(ui: &mut Ui, name: &str, report: &CheckReport, most: u64) -> io::Result<()> {
     let told = |f: &&Finding| {
         matches!(
@@ -19,6 +19,7 @@ pub fn print(ui: &mut Ui, name: &str, report: &CheckReport, most: u64) -> io::Re
                 | Kind::Unaccounted { .. }
                 | Kind::NotOpened(_)
                 | Kind::DataFileUnnamed
+                | Kind::BitmapInUse { .. }
         )
     };
     let told = report.findings.iter().filter(told);

@@ -1,6 +1,7 @@
 //! Commands against those of real qemu-img.
 
 mod amend;
+mod bitmap;
 mod commit;
 mod compare;
 mod create;
