@@ -7,7 +7,7 @@
 //! * `change`: snapshots and another size, switched to at once
 //! * `guest`: guest bytes, from several threads at once ([`Image::read`], [`Image::write`],
 //!   [`Image::write_zeroes`], [`Image::discard`], [`Image::write_compressed`])
-//! * `bitmaps`: persistent bitmaps kept up to date, added and read
+//! * `bitmaps`: persistent bitmaps kept up to date, added, changed and read
 //! * `space`: which clusters are in use, and which are free
 //! * `meta`: the metadata under one lock
 //! * `order`: in which order metadata reaches the disk, and what may be written where
