@@ -32,8 +32,8 @@ pub enum Action {
     Enable,
     /// It records no writes.
     Disable,
-    /// Each bit is set whose guest bytes have a bit set in the bitmap of this name. Granularities may
-    /// differ.
+    /// Each bit is set whose guest bytes have a bit set in the bitmap of this name. Granularities
+    /// may differ.
     Merge(Vec<u8>),
 }
 
@@ -54,10 +54,10 @@ impl Action {
 /// Bitmaps to merge are those of `source`, or of the image itself.
 ///
 /// What is not possible is refused before the first write, with [`Error::Refused`] and a text that
-/// begins like qemu-img's: of a name that exists or is missing, of a bitmap that was left in use, of
-/// QEMU's limits (65,535 bitmaps, 512 MiB of data for one, a name of 1,023 bytes), of disks of
-/// different sizes. Fails with [`Error::Cancelled`] once `control.cancel` is set, and with the error of
-/// a read, write or flush.
+/// begins like qemu-img's: of a name that exists or is missing, of a bitmap that was left in use,
+/// of QEMU's limits (65,535 bitmaps, 512 MiB of data for one, a name of 1,023 bytes), of disks of
+/// different sizes. Fails with [`Error::Cancelled`] once `control.cancel` is set, and with the
+/// error of a read, write or flush.
 pub fn bitmap(
     image: Image,
     name: &[u8],

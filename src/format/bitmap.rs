@@ -169,8 +169,8 @@ impl BitmapEntry {
         (bits.div_ceil(64) * 8).div_ceil(geometry.cluster_bytes())
     }
 
-    /// Whether QEMU's limits allow a bitmap of this granularity for a disk of the geometry's virtual
-    /// size.
+    /// Whether QEMU's limits allow a bitmap of this granularity for a disk of the geometry's
+    /// virtual size.
     pub fn is_within_limits(&self, geometry: &Geometry) -> bool {
         let entries = self.table_entries_for(geometry);
         entries <= u64::from(MAX_TABLE_ENTRIES)

@@ -56,8 +56,9 @@ pub fn run(
             entries: lost.shape.entries,
             mapped: lost.shape.mapped,
             alone: counts.stored(cluster) == Some(1),
-            // Small offsets are often one bit apart: what else is leaked may be what the entry pointed to. And a table
-            // with damaged entries would show wrong data where nothing could be read.
+            // Small offsets are often one bit apart: what else is leaked may be what the entry
+            // pointed to. And a table with damaged entries would show wrong data where nothing
+            // could be read.
             proven: explained && (candidates.proven || certain) && lost.shape.damaged == 0,
             slots: candidates.named,
             more_slots: candidates.more,

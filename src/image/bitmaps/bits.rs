@@ -74,9 +74,9 @@ impl BitmapBits<'_> {
         Ok(())
     }
 
-    /// Sets in `out`, the bits from `first` on of a bitmap of another granularity, each bit of which
-    /// this bitmap has a bit set for any guest byte; returns whether there may be one. Past this
-    /// bitmap's end nothing is set. `buffer` is as long as `out`, at least 512 bytes.
+    /// Sets in `out`, the bits from `first` on of a bitmap of another granularity, each bit of
+    /// which this bitmap has a bit set for any guest byte; returns whether there may be one. Past
+    /// this bitmap's end nothing is set. `buffer` is as long as `out`, at least 512 bytes.
     pub(super) fn merge_into(
         &self,
         granularity_bits: u8,
@@ -120,8 +120,8 @@ impl BitmapBits<'_> {
             if !self.is_clear(at, length) {
                 let part = &mut buffer[..usize::try_from(length).unwrap_or(usize::MAX)];
                 self.read(at, part)?;
-                // The part is as long as a power of two and begins at a multiple of its length, so it
-                // belongs to whole bits of `out` or is within one.
+                // The part is as long as a power of two and begins at a multiple of its length, so
+                // it belongs to whole bits of `out` or is within one.
                 scale::fold(part, shift, out, ((at * 8) >> shift) - first);
                 any = true;
             }

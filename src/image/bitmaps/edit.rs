@@ -42,9 +42,9 @@ pub(crate) enum BitmapStart {
 }
 
 impl Image {
-    /// Changes a bitmap: after a crash or a failure the image has the bitmaps that it had before, or
-    /// those after. What is not possible is refused before the first write. `advance` receives the
-    /// guest bytes that are done, and gives the change up by an error.
+    /// Changes a bitmap: after a crash or a failure the image has the bitmaps that it had before,
+    /// or those after. What is not possible is refused before the first write. `advance` receives
+    /// the guest bytes that are done, and gives the change up by an error.
     pub(crate) fn edit_bitmap(
         &self,
         edit: &BitmapEdit<'_>,

@@ -1,4 +1,5 @@
-//! Bits of one granularity as bits of another: a bit is set where one is for any of its guest bytes.
+//! Bits of one granularity as bits of another: a bit is set where one is for any of its guest
+//! bytes.
 
 use crate::image::meta::bitmaps::set_bits;
 

@@ -11,8 +11,8 @@ use super::Meta;
 use super::bitmaps::POINTER_PLACE;
 
 impl Meta {
-    /// Gives the first cluster these extensions and this name, and the fields that `fields` makes of
-    /// the present ones.
+    /// Gives the first cluster these extensions and this name, and the fields that `fields` makes
+    /// of the present ones.
     pub(in crate::image) fn rewrite_first_cluster(
         &mut self,
         area: &HeaderArea,
