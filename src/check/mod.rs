@@ -109,7 +109,7 @@ impl Seen {
         Survey {
             report,
             plausible: ctx.plausible(),
-            file_bytes: ctx.file_bytes,
+            file_bytes: ctx.true_bytes,
             area: ctx.area,
             snapshots: ctx.snapshots,
             map: ctx.map,

@@ -45,6 +45,7 @@ pub fn run(
     for (lost, _) in &orphans {
         lost.claim_what_is_counted(ctx, counts, &found.claims);
     }
+    // Small offsets are often one bit apart: what else is leaked may be what an entry pointed to.
     let explained = explains_all_leaks(ctx, counts, (refcounts, compared), &found.claims);
     let certain = orphans.len() == 1 && is_certain(&orphans[0]);
     let room = ctx.found.room();
@@ -56,10 +57,9 @@ pub fn run(
             entries: lost.shape.entries,
             mapped: lost.shape.mapped,
             alone: counts.stored(cluster) == Some(1),
-            // Small offsets are often one bit apart: what else is leaked may be what the entry
-            // pointed to. And a table with damaged entries would show wrong data where nothing
-            // could be read.
-            proven: explained && (candidates.proven || certain) && lost.shape.damaged == 0,
+            // A table with damaged entries would show wrong data where nothing could be read.
+            proven: (explained && (candidates.proven || certain) || candidates.names_cluster)
+                && lost.shape.damaged == 0,
             slots: candidates.named,
             more_slots: candidates.more,
             rivals,

@@ -71,6 +71,8 @@ pub struct Candidates {
     /// Whether the damaged entry proves that it pointed to the table: its offset differs in one
     /// bit.
     pub proven: bool,
+    /// Whether that entry names the table's cluster, at an offset inside it.
+    pub names_cluster: bool,
     /// Whether the only one named is an entry through which nothing can be read.
     pub unreadable: bool,
 }
@@ -198,8 +200,10 @@ impl<'a> Slots<'a> {
         };
         let mut proven = damaged().filter(near);
         if let (Some(damaged), None) = (proven.next(), proven.next()) {
+            let cluster = ctx.geometry.cluster_floor(damaged.entry.offset());
+            let names_cluster = cluster == ctx.geometry.cluster_floor(table);
             let named = vec![damaged.slot];
-            return Candidates { named, more: 0, proven: true, unreadable: true };
+            return Candidates { named, more: 0, proven: true, names_cluster, unreadable: true };
         }
         let mut found = Candidates { more: u64::from(self.blind), ..Candidates::default() };
         found.unreadable = damaged().all(|damaged| !damaged.readable && !damaged.missing);

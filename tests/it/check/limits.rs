@@ -239,7 +239,10 @@ fn writes_nothing(bytes: &[u8], report: &CheckReport) -> Option<String> {
     if report.findings.iter().any(marked) {
         return None;
     }
-    [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy].into_iter().find_map(|mode| {
+    // With leave a repair drops what was left in use.
+    let in_use = |f: &Finding| matches!(f.kind, Kind::BitmapInUse { .. });
+    let lossy = (!report.findings.iter().any(in_use)).then_some(RepairMode::Lossy);
+    [RepairMode::Leaks, RepairMode::All].into_iter().chain(lossy).find_map(|mode| {
         let image = MemoryStorage::new(bytes.to_vec());
         let end = repair(&image, mode, &options(), &Silent);
         (image.into_inner() != bytes || end.is_err()).then(|| format!("{mode:?} writes"))
