@@ -69,13 +69,7 @@ pub fn amend(mut image: Image, amendments: &Amendments, control: Control<'_>) ->
         resize(&mut image, size, options)?;
     }
     if !wanted && is_version_3 {
-        image.expand_zeroes(|bytes| {
-            control.progress.advance(bytes);
-            match control.cancel.load(std::sync::atomic::Ordering::Relaxed) {
-                true => Err(Error::Cancelled),
-                false => Ok(()),
-            }
-        })?;
+        image.expand_zeroes(|bytes| control.advance(bytes))?;
         image.downgrade()?;
     } else {
         control.progress.advance(total);

@@ -74,13 +74,7 @@ pub fn bitmap(
     let existed = draft.existed;
     let result = draft.now.map(|state| state.result);
     if result.is_some() || existed {
-        let advance = |bytes| {
-            control.progress.advance(bytes);
-            match control.cancel.load(std::sync::atomic::Ordering::Relaxed) {
-                true => Err(Error::Cancelled),
-                false => Ok(()),
-            }
-        };
+        let advance = |bytes| control.advance(bytes);
         let outcome = image.edit_bitmap(&BitmapEdit { name, result }, &advance);
         outcome.map_err(|error| if is_new { with_action(error, "add", name) } else { error })?;
     }

@@ -2,11 +2,12 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::flow::salvage::Loss;
 use super::source::SourceDisk;
 use crate::create::{NewImage, Preallocation};
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::progress::Progress;
 use crate::storage::Storage;
@@ -133,4 +134,15 @@ pub struct Control<'a> {
     pub cancel: &'a AtomicBool,
     /// Receives the progress.
     pub progress: &'a dyn Progress,
+}
+
+impl Control<'_> {
+    /// Reports so many bytes as done; [`Error::Cancelled`] where it is to end.
+    pub(crate) fn advance(&self, bytes: u64) -> Result<()> {
+        self.progress.advance(bytes);
+        match self.cancel.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
 }

@@ -74,7 +74,7 @@ impl<'a> Differences<'a> {
     }
 
     /// Stores bytes of the old chain: zeroes as such, whole clusters compressed if they are to be.
-    fn store(&self, at: u64, bytes: &[u8], packer: &mut Option<Compressor>) -> Result<()> {
+    fn store(&self, at: u64, bytes: &[u8], compressor: &mut Option<Compressor>) -> Result<()> {
         let size = self.image.geometry().cluster_bytes();
         let mut plain: Range<usize> = 0..0;
         for part in parts(at, bytes.len(), size) {
@@ -82,17 +82,17 @@ impl<'a> Differences<'a> {
             let end = at + part.end as u64;
             let is_whole =
                 start % size == 0 && (end % size == 0 || end == self.image.virtual_size());
-            let packer = packer.as_mut().filter(|_| is_whole);
+            let compressor = compressor.as_mut().filter(|_| is_whole);
             let zero = is_zero(data);
-            if !zero && packer.is_none() {
+            if !zero && compressor.is_none() {
                 plain.end = part.end;
                 continue;
             }
             self.write(at, bytes, &plain)?;
             plain = part.end..part.end;
-            match packer.filter(|_| !zero) {
-                Some(packer) => {
-                    self.image.write_compressed_with(GuestOffset::new(start), data, packer)?;
+            match compressor.filter(|_| !zero) {
+                Some(compressor) => {
+                    self.image.write_compressed_with(GuestOffset::new(start), data, compressor)?;
                 }
                 None => self.write_zeroes(start, data.len() as u64)?,
             }
@@ -149,7 +149,7 @@ fn parts(at: u64, length: usize, step: u64) -> impl Iterator<Item = Range<usize>
 
 /// What a thread keeps between items.
 pub(super) struct Tools {
-    packer: Option<Compressor>,
+    compressor: Option<Compressor>,
     new: Buffer,
 }
 
@@ -158,7 +158,7 @@ impl Target for Differences<'_> {
 
     fn tools(&self) -> Tools {
         let method = self.image.compression().ok().filter(|_| self.compress);
-        Tools { packer: method.map(Compressor::new), new: Buffer::default() }
+        Tools { compressor: method.map(Compressor::new), new: Buffer::default() }
     }
 
     fn put(&self, item: Item, bytes: Buffer, tools: &mut Tools) -> Result<()> {
@@ -169,7 +169,7 @@ impl Target for Differences<'_> {
             let differs = |part: Range<usize>| bytes[part.clone()] != new[part];
             for run in self.runs(item.start, bytes.len(), differs) {
                 let start = item.start + run.start as u64;
-                self.store(start, &bytes[run], &mut tools.packer)?;
+                self.store(start, &bytes[run], &mut tools.compressor)?;
             }
         } else {
             self.zero(item, &mut tools.new)?;

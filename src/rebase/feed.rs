@@ -3,12 +3,10 @@
 //! What the image holds itself cannot, nor what both chains leave to images that are the same ones,
 //! nor what is known to be zero in both. None of that is read.
 
-use std::sync::atomic::Ordering;
-
 use crate::convert::Control;
 use crate::convert::flow::{Buffer, Item, Items, Kind, Pool};
 use crate::disk::{Disk, Extent, ExtentKind, Extents, shared_from};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Bytes that are read at once, unless a unit has more.
 const DATA_BYTES: u64 = 1 << 18;
@@ -118,12 +116,9 @@ impl Items for Feed<'_> {
             match look.kind {
                 Some(kind) => return Ok(Some((self.item(look, kind)?, None))),
                 None => {
-                    self.control.progress.advance(look.end - self.at);
+                    self.control.advance(look.end - self.at)?;
                     self.at = look.end;
                 }
-            }
-            if self.control.cancel.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
             }
         }
         Ok(None)

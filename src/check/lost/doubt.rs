@@ -16,7 +16,7 @@ pub fn doubtful(ctx: &Context, compared: &Compared, findings: &[Finding]) -> Vec
     let mut places: Vec<Place> =
         shared.filter(|leak| leak.has_data(ctx)).map(Leak::place).collect();
     let structures: Vec<Place> =
-        all().filter(|f| is_about_structures(&f.kind)).map(|f| f.place).collect();
+        all().filter(|f| f.kind.is_reftable_entry()).map(|f| f.place).collect();
     if !structures.is_empty() && leaks.iter().any(|leak| leak.has_data(ctx)) {
         places.extend(structures);
     }
@@ -50,15 +50,4 @@ fn leak(finding: &Finding, compared: &Compared) -> Option<Leak> {
         return None;
     };
     (!compared.is_uncounted(first)).then_some(Leak { first, count, stored })
-}
-
-/// Whether a pointer of the refcount table is damaged.
-const fn is_about_structures(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::ReftableReserved
-            | Kind::RefblockUnaligned
-            | Kind::RefblockOutside
-            | Kind::RefblockShared { .. }
-    )
 }

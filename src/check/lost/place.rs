@@ -46,8 +46,9 @@ pub fn run(
         lost.claim_what_is_counted(ctx, counts, &found.claims);
     }
     // Small offsets are often one bit apart: what else is leaked may be what an entry pointed to.
-    let explained = explains_all_leaks(ctx, counts, (refcounts, compared), &found.claims);
     let certain = orphans.len() == 1 && is_certain(&orphans[0]);
+    let explained = (certain || orphans.iter().any(|(_, candidates)| candidates.proven))
+        && explains_all_leaks(ctx, counts, (refcounts, compared), &found.claims);
     let room = ctx.found.room();
     for (lost, candidates) in orphans {
         let rivals = candidates.named.iter().map(|slot| claimed[slot] - 1).max().unwrap_or(0);

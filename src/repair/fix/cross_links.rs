@@ -263,10 +263,12 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
             shared.extend((0..count.get().min(MAX_RUN)).map(|n| first + ClusterCount::new(n)));
         }
     }
-    // Without refcounts nothing shows that it is intended.
-    let is_counted = survey.uncounted.is_empty();
+    // Without refcounts nothing shows that it is intended, and a table in another's place has flags
+    // that are not its own.
+    let has_wrong_flags = findings.iter().any(|f| matches!(f.kind, Kind::DataCopied { .. }));
+    let all_are = has_wrong_flags || !survey.uncounted.is_empty();
     let mut crossed: HashSet<HostCluster> =
-        shared.iter().copied().filter(|_| !is_counted).collect();
+        if all_are { shared.iter().copied().collect() } else { HashSet::new() };
     for finding in findings {
         match (&finding.kind, finding.place) {
             (Kind::Count { stored, referenced }, Place::Clusters(first, count))
@@ -274,8 +276,6 @@ pub fn crossed(source: &dyn ReadAt, survey: &Survey) -> Result<HashSet<HostClust
             {
                 crossed.extend(shared.range(first..first + count));
             }
-            // A table in another's place has flags that are not its own.
-            (Kind::DataCopied { .. }, _) => crossed.extend(&shared),
             (Kind::L2TableTwice { table, .. }, _) => {
                 crossed.extend(data_of(source, survey, *table)?);
             }

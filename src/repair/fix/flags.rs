@@ -53,6 +53,9 @@ pub fn plan(
 /// Tables in which every entry is for another guest offset, by its offset in the external data
 /// file: the L1 entries that point to them may be wrong.
 fn misplaced(storage: &dyn Storage, survey: &Survey) -> Result<HashSet<HostOffset>> {
+    if !survey.area.header.has_data_file() {
+        return Ok(HashSet::new());
+    }
     let tables = pointers::Tables::of(survey);
     let suspects = survey.report.findings.iter().filter_map(|f| match (&f.kind, f.place) {
         (Kind::DataFileOffset(_), Place::L2(source, index, _)) => {

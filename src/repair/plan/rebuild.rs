@@ -99,13 +99,7 @@ fn stages(plan: &mut RepairPlan, survey: &Survey, geometry: &Geometry, placement
     let structure = codes(&survey.report, |finding| {
         finding.is_about_the_reftable()
             || is_excess_of_counts(survey, finding)
-            || matches!(
-                finding.kind,
-                Kind::ReftableReserved
-                    | Kind::RefblockUnaligned
-                    | Kind::RefblockOutside
-                    | Kind::RefblockShared { .. }
-            )
+            || finding.kind.is_reftable_entry()
     });
     let counts = CountCodes::of(&survey.report);
     let mut steps = Vec::new();

@@ -375,6 +375,17 @@ impl Kind {
         row.lesser.filter(|_| self.is_lesser()).unwrap_or(row.severity)
     }
 
+    /// Whether an entry of the refcount table is damaged.
+    pub(crate) const fn is_reftable_entry(&self) -> bool {
+        matches!(
+            self,
+            Self::ReftableReserved
+                | Self::RefblockUnaligned
+                | Self::RefblockOutside
+                | Self::RefblockShared { .. }
+        )
+    }
+
     /// Whether [`Row::lesser`] applies.
     const fn is_lesser(&self) -> bool {
         matches!(
