@@ -158,7 +158,7 @@ fn snapshots(source: &dyn ReadAt, area: &HeaderArea) -> Vec<SnapshotInfo> {
     let count = area.header.snapshot_count.min(MAX_SNAPSHOTS);
     let table = SnapshotTable::load(source, area.header.snapshot_table, count);
     if let Some(problem) = &table.problem {
-        log::warn!("snapshot table: {problem:?}");
+        log::warn!("snapshot table: {problem}");
     }
     let entries = table.entries.iter();
     let infos = entries.map(|entry| SnapshotInfo {

@@ -3,7 +3,7 @@
 //! Used by the checker, which must see what a driver would refuse or mask, and by whatever only
 //! describes an image.
 
-use std::io;
+use std::{fmt, io};
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::{BitmapEntry, BitmapsExtension, MAX_DIRECTORY_BYTES};
@@ -228,6 +228,16 @@ pub enum SnapshotTableProblem {
     Truncated(u32),
     /// Reading this entry failed.
     Unreadable(u32, io::Error),
+}
+
+impl fmt::Display for SnapshotTableProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooBig(entry) => write!(f, "from entry {entry} on it is over QEMU's limit"),
+            Self::Truncated(entry) => write!(f, "the file ends inside entry {entry}"),
+            Self::Unreadable(entry, error) => write!(f, "entry {entry} cannot be read: {error}"),
+        }
+    }
 }
 
 /// The snapshot table, as far as it could be read.

@@ -98,13 +98,13 @@ pub fn main() -> std::process::ExitCode {
     code.into()
 }
 
-/// What RUST_LOG asks for is printed; without it, warnings of the command line.
+/// What RUST_LOG asks for is printed; without it, warnings.
 fn log_as(ui: &Ui) {
     let style = if ui.err.is_colored() { WriteStyle::Always } else { WriteStyle::Never };
     let name = ui.name().to_owned();
     let mut logger = env_logger::Builder::from_default_env();
     if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_none() {
-        logger.filter_level(LevelFilter::Error).filter_module("qcheck::cli", LevelFilter::Warn);
+        logger.filter_level(LevelFilter::Error).filter_module("qcheck", LevelFilter::Warn);
     }
     logger.write_style(style).format(move |out, record| {
         let level = record.level().as_str().to_lowercase();

@@ -2,7 +2,7 @@
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fallocate, seek};
 use rustix::io::Errno;
 
-use super::{Capacity, ReadAt, Storage};
+use super::{Capacity, ReadAt, Storage, extent_size};
 
 /// Most bytes in one buffer of zeroes.
 const ZERO_BUFFER: usize = 1 << 20;
@@ -40,6 +40,8 @@ pub struct FileStorage {
     capacity: Capacity,
     path: Option<PathBuf>,
     flushes: bool,
+    /// In what pieces the file is to be allocated, and how loudly a failure is reported.
+    extent_size: Option<(NonZeroU32, log::Level)>,
 }
 
 impl FileStorage {
@@ -90,6 +92,30 @@ impl FileStorage {
         }
     }
 
+    /// In what pieces the file system allocates the file, in bytes, where that is set (XFS).
+    pub fn extent_size_hint(&self) -> Option<u32> {
+        extent_size::get(&self.file)
+    }
+
+    /// Sets in what pieces the file system allocates the file: now, or as soon as
+    /// [`Storage::set_len`] has emptied it, since only an empty file takes it. Where that is not
+    /// possible, a line of this level goes to the log.
+    pub fn set_extent_size_hint(&mut self, bytes: NonZeroU32, level: log::Level) -> io::Result<()> {
+        self.extent_size = Some((bytes, level));
+        if self.len()? == 0 {
+            self.apply_extent_size_hint();
+        }
+        Ok(())
+    }
+
+    fn apply_extent_size_hint(&self) {
+        let Some((bytes, level)) = self.extent_size else { return };
+        if let Err(error) = extent_size::set(&self.file, bytes) {
+            let path = self.path.as_deref().unwrap_or(Path::new("the image"));
+            log::log!(level, "'{}': the extent size hint was not set: {error}", path.display());
+        }
+    }
+
     fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Self> {
         // Asked before as well as after opening: the system's own refusal of a socket or directory
         // returns less, and opening some device files has effects.
@@ -114,7 +140,7 @@ impl FileStorage {
         } else {
             Capacity::Growable
         };
-        Ok(Self { file, direct: None, capacity, path: None, flushes: true })
+        Ok(Self { file, direct: None, capacity, path: None, flushes: true, extent_size: None })
     }
 
     /// From now on reads and writes that begin and end at multiples of 4 KiB, in the file and in
@@ -323,7 +349,13 @@ impl Storage for FileStorage {
     /// A block device accepts only the length that it has.
     fn set_len(&self, len: u64) -> io::Result<()> {
         match self.capacity {
-            Capacity::Growable => self.file.set_len(len),
+            Capacity::Growable => {
+                self.file.set_len(len)?;
+                if len == 0 {
+                    self.apply_extent_size_hint();
+                }
+                Ok(())
+            }
             Capacity::Fixed(_) if self.len()? == len => Ok(()),
             Capacity::Fixed(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,

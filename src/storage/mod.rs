@@ -1,5 +1,6 @@
 //! Bytes at offsets: what an image is stored in. Independent of qcow2.
 
+mod extent_size;
 mod file;
 mod identity;
 mod lock;

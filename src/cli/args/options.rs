@@ -39,7 +39,7 @@ const QCOW2: [Known; 15] = [
     known("data_file_raw", Type::Switch, "keep the data file readable as a raw image"),
     known("encryption", Type::Switch, "off; encrypted images are not made"),
     known("extended_l2", Type::Switch, "allocate in 32nds of a cluster"),
-    known("extent_size_hint", Type::Size, "accepted, has no effect"),
+    known("extent_size_hint", Type::Size, "in what pieces XFS allocates the file; 0: as it likes"),
     known("lazy_refcounts", Type::Switch, "postpone refcount updates"),
     known("nocow", Type::Switch, "no copy-on-write by the file system (btrfs)"),
     known("preallocation", Type::Text, "off, metadata, falloc or full"),
@@ -51,7 +51,7 @@ const NO_ENCRYPTION: &str = "encryption is not supported; create the image with 
 
 /// The options of raw.
 const RAW: [Known; 4] = [
-    known("extent_size_hint", Type::Size, "accepted, has no effect"),
+    known("extent_size_hint", Type::Size, "in what pieces XFS allocates the file; 0: as it likes"),
     known("nocow", Type::Switch, "no copy-on-write by the file system (btrfs)"),
     known("preallocation", Type::Text, "off, falloc or full"),
     known("size", Type::Size, "bytes of the disk"),

@@ -11,6 +11,7 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
+use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, parse_format};
 use crate::cli::args::new_image::{create_options, preallocation};
@@ -231,7 +232,7 @@ fn make_qcow2(
     given: &Options,
     meter: &Meter,
 ) -> Result<()> {
-    let how = HowNew { nocow: given.switch("nocow"), ..HowNew::default() };
+    let how = HowNew::new(given, Cache::default())?;
     let interruption = signals::interruption();
     let mut image = NewFile::open(target, Access::Write, how)?;
     image.fail_on(&interruption);
@@ -250,7 +251,7 @@ fn make_qcow2(
 
 fn make_raw(target: &Allowed<'_>, given: &Options, meter: &Meter) -> Result<()> {
     let preallocation = preallocation(given).with_context(|| quoted(target.path()).to_string())?;
-    let how = HowNew { nocow: given.switch("nocow"), ..HowNew::default() };
+    let how = HowNew::new(given, Cache::default())?;
     let mut image = NewFile::open(target, Access::WriteData, how)?;
     image.fail_on(&signals::interruption());
     let size = given.number("size").unwrap_or(0);

@@ -16,6 +16,8 @@ pub struct ImageInfo {
     pub file_bytes: u64,
     /// Bytes that it takes on its file system.
     pub disk_bytes: u64,
+    /// In what pieces the file system allocates the file, in bytes, where that is set.
+    pub extent_size_hint: Option<u32>,
     /// Bytes of the disk.
     pub virtual_bytes: u64,
     /// The metadata of a qcow2 image.

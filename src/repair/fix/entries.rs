@@ -268,8 +268,10 @@ fn is_certain_data(known: &Known, entry: L2Entry, spot: &Spot, at: HostOffset) -
     if is_metadata || is_compressed || survey.claims.get(cluster) > 0 {
         return Ok(false);
     }
-    // One wrong bit is proof, and several where no other cluster is missing its reference.
-    if within.count_ones() > 1 && survey.report.tally.leaks > 1 {
+    // One wrong bit is proof where COPIED agrees; more only where no other cluster is missing a
+    // reference.
+    let is_one_bit = spot.is_active && within.count_ones() <= 1;
+    if within != 0 && !is_one_bit && survey.report.tally.leaks > 1 {
         return Ok(false);
     }
     // What another position of the disk refers to is not this one's, whatever refcount a repair

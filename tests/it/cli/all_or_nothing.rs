@@ -9,45 +9,13 @@ use std::time::{Duration, Instant};
 use crate::support::programs::run::{
     Ran, assert_clean, interruptible, qcheck, qemu_create, qemu_io as io, qemu_ok,
 };
-use crate::support::skip::skip;
+use crate::support::storages::mounted::Mounted;
 
-/// A file system in memory of a certain size.
-struct Small {
-    folder: tempfile::TempDir,
-}
-
-impl Small {
-    /// `None` where the user may not mount one; as root it must work.
-    fn new(kilobytes: u64) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            skip("a test on a full file system", "only root can mount one");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={kilobytes}k");
-        let mount = ["-t", "tmpfs", "-o", &size, "qcheck-test"];
-        let done = Command::new("mount").args(mount).arg(folder.path()).output().unwrap();
-        assert!(done.status.success(), "mount: {}", String::from_utf8_lossy(&done.stderr));
-        Some(Self { folder })
-    }
-
-    /// Takes all free space but so many bytes.
-    fn fill_but(&self, bytes: u64) {
-        let free = rustix::fs::statvfs(self.folder.path()).unwrap();
-        let length = (free.f_bavail * free.f_frsize).saturating_sub(bytes);
-        fs::write(self.folder.path().join("filler"), vec![1; length as usize]).unwrap();
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("-l").arg(self.folder.path()).status();
-        assert!(
-            done.is_ok_and(|status| status.success()),
-            "umount {}",
-            self.folder.path().display()
-        );
-    }
+/// Takes all free space of a file system but so many bytes.
+fn fill_but(folder: &Path, bytes: u64) {
+    let free = rustix::fs::statvfs(folder).unwrap();
+    let length = (free.f_bavail * free.f_frsize).saturating_sub(bytes);
+    fs::write(folder.join("filler"), vec![1; length as usize]).unwrap();
 }
 
 /// What an image is to a user, and what it takes of the disk.
@@ -72,13 +40,13 @@ fn seen(path: &Path) -> Seen {
 
 #[test]
 fn on_a_full_file_system_a_failed_command_leaves_the_image_as_it_was() {
-    let Some(small) = Small::new(4096) else { return };
-    let folder = small.folder.path();
+    let Some(small) = Mounted::in_memory(4 << 20) else { return };
+    let folder = small.path();
     qemu_create(folder, &["-f", "qcow2", "-o", "cluster_size=512", "a", "2M"]);
     io(folder, "a", "write -q -P 1 0 1M");
     qemu_ok(folder, "qemu-img", &["snapshot", "-c", "one", "a"]);
     io(folder, "a", "write -q -P 2 100k 400k");
-    small.fill_but(4096);
+    fill_but(folder, 4096);
     let (path, before) = (folder.join("a"), seen(&folder.join("a")));
     let blocks = fs::metadata(&path).unwrap().blocks();
     for args in [

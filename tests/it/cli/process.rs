@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::programs::run::{Ran, interruptible, qcheck, qemu, qemu_create, qemu_ok};
-use crate::support::skip::skip;
+use crate::support::storages::mounted::Mounted;
 
 const QCHECK: &str = env!("CARGO_BIN_EXE_qcheck");
 
@@ -162,23 +162,63 @@ fn no_escape_sequences_come_before_half_a_second_or_on_a_dumb_terminal() {
 
 #[test]
 fn preallocated_space_is_written_where_the_file_system_cannot_reserve_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path();
-    fs::write(folder.join("fs"), []).unwrap();
-    let run = |program: &str, args: &[&str]| {
-        Command::new(program).current_dir(folder).args(args).output().unwrap().status.success()
-    };
     // The driver has no fallocate for files without extents.
-    assert!(run("truncate", &["-s", "32M", "fs"]) && run("mkfs.ext2", &["-q", "-F", "fs"]));
-    fs::create_dir(folder.join("mount")).unwrap();
-    if !run("mount", &["-o", "loop", "fs", "mount"]) {
-        return skip("preallocation on ext2", "only root can mount a file system");
-    }
-    let image = folder.join("mount/new");
-    let args = ["create", "-q", "-f", "raw", "-o", "preallocation=falloc", "mount/new", "4M"];
-    let ran = qcheck(folder, &args);
-    let blocks = fs::metadata(image).map(|made| made.blocks());
-    let is_unmounted = run("umount", &["mount"]);
+    let Some(mounted) = Mounted::of_type("ext2", 32 << 20) else { return };
+    let args = ["create", "-q", "-f", "raw", "-o", "preallocation=falloc", "new", "4M"];
+    let ran = qcheck(mounted.path(), &args);
+    let blocks = fs::metadata(mounted.path().join("new")).map(|made| made.blocks());
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    assert!(blocks.unwrap() * 512 >= 4 << 20 && is_unmounted);
+    assert!(blocks.unwrap() * 512 >= 4 << 20);
+}
+
+#[test]
+fn new_images_on_xfs_have_the_extent_size_hint_of_qemu_img() {
+    let Some(mounted) = Mounted::of_type("xfs", 512 << 20) else { return };
+    let folder = mounted.path();
+    fs::write(folder.join("disk.raw"), vec![7; 1 << 20]).unwrap();
+    let hinted = |made: &str| {
+        let lines = |ran: Ran| {
+            let hint = |line: &&str| line.contains("extent size hint");
+            ran.success().out.lines().filter(hint).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let ours = lines(qcheck(folder, &["info", made]));
+        assert_eq!(ours, lines(qemu(folder, "qemu-img", &["info", made])), "{made}");
+        let json = ["info", "--output", "json", made];
+        let children = |ran: Ran| ran.success().json().unwrap()["children"].clone();
+        let theirs = children(qemu(folder, "qemu-img", &json));
+        assert_eq!(children(qcheck(folder, &json)), theirs, "{made}");
+        ours
+    };
+    let kept = b"a file that is there already and longer than a cluster".repeat(2000);
+    let commands: [&[&str]; 12] = [
+        &["create", "-f", "qcow2", "made", "1G"],
+        &["create", "-f", "raw", "made", "1G"],
+        &["create", "-f", "raw", "-o", "extent_size_hint=0", "made", "1G"],
+        &["create", "-f", "qcow2", "-o", "extent_size_hint=64k", "made", "1G"],
+        &["create", "-f", "qcow2", "-o", "data_file=made,extent_size_hint=64k", "other", "1G"],
+        // No multiple of the block size, and more than half an allocation group.
+        &["create", "-f", "raw", "-o", "extent_size_hint=5000", "made", "1G"],
+        &["create", "-f", "raw", "-o", "extent_size_hint=1G", "made", "1G"],
+        &["create", "-f", "raw", "-o", "extent_size_hint=4G", "made", "1G"],
+        &["convert", "-O", "qcow2", "disk.raw", "made"],
+        &["convert", "-O", "raw", "disk.raw", "made"],
+        &["convert", "-O", "raw", "-o", "extent_size_hint=2M", "disk.raw", "made"],
+        &["dd", "if=disk.raw", "of=made", "-O", "qcow2"],
+    ];
+    for command in commands {
+        for existing in [false, true] {
+            let made = |program: &dyn Fn() -> Ran| {
+                let _ = fs::remove_file(folder.join("made"));
+                if existing {
+                    fs::write(folder.join("made"), &kept).unwrap();
+                }
+                let ran = program();
+                let warned = ran.err.contains("extent size hint");
+                (ran.code, warned, folder.join("made").exists().then(|| hinted("made")))
+            };
+            let ours = made(&|| qcheck(folder, command));
+            let theirs = made(&|| qemu(folder, "qemu-img", command));
+            assert_eq!(ours, theirs, "{command:?}, existing: {existing}");
+        }
+    }
 }

@@ -9,6 +9,8 @@ use qcheck::error::{Error, LockConflict, Process};
 use qcheck::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use tempfile::TempDir;
 
+use crate::support::programs::run::{Ran, qemu_create};
+
 fn image() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image.qcow2");
@@ -203,4 +205,32 @@ fn locked_bytes(path: &Path) -> Vec<(u64, u64)> {
     let mut ranges: Vec<(u64, u64)> = of_file.collect();
     ranges.sort_unstable();
     ranges
+}
+
+#[test]
+fn a_file_system_without_locks_is_named_by_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    // A library in between answers as such file systems do.
+    let source = r#"
+        #include <errno.h>
+        int fcntl(int file, int command, ...) { errno = ENOLCK; return -1; }
+        int fcntl64(int file, int command, ...) { errno = ENOLCK; return -1; }
+    "#;
+    std::fs::write(folder.join("no_locks.c"), source).unwrap();
+    let cc = ["-shared", "-fPIC", "-o", "no_locks.so", "no_locks.c"];
+    assert!(Command::new("cc").current_dir(folder).args(cc).status().unwrap().success());
+    qemu_create(folder, &["-f", "qcow2", "disk.qcow2", "1M"]);
+    let run = |name: &str, level: Option<&str>| {
+        let mut qcheck = Command::new(env!("CARGO_BIN_EXE_qcheck"));
+        qcheck.current_dir(folder).args(["check", name]).env_remove("RUST_LOG");
+        qcheck.env("LD_PRELOAD", folder.join("no_locks.so"));
+        qcheck.envs(level.map(|level| ("RUST_LOG", level)));
+        Ran::from(qcheck.output().unwrap())
+    };
+    let warning = "qcheck: warn: 'disk.qcow2': no locks on this file system: another program \
+                   could write it meanwhile\n";
+    let ran = run("disk.qcow2", None);
+    assert_eq!((ran.code, ran.err.as_str()), (0, warning));
+    assert_eq!(run("disk.qcow2", Some("error")).err, "");
 }

@@ -151,7 +151,7 @@ impl Target {
     /// Makes a target for a disk of `size` bytes.
     pub fn create(path: &Path, mut asked: Asked, size: u64, guard: &Guard) -> Result<Self> {
         asked.given.set_number("size", size);
-        let how = HowNew { nocow: asked.given.switch("nocow"), cache: asked.cache };
+        let how = HowNew::new(&asked.given, asked.cache)?;
         let data = asked.given.text("data_file").map(PathBuf::from);
         let backing = asked.open_backing(guard).context("backing file")?;
         let allow = |role, path| match spool::is_stream(path) {

@@ -188,6 +188,7 @@ fn look(
         protocol: if is_file { "file" } else { "host_device" },
         file_bytes,
         disk_bytes: image.storage.disk_usage().with_context(context)?,
+        extent_size_hint: image.storage.extent_size_hint(),
         virtual_bytes: qcow2.as_ref().map_or(file_bytes, |q| q.geometry.virtual_size()),
         qcow2,
     })

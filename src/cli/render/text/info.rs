@@ -46,7 +46,12 @@ pub fn print(out: &mut Output, image: &ImageInfo) -> io::Result<()> {
     out.line(&format!("    filename: {}", image.filename))?;
     out.line(&format!("    protocol type: {}", image.protocol))?;
     out.line(&format!("    file length: {}", sized(image.file_bytes)))?;
-    out.line(&format!("    disk size: {}", human_size(image.disk_bytes)))
+    out.line(&format!("    disk size: {}", human_size(image.disk_bytes)))?;
+    if let Some(bytes) = image.extent_size_hint {
+        out.line("    Format specific information:")?;
+        out.line(&format!("        extent size hint: {bytes}"))?;
+    }
+    Ok(())
 }
 
 /// Prints what JSON has, with spaces for hyphens in the keys.

@@ -171,7 +171,7 @@ fn hostile_bytes_end_in_one_line() {
         fs::write(dir.path().join("bad"), bytes).unwrap();
         let ran = qcheck(dir.path(), &["info", "-f", "qcow2", "bad"]);
         match ran.code {
-            0 => assert_eq!(ran.err, "", "byte {at}"),
+            0 => assert!(ran.err.lines().all(|l| l.starts_with("qcheck: warn: ")), "byte {at}"),
             1 => assert_eq!(ran.err.lines().count(), 1, "byte {at}: {}", ran.err),
             other => panic!("byte {at}: exit code {other}"),
         }

@@ -226,11 +226,15 @@ impl<'a> Case<'a> {
             let gone = word(is, at) == 0 && (blank || same.count() * 3 < entries * 2);
             gone || self.is_like_a_table(word(is, at) & OFFSET_MASK)
         };
-        // What nobody needs can be cut off, and data whose table is gone.
+        // What nobody needs can be cut off: data whose table is gone, or whose entry.
         let is_needed = |role: &Role| match role {
             Role::Data(disk, sectors) => {
-                let index = sectors.start * 512 / self.truth.head.span();
-                !blank((self.truth.disks[*disk].l1 + 8 * index) as usize)
+                let (guest, span) = (sectors.start * 512, self.truth.head.span());
+                let pointer = (self.truth.disks[*disk].l1 + 8 * (guest / span)) as usize;
+                let table = (word(was, pointer) & OFFSET_MASK) as usize;
+                let at = table + (guest % span) as usize / cluster * width;
+                let is_lost = at + width <= is.len() && word(was, at) != 0 && zeroes(at);
+                !is_lost && !blank(pointer)
             }
             _ => true,
         };

@@ -73,19 +73,24 @@ struct File<'a> {
     dirty_flag: bool,
 }
 
-/// What only files have: nothing.
+/// What only files have.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FileSpecific {
     /// `file`.
     r#type: &'static str,
-    data: Nothing,
+    data: FileData,
 }
 
-/// An empty object.
+/// The properties of a file.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Nothing {}
+#[serde(rename_all = "kebab-case")]
+struct FileData {
+    /// In what pieces the file system allocates the file, in bytes, where that is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extent_size_hint: Option<u32>,
+}
 
 /// What only qcow2 images have.
 #[derive(Debug, Serialize)]
@@ -238,7 +243,10 @@ impl<'a> From<&'a ImageInfo> for File<'a> {
             filename: &image.filename,
             format: image.protocol,
             actual_size: image.disk_bytes,
-            format_specific: FileSpecific { r#type: "file", data: Nothing {} },
+            format_specific: FileSpecific {
+                r#type: "file",
+                data: FileData { extent_size_hint: image.extent_size_hint },
+            },
             dirty_flag: false,
         }
     }
