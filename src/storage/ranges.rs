@@ -1,4 +1,4 @@
-//! Sets of bytes of a file, as ranges.
+//! Sets of numbers, such as bytes or clusters of a file, as ranges.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -40,6 +40,11 @@ impl RangeSet {
         self.0.iter().map(|(&start, &end)| start..end)
     }
 
+    /// How many numbers are in the set.
+    pub fn total(&self) -> u64 {
+        self.iter().map(|range| range.end - range.start).sum()
+    }
+
     /// How many ranges there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -77,6 +82,7 @@ mod tests {
             assert_eq!(set.covers(&asked), !inside.contains(&false));
             let members: Vec<u64> = set.iter().flatten().collect();
             let want: Vec<u64> = (0..64).filter(|&at| bytes[at as usize]).collect();
+            assert_eq!(set.total(), want.len() as u64);
             assert_eq!(members, want);
             let ends: Vec<_> = set.iter().flat_map(|r| [r.start, r.end]).collect();
             assert!(ends.is_sorted_by(|a, b| a < b), "{ends:?}");

@@ -1,7 +1,7 @@
 //! Blank metadata beside leaked clusters that hold data: the entries that pointed to the data may
 //! have been lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::check::passes::compare::Compared;
@@ -11,10 +11,10 @@ use crate::check::survey::context::{Context, MAX_LOOKED_AT};
 use crate::check::survey::mapping::{Mapping, Table};
 use crate::check::survey::stored::StoredCounts;
 use crate::check::survey::visits::Visit;
+use crate::format::HostCluster;
 use crate::format::l2::{L2Entry, SECTOR_BYTES};
 use crate::format::snapshot::SnapshotEntry;
-use crate::format::{ClusterCount, HostCluster};
-use crate::storage::is_zero;
+use crate::storage::{RangeSet, is_zero};
 use crate::tables::SnapshotTable;
 
 /// L2 tables whose sectors are looked at, at most.
@@ -30,7 +30,7 @@ pub fn run(
 ) {
     uncounted_snapshots(ctx, counts, found);
     let leaked = leaked(ctx, compared);
-    let clusters = leaked.values().filter(|&&has_data| has_data).count() as u64;
+    let clusters = with_data(ctx, &leaked);
     if clusters == 0 {
         return;
     }
@@ -43,6 +43,9 @@ pub fn run(
     for source in blank_l1_tables(ctx, mapping) {
         found.push(blank("L1 table", Place::L1Table(source)));
     }
+    if has_unsized_l1_table(ctx, &leaked) {
+        found.push(blank("size of the L1 table", Place::L1Table(Source::Active)));
+    }
     for index in blank_bitmaps(ctx) {
         found.push(blank("bitmap table", Place::Bitmap(index)));
     }
@@ -51,9 +54,8 @@ pub fn run(
     }
 }
 
-/// The clusters that nothing references, that are counted or of which no refcount is left, and
-/// whether they hold data.
-fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
+/// The clusters that nothing references, and that are counted or of which no refcount is left.
+fn leaked(ctx: &Context, compared: &Compared) -> RangeSet {
     let mut ranges = compared.uncounted.clone();
     for finding in ctx.found.findings() {
         if let (Kind::Count { referenced: 0, .. }, Place::Clusters(first, count)) =
@@ -62,13 +64,18 @@ fn leaked(ctx: &Context, compared: &Compared) -> BTreeMap<HostCluster, bool> {
             ranges.push(first..first + count);
         }
     }
-    let mut found = BTreeMap::new();
+    let mut found = RangeSet::default();
     for run in ranges.into_iter().flat_map(|range| ctx.map.unreferenced(range)) {
-        for cluster in ctx.data_clusters(run).take(MAX_LOOKED_AT - found.len()) {
-            found.insert(cluster, ctx.has_data(cluster));
-        }
+        found.insert(run.start.get()..run.end.get());
     }
     found
+}
+
+/// How many of these clusters hold data, of a bounded number.
+fn with_data(ctx: &Context, leaked: &RangeSet) -> u64 {
+    let runs = leaked.iter().map(|run| HostCluster::new(run.start)..HostCluster::new(run.end));
+    let clusters = runs.flat_map(|run| ctx.data_clusters(run)).take(MAX_LOOKED_AT);
+    clusters.filter(|&cluster| ctx.has_data(cluster)).count() as u64
 }
 
 /// L1 entries that a disk needs, without those of VM state.
@@ -108,6 +115,15 @@ fn blank_l1_tables(ctx: &Context, mapping: &Mapping) -> Vec<Source> {
     blank.map(|(source, _)| source).collect()
 }
 
+/// Whether the header has a pointer to an L1 table, but no entries of it, and the table is there.
+fn has_unsized_l1_table(ctx: &Context, leaked: &RangeSet) -> bool {
+    let at = ctx.area.header.l1_table;
+    let cluster = ctx.geometry.cluster_exact(at).filter(|_| ctx.area.header.l1_entries == 0);
+    cluster.is_some_and(|cluster| {
+        leaked.covers(&(cluster.get()..cluster.get() + 1)) && ctx.has_data(cluster)
+    })
+}
+
 /// Bitmaps whose tables point to no data.
 fn blank_bitmaps(ctx: &Context) -> BTreeSet<u32> {
     let mut blank = BTreeSet::new();
@@ -131,12 +147,8 @@ const fn per_sector(ctx: &Context) -> u64 {
 
 /// A table with a sector that is blank where the leaked clusters fill the gap: a lost write of a
 /// sector does this.
-fn blank_sector(
-    ctx: &Context,
-    mapping: &Mapping,
-    leaked: &BTreeMap<HostCluster, bool>,
-) -> Option<Visit> {
-    if (leaked.len() as u64) < per_sector(ctx) || ctx.area.header.has_data_file() {
+fn blank_sector(ctx: &Context, mapping: &Mapping, leaked: &RangeSet) -> Option<Visit> {
+    if leaked.total() < per_sector(ctx) || ctx.area.header.has_data_file() {
         return None;
     }
     let mut bytes = vec![0; ctx.geometry.cluster_len()];
@@ -150,26 +162,23 @@ fn blank_sector(
     None
 }
 
-fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &BTreeMap<HostCluster, bool>) -> bool {
+fn has_blank_sector(ctx: &Context, table: &[u8], leaked: &RangeSet) -> bool {
     let sectors: Vec<&[u8]> = table.chunks_exact(512).collect();
     let is_blank = |n: usize| sectors.get(n).is_some_and(|s| is_zero(s));
     let width = ctx.geometry.l2_entry_bytes();
     let host = |entry: &[u8]| L2Entry::decode(entry).host_cluster(&ctx.geometry);
-    let count = ClusterCount::new(per_sector(ctx));
-    let all_leaked = |first: HostCluster| {
-        (0..count.get()).all(|n| leaked.contains_key(&(first + ClusterCount::new(n))))
-    };
+    let count = per_sector(ctx);
+    let all_leaked = |first: u64| leaked.covers(&(first..first + count));
     // As many clusters as a sector has entries.
-    let whole = leaked.len() as u64 % count.get() == 0;
+    let whole = leaked.total() % count == 0;
     let written = |mut range: Range<usize>| range.any(|n| !is_blank(n));
     let blank: Vec<usize> = (0..sectors.len()).filter(|&n| is_blank(n)).collect();
     blank.into_iter().any(|n| {
         let before = n.checked_sub(1).and_then(|n| host(&sectors[n][512 - width..]));
         let after = sectors.get(n + 1).and_then(|sector| host(&sector[..width]));
-        let follows = before.is_some_and(|before| all_leaked(before.next()));
-        let precedes = after.is_some_and(|after| {
-            after.get().checked_sub(count.get()).is_some_and(|n| all_leaked(HostCluster::new(n)))
-        });
+        let follows = before.is_some_and(|before| all_leaked(before.next().get()));
+        let precedes =
+            after.is_some_and(|after| after.get().checked_sub(count).is_some_and(all_leaked));
         let fills = match (before, after) {
             (Some(_), Some(_)) => follows && precedes,
             (Some(_), None) => follows && !written(n + 1..sectors.len()),

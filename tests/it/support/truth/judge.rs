@@ -51,6 +51,10 @@ impl<'a> Case<'a> {
             let Some(reads) = after.reads.get(number) else {
                 return Some(format!("disk {number} is gone"));
             };
+            // No L1 table is in the header's cluster, which every repair may write.
+            if self.damaged.disks().get(number).is_some_and(|d| d.l1 < self.truth.head.cluster()) {
+                continue;
+            }
             // What is read through metadata changes with it.
             let excused = |segment: &Segment| {
                 self.is_metadata(segment.host) || !self.is_l2_table(segment.table)
@@ -199,6 +203,11 @@ impl<'a> Case<'a> {
             (host / size..=end / size).all(|number| nobodys(number * size))
         };
         let cluster = self.truth.head.cluster() as usize;
+        // The cluster in which an entry's data begins.
+        let host = |entry: u64| match entry & COMPRESSED {
+            0 => (entry & OFFSET_MASK) / cluster as u64,
+            _ => (entry & ((1 << (62 - (self.truth.head.cluster_bits - 8))) - 1)) / cluster as u64,
+        };
         // Entries that changed places.
         let entries = |bytes: &[u8]| {
             let is_table = |roles: &[Role]| roles.iter().any(|role| matches!(role, Role::L2(..)));
@@ -206,7 +215,7 @@ impl<'a> Case<'a> {
             let mut found = BTreeMap::new();
             for (table, _) in tables {
                 for entry in slice(bytes, table as u64, cluster as u64).chunks_exact(width) {
-                    *found.entry(word(entry, 0) & !COPIED).or_insert(0) += 1u64;
+                    *found.entry(host(word(entry, 0))).or_insert(0) += 1u64;
                 }
             }
             found
@@ -286,7 +295,7 @@ impl<'a> Case<'a> {
                             changed.into_iter().filter(|&at| !flags(at)).collect();
                         let moved = |at: usize| {
                             let times = |entries: &BTreeMap<u64, u64>| {
-                                entries.get(&(word(is, at) & !COPIED)).copied().unwrap_or(0)
+                                entries.get(&host(word(is, at))).copied().unwrap_or(0)
                             };
                             times(&before) > 0 && times(&before) >= times(&after)
                         };
