@@ -288,8 +288,9 @@ impl<'a> Case<'a> {
                     }
                     Some(Role::L2(..)) => {
                         let all = (sector..end).step_by(width);
-                        let changed: Vec<usize> =
-                            all.filter(|&at| was[at..at + width] != is[at..at + width]).collect();
+                        let changed: Vec<usize> = all
+                            .filter(|&at| was.get(at..at + width) != is.get(at..at + width))
+                            .collect();
                         let flags = |at: usize| (word(was, at) ^ word(is, at)) & !COPIED == 0;
                         let changed: Vec<usize> =
                             changed.into_iter().filter(|&at| !flags(at)).collect();
