@@ -55,8 +55,8 @@ pub fn probe(bytes: &[u8]) -> ImageFormat {
 }
 
 /// How many bytes of a file's start [`likeness`] needs: up to the volume descriptor of an
-/// ISO 9660 file system, and the headers that programs put before a disk.
-pub const LIKENESS_BYTES: usize = 1 << 16;
+/// ISO 9660 file system, and what programs put before an image: up to 1 MiB.
+pub const LIKENESS_BYTES: usize = (1 << 20) + SECTOR_LEN;
 
 impl ImageFormat {
     /// QEMU's name for it.
@@ -120,8 +120,10 @@ mod tests {
         for (offset, magic, name) in LIKENESSES {
             assert_eq!(at(offset, magic).as_deref(), Some(name));
         }
-        let nested = at(1024, b"QFI\xFB\0\0\0\x03").unwrap();
-        assert!(nested.ends_with("offset 1024"), "{nested}");
+        for offset in [512, 65_536, 1 << 20] {
+            let nested = at(offset, b"QFI\xFB\0\0\0\x03").unwrap();
+            assert!(nested.ends_with(&format!("offset {offset}")), "{nested}");
+        }
         assert_eq!(likeness("plain t\u{e9}xt\n".as_bytes()).as_deref(), Some("text"));
         assert_eq!((likeness(b""), likeness(&[0; 4096])), (None, None));
         assert_eq!(at(510, &[0x55, 0xAA]), None);
