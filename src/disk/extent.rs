@@ -5,7 +5,7 @@ use std::path::Path;
 use super::read::Disk;
 use crate::error::{Error, Result};
 use crate::format::GuestOffset;
-use crate::image::{Backing, Image, RawImage, RunKind};
+use crate::image::{Backing, Image, RawImage, RunKind, Stored};
 
 /// What guest bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,34 +78,71 @@ impl Extent<'_> {
 
     /// Whether `next`, which follows, is alike, and goes on in the file where this one ends.
     pub(super) fn goes_on_with(&self, next: &Self) -> bool {
-        let here = |extent: &Self| {
-            (extent.kind, extent.zero, extent.depth, extent.compressed, extent.file)
+        let here = |extent: &Self| (extent.kind, extent.zero, extent.depth, extent.compressed);
+        // Comparing paths takes longer than all the rest.
+        let same_file = match (self.file, next.file) {
+            (Some(file), Some(next)) => std::ptr::eq(file, next) || file == next,
+            (file, next) => file == next,
         };
         let in_order = match (self.host, next.host) {
             (Some(host), Some(next)) => host.checked_add(self.length) == Some(next),
             (None, None) => true,
             _ => false,
         };
-        in_order && here(self) == here(next)
+        in_order && here(self) == here(next) && same_file
     }
 }
 
-/// Up to which guest offset each image of a chain, from the first one down, is known to leave all
-/// bytes to the next one: a long run of them is looked at once, however many extents are below it.
-/// Right only while offsets go up.
+/// What is known of the images of a chain, from the first one down, ahead of the bytes that were
+/// asked for. Right only while offsets go up.
 #[derive(Debug, Default)]
-pub(crate) struct Clear(Vec<u64>);
+pub(crate) struct Ahead {
+    images: Vec<Known>,
+    /// Whether more will be asked for.
+    goes_on: bool,
+}
 
-impl Clear {
-    fn end(&self, depth: usize) -> u64 {
-        self.0.get(depth).copied().unwrap_or(0)
+/// What is known of one image.
+#[derive(Debug, Default)]
+struct Known {
+    /// Up to here all bytes are left to the next image: a long run of them is looked at once,
+    /// however many extents are below it.
+    clear: u64,
+    /// Runs in their order, those before `next` done with.
+    runs: Vec<Stored>,
+    next: usize,
+}
+
+impl Ahead {
+    /// For a reader that goes through a disk.
+    pub(super) fn of_reader() -> Self {
+        Self { images: Vec::new(), goes_on: true }
     }
 
-    fn set(&mut self, depth: usize, end: u64) {
-        if self.0.len() <= depth {
-            self.0.resize(depth + 1, 0);
+    fn of(&mut self, depth: usize) -> &mut Known {
+        if self.images.len() <= depth {
+            self.images.resize_with(depth + 1, Known::default);
         }
-        self.0[depth] = end;
+        &mut self.images[depth]
+    }
+
+    /// The run at `at` of an image, at most `most` bytes of it.
+    fn run(&mut self, image: &Image, depth: usize, at: u64, most: u64) -> Result<Stored> {
+        let start = GuestOffset::new(at);
+        if !self.goes_on {
+            return image.map_stored(start, most);
+        }
+        let known = self.of(depth);
+        let rest = known.runs.get(known.next..).unwrap_or_default();
+        known.next += rest.iter().take_while(|run| run.end() <= at).count();
+        let here = |run: &&Stored| run.run.start <= start;
+        if let Some(run) = known.runs.get(known.next).filter(here) {
+            return Ok(run.from(start, most));
+        }
+        known.runs.clear();
+        known.next = 0;
+        image.map_ahead(start, most, &mut known.runs)?;
+        Ok(known.runs[0])
     }
 }
 
@@ -116,15 +153,15 @@ impl Disk {
     /// What is known of the bytes from `at` on, at most `most` of them (at least 1). Holes in an
     /// image file are not looked for.
     pub(crate) fn extent(&self, at: u64, most: u64) -> Result<Extent<'_>> {
-        Ok(held(self, at, most, &mut Clear::default())?.0)
+        Ok(held(self, at, most, &mut Ahead::default())?.0)
     }
 }
 
 /// What is known of the bytes from `at` on, and which image decides it.
-pub(super) fn held<'a>(disk: &'a Disk, at: u64, most: u64, clear: &mut Clear) -> Result<Held<'a>> {
+pub(super) fn held<'a>(disk: &'a Disk, at: u64, most: u64, ahead: &mut Ahead) -> Result<Held<'a>> {
     match disk {
         Disk::Raw(raw) => Ok((of_raw(raw, at, most)?, None)),
-        Disk::Qcow2(image) => of_image(image, at, most, 0, clear),
+        Disk::Qcow2(image) => of_image(image, at, most, 0, ahead),
     }
 }
 
@@ -143,16 +180,19 @@ fn of_image<'a>(
     at: u64,
     most: u64,
     depth: usize,
-    clear: &mut Clear,
+    ahead: &mut Ahead,
 ) -> Result<Held<'a>> {
     let inside = image.virtual_size().saturating_sub(at).min(most);
     if inside == 0 {
         return Ok((Extent::new(at, most, ExtentKind::Unallocated), Some(image)));
     }
-    if let Some(backing) = image.backing().filter(|_| clear.end(depth) > at) {
-        return of_next(backing, at, inside.min(clear.end(depth) - at), depth, clear);
+    if let Some(backing) = image.backing() {
+        let clear = ahead.of(depth).clear;
+        if clear > at {
+            return of_next(backing, at, inside.min(clear - at), depth, ahead);
+        }
     }
-    let stored = image.map_stored(GuestOffset::new(at), inside)?;
+    let stored = ahead.run(image, depth, at, inside)?;
     let run = stored.run;
     let host = stored.host.map(|host| host.get());
     let file = host.and_then(|_| image.data_path());
@@ -169,8 +209,8 @@ fn of_image<'a>(
                 Extent { left: 1, ..own(ExtentKind::Unallocated) }
             }
             Some(backing) => {
-                clear.set(depth, (at + run.length).min(size_of(backing)?));
-                return of_next(backing, at, run.length, depth, clear);
+                ahead.of(depth).clear = (at + run.length).min(size_of(backing)?);
+                return of_next(backing, at, run.length, depth, ahead);
             }
         },
     };
@@ -183,9 +223,9 @@ fn of_next<'a>(
     at: u64,
     most: u64,
     depth: usize,
-    clear: &mut Clear,
+    ahead: &mut Ahead,
 ) -> Result<Held<'a>> {
-    let (below, image) = of_backing_at(backing, at, most, depth + 1, clear)?;
+    let (below, image) = of_backing_at(backing, at, most, depth + 1, ahead)?;
     let (depth, left) = (below.depth + 1, below.left + 1);
     Ok((Extent { depth, left, ..below }, image))
 }
@@ -200,7 +240,7 @@ fn size_of(backing: &Backing) -> Result<u64> {
 
 /// What is known of a backing file's bytes from `at` on.
 pub(crate) fn of_backing(backing: &Backing, at: u64, most: u64) -> Result<Extent<'_>> {
-    Ok(of_backing_at(backing, at, most, 0, &mut Clear::default())?.0)
+    Ok(of_backing_at(backing, at, most, 0, &mut Ahead::default())?.0)
 }
 
 fn of_backing_at<'a>(
@@ -208,7 +248,7 @@ fn of_backing_at<'a>(
     at: u64,
     most: u64,
     depth: usize,
-    clear: &mut Clear,
+    ahead: &mut Ahead,
 ) -> Result<Held<'a>> {
     match backing {
         Backing::Raw(raw) => {
@@ -218,7 +258,7 @@ fn of_backing_at<'a>(
             };
             Ok((extent, None))
         }
-        Backing::Qcow2(image) => of_image(image, at, most, depth, clear),
+        Backing::Qcow2(image) => of_image(image, at, most, depth, ahead),
         Backing::Closed => Ok((Extent::new(at, most, ExtentKind::Data), None)),
     }
 }

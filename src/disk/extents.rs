@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
-use super::extent::{self, Clear, Extent, ExtentKind};
+use super::extent::{self, Ahead, Extent, ExtentKind};
 use super::preallocated::Preallocated;
 use super::read::Disk;
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub struct Extents<'a> {
     /// What ended it, after `last`.
     error: Option<Error>,
     preallocated: Preallocated,
-    clear: Clear,
+    ahead: Ahead,
 }
 
 impl Disk {
@@ -44,7 +44,7 @@ impl<'a> Extents<'a> {
             last: None,
             error: None,
             preallocated: Preallocated::default(),
-            clear: Clear::default(),
+            ahead: Ahead::of_reader(),
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Extents<'a> {
             return Ok(Some(last.from(at)));
         }
         if at < self.at {
-            self.clear = Clear::default();
+            self.ahead = Ahead::of_reader();
         }
         self.at = at;
         self.last = self.piece()?;
@@ -77,7 +77,7 @@ impl<'a> Extents<'a> {
         if self.at >= end {
             return Ok(None);
         }
-        let (mut extent, image) = extent::held(self.disk, self.at, end - self.at, &mut self.clear)?;
+        let (mut extent, image) = extent::held(self.disk, self.at, end - self.at, &mut self.ahead)?;
         self.look_for_holes(&mut extent, image)?;
         self.at += extent.length;
         Ok(Some(extent))

@@ -81,7 +81,7 @@ impl Meta {
     }
 
     /// Whether a strict reader would read through an entry what the file does not have.
-    fn is_past_end(&mut self, entry: L2Entry) -> Result<bool> {
+    pub(super) fn is_past_end(&mut self, entry: L2Entry) -> Result<bool> {
         if !self.strict || self.has_data_file() {
             return Ok(false);
         }
@@ -101,7 +101,7 @@ impl Meta {
         Ok(at.get() >= self.file_end)
     }
 
-    fn defect(&self, cluster: GuestCluster, entry: L2Entry) -> Option<&'static str> {
+    pub(super) fn defect(&self, cluster: GuestCluster, entry: L2Entry) -> Option<&'static str> {
         if (self.writable || self.strict) && entry.has_reserved_bits(&self.geometry) {
             return Some("reserved bits are set");
         }

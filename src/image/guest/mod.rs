@@ -1,5 +1,6 @@
 //! Guest bytes, read and written by several threads at once.
 
+mod ahead;
 mod compress;
 mod expand;
 pub(in crate::image) mod mapping;

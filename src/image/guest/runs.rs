@@ -44,9 +44,25 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// The guest offset after the last byte.
+    pub(crate) const fn end(&self) -> u64 {
+        self.run.start.get() + self.run.length
+    }
+
+    /// The rest of it from `at` on, an offset in it, and at most `most` bytes.
+    pub(crate) fn from(self, at: GuestOffset, most: u64) -> Self {
+        let gone = at.get() - self.run.start.get();
+        let kind = match self.run.kind {
+            RunKind::Data(host) => RunKind::Data(host.saturating_add(gone)),
+            kind => kind,
+        };
+        let run = Run { start: at, length: (self.run.length - gone).min(most), kind };
+        Self { run, host: self.host.map(|host| host.saturating_add(gone)) }
+    }
+
     /// Whether the bytes of `next`, which follow, are stored like these; with `hosts` also in the
     /// space that follows.
-    fn goes_on_with(&self, next: &Self, hosts: bool) -> bool {
+    pub(super) fn goes_on_with(&self, next: &Self, hosts: bool) -> bool {
         let follows = |next: &HostOffset| {
             self.host.and_then(|host| host.checked_add(self.run.length)) == Some(*next)
         };
@@ -115,19 +131,39 @@ impl Meta {
     /// its entry; of a whole L2 table's range where there is no table. May be longer than `most`.
     fn units(&mut self, start: GuestOffset, most: u64) -> Result<Stored> {
         let cluster = self.geometry.guest_cluster_floor(start);
-        let rest_of = |bytes: u64| bytes - start.get() % bytes;
-        let stored = |length, kind, host| Stored { run: Run { start, length, kind }, host };
         if self.l1_entry(self.place(cluster).l1)?.offset().get() == 0 {
-            let length = rest_of(self.geometry.bytes_per_l2_table());
-            return Ok(stored(length, RunKind::Unallocated, None));
+            let bytes = self.geometry.bytes_per_l2_table();
+            let length = bytes - start.get() % bytes;
+            let run = Run { start, length, kind: RunKind::Unallocated };
+            return Ok(Stored { run, host: None });
         }
         let entry = self.entry(cluster)?;
+        let unit = self.unit(start, entry);
+        let size = self.geometry.cluster_bytes();
+        let rest = size - start.get() % size;
+        let is_split = self.geometry.extended_l2() && !is_uniform(entry);
+        if is_split || entry.is_compressed() {
+            return Ok(unit);
+        }
+        let repeated = match most.checked_sub(rest) {
+            Some(more @ 1..) => self.repeated(start, entry, unit.host, more.div_ceil(size))?,
+            _ => 0,
+        };
+        let run = Run { length: rest + repeated * size, ..unit.run };
+        Ok(Stored { run, ..unit })
+    }
+
+    /// The rest, from `start` on, of the unit there: of the cluster whose entry this is, or of one
+    /// of its subclusters where those differ.
+    pub(super) fn unit(&self, start: GuestOffset, entry: L2Entry) -> Stored {
+        let rest_of = |bytes: u64| bytes - start.get() % bytes;
+        let stored = |length, kind, host| Stored { run: Run { start, length, kind }, host };
         let meaning = entry.meaning(&self.geometry, self.has_data_file());
         let size = self.geometry.cluster_bytes();
         let within = start.get() % size;
         let host = match meaning {
             Meaning::Compressed(extent) => {
-                return Ok(stored(rest_of(size), RunKind::Compressed(extent), None));
+                return stored(rest_of(size), RunKind::Compressed(extent), None);
             }
             Meaning::Data(host) | Meaning::ZeroAllocated(host) => Some(host.saturating_add(within)),
             Meaning::Zero | Meaning::Unallocated => None,
@@ -143,15 +179,8 @@ impl Meta {
             }
             _ => RunKind::Unallocated,
         };
-        if extended && !is_uniform(entry) {
-            return Ok(stored(rest_of(unit), kind, host));
-        }
-        let rest = rest_of(size);
-        let repeated = match most.checked_sub(rest) {
-            Some(more @ 1..) => self.repeated(start, entry, host, more.div_ceil(size))?,
-            _ => 0,
-        };
-        Ok(stored(rest + repeated * size, kind, host))
+        let length = if extended && !is_uniform(entry) { unit } else { size };
+        stored(rest_of(length), kind, host)
     }
 
     /// How many entries after the one of the cluster at `start`, in the same table and at most
@@ -188,7 +217,7 @@ impl Meta {
 }
 
 /// Whether an entry with subclusters means the same for all of them.
-fn is_uniform(entry: L2Entry) -> bool {
+pub(super) fn is_uniform(entry: L2Entry) -> bool {
     const ALL: u64 = (1 << SUBCLUSTERS) - 1;
     matches!((entry.allocated(), entry.zero()), (0, 0 | ALL) | (ALL, 0))
 }
