@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::Header;
 use crate::image::Image;
-use crate::resize::{ResizeOptions, require_possible, resize};
+use crate::resize::{ResizeOptions, require_possible_in, resize};
 
 /// Widest refcounts, in bits (specification).
 const MAX_REFCOUNT_BITS: u64 = 64;
@@ -111,7 +111,9 @@ fn require_amendable(image: &Image, amendments: &Amendments) -> Result<()> {
     }
     if let Some(size) = amendments.size {
         let options = ResizeOptions { shrink: amendments.shrink, ..ResizeOptions::default() };
-        require_possible(image, size, options)?;
+        // The upgrade comes first, the downgrade last.
+        let version = if is_version_2 { header.version } else { header.version.max(3) };
+        require_possible_in(version, image, size, options)?;
     }
     match is_version_2 && header.version >= 3 {
         true => require_version_2(image, &header, amendments),

@@ -41,12 +41,22 @@ pub fn resize(image: &mut Image, size: u64, options: ResizeOptions) -> Result<()
 /// An error where [`resize`] would refuse, as far as that shows in an image that is open for
 /// reading.
 pub fn require_possible(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
+    require_possible_in(image.header()?.version, image, size, options)
+}
+
+/// The same for an image that has this version of the format by then.
+pub(crate) fn require_possible_in(
+    version: u32,
+    image: &Image,
+    size: u64,
+    options: ResizeOptions,
+) -> Result<()> {
     let old = image.virtual_size();
     if size % SECTOR != 0 {
         return refused("the size of a disk is a multiple of 512 bytes");
     }
     require_shrink(old, size, options)?;
-    if size == old { Ok(()) } else { refuse_what_cannot_follow(image, size, options) }
+    if size == old { Ok(()) } else { refuse_what_cannot_follow(version, image, size, options) }
 }
 
 /// Gives a raw image `size` bytes. Its disk is that long, rounded up to whole sectors. Once
@@ -99,14 +109,19 @@ fn require_shrink(old: u64, size: u64, options: ResizeOptions) -> Result<()> {
     Ok(())
 }
 
-fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -> Result<()> {
+fn refuse_what_cannot_follow(
+    version: u32,
+    image: &Image,
+    size: u64,
+    options: ResizeOptions,
+) -> Result<()> {
     let old = image.virtual_size();
     let header = image.header()?;
     if options.preallocation != Preallocation::Off && header.crypt_method != CryptMethod::None {
         return refused("space cannot be preallocated in an encrypted image");
     }
     let snapshots = image.snapshots()?;
-    if !snapshots.is_empty() && header.version < 3 {
+    if !snapshots.is_empty() && version < 3 {
         return refused("a version 2 image with snapshots has one size for all of them");
     }
     if snapshots.iter().any(|snapshot| snapshot.disk_bytes().is_none()) {
@@ -118,7 +133,7 @@ fn refuse_what_cannot_follow(image: &Image, size: u64, options: ResizeOptions) -
     refuse_bitmaps(image, size)?;
     let backing = image.backing().map(Backing::virtual_size).transpose()?;
     let shows_through = size > old && backing.is_some_and(|bytes| bytes > old);
-    if shows_through && header.version < 3 && header.crypt_method != CryptMethod::None {
+    if shows_through && version < 3 && header.crypt_method != CryptMethod::None {
         return refused(
             "the backing file is longer than the disk and would show through where it grows: an \
              encrypted version 2 image cannot hide it",

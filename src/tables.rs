@@ -196,10 +196,19 @@ fn refuse_unknown_features(header: &Header, extensions: &[Extension]) -> Result<
         return Ok(());
     }
     let table = feature_names(extensions);
-    let names = feature::name_bits(unknown, FeatureKind::Incompatible, &table).join(", ");
-    Err(Error::Unsupported(format!(
-        "header offset 72: unsupported incompatible feature(s): {names}"
-    )))
+    let is_named = |bit: u8| {
+        let of_bit = |f: &FeatureName| f.kind == FeatureKind::Incompatible && f.bit == bit;
+        table.iter().any(|name| of_bit(name) && !name.name.is_empty())
+    };
+    let bits = (0..64u8).filter(|&bit| unknown >> bit & 1 == 1 && !is_named(bit));
+    let nameless: u64 = bits.map(|bit| 1 << bit).sum();
+    let mut names = feature::name_bits(unknown & !nameless, FeatureKind::Incompatible, &table);
+    if nameless != 0 {
+        names.push(format!("Unknown incompatible feature: {nameless:x}"));
+    }
+    // QEMU's words, which programs match.
+    let names = names.join(", ");
+    Err(Error::Unsupported(format!("header offset 72: Unsupported qcow2 feature(s): {names}")))
 }
 
 fn backing_name(header: &Header, bytes: &[u8]) -> Option<Vec<u8>> {

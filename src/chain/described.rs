@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::format::Format;
+use super::json;
 use crate::error::{Error, Result};
 
 /// What is before a description in JSON.
@@ -14,15 +15,25 @@ const JSON: &str = "json:";
 /// Drivers that are the bytes of a file or device.
 const FILE_DRIVERS: [&str; 2] = ["file", "host_device"];
 /// Options that change nothing of what is read: the description is read, not a device made of it.
-const NEUTRAL: [&str; 8] = [
+const NEUTRAL: [&str; 18] = [
     "aio",
     "auto-read-only",
+    "cache-clean-interval",
+    "cache-size",
     "cache.direct",
     "cache.no-flush",
     "detect-zeroes",
     "discard",
+    "discard-no-unref",
+    "l2-cache-entry-size",
+    "l2-cache-size",
     "locking",
     "node-name",
+    "overlap-check",
+    "pass-discard-other",
+    "pass-discard-request",
+    "pass-discard-snapshot",
+    "refcount-cache-size",
 ];
 /// Deepest nesting of objects that is read; valid descriptions have two levels, with cache three.
 const MAX_DEPTH: usize = 8;
@@ -47,7 +58,7 @@ impl Described {
     }
 
     fn from_json(text: &[u8]) -> Result<Self> {
-        let value: Value = serde_json::from_slice(text)
+        let value: Value = serde_json::from_slice(&json::with_double_quotes(text))
             .map_err(|error| refused(format!("Could not parse the JSON options: {error}")))?;
         if !value.is_object() {
             return Err(refused("Invalid JSON object given".into()));
@@ -164,6 +175,7 @@ mod tests {
             r#"{"driver":"qcow2","file":{"driver":"file","filename":"a:b"}}"#,
             r#"{"driver":"qcow2","file.driver":"host_device","file.filename":"a:b"}"#,
             r#"{"driver":"qcow2","file.filename":"a:b","read-only":false,"cache":{"direct":true}}"#,
+            "{'driver':'qcow2','l2-cache-size':65536,'file':{'driver':'file','filename':'a:b'}}",
         ] {
             let described = of(&format!("json:{text}")).unwrap();
             assert_eq!(described.path, PathBuf::from("a:b"), "{text}");

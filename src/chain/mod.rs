@@ -7,6 +7,7 @@
 
 mod described;
 mod format;
+mod json;
 mod link;
 mod name;
 mod opener;

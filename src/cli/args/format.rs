@@ -15,11 +15,12 @@ pub const BOTH: &str = "qcow2 and raw are supported";
 /// The message where only one is possible.
 pub const QCOW2_ONLY: &str = "only qcow2 is supported";
 
-/// A format as the user names it.
+/// A format as the user names it. The bytes of a file or device as they are have names of their own
+/// in QEMU.
 pub fn parse_format(name: &str) -> Result<ImageFormat, String> {
     match name {
         "qcow2" => Ok(ImageFormat::Qcow2),
-        "raw" => Ok(ImageFormat::Raw),
+        "raw" | "file" | "host_device" => Ok(ImageFormat::Raw),
         _ => OTHER_FORMATS
             .iter()
             .find(|known| **known == name)

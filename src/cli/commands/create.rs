@@ -165,8 +165,6 @@ fn backing_size(
     let Some(format) = format else {
         bail!("Backing file specified without backing format: give it with -F");
     };
-    // QEMU's name for a regular file's bytes as they are.
-    let format = if format == "file" { "raw" } else { format };
     let link = Link::named(Some(path), name.as_bytes(), Some(Format::of_name(format)));
     let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
     if args.backing_unsafe {

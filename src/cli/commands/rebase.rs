@@ -127,9 +127,7 @@ impl Args {
     /// What the arguments give for the new backing file; `None` where there is to be none.
     fn new_backing(&self, image: &Path) -> Result<Option<New>> {
         let given = self.backing_format.as_deref();
-        // QEMU's name for a regular file's bytes as they are.
-        let parsed = |name| parse_format(if name == "file" { "raw" } else { name });
-        let format = given.map(parsed).transpose().map_err(|error| anyhow!(error))?;
+        let format = given.map(parse_format).transpose().map_err(|error| anyhow!(error))?;
         let Some(name) = self.backing.as_deref().filter(|name| !name.is_empty()) else {
             return Ok(None);
         };

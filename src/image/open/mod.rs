@@ -309,7 +309,7 @@ impl Loader {
             SnapshotTable::load(self.file.as_ref(), header.snapshot_table, header.snapshot_count);
         match &table.problem {
             Some(problem) if self.writable => {
-                let message = format!("the snapshot table cannot be read: {problem:?}");
+                let message = format!("the snapshot table cannot be read: {problem}");
                 Err(field_error(HeaderField::SnapshotTableOffset, message))
             }
             _ => Ok(table),

@@ -18,13 +18,15 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// The same image by a name, and by whether that is options.
-const NAMES: [(&str, bool); 8] = [
+const NAMES: [(&str, bool); 10] = [
     (r#"json:{"driver":"qcow2","file":{"driver":"file","filename":"disk"}}"#, false),
     (r#"json:{"driver":"qcow2","file.driver":"file","file.filename":"disk"}"#, false),
     (r#"json:{"file":{"filename":"disk"},"cache":{"direct":false},"discard":"unmap"}"#, false),
     (r#"json:{"driver":"qcow2","file.filename":"a:b,c","node-name":"n"}"#, false),
     (r#"json:{"driver":"raw","file":{"driver":"file","filename":"disk.raw"}}"#, false),
+    ("json:{'driver':'qcow2','file':{'driver':'file','filename':'disk'}}", false),
     ("driver=qcow2,file.filename=disk", true),
+    ("driver=qcow2,l2-cache-entry-size=4096,file.filename=disk", true),
     ("driver=qcow2,file.driver=file,file.filename=a:b,,c", true),
     ("file.filename=disk.raw,driver=raw", true),
 ];

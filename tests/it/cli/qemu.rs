@@ -184,3 +184,20 @@ fn a_number_that_is_none_is_answered_with_what_is_valid() {
     let ran = qcheck(dir.path(), &["convert", "-m", "1.5", "a", "b"]);
     assert!(ran.err.contains("valid are 1 to 16"), "{}", ran.err);
 }
+
+#[test]
+fn unknown_features_are_named_as_by_qemu_img() {
+    let dir = folder();
+    let good = std::fs::read(dir.path().join("a")).unwrap();
+    for bits in [1u64 << 63, 0b11 << 40, 1 << 5 | 1 << 62] {
+        let mut bytes = good.clone();
+        bytes[72..80].copy_from_slice(&bits.to_be_bytes());
+        std::fs::write(dir.path().join("bad"), bytes).unwrap();
+        let words = |ran: Ran| {
+            let at = ran.err.find("Unsupported qcow2 feature(s): ").unwrap_or(0);
+            (ran.code, ran.err[at..].trim_end().to_owned())
+        };
+        let theirs = words(qemu(dir.path(), "qemu-img", &["info", "bad"]));
+        assert_eq!(words(qcheck(dir.path(), &["info", "bad"])), theirs, "{bits:#x}");
+    }
+}

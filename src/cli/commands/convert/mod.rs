@@ -88,7 +88,7 @@ impl Args {
             (self.target_is_zero && !self.no_create, "--target-is-zero needs -n"),
             (
                 self.no_create && !self.target_options.is_empty(),
-                "-o has no effect when no image is created",
+                "-o has no effect when skipping image creation",
             ),
             (self.compress && !qcow2, "raw images cannot be compressed"),
             (
@@ -103,7 +103,11 @@ impl Args {
             (self.skip_broken_bitmaps && !self.bitmaps, "--skip-broken-bitmaps needs --bitmaps"),
             (self.bitmaps && sources > 1, "bitmaps can be copied from a single source only"),
             (self.bitmaps && !qcow2, "raw images have no bitmaps"),
-            (backing && sources > 1, "several sources together have no backing file"),
+            (
+                backing && sources > 1,
+                "Having a backing file for the target makes no sense when concatenating multiple \
+                 input images",
+            ),
             (backing && !qcow2, "a raw image cannot have a backing file"),
             (
                 self.backing_format.is_some() && self.backing.is_none() && !qcow2,

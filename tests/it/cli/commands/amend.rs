@@ -80,6 +80,21 @@ fn images_are_amended_as_by_qemu_img() {
 }
 
 #[test]
+fn a_disk_with_snapshots_changes_its_size_once_it_is_of_version_3() {
+    let made = |folder: &Path| {
+        make(folder, &[("top", "size=1M,compat=0.10", &["write -q -P 1 0 300k"])]);
+        qemu_ok(folder, "qemu-img", &["snapshot", "-c", "one", "top"]);
+    };
+    for (option, code) in [("compat=1.1,size=2M", 0), ("size=2M", 1)] {
+        let (folders, [real, own]) = both(made, &["amend", "-o", option, "top"]);
+        assert_eq!((own.code, real.code), (code, code), "{option}: {}{}", own.err, real.err);
+        let at = [folders[0].path(), folders[1].path()];
+        assert_eq!(described(at[1]), described(at[0]), "{option}");
+        assert_clean(at[1], "top");
+    }
+}
+
+#[test]
 fn an_image_goes_through_all_widths_with_its_snapshots() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
