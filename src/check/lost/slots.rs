@@ -198,8 +198,10 @@ impl<'a> Slots<'a> {
             let has_offset = d.entry.offset().get() != 0;
             !d.readable && !d.missing && has_offset && is_one_bit_off(d.entry)
         };
-        let mut proven = damaged().filter(near);
-        if let (Some(damaged), None) = (proven.next(), proven.next()) {
+        // Another damaged entry may have pointed to the table, and this one to another.
+        let mut others = damaged();
+        let only = others.next().filter(|_| others.next().is_none());
+        if let Some(damaged) = only.filter(near) {
             let cluster = ctx.geometry.cluster_floor(damaged.entry.offset());
             let names_cluster = cluster == ctx.geometry.cluster_floor(table);
             let named = vec![damaged.slot];

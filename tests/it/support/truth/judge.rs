@@ -22,14 +22,16 @@ pub struct After<'a> {
 impl<'a> Case<'a> {
     /// A damaged image with its truth.
     pub fn new(truth: &'a Truth<'a>, damaged: &'a [u8], unpacked: &'a Unpacked) -> Self {
-        let damaged = View::new(damaged, Some(&truth.view), unpacked);
+        let mut damaged = View::new(damaged, Some(&truth.view), unpacked);
+        damaged.decrypt_as(&truth.head);
         let before = damaged.disks().iter().map(|disk| damaged.read(disk)).collect();
         Self { truth, damaged, before }
     }
 
     /// The image after a repair.
     pub fn after(&self, bytes: &'a [u8], unpacked: &'a Unpacked) -> After<'a> {
-        let view = View::new(bytes, Some(&self.damaged), unpacked);
+        let mut view = View::new(bytes, Some(&self.damaged), unpacked);
+        view.decrypt_as(&self.truth.head);
         let reads = view.disks().iter().map(|disk| view.read(disk)).collect();
         After { view, reads }
     }
@@ -88,7 +90,7 @@ impl<'a> Case<'a> {
         let table = |view: &View, l1: u64| view.number(l1 + 8 * index, 8) & OFFSET_MASK;
         let (is, named) = (table(&after.view, l1), table(&self.damaged, l1));
         let plain = named ^ is != 0 && (named ^ is) & !(head.cluster() - 1) == 0;
-        // One of two entries that changed places, and had a wrong bit beside.
+        // One of two entries that changed places, and was damaged beside.
         let moved = (0..self.truth.disks[number].entries).any(|other| {
             let entry = |view: &View, index: u64| {
                 view.number(self.truth.disks[number].l1 + 8 * index, 8) & OFFSET_MASK
@@ -98,7 +100,7 @@ impl<'a> Case<'a> {
                 && entry(truth, other) == is
                 && entry(&self.damaged, other) == entry(truth, index)
         });
-        let plain = plain || moved && (named ^ is).count_ones() == 1;
+        let plain = plain || moved;
         let kept = named == is;
         let own =
             if plain || kept { is } else { table(&self.truth.view, self.truth.disks[number].l1) };
@@ -183,7 +185,9 @@ impl<'a> Case<'a> {
     fn is_like_a_crash(&self) -> bool {
         let (was, is) = (self.truth.view.bytes, self.damaged.bytes);
         let width = self.truth.head.entry() as usize;
-        let zeroes = |at: usize| word(is, at) & !1 == 0 && (width == 8 || word(is, at + 8) == 0);
+        // Without a cluster; subclusters can be zero.
+        let zeroes =
+            |at: usize| word(is, at) & !1 == 0 && (width == 8 || word(is, at + 8) as u32 == 0);
         let is_dirty = self.damaged.head.as_ref().is_some_and(|head| head.incompatible & 1 != 0);
         let was_leaked = |at: usize| {
             let (entry, size) = (word(is, at), self.truth.head.cluster());
@@ -232,7 +236,9 @@ impl<'a> Case<'a> {
             let pairs = before.chunks_exact(width).zip(table.chunks_exact(width));
             let same = pairs.filter(|(a, b)| a == b && !zero(a));
             let entries = before.chunks_exact(width).filter(|word| !zero(word)).count();
-            let gone = word(is, at) == 0 && (blank || same.count() * 3 < entries * 2);
+            // A table that is free: so it is after a snapshot was deleted.
+            let freed = count(&self.damaged, word(was, at) & OFFSET_MASK) == Some(0);
+            let gone = word(is, at) == 0 && (freed || blank || same.count() * 3 < entries * 2);
             gone || self.is_like_a_table(word(is, at) & OFFSET_MASK)
         };
         // What nobody needs can be cut off: data whose table is gone, or whose entry.

@@ -125,6 +125,14 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// With an unknown method of encryption nothing can be read: what a repair makes readable is
+    /// compared with what the damage left.
+    pub fn decrypt_as(&mut self, truth: &Head) {
+        if let Some(head) = self.head.as_mut().filter(|head| head.crypt > 2) {
+            head.crypt = truth.crypt;
+        }
+    }
+
     /// A view of these bytes; `like`: another one, whose hashes are used where bytes are the same.
     pub fn new(bytes: &'a [u8], like: Option<&View>, unpacked: &'a Unpacked) -> Self {
         Self { bytes, head: Head::of(bytes), hashes: hashes(bytes, like), unpacked }
