@@ -148,10 +148,15 @@ impl SnapshotEntry {
         out
     }
 
+    /// Whether the entry has the extra data that version 3 asks for.
+    pub const fn is_complete(&self) -> bool {
+        self.extra.len() >= V3_EXTRA_BYTES as usize
+    }
+
     /// The entry with the extra data that version 3 asks for, VM state size and disk size, and the
     /// instruction count that QEMU adds to them: not known.
     pub fn completed(mut self, disk_bytes: u64) -> Self {
-        if self.extra.len() < V3_EXTRA_BYTES as usize {
+        if !self.is_complete() {
             let vm_state = self.vm_state_bytes();
             self.extra.clear();
             for word in [vm_state, disk_bytes, NO_ICOUNT] {

@@ -212,8 +212,10 @@ impl Meta {
         runs_of(l1).into_iter().for_each(|run| regions.add(run, Owner::L2));
     }
 
-    /// Makes `list` the snapshot table.
-    fn switch_snapshots(&mut self, list: Vec<SnapshotEntry>) -> Result<()> {
+    /// Makes `list` the snapshot table, with complete entries, as QEMU writes them.
+    pub(super) fn switch_snapshots(&mut self, list: Vec<SnapshotEntry>) -> Result<()> {
+        let size = self.geometry.virtual_size();
+        let list: Vec<_> = list.into_iter().map(|entry| entry.completed(size)).collect();
         let bytes = encode_table(&list);
         if list.len() as u64 > u64::from(MAX_SNAPSHOTS) || bytes.len() as u64 > MAX_TABLE_BYTES {
             return Err(Error::Refused("there are too many snapshots".into()));

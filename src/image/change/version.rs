@@ -7,6 +7,7 @@ use crate::format::feature::{autoclear, compatible, encode_known_feature_names};
 use crate::format::header::{HeaderField, V2_BYTES, V3_BYTES_WITH_COMPRESSION, encode_field};
 use crate::format::l1::L1Entry;
 use crate::format::l2::{L2Entry, ZERO};
+use crate::format::snapshot::SnapshotEntry;
 use crate::tables::{HeaderArea, load_entries};
 
 use crate::image::Image;
@@ -70,6 +71,12 @@ impl Meta {
     }
 
     fn upgrade(&mut self) -> Result<()> {
+        // Version 2 takes snapshots that have no disk size.
+        if !self.snapshots.iter().all(SnapshotEntry::is_complete) {
+            self.prepare_write()?;
+            self.switch_snapshots(self.snapshots.clone())?;
+            self.flush(true)?;
+        }
         let area = HeaderArea::load(self.ordering.disk.file.as_ref())?;
         let mut extensions = extensions_of(&area);
         if extensions.iter().all(|(magic, _)| *magic != FEATURE_NAMES) {

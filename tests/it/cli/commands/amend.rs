@@ -94,6 +94,49 @@ fn a_disk_with_snapshots_changes_its_size_once_it_is_of_version_3() {
     }
 }
 
+/// Takes the extra data out of the only entry of the snapshot table, as old programs wrote it.
+fn without_extra_data(image: &Path) {
+    let mut bytes = fs::read(image).unwrap();
+    let at = u64::from_be_bytes(bytes[64..72].try_into().unwrap()) as usize;
+    let entry = &mut bytes[at..at + 256];
+    entry[36..40].fill(0);
+    entry.copy_within(64.., 40);
+    fs::write(image, bytes).unwrap();
+}
+
+#[test]
+fn snapshots_without_extra_data_get_it_with_version_3_and_whenever_the_table_is_written() {
+    let made = |folder: &Path| {
+        make(folder, &[("top", "size=1M,compat=0.10", &["write -q -P 1 0 300k"])]);
+        qemu_ok(folder, "qemu-img", &["snapshot", "-c", "one", "top"]);
+        without_extra_data(&folder.join("top"));
+        assert_clean(folder, "top");
+    };
+    let check = ["check", "--output", "json", "top"];
+    for first in [&["amend", "-o", "compat=1.1", "top"][..], &["snapshot", "-c", "two", "top"]] {
+        let (folders, [real, own]) = both(made, first);
+        assert_eq!((own.code, own.err.as_str(), real.code), (0, "", 0), "{first:?}");
+        for folder in &folders {
+            let at = folder.path();
+            qemu_ok(at, "qemu-img", &["amend", "-o", "compat=1.1", "top"]);
+            assert_clean(at, "top");
+            assert_eq!(qcheck(at, &check).code, 0, "{first:?}");
+        }
+        let listed = |folder: &Path| {
+            let text = qemu_ok(folder, "qemu-img", &["info", "--output=json", "top"]);
+            let info: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let mut list = info["snapshots"].clone();
+            for snapshot in list.as_array_mut().unwrap() {
+                for time in ["date-sec", "date-nsec"] {
+                    snapshot[time].take();
+                }
+            }
+            list
+        };
+        assert_eq!(listed(folders[1].path()), listed(folders[0].path()), "{first:?}");
+    }
+}
+
 #[test]
 fn an_image_goes_through_all_widths_with_its_snapshots() {
     let folder = tempfile::tempdir().unwrap();
