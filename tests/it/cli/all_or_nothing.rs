@@ -11,13 +11,6 @@ use crate::support::programs::run::{
 };
 use crate::support::storages::mounted::Mounted;
 
-/// Takes all free space of a file system but so many bytes.
-fn fill_but(folder: &Path, bytes: u64) {
-    let free = rustix::fs::statvfs(folder).unwrap();
-    let length = (free.f_bavail * free.f_frsize).saturating_sub(bytes);
-    fs::write(folder.join("filler"), vec![1; length as usize]).unwrap();
-}
-
 /// What an image is to a user, and what it takes of the disk.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -46,7 +39,7 @@ fn on_a_full_file_system_a_failed_command_leaves_the_image_as_it_was() {
     io(folder, "a", "write -q -P 1 0 1M");
     qemu_ok(folder, "qemu-img", &["snapshot", "-c", "one", "a"]);
     io(folder, "a", "write -q -P 2 100k 400k");
-    fill_but(folder, 4096);
+    small.fill_but(4096);
     let (path, before) = (folder.join("a"), seen(&folder.join("a")));
     let blocks = fs::metadata(&path).unwrap().blocks();
     for args in [
