@@ -236,6 +236,7 @@ fn what_is_left(
             kind,
             Kind::L2Reserved(_)
                 | Kind::L2ZeroReserved(_)
+                | Kind::L2ZeroInVersion2(_)
                 | Kind::CompressedCopied { .. }
                 | Kind::CompressedWithBitmap(_)
         )
@@ -253,7 +254,8 @@ fn what_is_left(
         }
         _ if readable && entry.is_compressed() => L2Entry { bits: entry.bits & !COPIED, bitmap: 0 },
         _ if readable => {
-            let zero = if geometry.extended_l2() { ZERO } else { 0 };
+            let has_zero_flag = !geometry.extended_l2() && survey.area.header.version >= 3;
+            let zero = if has_zero_flag { 0 } else { ZERO };
             L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero), ..entry }
         }
         [Kind::BeyondEnd { .. }] if entry.is_compressed() => shortened(survey, entry),
