@@ -84,10 +84,14 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
 /// The L1 entries that point to what is another structure for sure.
 pub fn mistaken(source: &dyn ReadAt, survey: &Survey) -> Result<Condemned> {
     let mut over: HashSet<HostOffset> = HashSet::new();
+    let mut looked_at = HashSet::new();
     for finding in &survey.report.findings {
-        if let (Kind::Overlap { .. }, Place::Clusters(first, count)) =
-            (&finding.kind, finding.place)
-        {
+        let (Kind::Overlap { .. }, Place::Clusters(first, count)) = (&finding.kind, finding.place)
+        else {
+            continue;
+        };
+        // Each of the structures there has its finding.
+        if looked_at.insert(finding.place) {
             over.extend(mistaken_tables(source, survey, first..first + count)?);
         }
     }
