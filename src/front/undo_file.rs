@@ -32,7 +32,7 @@ impl<'a> UndoFile<'a> {
     }
 
     /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written to
-    /// the image, be it for want of space for the record, the file is as before: removed, or empty.
+    /// the image, also for lack of space for the record, the file is as before: removed, or empty.
     pub fn record<T>(
         self,
         image: impl Storage,

@@ -65,6 +65,46 @@ fn on_a_full_file_system_a_failed_command_leaves_the_image_as_it_was() {
     assert!(fs::metadata(&path).unwrap().blocks() < blocks);
 }
 
+/// An image `a` and its backing file `b`.
+fn backed(folder: &Path) {
+    qemu_create(folder, &["-f", "qcow2", "-o", "cluster_size=512", "b", "64M"]);
+    io(folder, "b", "write -q -P 1 0 300k");
+    let options = ["-f", "qcow2", "-o", "cluster_size=512", "-b", "b", "-F", "qcow2", "a", "64M"];
+    qemu_create(folder, &options);
+    io(folder, "a", "write -q -P 2 20M 300k");
+    io(folder, "a", "write -q -z 1k 200k");
+}
+
+#[test]
+fn on_a_full_file_system_no_command_leaves_errors_or_changes_what_a_guest_reads() {
+    for args in [
+        &["amend", "-o", "compat=0.10", "a"][..],
+        &["commit", "a"],
+        &["rebase", "-b", "", "a"],
+        &["snapshot", "-c", "one", "a"],
+    ] {
+        let (mut failed, mut done) = (0, 0);
+        for pages in [0, 2, 20, 400] {
+            let Some(small) = Mounted::in_memory(4 << 20) else { return };
+            let folder = small.path();
+            backed(folder);
+            let before = seen(&folder.join("a"));
+            small.fill_but(pages * 4096);
+            let ran = qcheck(folder, args);
+            match ran.code {
+                0 => done += 1,
+                1 => failed += 1,
+                _ => panic!("{args:?} with {pages} pages: {} {}", ran.code, ran.err),
+            }
+            small.make_space();
+            ["a", "b"].iter().for_each(|name| assert_clean(folder, name));
+            assert!(seen(&folder.join("a")).guest == before.guest, "{args:?} with {pages} pages");
+        }
+        println!("{args:?}: {failed} failed, {done} done");
+        assert!(failed > 0 && done > 0, "{args:?}: {failed} failed, {done} done");
+    }
+}
+
 /// A command whose file may not get longer than so many KiB.
 fn within(folder: &Path, kilobytes: u64, args: &[&str]) -> Ran {
     let limited = format!("trap '' XFSZ; ulimit -f {} && exec \"$@\"", kilobytes * 2);
