@@ -70,8 +70,10 @@ pub fn survey(
     cut::run(&mut ctx);
     compare::beyond(&mut ctx, &compared);
     let lost = lost::run(&ctx, &mapping, &counts, &refcounts, &compared);
-    let claims = if options.hold == Hold::Never { RefcountMap::default() } else { lost.claims };
-    let claims = Arc::new(claims);
+    let (claims, claims_beyond) = match options.hold {
+        Hold::Never => (Arc::default(), Arc::default()),
+        Hold::ByEvidence | Hold::Always => (Arc::new(lost.claims), lost.beyond.references()),
+    };
     let beyond = ctx.beyond.references();
     let rebuilds = refcounts.is_broken() || compared.missing;
     counts.claim(Arc::clone(&claims), if rebuilds { Arc::clone(&beyond) } else { Arc::default() });
@@ -87,8 +89,16 @@ pub fn survey(
     }
     found_last.into_iter().for_each(|finding| ctx.found.push(finding));
     let report = report(&mut ctx, last);
-    let seen = Seen { mapping, refcounts, compared, claims, beyond, held, wrong_flags };
+    let claims = Claims { claims, claims_beyond, beyond };
+    let seen = Seen { mapping, refcounts, compared, claims, held, wrong_flags };
     Ok(seen.into_survey(ctx, report))
+}
+
+/// References that were not counted.
+struct Claims {
+    claims: Arc<RefcountMap>,
+    claims_beyond: Arc<RefcountMap>,
+    beyond: Arc<RefcountMap>,
 }
 
 /// What the passes left beside their context.
@@ -96,8 +106,7 @@ struct Seen {
     mapping: Mapping,
     refcounts: Refcounts,
     compared: Compared,
-    claims: Arc<RefcountMap>,
-    beyond: Arc<RefcountMap>,
+    claims: Claims,
     held: bool,
     wrong_flags: copied::WrongFlags,
 }
@@ -105,7 +114,7 @@ struct Seen {
 impl Seen {
     /// What a repair needs of it.
     fn into_survey(self, ctx: Context, report: CheckReport) -> Survey {
-        let Self { mapping, compared, .. } = self;
+        let Self { mapping, compared, claims, .. } = self;
         Survey {
             report,
             plausible: ctx.plausible(),
@@ -113,8 +122,9 @@ impl Seen {
             area: ctx.area,
             snapshots: ctx.snapshots,
             map: ctx.map,
-            claims: self.claims,
-            beyond: self.beyond,
+            claims: claims.claims,
+            claims_beyond: claims.claims_beyond,
+            beyond: claims.beyond,
             active: mapping.active,
             compressed: mapping.compressed,
             regions: ctx.regions,

@@ -31,8 +31,8 @@ impl<'a> UndoFile<'a> {
         Ok(Self { path, file, is_ours })
     }
 
-    /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written,
-    /// the file is removed again.
+    /// Runs a repair whose writes are recorded, and closes the record. Where nothing was written to
+    /// the image, also for lack of space for the record, the file is as before: removed, or empty.
     pub fn record<T>(
         self,
         image: impl Storage,
@@ -43,13 +43,16 @@ impl<'a> UndoFile<'a> {
         let result = repair(&Latch::new(&log)).and_then(|outcome| {
             log.finish().map(|_| outcome).map_err(|e| failed("end the record", e))
         });
-        let has_begun = log.has_begun();
-        drop(log);
-        if has_begun {
+        if log.has_begun() {
             return result;
         }
-        let removed = if self.is_ours { fs::remove_file(self.path) } else { Ok(()) };
-        removed.map_err(|e| failed("remove the file", e)).and(result)
+        let cleared = if self.is_ours { Ok(()) } else { log.clear() };
+        drop(log);
+        let removed = if self.is_ours { fs::remove_file(self.path) } else { cleared };
+        result.and_then(|outcome| match removed {
+            Ok(()) => Ok(outcome),
+            Err(error) => Err(failed("remove the file", error)),
+        })
     }
 }
 

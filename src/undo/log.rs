@@ -48,6 +48,8 @@ struct Inner {
     /// The places of what is pending, in whole sectors.
     touched: RangeSet,
     failed: bool,
+    /// Whether the image may have been written.
+    has_written: bool,
 }
 
 /// A call that is held back.
@@ -96,10 +98,18 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         Ok(Self { image, file, image_bytes, inner: Mutex::default() })
     }
 
-    /// Whether there is anything to undo, on the image or on its way there.
+    /// Whether anything was written to the image, so that there may be something to undo.
     pub fn has_begun(&self) -> bool {
+        self.lock().has_written
+    }
+
+    /// Empties the undo file of a repair that has written nothing to the image.
+    pub fn clear(&self) -> io::Result<()> {
         let inner = self.lock();
-        inner.writer.is_some() || !inner.pending.is_empty()
+        if inner.has_written {
+            return Err(io::Error::other("what was written to the image is recorded there"));
+        }
+        self.file.set_len(0)
     }
 
     /// Writes what is held back and closes the record of a repair that has ended; returns its
@@ -148,6 +158,7 @@ impl<S: Storage, F: Storage> UndoLog<S, F> {
         }
         inner.failed = true;
         self.record(inner)?;
+        inner.has_written = true;
         for call in inner.pending.drain(..) {
             call.run(&self.image)?;
         }

@@ -18,6 +18,9 @@ pub enum Undone {
         bytes: u64,
         /// Bytes at the end that were appended since the repair, and stay.
         appended: u64,
+        /// Bytes at the end that the image did not have before the repair, and that were cut off.
+        /// After a repair that was interrupted nothing shows which of them it appended itself.
+        cut: u64,
     },
     /// It was so already.
     Nothing,
@@ -41,14 +44,14 @@ pub fn undo(
         return Ok(Undone::Nothing);
     }
     progress.stage("undo", 0);
-    let mut restore = Restore { image, record, bytes: 0 };
+    let mut restore = Restore { image, record, bytes: 0, cut: 0 };
     restore.run(found.next_group())?;
-    let bytes = restore.bytes;
+    let Restore { bytes, cut, .. } = restore;
     if !compare(image, record)?.is_undone {
         let what = "the image does not hold what was written to it";
         return Err(Error::Refused(what.into()));
     }
-    Ok(Undone::Restored { bytes, appended: record.appended(length(image)?) })
+    Ok(Undone::Restored { bytes, appended: record.appended(length(image)?), cut })
 }
 
 /// Refuses an image that is not the one, or not as it was left.
@@ -75,6 +78,7 @@ struct Restore<'a> {
     image: &'a dyn Storage,
     record: &'a Record<'a>,
     bytes: u64,
+    cut: u64,
 }
 
 impl Restore<'_> {
@@ -96,6 +100,7 @@ impl Restore<'_> {
             let len = self.record.old_bytes;
             self.image.set_len(len).map_err(|e| Error::io("set the image's length", len, e))?;
             self.sync()?;
+            self.cut = now.saturating_sub(len);
         }
         Ok(())
     }

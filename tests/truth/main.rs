@@ -24,7 +24,7 @@ use std::time::Instant;
 use qcheck::check::{CheckOptions, Tally, Verb, check};
 use qcheck::error::Error;
 use qcheck::progress::Silent;
-use qcheck::repair::{RepairMode, repair};
+use qcheck::repair::{RepairMode, RepairOutcome, repair};
 use qcheck::storage::{Latch, MemoryStorage, ReadAt, Storage};
 use qcheck::undo::{Durable, Record, UndoLog, undo};
 
@@ -46,6 +46,10 @@ const LARGE_BYTES: usize = 6 << 20;
 const MOST_BASE_BYTES: usize = 64 << 20;
 /// Bytes that an image may grow to.
 const MOST_BYTES: usize = 1 << 30;
+/// One case of so many is interrupted.
+const INTERRUPTED_ONE_IN: u64 = 4;
+/// At so many of its operations, one after the other.
+const MOST_INTERRUPTED: u64 = 12;
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 fn options() -> CheckOptions {
@@ -168,36 +172,45 @@ fn judge_mode(
     (wrong, repaired.bytes, end)
 }
 
-/// What is wrong after a repair that fails at its n-th operation and is run again: it may not be refused where it was not
-/// before, and may not guess.
+/// What is wrong after a repair that fails at an operation and is run again, for each of its first ones: it may not be
+/// refused where it was not before, may not guess, and ends with no more errors than it would have. Copies that were begun
+/// are leaks, which hold what the positions share: then there are no more errors than the image had.
 fn judge_interrupted(
     case: &Case,
     damaged: &[u8],
-    (n, fixed): (u64, bool),
+    fixed: bool,
     unpacked: &Unpacked,
 ) -> Option<String> {
     let run =
         |image: &dyn Storage| repair(&Latch::new(&image), RepairMode::All, &options(), &Silent);
-    let image = FailAfter::new(storage(damaged.to_vec(), fixed), Class::AnyWrite, n);
-    let interrupted = run(&image);
-    if !image.fired() || interrupted.is_ok() {
-        return None;
-    }
-    let image = image.into_inner();
-    match run(&image) {
-        Ok(_) => {}
-        // What the first round cannot place is refused.
-        Err(Error::NoRoom { .. }) if fixed => {}
-        // The header that does not fit is seen once more is right.
-        Err(Error::Header { .. }) if damaged[20..24] != case.truth.view.bytes[20..24] => {}
-        Err(error) => {
-            let whole = run(&storage(damaged.to_vec(), fixed));
-            return whole.is_ok().then(|| format!("interrupted at {n}, then refused: {error}"));
+    let errors = |outcome: &RepairOutcome| outcome.report().tally.corruptions;
+    let whole = run(&storage(damaged.to_vec(), fixed)).ok()?;
+    let most = errors(&whole).max(whole.before.tally.corruptions);
+    for n in 0..MOST_INTERRUPTED {
+        let image = FailAfter::new(storage(damaged.to_vec(), fixed), Class::AnyWrite, n);
+        let interrupted = run(&image);
+        if !image.fired() || interrupted.is_ok() {
+            return None;
+        }
+        let image = image.into_inner();
+        match run(&image) {
+            Ok(again) if errors(&again) > most => {
+                let again = errors(&again);
+                return Some(format!("interrupted at {n}, then {again} errors, not {most}"));
+            }
+            Ok(_) => {}
+            // What the first round cannot place is refused.
+            Err(Error::NoRoom { .. }) if fixed => {}
+            // The header that does not fit is seen once more is right.
+            Err(Error::Header { .. }) if damaged[20..24] != case.truth.view.bytes[20..24] => {}
+            Err(error) => return Some(format!("interrupted at {n}, then refused: {error}")),
+        }
+        let bytes = image.to_vec();
+        if let Some(why) = case.guessed(&case.after(&bytes, unpacked)) {
+            return Some(format!("interrupted at {n}, then I4: {why}"));
         }
     }
-    let bytes = image.to_vec();
-    let guessed = case.guessed(&case.after(&bytes, unpacked));
-    guessed.map(|why| format!("interrupted at {n}, then I4: {why}"))
+    None
 }
 
 /// An image without its incompatible bits: positions that share a cluster by mistake are an error to the repair that saw
@@ -288,8 +301,8 @@ fn one_case(base: &Base, truth: &Truth, number: u64, unpacked: &Unpacked, seen: 
             }
         }
     }
-    let interrupted = (number % 4 == 1)
-        .then(|| judge_interrupted(&case, &damaged, (rng.below(6), fixed), unpacked));
+    let interrupted = (number % INTERRUPTED_ONE_IN == 1)
+        .then(|| judge_interrupted(&case, &damaged, fixed, unpacked));
     let mut seen = seen.lock().expect("no test panicked");
     if let Some(why) = interrupted.flatten() {
         keep(number, RepairMode::All, base, &damaged, &damaged);

@@ -32,13 +32,14 @@ pub fn run(
     refcounts: &Refcounts,
     compared: &Compared,
 ) -> Found {
-    let mut found = Found::default();
+    let mut found = Found::new(ctx);
     let leaks = ctx.found.tally().leaks > 0 || !compared.uncounted.is_empty();
     if !leaks && !ctx.found.hides_references() {
         return found;
     }
     let mut sighted = search::run(ctx, mapping, counts, refcounts, compared);
     found.findings.append(&mut sighted.findings);
+    sighted.hollow.iter().for_each(|lost| lost.claim_past_end(&found.beyond));
     sift::sift(ctx, counts, &mut sighted.tables);
     if !sighted.tables.is_empty() {
         let slots = Slots::of(ctx, mapping, counts);

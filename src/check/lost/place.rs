@@ -44,6 +44,7 @@ pub fn run(
     }
     for (lost, _) in &orphans {
         lost.claim_what_is_counted(ctx, counts, &found.claims);
+        lost.claim_past_end(&found.beyond);
     }
     // Small offsets are often one bit apart: what else is leaked may be what an entry pointed to.
     let certain = orphans.len() == 1 && is_certain(&orphans[0]);

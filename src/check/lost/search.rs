@@ -40,6 +40,8 @@ struct Suspects {
 pub struct Sighted {
     /// In no order.
     pub tables: Vec<Lost>,
+    /// Those of which nothing is in the file.
+    pub hollow: Vec<Lost>,
     /// What could not be read.
     pub findings: Vec<Finding>,
 }
@@ -63,6 +65,7 @@ pub fn run(
     });
     for (table, result) in looked.into_iter().flatten() {
         match result {
+            Ok(lost) if lost.shape.is_hollow => found.hollow.push(lost),
             Ok(lost) => found.tables.push(lost),
             Err(error) => {
                 let what = "leaked cluster";

@@ -17,8 +17,11 @@ pub struct Shape {
     pub entries: u64,
     /// Entries that are not well formed, and clusters that the refcounts do not allow for.
     pub damaged: u64,
-    /// Those of them that point past the end of the file.
-    pub missing: u64,
+    /// Clusters past the end of the file that entries point to: these entries are damaged too.
+    pub missing: Vec<(HostCluster, ClusterCount)>,
+    /// Whether nothing that it points to is in the file: it is not reported as a table, but were
+    /// the file longer, it would be one.
+    pub is_hollow: bool,
     /// The first and the last of all.
     pub mapped: (L2Index, L2Index),
     /// Whether a sector is something else: at most one, as a lost write leaves it.
@@ -51,7 +54,7 @@ impl Shape {
 
     /// Reads a cluster as an L2 table; `None` where none of its entries points to anything, or
     /// where over a third of those that do not point to free clusters or past the end of the file
-    /// cannot be entries or contradict the refcounts.
+    /// cannot be entries or contradict the refcounts. Where all point past the end it is hollow.
     pub fn of(
         ctx: &Context,
         counts: &StoredCounts,
@@ -64,12 +67,14 @@ impl Shape {
         let points =
             !shape.clusters.is_empty() || header.has_data_file() || ctx.area.backing_name.is_some();
         let (denied, free) = shape.leave_out_denied(ctx, counts, evidence);
-        let free = free + shape.missing;
+        let missing: u64 = shape.missing.iter().map(|(_, count)| count.get()).sum();
+        let free = free + missing;
         shape.damaged += denied;
         let valid = shape.entries.saturating_sub(denied + free);
         let is_table = valid > 0 && shape.damaged <= (valid / 2).max(1);
         shape.damaged += free + u64::from(shape.lost_sector);
-        (points && is_table).then_some(shape)
+        shape.is_hollow = valid == 0 && shape.damaged == missing && missing > 0;
+        (points && is_table || shape.is_hollow).then_some(shape)
     }
 
     /// Leaves out clusters for which the refcounts do not allow, and returns how many these are:
@@ -154,10 +159,10 @@ impl Shape {
         }
         self.entries += part.entries;
         self.damaged += part.damaged;
-        self.missing += part.missing;
         self.copied |= part.copied;
         self.index = part.index;
         part.clusters.into_iter().for_each(|(first, count)| self.point(first, count));
+        part.missing.into_iter().for_each(|(first, count)| join(&mut self.missing, first, count));
     }
 
     fn take(&mut self, ctx: &Context, index: L2Index, entry: L2Entry) -> Option<()> {
@@ -182,7 +187,7 @@ impl Shape {
             Meaning::Data(at) | Meaning::ZeroAllocated(at) => {
                 let cluster = geometry.cluster_exact(at)?;
                 if Extent::of(geometry, ctx.file_bytes, at, bytes).is_beyond() {
-                    self.missing += 1;
+                    join(&mut self.missing, cluster, ClusterCount::new(1));
                 } else {
                     self.point(cluster, ClusterCount::new(1));
                     self.copied |= entry.copied();
@@ -205,10 +210,7 @@ impl Shape {
     }
 
     fn point(&mut self, first: HostCluster, count: ClusterCount) {
-        match self.clusters.last_mut() {
-            Some((run, length)) if *run + *length == first => *length += count,
-            _ => self.clusters.push((first, count)),
-        }
+        join(&mut self.clusters, first, count);
     }
 
     /// In an external data file the offset is the guest's own: all entries must give the same L1
@@ -223,5 +225,13 @@ impl Shape {
         }
         let index = L1Index::new(u32::try_from(start / geometry.bytes_per_l2_table()).ok()?);
         (*self.index.get_or_insert(index) == index).then_some(())
+    }
+}
+
+/// Adds a run of clusters, to the last one where it continues that.
+fn join(runs: &mut Vec<(HostCluster, ClusterCount)>, first: HostCluster, count: ClusterCount) {
+    match runs.last_mut() {
+        Some((run, length)) if *run + *length == first => *length += count,
+        _ => runs.push((first, count)),
     }
 }

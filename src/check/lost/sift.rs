@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::shape::{Evidence, Shape};
+use crate::check::survey::beyond::Beyond;
 use crate::check::survey::context::Context;
+use crate::check::survey::extent::Extent;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::survey::stored::StoredCounts;
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index};
@@ -55,6 +57,14 @@ impl Lost {
             if counts.evident(cluster).is_some_and(|count| claimed < count) {
                 claims.add(cluster, ClusterCount::new(1), 1);
             }
+        }
+    }
+
+    /// Adds what it points to past the end of the file: something that is placed there would be
+    /// read as what is missing.
+    pub fn claim_past_end(&self, beyond: &Beyond) {
+        for &(first, outside) in &self.shape.missing {
+            beyond.add(&Extent { first, count: ClusterCount::new(0), outside }, 1);
         }
     }
 

@@ -237,6 +237,9 @@ fn words_of_tables(kind: &Kind) -> String {
         Kind::L2ZeroReserved(entry) => {
             write!(text, "extended entry with the reserved zero flag set: {entry:x}")
         }
+        Kind::L2ZeroInVersion2(entry) => {
+            write!(text, "entry with a zero flag, which version 2 does not have: {entry:x}")
+        }
         Kind::CompressedOverlap { offset, .. } => {
             write!(text, "compressed data at {} overlaps other compressed data", at(offset))
         }

@@ -38,6 +38,8 @@ pub struct Survey {
     pub map: Arc<RefcountMap>,
     /// References of tables that no L1 entry points to, and those that such tables make.
     pub claims: Arc<RefcountMap>,
+    /// What such tables refer to past the end of the file, as far as it is kept.
+    pub claims_beyond: Arc<RefcountMap>,
     /// References to clusters past the end of the file, as far as they are kept.
     pub beyond: Arc<RefcountMap>,
     /// References of the active disk to data clusters, each table's once.
@@ -80,6 +82,18 @@ impl Survey {
     /// next one is made.
     pub fn into_report(self) -> CheckReport {
         self.report
+    }
+
+    /// The references, and those that lost tables would make; with `past_end`, those to clusters
+    /// past the end of the file too.
+    pub fn claimed(&self, past_end: bool) -> Arc<RefcountMap> {
+        let past_end = if past_end { &[&self.beyond, &self.claims_beyond][..] } else { &[] };
+        let mut all = Arc::clone(&self.map);
+        let more = [&self.claims].into_iter().chain(past_end.iter().copied());
+        for map in more.filter(|map| map.last().is_some()) {
+            Arc::make_mut(&mut all).add_all(map);
+        }
+        all
     }
 
     /// Whether a cluster is in the file.

@@ -53,18 +53,24 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let done = done.with_context(|| quoted(&args.image).to_string())?;
     drop(meter);
     if !args.quiet {
-        let text = match done {
-            Undone::Restored { bytes, appended: 0 } => {
-                format!("Repair undone: {bytes} bytes were put back.")
-            }
-            Undone::Restored { bytes, appended } => format!(
-                "Repair undone: {bytes} bytes were put back; {appended} bytes at the end, \
-                 appended since the repair, were left."
-            ),
-            Undone::Nothing => "Nothing to undo: the image is as it was before the repair.".into(),
-        };
-        ui.out.line(&text)?;
+        ui.out.line(&text(done))?;
         ui.out.flush()?;
     }
     Ok(ExitCode::Success)
+}
+
+fn text(done: Undone) -> String {
+    let Undone::Restored { bytes, appended, cut } = done else {
+        return "Nothing to undo: the image is as it was before the repair.".into();
+    };
+    let end = match (appended, cut) {
+        (0, 0) => String::new(),
+        (0, cut) => format!(
+            "; {cut} bytes at the end, which the image did not have before the repair, were cut off"
+        ),
+        (appended, _) => {
+            format!("; {appended} bytes at the end, appended since the repair, were left")
+        }
+    };
+    format!("Repair undone: {bytes} bytes were put back{end}.")
 }

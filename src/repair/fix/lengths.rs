@@ -2,6 +2,8 @@
 //! reaches into other structures, gets its right length, and so does one that is too short where
 //! its clusters have the rest.
 
+use std::collections::HashMap;
+
 use crate::check::report::kind::bitmaps::BITMAP_ENTRY;
 use crate::check::report::kind::tables::OVERLAP;
 use crate::check::{Finding, Kind, Place, RegionKind, Source, Survey};
@@ -62,25 +64,55 @@ fn needed_by(geometry: &Geometry, entry: &SnapshotEntry, active_bytes: u64) -> u
     geometry.l1_entries_for(disk.saturating_add(entry.vm_state_bytes())).max(1)
 }
 
+/// What was found of a snapshot.
+#[derive(Default)]
+struct Found<'a> {
+    /// What is wrong with its entry in the snapshot table.
+    wrong: Vec<&'a Finding>,
+    /// Whether its L1 table reaches into another structure, or past the end of the file.
+    over: bool,
+}
+
+/// What was found of each snapshot, by position.
+fn found_by_snapshot(survey: &Survey) -> HashMap<u32, Found<'_>> {
+    let mut all: HashMap<u32, Found> = HashMap::new();
+    for finding in &survey.report.findings {
+        if let Place::Snapshot(index) = finding.place {
+            all.entry(index).or_default().wrong.push(finding);
+        }
+        let kinds = match (&finding.kind, finding.place) {
+            (Kind::Overlap { owner, other, .. }, _) => [Some(*owner), *other],
+            (Kind::BeyondEnd { .. }, Place::L1Table(table)) => {
+                [Some(RegionKind::L1Table(table)), None]
+            }
+            _ => [None, None],
+        };
+        for kind in kinds.into_iter().flatten() {
+            if let RegionKind::L1Table(Source::Snapshot(index)) = kind {
+                all.entry(index).or_default().over = true;
+            }
+        }
+    }
+    all
+}
+
 /// The L1 tables of snapshots with the entries that their disks and VM state need.
 fn snapshots(survey: &Survey) -> Vec<Step> {
     let geometry = &survey.area.geometry;
+    let found = found_by_snapshot(survey);
     let mut steps = Vec::new();
     let mut at = survey.area.header.snapshot_table;
     for (index, entry) in (0u32..).zip(&survey.snapshots.entries) {
         let here = at;
         at = at.saturating_add(entry.header.entry_bytes().next_multiple_of(8));
-        let (place, kind) = (Place::Snapshot(index), RegionKind::L1Table(Source::Snapshot(index)));
+        let Some(Found { wrong, over }) = found.get(&index) else { continue };
         let entries = u64::from(entry.header.l1_entries);
         let needed = needed_by(geometry, entry, survey.area.header.size);
-        let wrong: Vec<&Finding> =
-            survey.report.findings.iter().filter(|f| f.place == place).collect();
         let too_large = wrong.iter().any(|f| matches!(f.kind, Kind::SnapshotL1TooLarge { .. }));
         let too_small = wrong.iter().any(|f| matches!(f.kind, Kind::SnapshotL1TooSmall { .. }));
-        let over = reaches_over(survey, kind, Place::L1Table(Source::Snapshot(index)));
         let bytes = |entries: u64| entries.saturating_mul(TABLE_ENTRY_BYTES);
         let clusters = |entries: u64| geometry.clusters_for(bytes(entries));
-        let longer = entries > needed && (over || too_large);
+        let longer = entries > needed && (*over || too_large);
         let shorter = too_small && clusters(entries.max(1)) == clusters(needed);
         let valid = geometry.is_aligned(entry.header.l1_table)
             && entry.header.l1_table.get() > 0

@@ -84,10 +84,14 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
 /// The L1 entries that point to what is another structure for sure.
 pub fn mistaken(source: &dyn ReadAt, survey: &Survey) -> Result<Condemned> {
     let mut over: HashSet<HostOffset> = HashSet::new();
+    let mut looked_at = HashSet::new();
     for finding in &survey.report.findings {
-        if let (Kind::Overlap { .. }, Place::Clusters(first, count)) =
-            (&finding.kind, finding.place)
-        {
+        let (Kind::Overlap { .. }, Place::Clusters(first, count)) = (&finding.kind, finding.place)
+        else {
+            continue;
+        };
+        // Each of the structures there has its finding.
+        if looked_at.insert(finding.place) {
             over.extend(mistaken_tables(source, survey, first..first + count)?);
         }
     }
@@ -236,6 +240,7 @@ fn what_is_left(
             kind,
             Kind::L2Reserved(_)
                 | Kind::L2ZeroReserved(_)
+                | Kind::L2ZeroInVersion2(_)
                 | Kind::CompressedCopied { .. }
                 | Kind::CompressedWithBitmap(_)
         )
@@ -253,7 +258,8 @@ fn what_is_left(
         }
         _ if readable && entry.is_compressed() => L2Entry { bits: entry.bits & !COPIED, bitmap: 0 },
         _ if readable => {
-            let zero = if geometry.extended_l2() { ZERO } else { 0 };
+            let has_zero_flag = !geometry.extended_l2() && survey.area.header.version >= 3;
+            let zero = if has_zero_flag { 0 } else { ZERO };
             L2Entry { bits: entry.bits & !(L2Entry::RESERVED | zero), ..entry }
         }
         [Kind::BeyondEnd { .. }] if entry.is_compressed() => shortened(survey, entry),

@@ -132,7 +132,10 @@ fn unreadable(survey: &Survey) -> HashSet<u32> {
                         RegionKind::L1Table(Source::Snapshot(index)) => {
                             lost.insert(index);
                         }
-                        RegionKind::SnapshotTable => lost.extend(all.clone()),
+                        // A table that overlaps many structures is reported as often.
+                        RegionKind::SnapshotTable if lost.len() < all.len() => {
+                            lost.extend(all.clone());
+                        }
                         _ => {}
                     }
                 }

@@ -3,9 +3,11 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use crate::check::Survey;
 use crate::check::lost::reftable::Reftable;
+use crate::check::survey::refcount_map::RefcountMap;
 use crate::error::{Error, Result};
 use crate::format::refcount::{ReftableEntry, counted_in_either};
 use crate::format::{ClusterCount, HostOffset, ReftableIndex, decode_entries};
@@ -27,6 +29,8 @@ pub enum Former {
 /// How refcount structures without a pointer are recognised.
 pub struct FormerStructures<'a> {
     survey: &'a Survey,
+    /// What a rebuild counts, without what no refcount shows to be in use.
+    counted: Arc<RefcountMap>,
     /// The sectors, as they should be, of the blocks that describe clusters of which no refcount
     /// can be relied on: which sector of the block, and its hash.
     sectors: HashSet<(usize, u64)>,
@@ -38,7 +42,8 @@ impl<'a> FormerStructures<'a> {
     /// Those of an image.
     pub fn of(survey: &'a Survey) -> Self {
         let geometry = &survey.area.geometry;
-        let mut found = Self { survey, sectors: HashSet::new(), blocks: Vec::new() };
+        let counted = survey.claimed(true);
+        let mut found = Self { survey, counted, sectors: HashSet::new(), blocks: Vec::new() };
         let mut next = 0;
         for range in &survey.uncounted {
             let (low, _) = geometry.refcount_place(range.start);
@@ -62,7 +67,7 @@ impl<'a> FormerStructures<'a> {
     fn expected(&self, index: ReftableIndex) -> Vec<u8> {
         let geometry = &self.survey.area.geometry;
         let mut block = vec![0; geometry.cluster_len()];
-        self.survey.map.encode_block(index, geometry, &mut block);
+        self.counted.encode_block(index, geometry, &mut block);
         block
     }
 

@@ -241,8 +241,8 @@ impl Quarantine {
     }
 
     /// Whether something may be placed into a cluster that nothing references and nothing holds: it
-    /// is empty or past the end of the file; where a file cannot grow, also one whose
-    /// refcount is 0.
+    /// is empty, or past the end of the file where no lost table points to; where a file cannot
+    /// grow, also one whose refcount is 0.
     pub fn is_free(
         &self,
         storage: &dyn Storage,
@@ -251,7 +251,7 @@ impl Quarantine {
     ) -> Result<bool> {
         let at = survey.area.geometry.offset_of(cluster);
         if at.get() >= survey.file_bytes {
-            return Ok(true);
+            return Ok(survey.claims_beyond.get(cluster) == 0);
         }
         let fixed = matches!(storage.capacity(), Capacity::Fixed(_));
         if fixed && (self.trusted || self.given_up) {

@@ -26,12 +26,8 @@ pub fn target(
     if !claimed && !rebuilds && !quarantine.holds(survey) && !uncounted {
         return Ok(Arc::clone(&survey.map));
     }
-    let target = RefcountMap::clone(&survey.map);
-    add_all(&target, &survey.claims);
-    if rebuilds {
-        // Whatever is placed there would be read as what is lost.
-        add_all(&target, &survey.beyond);
-    }
+    // Whatever is placed past the end where something refers to would be read as what is lost.
+    let target = Arc::unwrap_or_clone(survey.claimed(rebuilds));
     if quarantine.holds(survey) {
         for range in differing(survey, rebuilds) {
             hold_range(storage, survey, quarantine, &target, range, false)?;
@@ -47,12 +43,6 @@ pub fn target(
         }
     }
     Ok(Arc::new(target))
-}
-
-fn add_all(target: &RefcountMap, more: &RefcountMap) {
-    for range in more.ranges() {
-        more.for_each_run(range, |first, count, references| target.add(first, count, references));
-    }
 }
 
 /// Counts each of these clusters at least once.

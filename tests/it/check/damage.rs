@@ -15,7 +15,7 @@ const BEYOND: &[(&str, &str)] = &[
     ("use the same clusters", "More is found"),
     ("is used at another guest position too", "More is found"),
     ("overlaps other compressed data", "More is found"),
-    ("extended entry with the reserved zero flag set", "More is found"),
+    ("zero flag", "More is found"),
     ("in the external data file is not the guest's", "More is found"),
     ("entries where its disk needs", "More is found"),
     ("another snapshot has the id", "More is found"),

@@ -11,13 +11,6 @@ use crate::support::programs::run::{
 };
 use crate::support::storages::mounted::Mounted;
 
-/// Takes all free space of a file system but so many bytes.
-fn fill_but(folder: &Path, bytes: u64) {
-    let free = rustix::fs::statvfs(folder).unwrap();
-    let length = (free.f_bavail * free.f_frsize).saturating_sub(bytes);
-    fs::write(folder.join("filler"), vec![1; length as usize]).unwrap();
-}
-
 /// What an image is to a user, and what it takes of the disk.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -46,7 +39,7 @@ fn on_a_full_file_system_a_failed_command_leaves_the_image_as_it_was() {
     io(folder, "a", "write -q -P 1 0 1M");
     qemu_ok(folder, "qemu-img", &["snapshot", "-c", "one", "a"]);
     io(folder, "a", "write -q -P 2 100k 400k");
-    fill_but(folder, 4096);
+    small.fill_but(4096);
     let (path, before) = (folder.join("a"), seen(&folder.join("a")));
     let blocks = fs::metadata(&path).unwrap().blocks();
     for args in [
@@ -70,6 +63,46 @@ fn on_a_full_file_system_a_failed_command_leaves_the_image_as_it_was() {
     let after = seen(&path);
     assert_eq!((after.snapshots.as_str(), after.guest == before.guest), ("", true));
     assert!(fs::metadata(&path).unwrap().blocks() < blocks);
+}
+
+/// An image `a` and its backing file `b`.
+fn backed(folder: &Path) {
+    qemu_create(folder, &["-f", "qcow2", "-o", "cluster_size=512", "b", "64M"]);
+    io(folder, "b", "write -q -P 1 0 300k");
+    let options = ["-f", "qcow2", "-o", "cluster_size=512", "-b", "b", "-F", "qcow2", "a", "64M"];
+    qemu_create(folder, &options);
+    io(folder, "a", "write -q -P 2 20M 300k");
+    io(folder, "a", "write -q -z 1k 200k");
+}
+
+#[test]
+fn on_a_full_file_system_no_command_leaves_errors_or_changes_what_a_guest_reads() {
+    for args in [
+        &["amend", "-o", "compat=0.10", "a"][..],
+        &["commit", "a"],
+        &["rebase", "-b", "", "a"],
+        &["snapshot", "-c", "one", "a"],
+    ] {
+        let (mut failed, mut done) = (0, 0);
+        for pages in [0, 2, 20, 400] {
+            let Some(small) = Mounted::in_memory(4 << 20) else { return };
+            let folder = small.path();
+            backed(folder);
+            let before = seen(&folder.join("a"));
+            small.fill_but(pages * 4096);
+            let ran = qcheck(folder, args);
+            match ran.code {
+                0 => done += 1,
+                1 => failed += 1,
+                _ => panic!("{args:?} with {pages} pages: {} {}", ran.code, ran.err),
+            }
+            small.make_space();
+            ["a", "b"].iter().for_each(|name| assert_clean(folder, name));
+            assert!(seen(&folder.join("a")).guest == before.guest, "{args:?} with {pages} pages");
+        }
+        println!("{args:?}: {failed} failed, {done} done");
+        assert!(failed > 0 && done > 0, "{args:?}: {failed} failed, {done} done");
+    }
 }
 
 /// A command whose file may not get longer than so many KiB.

@@ -10,6 +10,7 @@ use qcheck::repair::{RepairMode, RepairOutcome, repair};
 use qcheck::storage::{MemoryStorage, Storage};
 
 use crate::support::damages::broken::{Broken, bases, damages};
+use crate::support::images::bytes::header;
 use crate::support::images::reader::{Reader, worse_disk, worse_than};
 use crate::support::programs::oracle::{Scratch, all_guest_bytes};
 use crate::support::storages::crash::{Op, WriteLog, crash_images};
@@ -205,4 +206,50 @@ fn qemu_img_reads_in_crash_images_what_the_reader_of_these_tests_reads() {
     }
     println!("{compared} views compared");
     assert!(compared > 40, "{compared}");
+}
+
+/// The errors that real qemu-img finds; `None` where it does not check the image.
+fn errors_of_qemu(bytes: &[u8]) -> Option<u64> {
+    let ran = Scratch::in_memory(bytes).qemu_check(&["--output=json"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).ok()?;
+    Some(report["corruptions"].as_u64().unwrap_or(0))
+}
+
+/// QEMU does not write to an image that is marked.
+fn is_marked(bytes: &[u8]) -> bool {
+    const CORRUPT: u64 = 2;
+    header(bytes, "version") >= 3 && header(bytes, "incompatible_features") & CORRUPT != 0
+}
+
+#[test]
+fn no_crash_of_a_rebuild_leaves_more_errors_to_qemu_where_it_may_write() {
+    let names = ["v3 512 16-bit", "v2 512 shared", "v3 4k 16-bit", "qemu-img"];
+    let (mut wrong, mut states) = (Vec::new(), 0);
+    for base in bases().iter().filter(|base| names.contains(&base.name)) {
+        let pointers = ["block missing", "block outside", "block unaligned", "block with reserved"];
+        let lost = |broken: &Broken| pointers.iter().any(|what| broken.name.contains(what));
+        for broken in damages(base).into_iter().filter(lost) {
+            let Some(before) = errors_of_qemu(&broken.bytes) else { continue };
+            let log = WriteLog::new(broken.bytes.clone());
+            run(&log, RepairMode::All).expect("a file can grow");
+            let (mut all, mut more, mut unmarked) = (0, 0, 0);
+            crash_images(&log, |image| {
+                all += 1;
+                let errors = errors_of_qemu(&image.bytes).unwrap_or(u64::MAX);
+                more += u64::from(errors > before);
+                unmarked += u64::from(errors > before && !is_marked(&image.bytes));
+            });
+            states += all;
+            println!(
+                "[{}]: {all} states, {more} with more than {before} errors, {unmarked} of them unmarked",
+                broken.name
+            );
+            // Version 2 has no mark.
+            if unmarked > 0 && header(&broken.bytes, "version") >= 3 {
+                wrong.push(broken.name.clone());
+            }
+        }
+    }
+    assert!(states > 100, "{states} states");
+    assert!(wrong.is_empty(), "{wrong:?}");
 }

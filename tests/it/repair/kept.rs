@@ -10,7 +10,9 @@ use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::{MemoryStorage, Storage};
 
+use crate::support::images::bytes::{OFFSET_MASK, be64, header, l1_entry_at, poke};
 use crate::support::programs::oracle::{IMAGE, Scratch};
+use crate::support::programs::run::{qemu_io, qemu_ok};
 use crate::support::storages::fail::{Class, FailAfter};
 
 /// An image, and the exit codes of `check`, `-r leaks`, `-r all` and `-r all --allow-data-loss`, then that of real
@@ -62,36 +64,77 @@ fn images_that_showed_a_fault_end_as_documented() {
 }
 
 /// What a repair of an image ends with.
-fn end(storage: &dyn Storage) -> Option<Tally> {
+fn end_of(storage: &dyn Storage, mode: RepairMode) -> Option<Tally> {
     let options = CheckOptions { threads: 1, ..CheckOptions::default() };
-    repair(storage, RepairMode::All, &options, &Silent).ok()?;
+    repair(storage, mode, &options, &Silent).ok()?;
     check(&storage, &options, &Silent).ok().map(|report| report.tally)
 }
 
-/// A lost table points to where the structures of the first repair are. Once they are in the file, that is counted as
-/// its data, and less space is left.
-#[test]
-fn a_repair_that_is_interrupted_anywhere_ends_alike_or_is_refused_when_it_is_run_again() {
-    let bytes = image("repair-after-kill");
-    let whole = end(&MemoryStorage::new(bytes.clone())).expect("it can be repaired");
-    let mut refused = 0;
+/// A repair that fails at its n-th write, for every n, ends when it is run again as it would have without the failure.
+fn assert_can_be_repeated(bytes: &[u8], mode: RepairMode) {
+    let whole = end_of(&MemoryStorage::new(bytes.to_vec()), mode).expect("it can be repaired");
     for n in 0.. {
-        let disk = FailAfter::new(MemoryStorage::new(bytes.clone()), Class::AnyWrite, n);
-        let interrupted = end(&disk);
+        let disk = FailAfter::new(MemoryStorage::new(bytes.to_vec()), Class::AnyWrite, n);
+        let interrupted = end_of(&disk, mode);
         if !disk.fired() {
             assert!(n > 4, "only {n} operations change something");
             break;
         }
         assert_eq!(interrupted, None, "operation {n} fails, and nothing is reported");
-        let disk = disk.into_inner();
-        let before = disk.to_vec();
-        match end(&disk) {
-            Some(again) => assert_eq!(again.corruptions, whole.corruptions, "after {n}"),
-            None => {
-                assert!(disk.to_vec() == before, "after {n}: it is refused, and wrote");
-                refused += 1;
-            }
-        }
+        let again = end_of(&disk.into_inner(), mode);
+        let again = again.unwrap_or_else(|| panic!("{mode:?} after {n}: it is refused"));
+        assert_eq!(again.corruptions, whole.corruptions, "{mode:?} after {n}");
     }
-    assert!(refused <= 4, "refused after {refused} interruptions");
+}
+
+/// The file is cut off, and pointers of the header and of three lost tables refer to all that follows its end.
+#[test]
+fn where_all_free_space_may_be_missing_data_a_repair_is_refused_before_it_writes() {
+    let bytes = image("repair-after-kill");
+    for mode in [RepairMode::Leaks, RepairMode::All] {
+        let disk = MemoryStorage::new(bytes.clone());
+        let tally = end_of(&disk, mode);
+        assert_eq!(tally.is_some(), mode == RepairMode::Leaks);
+        assert!(disk.into_inner() == bytes, "{mode:?}: nothing is written");
+    }
+    assert_can_be_repeated(&bytes, RepairMode::Lossy);
+}
+
+/// Two disks of 4 KiB clusters in one image, as it were: an L1 entry is lost, and what its table refers to is cut off in
+/// part or as a whole.
+fn cut_off(kept: u64) -> Vec<u8> {
+    let scratch = Scratch::new();
+    let create = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", IMAGE, "6M"];
+    qemu_ok(scratch.path(), "qemu-img", &create);
+    for command in ["write -q -P 0x41 0 64k", "write -q -P 0x42 2M 32k"] {
+        qemu_io(scratch.path(), IMAGE, command);
+    }
+    let mut bytes = scratch.bytes();
+    let entry = l1_entry_at(&bytes, 1);
+    let table = (be64(&bytes, entry) & OFFSET_MASK) as usize;
+    let first = be64(&bytes, table) & OFFSET_MASK;
+    assert_eq!(first as usize, table + 4096, "the data follows its table");
+    bytes.truncate((first + kept * 4096) as usize);
+    poke(&mut bytes, entry, 8, 0);
+    bytes
+}
+
+#[test]
+fn nothing_is_placed_where_a_lost_table_refers_to_missing_data() {
+    for kept in [0, 3] {
+        let mut bytes = cut_off(kept);
+        let end = bytes.len() as u64;
+        let table = header(&bytes, "refcount_table_offset") as usize;
+        bytes[table..table + 8].fill(0);
+        assert_can_be_repeated(&bytes, RepairMode::All);
+        let disk = MemoryStorage::new(bytes);
+        let tally = end_of(&disk, RepairMode::All).expect("a file can grow");
+        assert_eq!(tally.corruptions, 0, "{kept}: {tally:?}");
+        let after = disk.into_inner();
+        let missing = end..end + (8 - kept) * 4096;
+        let table = header(&after, "refcount_table_offset");
+        let block = be64(&after, table as usize);
+        assert!(table > end && block > end, "{kept}: both are new");
+        assert!(!missing.contains(&table) && !missing.contains(&block), "{table:#x} {block:#x}");
+    }
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use qcheck::storage::{Access, FileStorage, lock};
 
+use crate::support::images::bytes::set_refcount;
 use crate::support::programs::run::{Ran, assert_clean, qcheck, qemu, qemu_create, qemu_io};
+use crate::support::storages::mounted::Mounted;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -106,6 +108,77 @@ fn an_empty_file_is_taken_and_any_other_is_never_overwritten() {
     fs::write(dir.path().join("u"), "").unwrap();
     repair(dir.path());
     assert_eq!(qcheck(dir.path(), &["undo", "u", "a"]).code, 0);
+    assert!(bytes(dir.path(), "a") == before);
+}
+
+/// An image of qemu-img's with a megabyte of leaked data, which a repair punches out; its bytes.
+fn leaky(folder: &Path) -> Vec<u8> {
+    qemu_create(folder, &["-f", "qcow2", "-o", "cluster_size=4k", "a", "10M"]);
+    // An L2 table without an empty part, which might have had entries.
+    qemu_io(folder, "a", "write -q -P 5 0 2M");
+    let mut image = bytes(folder, "a");
+    let end = image.len() as u64 / 4096;
+    image.resize(image.len() + (1 << 20), 9);
+    (end..end + 256).for_each(|cluster| set_refcount(&mut image, cluster, 1));
+    fs::write(folder.join("a"), &image).unwrap();
+    image
+}
+
+#[test]
+fn a_full_device_leaves_an_undo_file_that_can_be_used_or_none() {
+    let Some(small) = Mounted::in_memory(4 << 20) else { return };
+    let dir = folder();
+    let before = leaky(dir.path());
+    let name = small.path().join("u");
+    let undo = name.to_str().unwrap();
+    let repair = ["check", "-q", "-r", "all", "--undo", undo, "a"];
+    let (mut unwritten, mut written) = (0, 0);
+    for (pages, is_there) in (0..24).step_by(3).chain([64, 255]).zip([false, true].repeat(5)) {
+        if is_there {
+            fs::write(&name, "").unwrap();
+        }
+        small.fill_but(pages * 4096);
+        let error = refusal(dir.path(), &repair);
+        assert!(error.contains("No space left on device"), "{pages} pages: {error}");
+        small.make_space();
+        if bytes(dir.path(), "a") == before {
+            unwritten += 1;
+            assert_eq!(name.exists(), is_there, "{pages} pages: {error}");
+            assert!(!is_there || fs::read(&name).unwrap().is_empty(), "{pages} pages: {error}");
+            let again = qcheck(dir.path(), &repair);
+            assert_eq!(again.code, 0, "{pages} pages: {}", again.err);
+        } else {
+            written += 1;
+        }
+        let done = qcheck(dir.path(), &["undo", undo, "a"]);
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{pages} pages");
+        assert!(bytes(dir.path(), "a") == before, "{pages} pages: not undone");
+        fs::remove_file(&name).unwrap();
+    }
+    assert!(unwritten > 0 && written > 0, "{unwritten} and {written}");
+}
+
+#[test]
+fn what_is_cut_off_by_an_undo_is_printed() {
+    let dir = folder();
+    let before = leaky(dir.path());
+    let Some(small) = Mounted::in_memory(4 << 20) else { return };
+    let name = small.path().join("u");
+    let undo = name.to_str().unwrap();
+    small.fill_but(64 * 4096);
+    refusal(dir.path(), &["check", "-q", "-r", "all", "--undo", undo, "a"]);
+    // The repair was interrupted, so that nothing shows who appended what.
+    let mut longer = bytes(dir.path(), "a");
+    assert!(longer != before && longer.len() == before.len());
+    longer.extend([9; 8192]);
+    fs::write(dir.path().join("a"), longer).unwrap();
+    let done = qcheck(dir.path(), &["undo", "--force", undo, "a"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(
+        done.out.contains("8192 bytes at the end") && done.out.contains("cut off"),
+        "{}",
+        done.out
+    );
     assert!(bytes(dir.path(), "a") == before);
 }
 

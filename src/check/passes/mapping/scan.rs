@@ -25,6 +25,8 @@ pub struct Scanner<'a> {
     pub file_bytes: u64,
     /// Whether data is in an external data file.
     pub data_file: bool,
+    /// Whether entries have a zero flag: not in version 2, and not with subclusters.
+    pub has_zero_flag: bool,
     /// Counts every reference.
     pub map: &'a RefcountMap,
     /// Counts what is claimed past the end of the file.
@@ -112,7 +114,7 @@ impl Scanner<'_> {
 
     /// Whether an entry is a valid standard cluster inside the file: all that runs are made of.
     fn is_plain(&self, bits: u64) -> bool {
-        let zero_flag = u64::from(!self.geometry.extended_l2());
+        let zero_flag = u64::from(self.has_zero_flag);
         let sound = OFFSET_MASK & !(self.geometry.cluster_bytes() - 1) | COPIED | zero_flag;
         let offset = bits & OFFSET_MASK;
         bits & !sound == 0 && offset != 0 && !self.data_file && offset < self.file_bytes
@@ -168,6 +170,10 @@ impl Scanner<'_> {
                 Kind::L2ZeroReserved(entry.bits)
             };
             self.find(scan, l2, kind);
+        }
+        let is_standard = !self.geometry.extended_l2() && !entry.is_compressed();
+        if !self.has_zero_flag && is_standard && entry.bits & ZERO != 0 {
+            self.find(scan, l2, Kind::L2ZeroInVersion2(entry.bits));
         }
         match entry.meaning(&self.geometry, self.data_file) {
             Meaning::Compressed(_) => self.compressed(l2, entry, reach, scan),

@@ -111,6 +111,7 @@ fn scanner<'a>(
         geometry: ctx.geometry,
         file_bytes: ctx.file_bytes,
         data_file: header.has_data_file(),
+        has_zero_flag: header.version >= 3 && !ctx.geometry.extended_l2(),
         map: &ctx.map,
         beyond: &ctx.beyond,
         active: &mapping.active,

@@ -90,6 +90,8 @@ pub enum Kind {
     L2Reserved(u64),
     /// The zero flag in an extended L2 entry, where it is reserved.
     L2ZeroReserved(u64),
+    /// The zero flag in an L2 entry of a version 2 image.
+    L2ZeroInVersion2(u64),
     /// COPIED on a compressed cluster.
     CompressedCopied {
         /// The descriptor without its sector count.
@@ -321,6 +323,7 @@ impl Kind {
             Self::L2TableUnaligned(_) => &tables::L2_TABLE_UNALIGNED,
             Self::L2Reserved(_) => &tables::L2_RESERVED_BITS,
             Self::L2ZeroReserved(_) => &tables::L2_ZERO_FLAG_RESERVED,
+            Self::L2ZeroInVersion2(_) => &tables::L2_ZERO_FLAG_VERSION_2,
             Self::CompressedCopied { .. } => &tables::COMPRESSED_COPIED,
             Self::CompressedWithDataFile(_) => &tables::COMPRESSED_WITH_DATA_FILE,
             Self::CompressedWithBitmap(_) => &tables::COMPRESSED_WITH_SUBCLUSTERS,

@@ -13,6 +13,7 @@ pub static SECTION: Section = Section {
         &L2_TABLE_TWICE,
         &L2_RESERVED_BITS,
         &L2_ZERO_FLAG_RESERVED,
+        &L2_ZERO_FLAG_VERSION_2,
         &COMPRESSED_COPIED,
         &COMPRESSED_WITH_DATA_FILE,
         &COMPRESSED_WITH_SUBCLUSTERS,
@@ -109,6 +110,19 @@ pub static L2_ZERO_FLAG_RESERVED: Row = Row {
     meaning: "The zero flag is set in an extended L2 entry, where it is reserved.",
     repair: "`-r all` corrects it where the cluster's refcount includes this reference; else \
              `--allow-data-loss` drops the entry.",
+};
+
+pub static L2_ZERO_FLAG_VERSION_2: Row = Row {
+    code: "l2-zero-flag-version-2",
+    severity: Severity::Corruption,
+    lesser: None,
+    remedy: Remedy::DataLoss,
+    hides_references: true,
+    is_entry: true,
+    meaning: "The zero flag is set in an image of version 2, which does not have it: QEMU reports \
+              an input/output error there. The flag or the version is wrong.",
+    repair: "`-r all --allow-data-loss` clears the flag, so that the cluster that the entry points \
+             to is read.",
 };
 
 pub static COMPRESSED_COPIED: Row = Row {

@@ -85,6 +85,15 @@ impl RefcountMap {
         });
     }
 
+    /// Adds all references of another map.
+    pub fn add_all(&self, other: &Self) {
+        for range in other.ranges() {
+            other.for_each_run(range, |first, count, references| {
+                self.add(first, count, references);
+            });
+        }
+    }
+
     /// Whether a cluster was ever referenced twice.
     pub fn has_shared(&self) -> bool {
         self.shared.load(Ordering::Relaxed)

@@ -12,6 +12,8 @@ use crate::support::programs::oracle::Scratch;
 const MEMORY_KIB: u64 = 64 << 10;
 /// The longest any check here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest any repair here may take: it is a check a round.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(60);
 const COPIED: u64 = 1 << 63;
 
 /// A version 3 header: cluster bits, refcount order, L1 entries and offset, refcount table offset,
@@ -41,6 +43,22 @@ fn put(image: &mut Vec<u8>, at: u64, entries: impl Iterator<Item = u64>) {
     image.resize(image.len().max(at), 0);
     image.truncate(at);
     image.extend(entries.flat_map(u64::to_be_bytes));
+}
+
+/// Repairs the image, with tables of so many bytes, in bounded time and memory.
+fn repaired(bytes: &[u8], tables: u64, what: &str) {
+    for mode in
+        [&["check", "-q", "-r", "all"][..], &["check", "-q", "-r", "all", "--allow-data-loss"]]
+    {
+        let image = Scratch::with_image(bytes);
+        let path = image.image();
+        let args = [mode, &[path.to_str().expect("the path is text")]].concat();
+        let cost = measure::run(Path::new(env!("CARGO_BIN_EXE_qcheck")), &args);
+        assert!([0, 2, 3].contains(&cost.code), "{what}: {mode:?} ends with {}", cost.code);
+        assert!(cost.time < REPAIR_PATIENCE, "{what}: {mode:?} took {:?}", cost.time);
+        let most = MEMORY_KIB + 4 * tables / 1024;
+        assert!(cost.peak_kib < most, "{what}: {mode:?} took {} of {most} KiB", cost.peak_kib);
+    }
 }
 
 /// Checks the image, stretched to a length and with tables of so many bytes, in bounded time and memory.
@@ -128,6 +146,11 @@ fn the_longest_l1_table_takes_little_more_memory_than_it_has_bytes() {
     bounded(&longest(unaligned), 0, 32 << 20, "tables in the middle of clusters");
 }
 
+#[test]
+fn a_repair_of_the_longest_l1_table_takes_little_more_memory_than_it_has_bytes() {
+    repaired(&longest(|_| 3 << 16), 32 << 20, "one table for four million entries");
+}
+
 /// Appends snapshots with this L1 table and so many bytes of extra data.
 fn put_snapshots(image: &mut Vec<u8>, count: u32, l1: (u32, u64), extra: u32) {
     for n in 0..count {
@@ -152,7 +175,10 @@ fn snapshots_that_share_an_l1_table_take_memory_for_it_once() {
     put(&mut image, cluster * 5, (0..entries).map(|_| cluster * 4));
     put(&mut image, cluster * 200, [].into_iter());
     put_snapshots(&mut image, count, (1 << 20, cluster * 5), 16);
-    bounded(&image, 0, (8 << 20) + u64::from(count) * 72, "snapshots that share an L1 table");
+    let tables = (8 << 20) + u64::from(count) * 72;
+    bounded(&image, 0, tables, "snapshots that share an L1 table");
+    // A repair has the references that it aims at beside those that it found.
+    repaired(&image, 2 * tables, "snapshots that share an L1 table");
 }
 
 #[test]
@@ -164,4 +190,6 @@ fn extra_data_of_snapshots_is_not_kept_in_memory() {
     put_snapshots(&mut image, count, (0, 0), 1024);
     // As if there were no extra data.
     bounded(&image, 0, u64::from(count) * 72, "snapshots with much extra data");
+    // It writes them again.
+    repaired(&image, u64::from(count) * 1100, "snapshots with much extra data");
 }

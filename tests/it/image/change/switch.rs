@@ -7,6 +7,7 @@ use std::sync::Arc;
 use qcheck::check::{CheckOptions, check};
 use qcheck::error::Result;
 use qcheck::progress::Silent;
+use qcheck::repair::{RepairMode, repair};
 use qcheck::resize::{Preallocation, ResizeOptions, resize};
 use qcheck::snapshot;
 use qcheck::storage::MemoryStorage;
@@ -119,9 +120,12 @@ impl Both {
     }
 }
 
+fn options() -> CheckOptions {
+    CheckOptions { threads: 1, ..CheckOptions::default() }
+}
+
 fn findings(bytes: &[u8]) -> String {
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
-    let report = check(&MemoryStorage::new(bytes.to_vec()), &options, &Silent).unwrap();
+    let report = check(&MemoryStorage::new(bytes.to_vec()), &options(), &Silent).unwrap();
     if report.tally.is_clean() { String::new() } else { format!("{:?}", report.findings) }
 }
 
@@ -276,7 +280,7 @@ fn interrupted(
 }
 
 #[test]
-fn shrinking_is_as_before_or_as_after_and_leaks_at_worst() {
+fn shrinking_is_as_before_or_as_after_leaks_at_worst_and_stays_so_when_it_is_repaired() {
     for kind in ["cluster_size=512", "cluster_size=16k"] {
         let case = rich(kind, false);
         let change: &Change = &|image| resize(image, 105 << 10, SHRINK);
@@ -287,6 +291,10 @@ fn shrinking_is_as_before_or_as_after_and_leaks_at_worst() {
             assert_no_error(&image.bytes, &format!("{kind}: {}", image.story));
             let now = contents(&case, &image.bytes);
             assert!(now == both.before || now == both.after, "{kind}: {}", image.story);
+            let disk = MemoryStorage::new(image.bytes.clone());
+            repair(&disk, RepairMode::All, &options(), &Silent).expect("a file can grow");
+            let repaired = contents(&case, &disk.to_vec());
+            assert!(repaired == now, "{kind}: a repair changes what is read: {}", image.story);
         });
     }
 }

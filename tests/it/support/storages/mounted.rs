@@ -1,9 +1,13 @@
 //! File systems mounted for a test.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::skip::skip;
+
+/// The file that takes what shall not be free.
+const FILLER: &str = "filler";
 
 /// A file system, mounted until this is dropped.
 pub struct Mounted {
@@ -46,6 +50,18 @@ impl Mounted {
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Takes all free space but so many bytes.
+    pub fn fill_but(&self, bytes: u64) {
+        let free = rustix::fs::statvfs(self.path()).unwrap();
+        let length = (free.f_bavail * free.f_frsize).saturating_sub(bytes);
+        fs::write(self.path().join(FILLER), vec![1; length as usize]).unwrap();
+    }
+
+    /// Gives back what was taken.
+    pub fn make_space(&self) {
+        fs::remove_file(self.path().join(FILLER)).unwrap();
     }
 }
 
