@@ -126,11 +126,19 @@ impl Disk {
         grain
     }
 
-    /// Whether guest data cannot be read because it is encrypted.
-    pub(crate) fn is_encrypted(&self) -> Result<bool> {
+    /// Whether guest data cannot be read because it is encrypted and its secret was not given.
+    pub(crate) fn is_locked(&self) -> Result<bool> {
         match self {
             Self::Raw(_) => Ok(false),
-            Self::Qcow2(image) => image.is_encrypted(),
+            Self::Qcow2(image) => image.is_locked(),
+        }
+    }
+
+    /// Fails with [`Error::NoKey`] where guest data is encrypted and its secret was not given.
+    pub fn require_key(&self) -> Result<()> {
+        match self {
+            Self::Raw(_) => Ok(()),
+            Self::Qcow2(image) => image.require_key(),
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::tables::HeaderArea;
 mod bitmaps;
 mod change;
 mod damage;
+mod encryption;
 mod guest;
 mod meta;
 mod open;
@@ -53,6 +54,7 @@ pub(crate) use bitmaps::{BitmapEdit, BitmapResult, BitmapStart};
 pub(crate) use change::write_zero_buffers;
 pub use change::{BackingLabel, Preallocation};
 pub use damage::Damage;
+pub(crate) use encryption::Encryption;
 pub use guest::{Run, RunKind, Stored};
 pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
@@ -73,6 +75,8 @@ pub struct Image {
     meta: Mutex<Meta>,
     claims: Claims,
     decompressors: Decompressors,
+    /// How guest data is encrypted, where that is known: the image is, and its secret was given.
+    encryption: Option<Encryption>,
     /// Zeroes are recorded even where, without a backing file, unallocated clusters read as zeroes.
     records_zeroes: bool,
 }

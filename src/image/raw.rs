@@ -4,20 +4,44 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::crypt::luks::Header;
+use crate::crypt::{Key, Volume};
 use crate::error::{Error, Result};
 use crate::sector::SECTOR;
 use crate::storage::ReadAt;
 
-/// A raw image that is read only.
+/// The option that names the secret of a LUKS image, in QEMU's words.
+pub(crate) const LUKS_KEY_OPTION: &str = "key-secret";
+
+/// A raw image, or the payload of a LUKS image, that is read only.
 pub struct RawImage {
     source: Arc<dyn ReadAt>,
     path: Option<PathBuf>,
+    is_encrypted: bool,
 }
 
 impl RawImage {
     /// A raw image of these bytes; where they are a file, with its name.
     pub const fn new(source: Arc<dyn ReadAt>, path: Option<PathBuf>) -> Self {
-        Self { source, path }
+        Self { source, path, is_encrypted: false }
+    }
+
+    /// The payload of the LUKS image that `source` is.
+    ///
+    /// Fails with [`Error::NoKey`], [`Error::NoSecret`] and [`Error::WrongSecret`], and as
+    /// [`Header::load`].
+    pub fn luks(source: Arc<dyn ReadAt>, path: Option<PathBuf>, key: &Key) -> Result<Self> {
+        let secret = key.secret(LUKS_KEY_OPTION)?;
+        let header = Header::load(source.as_ref(), 0, u64::MAX)?;
+        let (key, slot) = header.unlock(source.as_ref(), secret)?;
+        log::info!("key slot {slot} is opened");
+        let volume = Volume::new(source, header.cipher(&key)?, header.payload_offset());
+        Ok(Self { source: Arc::new(volume), path, is_encrypted: true })
+    }
+
+    /// Whether its bytes are stored encrypted, so that no offset of its file has them.
+    pub const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// Its bytes.

@@ -7,6 +7,7 @@ pub mod format;
 pub mod image_name;
 pub mod nearest;
 pub mod new_image;
+pub mod object;
 pub mod options;
 pub mod output;
 pub mod qemu;

@@ -11,6 +11,7 @@ use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, BOTH, parse_format};
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::create_options;
+use crate::cli::args::object::Objects;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{SizeError, parse_size};
@@ -55,6 +56,9 @@ pub struct Args {
     /// Take the image as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
     image_opts: bool,
+
+    #[command(flatten)]
+    objects: Objects,
 
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
@@ -110,7 +114,7 @@ impl Args {
         let Some(name) = &self.image else {
             return Ok(measure_size(self.size.unwrap_or(0), &format)?);
         };
-        let image = name.named(self.image_opts, self.format)?;
+        let image = name.named(self.image_opts, self.format, &self.objects.secrets()?)?;
         let opening = Opening {
             snapshot: self.snapshot.as_ref(),
             force_share: self.force_share,
@@ -118,7 +122,7 @@ impl Args {
             cache: Cache::Writeback,
             guard: &Guard::default(),
         };
-        let disk = opening.open(&image)?;
+        let disk = opening.open_metadata(&image)?;
         measure_disk(&disk, &format).with_context(|| quoted(&image.path).to_string())
     }
 }

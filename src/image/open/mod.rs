@@ -25,6 +25,7 @@ use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;
+use crate::image::encryption::Encryption;
 use crate::image::meta::Meta;
 use crate::image::order::disk::Disk;
 use crate::image::order::ordering::Ordering;
@@ -168,6 +169,7 @@ impl Loader {
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
             reftable => reftable?,
         };
+        let encryption = Encryption::open(&self.area, self.file.as_ref(), &options.key)?;
         let (data_file, data_path) = self.open_data_file(options, walk)?.unzip();
         let backing = backing::open(&self.area, options, walk)?;
         let mut disk =
@@ -209,6 +211,7 @@ impl Loader {
             meta,
             claims,
             decompressors: Decompressors::default(),
+            encryption,
             records_zeroes: false,
         })
     }

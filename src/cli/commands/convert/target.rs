@@ -9,6 +9,7 @@ use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
 use qcheck::create::{NewImage, Preallocation};
+use qcheck::crypt::Key;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{Image, OpenOptions, Opener};
@@ -33,7 +34,9 @@ pub struct Asked {
     format: ImageFormat,
     given: Options,
     cache: Cache,
-    backing: Option<(PathBuf, ImageFormat)>,
+    /// The secret of the target, and those of images below it.
+    key: Key,
+    backing: Option<Named>,
 }
 
 impl Asked {
@@ -73,6 +76,11 @@ impl Asked {
         Ok(NewImage::new(&new_image::create_options(&self.given)?)?)
     }
 
+    /// The secret of the target and those of other images.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// The target's format.
     pub const fn format(&self) -> ImageFormat {
         self.format
@@ -84,8 +92,8 @@ impl Asked {
     }
 
     /// A target of this format with these options.
-    pub fn new(format: ImageFormat, given: Options, cache: Cache) -> Self {
-        Self { format, given, cache, backing: None }
+    pub const fn new(format: ImageFormat, given: Options, cache: Cache, key: Key) -> Self {
+        Self { format, given, cache, key, backing: None }
     }
 
     /// Brings `-B` and `-F` together with `-o`.
@@ -116,21 +124,23 @@ impl Asked {
         let format = if format == "file" { "raw" } else { format };
         let link = Link::named(Some(target), name.as_bytes(), Some(Format::of_name(format)));
         let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
-        self.backing = Some((link?.path, format));
+        let link = link?;
+        let key = self.key.renamed(link.key_secret);
+        self.backing = Some(Named::file(link.path, Some(format), key));
         Ok(())
     }
 
     fn open_backing(&self, guard: &Guard) -> Result<Option<SourceDisk>> {
-        let Some((path, format)) = &self.backing else { return Ok(None) };
+        let Some(image) = &self.backing else { return Ok(None) };
         let opening = Opening {
             snapshot: None,
             // As in qemu-img: only data that is in an image has to stay as it is.
-            force_share: *format == ImageFormat::Raw,
+            force_share: image.format == Some(ImageFormat::Raw),
             backing_format: None,
             cache: Cache::Writeback,
             guard,
         };
-        Ok(Some(SourceDisk::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
+        Ok(Some(SourceDisk::new(vec![opening.open(image)?])?))
     }
 }
 
@@ -197,7 +207,7 @@ impl Target {
         open::apply_cache(asked.cache, &mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
-                let options = OpenOptions::default();
+                let options = OpenOptions { key: asked.key, ..OpenOptions::default() };
                 let image = writable::open_qcow2(opened.storage, path, options, opener, ui);
                 let image = image.with_context(|| could_not_open(path))?;
                 Kind::Image { image: Box::new(image), is_zero }

@@ -16,6 +16,7 @@ use qcheck::tables::HeaderArea;
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH};
 use crate::cli::args::image_name::{self, ImageName, Named};
+use crate::cli::args::object::Objects;
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;
@@ -53,6 +54,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
@@ -64,7 +68,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = args.image.named(args.image_opts, args.format)?;
+    let image = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     match (args.metadata, args.layout) {
         (true, _) => metadata(args, &image, ui),
         (_, true) => layout(args, &image, ui),
