@@ -5,9 +5,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cipher::SectorCipher;
+use super::luks::Header;
+use super::secret::Key;
+use crate::error::Result;
 use crate::sector::SECTOR;
 use crate::storage::{Capacity, ReadAt, Storage};
 
+/// The option that names the secret of a LUKS image, in QEMU's words.
+const LUKS_KEY_OPTION: &str = "key-secret";
 /// Most bytes that are encrypted at once.
 const PIECE: u64 = 1 << 20;
 
@@ -24,6 +29,18 @@ pub struct Volume<S> {
 }
 
 impl<S: ReadAt> Volume<S> {
+    /// The payload of the LUKS image that `inner` is.
+    ///
+    /// Fails with [`Error::NoKey`](crate::Error::NoKey), and as [`Header::load`] and
+    /// [`Header::unlock`].
+    pub fn open(inner: S, key: &Key) -> Result<Self> {
+        let secret = key.secret(LUKS_KEY_OPTION)?;
+        let header = Header::load(&inner, 0, u64::MAX)?;
+        let (key, slot) = header.unlock(&inner, secret)?;
+        log::info!("key slot {slot} is opened");
+        Ok(Self::new(inner, header.cipher(&key)?, header.payload_offset()))
+    }
+
     /// The payload that begins at this offset.
     pub const fn new(inner: S, cipher: Arc<SectorCipher>, offset: u64) -> Self {
         Self { inner, cipher, offset, parts: Mutex::new(()) }

@@ -25,6 +25,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::codec::Decompressors;
+use crate::crypt::SectorCipher;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
@@ -54,12 +55,12 @@ pub(crate) use bitmaps::{BitmapEdit, BitmapResult, BitmapStart};
 pub(crate) use change::write_zero_buffers;
 pub use change::{BackingLabel, Preallocation};
 pub use damage::Damage;
-pub(crate) use encryption::Encryption;
 pub use guest::{Run, RunKind, Stored};
 pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
 pub use raw::RawImage;
 
+use encryption::Encryption;
 use meta::Meta;
 use order::ordering::Side;
 use space::claims::Claims;
@@ -198,6 +199,12 @@ impl Image {
     pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
         self.meta_mut()?.cancel = Some(cancel);
         Ok(())
+    }
+
+    /// The image, whose guest data is encrypted with LUKS and this cipher.
+    pub(crate) fn with_cipher(mut self, cipher: Arc<SectorCipher>) -> Self {
+        self.encryption = Some(Encryption::luks(cipher));
+        self
     }
 
     /// From here on zeroes are recorded even where unallocated clusters read as zeroes: for an

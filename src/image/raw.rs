@@ -4,14 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::crypt::luks::Header;
 use crate::crypt::{Key, Volume};
 use crate::error::{Error, Result};
 use crate::sector::SECTOR;
 use crate::storage::ReadAt;
-
-/// The option that names the secret of a LUKS image, in QEMU's words.
-pub(crate) const LUKS_KEY_OPTION: &str = "key-secret";
 
 /// A raw image, or the payload of a LUKS image, that is read only.
 pub struct RawImage {
@@ -28,14 +24,9 @@ impl RawImage {
 
     /// The payload of the LUKS image that `source` is.
     ///
-    /// Fails with [`Error::NoKey`], [`Error::NoSecret`] and [`Error::WrongSecret`], and as
-    /// [`Header::load`].
+    /// Fails as [`Volume::open`].
     pub fn luks(source: Arc<dyn ReadAt>, path: Option<PathBuf>, key: &Key) -> Result<Self> {
-        let secret = key.secret(LUKS_KEY_OPTION)?;
-        let header = Header::load(source.as_ref(), 0, u64::MAX)?;
-        let (key, slot) = header.unlock(source.as_ref(), secret)?;
-        log::info!("key slot {slot} is opened");
-        let volume = Volume::new(source, header.cipher(&key)?, header.payload_offset());
+        let volume = Volume::open(source, key)?;
         Ok(Self { source: Arc::new(volume), path, is_encrypted: true })
     }
 

@@ -1,6 +1,7 @@
 //! Arguments: the values that options and names of files take, and their help.
 
 pub mod cache;
+pub mod encryption;
 pub mod examples;
 pub mod file_name;
 pub mod format;

@@ -163,7 +163,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     let disk = opening.open(&image)?;
     let source = operands.source(disk, ui)?;
-    let asked = Asked::new(format, Options::default(), Cache::Writeback, Key::default());
+    let asked = Asked::new(format, Options::default(), Cache::Writeback, Key::default())?;
     let context = || format!("{}: {}", quoted(&operands.output), format.name());
     let target = Target::create(&operands.output, asked, source.bytes(), &guard)?;
     let cancel = signals::interruption();

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::luks::keys::{DIGEST_BYTES, LuksKeys};
 use crate::format::luks::{LUKS_BYTES, LuksHeader};
 use crate::format::luks_defects::defects;
+use crate::sector::SECTOR_LEN;
 use crate::storage::ReadAt;
 
 /// The key that guest data is encrypted with. It is overwritten when it is dropped.
@@ -99,12 +100,13 @@ impl Header {
         let salt = &self.keys.slots[slot];
         self.hash.derive(secret.bytes(), salt, record.iterations, &mut slot_key);
         let stripes = usize::try_from(record.stripes).unwrap_or(0);
-        let mut material = Zeroizing::new(vec![0; key_bytes * stripes]);
+        let length = key_bytes * stripes;
+        let mut material = Zeroizing::new(vec![0; length.next_multiple_of(SECTOR_LEN)]);
         let at = self.at.saturating_add(record.key_offset);
         let failed = |e| Error::io("read key material", at, e);
         source.read_exact_at(at, &mut material).map_err(failed)?;
         SectorCipher::new(&self.spec, &slot_key)?.decrypt(0, &mut material);
-        let key = stripes::merge(&material, key_bytes, self.hash);
+        let key = stripes::merge(&material[..length], key_bytes, self.hash);
         let digest = digest(self.hash, &key, &self.keys.salt, self.public.iterations);
         Ok((*digest == self.keys.digest).then_some(MasterKey(key)))
     }

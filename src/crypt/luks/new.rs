@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::luks::defects::RESERVED_BYTES;
 use crate::format::luks::keys::{DIGEST_BYTES, LuksKeys, SALT_BYTES, STRIPES, encode};
 use crate::format::luks::{KEY_SLOTS, KeySlot, LUKS_BYTES, LuksHeader, Name};
+use crate::sector::SECTOR_LEN;
 
 /// The part of the time for a passphrase that the digest of the master key takes, as in QEMU.
 const DIGEST_SHARE: u32 = 8;
@@ -139,6 +140,9 @@ pub(super) fn seal(
     hash.derive(secret.bytes(), salt, iterations, &mut slot_key);
     let stripes = usize::try_from(STRIPES).unwrap_or(0);
     let mut material = stripes::split(&key.0, stripes, hash).map_err(no_random_bytes)?;
+    // It is encrypted in whole sectors.
+    let whole = material.len().next_multiple_of(SECTOR_LEN);
+    material.resize(whole, 0);
     SectorCipher::new(cipher, &slot_key)?.encrypt(0, &mut material);
     Ok(material)
 }
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_header_is_opened_with_its_passphrase_and_with_no_other() {
-        for (mode, bytes) in [("xts-plain64", 64), ("cbc-essiv:sha256", 16)] {
+        for (mode, bytes) in [("xts-plain64", 64), ("cbc-essiv:sha256", 16), ("cbc-plain", 24)] {
             for hash in [Hash::Sha1, Hash::Sha512] {
                 let cipher = CipherSpec::of_header("aes", mode, bytes).unwrap();
                 let options = LuksOptions { cipher, hash, time: Duration::ZERO };

@@ -23,9 +23,9 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("image", &["file", "chain", "tables", "codec", "crypt", "format", "storage"]),
     ("disk", &["file", "image", "chain", "tables", "crypt", "format", "storage"]),
     ("create", &["image", "tables", "crypt", "format", "storage"]),
-    ("convert", &["create", "disk", "image", "tables", "codec", "format", "storage"]),
+    ("convert", &["create", "crypt", "disk", "image", "tables", "codec", "format", "storage"]),
     ("compare", &["disk", "image", "format", "storage"]),
-    ("measure", &["create", "disk", "image", "format", "storage"]),
+    ("measure", &["create", "crypt", "disk", "image", "format", "storage"]),
     (
         "verify",
         &[

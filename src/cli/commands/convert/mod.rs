@@ -9,7 +9,7 @@ use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::crypt::{Key, Secrets};
 use qcheck::format::probe::ImageFormat;
 
-use crate::cli::args::format::{BOTH, parse_format};
+use crate::cli::args::format::{ALL, parse_format};
 use crate::cli::args::image_name::{ImageName, Named};
 use crate::cli::args::options::{self, Table};
 use crate::cli::args::output::Output;
@@ -36,12 +36,12 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let source_format = args.format.as_deref().map(parse).transpose()?;
     let qcow2 = match format {
         ImageFormat::Qcow2 => true,
-        ImageFormat::Raw => false,
+        ImageFormat::Raw | ImageFormat::LUKS => false,
         other => {
-            bail!("cannot write the format {}: {BOTH}", other.name())
+            bail!("cannot write the format {}: {ALL}", other.name())
         }
     };
-    let table = Table::of_convert(qcow2);
+    let table = Table::of_convert(format);
     let given = match options::parse(&args.target_options, table)? {
         options::Asked::Help => {
             options::help(&mut ui.out, table, !args.files.is_empty())?;
@@ -62,7 +62,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let cancel = signals::interruption();
     let guard = Guard::default();
     let sources_open = args.opening(&guard).open_all(&sources)?;
-    let mut asked = Asked::new(format, given, args.target_cache, key.clone());
+    let mut asked = Asked::new(format, given, args.target_cache, key.clone())?;
     // An existing image keeps its own.
     if !args.no_create {
         asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;

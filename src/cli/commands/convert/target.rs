@@ -9,13 +9,15 @@ use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
 use qcheck::create::{NewImage, Preallocation};
-use qcheck::crypt::Key;
+use qcheck::crypt::luks::NewHeader;
+use qcheck::crypt::{Key, Volume};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{Image, OpenOptions, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
 use crate::cli::args::cache::Cache;
+use crate::cli::args::encryption::Given;
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::parse_format;
 use crate::cli::args::image_name::Named;
@@ -45,7 +47,8 @@ impl Asked {
     pub fn streams(&self, compress: bool) -> bool {
         let preallocated = self.given.text("preallocation").is_some_and(|mode| mode != "off");
         let special = self.given.text("data_file").is_some() || self.backing.is_some();
-        !preallocated && !special && !compress
+        let encrypted = self.format == ImageFormat::LUKS || self.given.has_prefix("encrypt.");
+        !preallocated && !special && !compress && !encrypted
     }
 
     /// How hard it is tried to compress clusters, where that is requested.
@@ -73,7 +76,7 @@ impl Asked {
     /// What a new qcow2 image is to be.
     pub fn new_image(&mut self, size: u64) -> Result<NewImage> {
         self.given.set_number("size", size);
-        Ok(NewImage::new(&new_image::create_options(&self.given)?)?)
+        new_image::new_qcow2(&self.given, &self.key.secrets)
     }
 
     /// The secret of the target and those of other images.
@@ -92,8 +95,13 @@ impl Asked {
     }
 
     /// A target of this format with these options.
-    pub const fn new(format: ImageFormat, given: Options, cache: Cache, key: Key) -> Self {
-        Self { format, given, cache, key, backing: None }
+    pub fn new(format: ImageFormat, given: Options, cache: Cache, key: Key) -> Result<Self> {
+        // Where it is made its options name the secret.
+        let key = match Given::of(&given, format)? {
+            Some(encryption) if key.name.is_none() => encryption.key(&key.secrets),
+            _ => key,
+        };
+        Ok(Self { format, given, cache, key, backing: None })
     }
 
     /// Brings `-B` and `-F` together with `-o`.
@@ -153,6 +161,7 @@ pub struct Target {
 enum Kind {
     New { new: Box<NewImage>, backing: Option<SourceDisk> },
     NewRaw(Preallocation),
+    NewLuks(Box<NewHeader>, Preallocation),
     Raw { storage: Latch<Box<dyn Storage>>, is_zero: bool },
     Image { image: Box<Image>, is_zero: bool },
 }
@@ -181,8 +190,16 @@ impl Target {
                 files: vec![open(&file, Access::WriteData)?],
             });
         }
-        let options = new_image::create_options(&asked.given)?;
-        let new = Box::new(NewImage::new(&options)?);
+        if let ImageFormat::LUKS = asked.format {
+            let preallocation = new_image::luks_preallocation(&asked.given)?;
+            let encryption = Given::of(&asked.given, asked.format)?.context("LUKS has options")?;
+            let header = Box::new(encryption.header(&asked.key.secrets)?);
+            return Ok(Self {
+                kind: Kind::NewLuks(header, preallocation),
+                files: vec![open(&file, Access::Write)?],
+            });
+        }
+        let new = Box::new(new_image::new_qcow2(&asked.given, &asked.key.secrets)?);
         let kind = Kind::New { new, backing };
         let mut target = Self { kind, files: vec![open(&file, Access::Write)?] };
         match data.as_ref().map(|data| open(data, Access::WriteData)).transpose() {
@@ -212,6 +229,11 @@ impl Target {
                 let image = image.with_context(|| could_not_open(path))?;
                 Kind::Image { image: Box::new(image), is_zero }
             }
+            ImageFormat::LUKS => {
+                let volume = Volume::open(opened.storage, &asked.key);
+                let volume = volume.with_context(|| could_not_open(path))?;
+                Kind::Raw { storage: Latch::new(Box::new(volume)), is_zero }
+            }
             _ => Kind::Raw { storage: Latch::new(Box::new(opened.storage)), is_zero },
         };
         Ok(Self { kind, files: Vec::new() })
@@ -235,6 +257,11 @@ impl Target {
             },
             Kind::NewRaw(preallocation) => convert::Target::NewRaw {
                 storage: self.files[0].storage.as_ref(),
+                preallocation: *preallocation,
+            },
+            Kind::NewLuks(header, preallocation) => convert::Target::NewLuks {
+                storage: self.files[0].storage.as_ref(),
+                header,
                 preallocation: *preallocation,
             },
             Kind::Raw { storage, is_zero } => convert::Target::Raw { storage, is_zero: *is_zero },
@@ -261,7 +288,7 @@ impl Target {
         let mut left = match &self.kind {
             Kind::Raw { storage, .. } => storage.is_touched(),
             Kind::Image { image, .. } => image.is_changed(),
-            Kind::New { .. } | Kind::NewRaw(_) => false,
+            Kind::New { .. } | Kind::NewRaw(_) | Kind::NewLuks(..) => false,
         };
         for file in self.files {
             left |= file.give_up();

@@ -1,10 +1,13 @@
 //! Encrypted images with their secrets, against real qemu-img.
 
+mod making;
 mod reading;
+mod writing;
 
 use std::path::Path;
 
 use crate::support::programs::run::{Ran, qcheck, qemu_ok};
+use crate::support::rng::Rng;
 
 /// The secret of the images that these tests make.
 pub const SECRET: [&str; 2] = ["--object", "secret,id=s,data=a passphrase"];
@@ -16,7 +19,7 @@ pub const CIPHERS: [&str; 6] = [
     "cipher-alg=aes-192,cipher-mode=xts,ivgen-alg=plain64,hash-alg=sha384",
     "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256,hash-alg=sha512",
     "cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=plain64,hash-alg=sha224",
-    "cipher-alg=aes-192,cipher-mode=cbc,ivgen-alg=plain,hash-alg=sha256",
+    "cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=plain,hash-alg=sha256",
 ];
 
 /// Options of LUKS as those of a qcow2 image.
@@ -34,6 +37,11 @@ pub fn qcow2(name: &str) -> String {
 /// The description of a LUKS image with its secret.
 pub fn luks(name: &str) -> String {
     format!("driver=luks,key-secret=s,file.filename={name}")
+}
+
+/// Bytes of a disk.
+pub fn content(length: usize, seed: u64) -> Vec<u8> {
+    Rng::new(seed).bytes(length)
 }
 
 /// Makes an image with real qemu-img.
