@@ -305,7 +305,7 @@ fn make_luks(
     let encryption = Given::of(given, ImageFormat::LUKS)?;
     let header = encryption.context("LUKS has options")?.header(secrets).with_context(context)?;
     let preallocation = luks_preallocation(given).with_context(context)?;
-    let mut image = NewFile::open(target, Access::Write, HowNew::default())?;
+    let mut image = NewFile::open(target, Access::Write, HowNew::new(given, Cache::Writeback)?)?;
     image.fail_on(&signals::interruption());
     let size = given.number("size").unwrap_or(0);
     let written = create_luks(image.storage.as_ref(), size, &header, preallocation, meter);
