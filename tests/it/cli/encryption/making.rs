@@ -73,7 +73,12 @@ fn luks_images_are_made_that_qemu_img_and_cryptsetup_open() {
             guest(dir.path(), &luks("b"), "write -q -s disk 0 1100k");
             assert_made(dir.path(), &luks("b"), cipher);
         }
-        own(dir.path(), "compare", &["-F", "raw", "--image-opts", &luks("a"), "disk"]);
+        let disk = "driver=raw,file.filename=disk";
+        own(dir.path(), "compare", &["--image-opts", &luks("a"), disk]).success();
+        // cryptsetup has no XTS with keys of 192 bits.
+        if cipher.contains("aes-192,cipher-mode=xts") {
+            continue;
+        }
         fs::write(dir.path().join("key"), "a passphrase").unwrap();
         let open = ["open", "--test-passphrase", "--key-file", "key", "a"];
         match Command::new("cryptsetup").args(open).current_dir(dir.path()).status() {
