@@ -166,7 +166,7 @@ impl SourceDisk {
                     bytes: most.min(range.end - at),
                 }))
             }
-            Disk::Qcow2(image) if image.is_encrypted()? => Ok(None),
+            Disk::Qcow2(image) if image.is_encrypted() => Ok(None),
             Disk::Qcow2(image) => {
                 let most = most.min(image.virtual_size().saturating_sub(at));
                 if most == 0 {

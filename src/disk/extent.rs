@@ -198,7 +198,7 @@ fn of_image<'a>(
     let stored = ahead.run(image, depth, at, inside)?;
     let run = stored.run;
     // What is at an offset of the file is not what a guest reads.
-    let is_encrypted = image.is_encrypted()?;
+    let is_encrypted = image.is_encrypted();
     let host = stored.host.filter(|_| !is_encrypted).map(|host| host.get());
     let file = host.and_then(|_| image.data_path());
     let own = |kind| Extent { host, file, ..Extent::new(at, run.length, kind) };

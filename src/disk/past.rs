@@ -33,7 +33,7 @@ impl Disk {
             if !extent.zero {
                 bytes = bytes.min(buffer.len() as u64);
                 let length = usize::try_from(bytes).unwrap_or(buffer.len());
-                let encrypted = self.is_locked()?;
+                let encrypted = self.is_locked();
                 if !encrypted {
                     self.read_at(&mut buffer[..length], at)?;
                 }

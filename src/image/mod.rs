@@ -76,6 +76,8 @@ pub struct Image {
     meta: Mutex<Meta>,
     claims: Claims,
     decompressors: Decompressors,
+    /// Whether guest data is encrypted.
+    is_encrypted: bool,
     /// How guest data is encrypted, where that is known: the image is, and its secret was given.
     encryption: Option<Encryption>,
     /// Zeroes are recorded even where, without a backing file, unallocated clusters read as zeroes.

@@ -37,7 +37,7 @@ impl Image {
             let why = "data in an external data file cannot be compressed";
             return Err(Error::Refused(why.into()));
         }
-        if self.is_encrypted()? {
+        if self.is_encrypted {
             // QEMU's words: the format has no such clusters.
             let why = "Compression and encryption not supported at the same time";
             return Err(Error::Unsupported(why.into()));

@@ -1,7 +1,6 @@
 //! Reading guest bytes.
 
 use crate::error::{Error, Result};
-use crate::format::crypto::CryptMethod;
 use crate::format::l2::CompressedExtent;
 use crate::format::{GuestOffset, HostOffset};
 
@@ -115,7 +114,7 @@ impl Image {
 
     /// An error where guest data is encrypted and its secret was not given.
     pub(crate) fn require_key(&self) -> Result<()> {
-        match self.is_locked()? {
+        match self.is_locked() {
             true => Err(Error::NoKey { option: KEY_OPTION }),
             false => Ok(()),
         }
@@ -128,12 +127,12 @@ impl Image {
     }
 
     /// Whether guest data is encrypted and its secret was not given.
-    pub fn is_locked(&self) -> Result<bool> {
-        Ok(self.encryption.is_none() && self.is_encrypted()?)
+    pub const fn is_locked(&self) -> bool {
+        self.encryption.is_none() && self.is_encrypted
     }
 
     /// Whether guest data is encrypted.
-    pub fn is_encrypted(&self) -> Result<bool> {
-        Ok(self.meta()?.header().crypt_method != CryptMethod::None)
+    pub const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 }

@@ -211,6 +211,7 @@ impl Loader {
             meta,
             claims,
             decompressors: Decompressors::default(),
+            is_encrypted: self.area.header.crypt_method != CryptMethod::None,
             encryption,
             records_zeroes: false,
         })
