@@ -50,8 +50,8 @@ impl<S: ReadAt> Volume<S> {
         offset.checked_add(self.offset).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
     }
 
-    /// Reads whole sectors. Of one that the file has only a part of, the rest is taken for zero
-    /// before it is decrypted, as by QEMU.
+    /// Reads whole sectors. Of one that the file has only a part of, the rest counts as zero
+    /// before it is decrypted, as in QEMU.
     fn read_sectors(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.inner.read_padded_at(self.place(offset)?, buf)?;
         self.cipher.decrypt(offset / SECTOR, buf);

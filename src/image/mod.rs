@@ -37,7 +37,6 @@ use crate::tables::HeaderArea;
 mod bitmaps;
 mod change;
 mod damage;
-mod encryption;
 mod guest;
 mod meta;
 mod open;
@@ -60,8 +59,8 @@ pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
 pub use raw::RawImage;
 
-use encryption::Encryption;
 use meta::Meta;
+use meta::encryption::Encryption;
 use order::ordering::Side;
 use space::claims::Claims;
 

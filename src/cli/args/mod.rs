@@ -1,14 +1,12 @@
 //! Arguments: the values that options and names of files take, and their help.
 
 pub mod cache;
-pub mod encryption;
 pub mod examples;
 pub mod file_name;
 pub mod format;
 pub mod image_name;
 pub mod nearest;
 pub mod new_image;
-pub mod object;
 pub mod options;
 pub mod output;
 pub mod qemu;

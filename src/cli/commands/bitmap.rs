@@ -16,8 +16,8 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
-use crate::cli::args::object::Objects;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::open;
 use crate::cli::files::writable;

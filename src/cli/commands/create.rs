@@ -13,11 +13,11 @@ use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::cache::Cache;
-use crate::cli::args::encryption::Given;
 use crate::cli::args::file_name::{self, could_not_open, quoted};
 use crate::cli::args::format::{self, ALL, BOTH, parse_format};
+use crate::cli::args::image_name::object::Objects;
+use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::new_image::{luks_preallocation, new_qcow2, preallocation};
-use crate::cli::args::object::Objects;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::guard::{Allowed, Guard};

@@ -15,7 +15,7 @@ use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, quoted};
 use crate::cli::args::format::{self, BOTH, parse_format};
 use crate::cli::args::image_name::ImageName;
-use crate::cli::args::object::Objects;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::options::Options;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::disks::Opening;

@@ -7,12 +7,12 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::measure::{Measure, TargetFormat, measure_disk, measure_size};
 
 use crate::cli::args::cache::Cache;
-use crate::cli::args::encryption::Given;
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, ALL, parse_format};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::create_options;
-use crate::cli::args::object::Objects;
+use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{SizeError, parse_size};

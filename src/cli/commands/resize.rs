@@ -13,9 +13,9 @@ use qcheck::storage::{FileStorage, ReadAt};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::parse_preallocation;
-use crate::cli::args::object::Objects;
 use crate::cli::args::size::{human_size, parse_size};
 use crate::cli::files::open;
 use crate::cli::files::writable;

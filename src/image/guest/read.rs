@@ -7,7 +7,7 @@ use crate::format::{GuestOffset, HostOffset};
 use super::runs::RunKind;
 use crate::image::Image;
 use crate::image::damage::damaged;
-use crate::image::encryption::{Encryption, KEY_OPTION, is_whole};
+use crate::image::meta::encryption::{Encryption, KEY_OPTION, is_whole};
 use crate::image::space::claims::Access;
 use crate::sector::{SECTOR, SECTOR_LEN};
 

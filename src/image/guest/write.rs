@@ -11,8 +11,8 @@ use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, GuestCluster, GuestOffset, HostOffset};
 
 use crate::image::Image;
-use crate::image::encryption::is_whole;
 use crate::image::meta::Meta;
+use crate::image::meta::encryption::is_whole;
 use crate::image::run::ClusterRun;
 use crate::image::space::alloc::Allocation;
 use crate::image::space::claims::Access;

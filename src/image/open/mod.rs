@@ -25,8 +25,8 @@ use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;
-use crate::image::encryption::Encryption;
 use crate::image::meta::Meta;
+use crate::image::meta::encryption::Encryption;
 use crate::image::order::disk::Disk;
 use crate::image::order::ordering::Ordering;
 use crate::image::order::regions::{Owner, Regions};
@@ -200,16 +200,14 @@ impl Loader {
             in_place: false,
             cancel: None,
         };
-        let claims = Claims::default();
-        let meta = Mutex::new(meta);
         Ok(Image {
             file: self.file,
             data_file,
             names: Names { image: options.path.clone(), data_file: data_path },
             geometry,
             backing,
-            meta,
-            claims,
+            meta: Mutex::new(meta),
+            claims: Claims::default(),
             decompressors: Decompressors::default(),
             is_encrypted: self.area.header.crypt_method != CryptMethod::None,
             encryption,

@@ -10,8 +10,8 @@ use qcheck::format::probe::ImageFormat;
 use super::{data, list, policy, reattach};
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::format;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
-use crate::cli::args::object::Objects;
 use crate::cli::args::size::{parse_cluster_size, parse_number, parse_size};
 use crate::cli::files::targets::Target;
 

@@ -2,8 +2,8 @@
 
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::format;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
-use crate::cli::args::object::Objects;
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{parse_number, parse_size};
 use crate::cli::args::snapshot::{Choice, parse_choice};

@@ -17,11 +17,11 @@ use qcheck::image::{Image, OpenOptions, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 
 use crate::cli::args::cache::Cache;
-use crate::cli::args::encryption::Given;
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::parse_format;
 use crate::cli::args::image_name::Named;
 use crate::cli::args::new_image;
+use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::options::Options;
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::{Allowed, Guard};

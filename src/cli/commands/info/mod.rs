@@ -15,8 +15,8 @@ use qcheck::tables::HeaderArea;
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName, Named};
-use crate::cli::args::object::Objects;
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
 use crate::cli::render::exit::ExitCode;

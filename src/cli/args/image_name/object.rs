@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::crypt::{Secret, Secrets};
 use serde_json::Value;
 
-use super::options;
+use crate::cli::args::options;
 
 /// The objects of a command line.
 #[derive(Debug, clap::Args)]

@@ -7,8 +7,8 @@ use qcheck::crypt::luks::{LuksOptions, NewHeader};
 use qcheck::crypt::{Hash, IvGenerator, Key, Mode, Secrets};
 use qcheck::format::probe::ImageFormat;
 
-use super::nearest;
-use super::options::Options;
+use crate::cli::args::nearest;
+use crate::cli::args::options::Options;
 
 /// The options of the encryption of a new image. In a LUKS image they have no prefix.
 pub struct Given<'a> {

@@ -1,5 +1,7 @@
 //! What a new image is to be: its `-o` options as the library takes them.
 
+pub mod encryption;
+
 use anyhow::{Result, anyhow, bail};
 use qcheck::create::{
     BackingName, Compression, CreateOptions, DataFile, NewImage, Preallocation, Version,
@@ -7,9 +9,9 @@ use qcheck::create::{
 use qcheck::crypt::Secrets;
 use qcheck::format::probe::ImageFormat;
 
-use super::encryption::Given;
 use super::nearest;
 use super::options::Options;
+use encryption::Given;
 
 /// What a new image has from the start.
 pub fn preallocation(given: &Options) -> Result<Preallocation> {

@@ -1,5 +1,7 @@
 //! Names of images that are read or changed: of files, in JSON, or as options (`--image-opts`).
 
+pub mod object;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

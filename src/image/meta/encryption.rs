@@ -48,7 +48,11 @@ impl Encryption {
     /// Fails with [`Error::NoSecret`], with [`Error::WrongSecret`] where a passphrase does not open
     /// LUKS, and as [`Header::load`]. Whether the key of the older encryption is right shows
     /// nowhere.
-    pub(super) fn open(area: &HeaderArea, file: &dyn ReadAt, key: &Key) -> Result<Option<Self>> {
+    pub(in crate::image) fn open(
+        area: &HeaderArea,
+        file: &dyn ReadAt,
+        key: &Key,
+    ) -> Result<Option<Self>> {
         let method = area.header.crypt_method;
         if method == CryptMethod::None || key.name.is_none() {
             return Ok(None);
@@ -69,7 +73,7 @@ impl Encryption {
     }
 
     /// Whether guest data can be written. The older encryption is only read.
-    pub(super) fn require_writable(&self) -> Result<()> {
+    pub(in crate::image) fn require_writable(&self) -> Result<()> {
         match self.numbers {
             Numbers::Host => Ok(()),
             Numbers::Guest => {
@@ -88,12 +92,22 @@ impl Encryption {
     }
 
     /// Decrypts whole sectors of guest data.
-    pub(super) fn decrypt(&self, guest: GuestOffset, host: HostOffset, sectors: &mut [u8]) {
+    pub(in crate::image) fn decrypt(
+        &self,
+        guest: GuestOffset,
+        host: HostOffset,
+        sectors: &mut [u8],
+    ) {
         self.cipher.decrypt(self.number(guest, host), sectors);
     }
 
     /// Encrypts whole sectors of guest data.
-    pub(super) fn encrypt(&self, guest: GuestOffset, host: HostOffset, sectors: &mut [u8]) {
+    pub(in crate::image) fn encrypt(
+        &self,
+        guest: GuestOffset,
+        host: HostOffset,
+        sectors: &mut [u8],
+    ) {
         self.cipher.encrypt(self.number(guest, host), sectors);
     }
 }
@@ -106,6 +120,6 @@ fn legacy_key(secret: &Secret) -> Secret {
 }
 
 /// Whether a range of bytes is whole sectors.
-pub(super) const fn is_whole(offset: u64, length: usize) -> bool {
+pub(in crate::image) const fn is_whole(offset: u64, length: usize) -> bool {
     offset % SECTOR == 0 && length % SECTOR_LEN == 0
 }
