@@ -115,8 +115,8 @@ pub fn qcow2_info(source: &dyn ReadAt) -> Result<Qcow2Info> {
     })
 }
 
-/// The header of a LUKS image. Fails with [`Error::Io`], and with [`Error::Refused`] where it is not
-/// one of version 1.
+/// The header of a LUKS image. Fails with [`Error::Io`], and with [`Error::Refused`] where it is
+/// not one of version 1.
 pub fn luks_info(source: &dyn ReadAt) -> Result<LuksHeader> {
     let mut bytes = [0; LUKS_BYTES];
     let failed = |e| Error::io("read the LUKS header", 0, e);

@@ -10,14 +10,13 @@ use aes::cipher::{
 use aes::{Aes128, Aes192, Aes256, Block};
 
 use super::hash::Hash;
+use super::mode::{BLOCKS, SectorMode};
 use super::xts::Xts;
 use crate::error::{Error, Result};
 use crate::sector::SECTOR_LEN;
 
 /// Bytes that are encrypted with one initial vector.
 const SECTOR_BYTES: usize = SECTOR_LEN;
-/// Blocks of a sector.
-pub(super) const BLOCKS: usize = SECTOR_BYTES / 16;
 /// Sectors whose initial vectors are computed together.
 const BATCH: usize = 64;
 
@@ -138,14 +137,6 @@ impl<C: BlockCipherEncrypt<BlockSize = U16> + Send + Sync> Encrypt for C {
     fn encrypt(&self, blocks: &mut [Block]) {
         self.encrypt_blocks(blocks);
     }
-}
-
-/// A cipher in its mode: whole sectors, each with its initial vector, which may be overwritten.
-pub(super) trait SectorMode: Send + Sync {
-    /// Encrypts sectors.
-    fn encrypt(&self, ivs: &mut [Block], data: &mut [Block]);
-    /// Decrypts sectors.
-    fn decrypt(&self, ivs: &mut [Block], data: &mut [Block]);
 }
 
 struct Cbc<C>(C);

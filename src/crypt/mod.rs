@@ -12,6 +12,7 @@
 mod cipher;
 mod hash;
 pub mod luks;
+mod mode;
 mod random;
 mod secret;
 mod stripes;

@@ -3,7 +3,7 @@
 use aes::Block;
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt};
 
-use super::cipher::{BLOCKS, SectorMode};
+use super::mode::{BLOCKS, SectorMode};
 
 /// A cipher in XTS: one key for the data, one for the tweaks.
 pub(super) struct Xts<C> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::chain::FileOpener;
+use crate::crypt::Key;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::GuestOffset;
@@ -76,6 +77,11 @@ impl Disk {
     /// A raw disk of bytes that have no name.
     pub const fn raw(source: Arc<dyn ReadAt>) -> Self {
         Self::Raw(RawImage::new(source, None))
+    }
+
+    /// The payload of a LUKS image that has no name. Fails as [`RawImage::luks`].
+    pub fn luks(source: Arc<dyn ReadAt>, key: &Key) -> Result<Self> {
+        Ok(Self::Raw(RawImage::luks(source, None, key)?))
     }
 
     /// Its size in bytes; that of a raw image is rounded up to sectors.

@@ -11,7 +11,6 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
-use crate::image::RawImage;
 use crate::policy::{MAX_RATIO, Policy, Trait};
 use crate::progress::Progress;
 use crate::storage::ReadAt;
@@ -90,7 +89,7 @@ impl Deep<'_> {
         let Some(wanted) = self.wanted() else { return Ok(Digests::default()) };
         let disk = match format {
             ImageFormat::Raw => Disk::raw(image),
-            ImageFormat::LUKS => Disk::Raw(RawImage::luks(image, None, self.key)?),
+            ImageFormat::LUKS => Disk::luks(image, self.key)?,
             _ => return Ok(Digests::default()),
         };
         match digest(&disk, &wanted, self.options.threads, self.progress) {

@@ -36,7 +36,8 @@ pub struct OpenOptions {
     pub snapshot: Option<SnapshotEntry>,
     /// Use this external data file, not the one that the image names.
     pub data_file: Option<PathBuf>,
-    /// The secret of an encrypted image. Without one its guest data can be neither read nor written.
+    /// The secret of an encrypted image. Without one its guest data can be neither read nor
+    /// written.
     pub key: Key,
     /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or
     /// other bytes through it: reserved bits, places past the end of the file, an L2 table in the
