@@ -53,6 +53,27 @@ const ROWS: &[Row] = &[
     Row { name: "convert compressed zlib to raw", source: zlib, args: &[], goal: 3.0, copy: false },
     Row { name: "convert compressed zstd to raw", source: zstd, args: &[], goal: 1.5, copy: false },
     Row {
+        name: "convert raw to encrypted qcow2",
+        source: raw,
+        args: &[
+            "--object",
+            "secret,id=s,data=bench",
+            "-O",
+            "qcow2",
+            "-o",
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+        ],
+        goal: 1.5,
+        copy: false,
+    },
+    Row {
+        name: "convert encrypted qcow2 to raw",
+        source: encrypted,
+        args: &["--object", "secret,id=s,data=bench"],
+        goal: 1.5,
+        copy: false,
+    },
+    Row {
         name: "convert an empty TiB",
         source: empty,
         args: &["-O", "qcow2"],
@@ -78,6 +99,16 @@ pub fn zlib(folder: &Path, raw: &Path) -> PathBuf {
 /// Likewise, with zstd.
 pub fn zstd(folder: &Path, raw: &Path) -> PathBuf {
     made(folder, raw, "files-zstd.qcow2", &["-c", "-o", "compression_type=zstd"])
+}
+
+/// The description of the image, encrypted with LUKS.
+fn encrypted(folder: &Path, raw: &Path) -> PathBuf {
+    let secret = ["--object", "secret,id=s,data=bench"];
+    let luks = ["-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"];
+    let path = made(folder, raw, "files-luks.qcow2", &[secret, luks].concat());
+    let path = path.to_str().expect("the name is text");
+    let options = r#""driver":"qcow2","encrypt.key-secret":"s","file.filename""#;
+    PathBuf::from(format!(r#"json:{{{options}:"{path}"}}"#))
 }
 
 fn empty(folder: &Path, _raw: &Path) -> PathBuf {
@@ -157,7 +188,8 @@ pub fn rows(folder: &Path, wanted: &str) {
 fn bench(row: &Row, folder: &Path, raw: &Path) {
     let source = (row.source)(folder, raw);
     let target = folder.join("target");
-    let format = if source.extension().is_some_and(|e| e == "qcow2") { "qcow2" } else { "raw" };
+    let is_qcow2 = source.to_string_lossy().contains(".qcow2");
+    let format = if is_qcow2 { "qcow2" } else { "raw" };
     let names = [&source, &target].map(|path| path.to_str().expect("the name is text"));
     let args = [&["convert", "-W", "-f", format], row.args, &names].concat();
     let own = Path::new(env!("CARGO_BIN_EXE_qcheck"));

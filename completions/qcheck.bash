@@ -152,7 +152,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__amend)
-            opts="-f -o -t -p -q -h --format --options --force --cache --image-opts --progress --quiet --color --help"
+            opts="-f -o -t -p -q -h --format --options --force --cache --image-opts --object --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -182,6 +182,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -194,7 +198,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__bitmap)
-            opts="-f -g -b -F -p -q -h --format --add --remove --clear --enable --disable --merge --granularity --source-file --source-format --image-opts --progress --quiet --color --help"
+            opts="-f -g -b -F -p -q -h --format --add --remove --clear --enable --disable --merge --granularity --source-file --source-format --image-opts --object --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -236,6 +240,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -248,7 +256,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --help"
+            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -295,6 +303,10 @@ _qcheck() {
                     return 0
                     ;;
                 --hint-data-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --object)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -362,7 +374,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__commit)
-            opts="-f -b -d -r -t -p -q -h --format --base --drop --rate --cache --image-opts --progress --quiet --color --help"
+            opts="-f -b -d -r -t -p -q -h --format --base --drop --rate --cache --image-opts --object --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -400,6 +412,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -412,7 +428,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__compare)
-            opts="-f -F -s -T -U -p -q -h --a-format --b-format --strict --cache --image-opts --force-share --progress --quiet --color --help"
+            opts="-f -F -s -T -U -p -q -h --a-format --b-format --strict --cache --image-opts --object --force-share --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -442,6 +458,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -454,7 +474,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__convert)
-            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --image-opts --target-image-opts --force-share --progress --quiet --color --help"
+            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --image-opts --object --target-image-opts --force-share --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -560,6 +580,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -572,7 +596,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__create)
-            opts="-f -o -b -F -u -q -h --format --options --backing --backing-format --backing-unsafe --quiet --color --help"
+            opts="-f -o -b -F -u -q -h --format --options --object --backing --backing-format --backing-unsafe --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -591,6 +615,10 @@ _qcheck() {
                     return 0
                     ;;
                 -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --object)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -622,7 +650,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__dd)
-            opts="-f -O -U -h --format --output-format --image-opts --force-share --color --help"
+            opts="-f -O -U -h --format --output-format --image-opts --object --force-share --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -642,6 +670,10 @@ _qcheck() {
                     ;;
                 -O)
                     COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -934,7 +966,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__info)
-            opts="-f -b -U -h --format --output --backing-chain --metadata --layout --image-opts --force-share --color --help"
+            opts="-f -b -U -h --format --output --backing-chain --metadata --layout --image-opts --object --force-share --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -952,6 +984,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -964,7 +1000,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__map)
-            opts="-f -s -l -U -h --format --output --start-offset --max-length --image-opts --force-share --color --help"
+            opts="-f -s -l -U -h --format --output --start-offset --max-length --image-opts --object --force-share --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -998,6 +1034,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1010,7 +1050,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__measure)
-            opts="-f -O -o -s -l -U -h --format --target-format --options --size --snapshot --output --image-opts --force-share --color --help"
+            opts="-f -O -o -s -l -U -h --format --target-format --options --size --snapshot --output --image-opts --object --force-share --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1060,6 +1100,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1072,7 +1116,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__rebase)
-            opts="-f -b -F -u -c -t -T -U -p -q -h --format --backing --backing-format --backing-unsafe --compress --cache --backing-cache --force-share --image-opts --progress --quiet --color --help"
+            opts="-f -b -F -u -c -t -T -U -p -q -h --format --backing --backing-format --backing-unsafe --compress --cache --backing-cache --force-share --image-opts --object --progress --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1118,6 +1162,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1130,7 +1178,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__resize)
-            opts="-f -q -h --format --preallocation --shrink --backing-format --dry-run --image-opts --quiet --color --help"
+            opts="-f -q -h --format --preallocation --shrink --backing-format --dry-run --image-opts --object --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1152,6 +1200,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
                     return 0
                     ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1164,7 +1216,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__snapshot)
-            opts="-f -l -c -a -d -q -U -h --format --list --create --apply --delete --output --quiet --image-opts --force-share --color --help"
+            opts="-f -l -c -a -d -q -U -h --format --list --create --apply --delete --output --quiet --image-opts --object --force-share --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1216,6 +1268,10 @@ _qcheck() {
                     ;;
                 --output)
                     COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)

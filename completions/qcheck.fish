@@ -35,7 +35,7 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "commit" -d 'Bring the data of an image into its backing file, and empty the image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Create a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "create" -d 'Create a new image: qcow2, raw or LUKS'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dd" -d 'Copy blocks of a disk into a new image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "dump" -d 'Copy an image\'s metadata for a bug report: a check of the copy finds the same, and it holds no guest data'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'
@@ -50,6 +50,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s f -l format -d '
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s o -l options -d 'Options of the image, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s t -l cache -d 'How the image is written: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -65,6 +66,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s g -l granularit
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s b -l source-file -d 'With --merge: the image that has the bitmaps to merge' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s F -l source-format -d 'The format of the image of -b, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -89,6 +91,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing -d 
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-backing-format -d 'The format of that backing file' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l hint-data-file -d 'Record this external data file where the header is rebuilt from nothing' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs; an array where there can be several images'
 ndjson\t'An object a line for each image, as soon as it is checked'
@@ -143,6 +146,7 @@ qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s b -l base -d 'Commit to this image of the backing chain instead of the backing file: its name as the image that refers to it has it, or its path; implies --drop' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s r -l rate -d 'Most bytes a second' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s t -l cache -d 'How the images are written: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -156,6 +160,7 @@ qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s F -l b-format -d 'The format of the second image' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s T -l cache -d 'How the images are read: writeback, writethrough, none, directsync or unsafe' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -184,6 +189,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s T -l source-ca
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s r -l rate -d 'Limit the bytes per second' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l output -d 'The format of the report of what was lost (--salvage)' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -202,9 +208,10 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s U -l force-sha
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s q -l quiet -d 'Show no progress and no losses'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format, qcow2 or raw' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format: qcow2, raw or luks' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s o -l options -d 'Options of the format, as name=value,...; "help" lists them' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s b -l backing -d 'The file that has what the new image does not have' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s F -l backing-format -d 'The format of the backing file' -r -f -a "raw\t''
 qcow2\t''"
@@ -218,6 +225,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s O -l output-format -d 'The format of the new image' -r -f -a "raw\t''
 qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -239,6 +247,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'T
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -254,6 +263,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l output -d 'How to 
 json\t'For programs'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s s -l start-offset -d 'Begin at this guest offset' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s l -l max-length -d 'End after this many bytes' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -269,6 +279,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s s -l size -d '
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s l -l snapshot -d 'Measure this snapshot of the image: its id or name, or snapshot.id=..,snapshot.name=..' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l output -d 'How to print the result' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -282,6 +293,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s F -l backing-fo
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s t -l cache -d 'How the image is written: writeback, writethrough, none, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s T -l backing-cache -d 'How the new backing file is read, likewise' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -297,6 +309,7 @@ qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its space (falloc), or map it and fill it with zeroes (full)' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r -f -a "raw\t''
 qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -312,6 +325,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -d
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -d 'Delete the snapshot of this name' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l output -d 'How to print the list' -r -f -a "human\t'For people, and scripts that read qemu-img\'s lines'
 json\t'For programs'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l object -d 'Define a secret: secret,id=NAME,file=FILE; options of images name it' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -333,7 +347,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "commit" -d 'Bring the data of an image into its backing file, and empty the image'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "compare" -d 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "convert" -d 'Copy one or several disks into one image, qcow2 or raw'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "create" -d 'Create a new image, qcow2 or raw'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "create" -d 'Create a new image: qcow2, raw or LUKS'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "dd" -d 'Copy blocks of a disk into a new image'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "dump" -d 'Copy an image\'s metadata for a bug report: a check of the copy finds the same, and it holds no guest data'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "info" -d 'Show what an image is: format, sizes, snapshots, bitmaps'

@@ -73,6 +73,15 @@ pub enum Error {
     Locked(Box<LockConflict>),
     /// The image was not closed by its last writer: it must be repaired before it is written.
     NeedsRepair,
+    /// Guest data is encrypted, and no secret was given for it.
+    NoKey {
+        /// The option that names the secret, as QEMU names it.
+        option: &'static str,
+    },
+    /// No secret has this name.
+    NoSecret(String),
+    /// The passphrase opens no key slot.
+    WrongSecret,
     /// There is no free space for what must be written, and the file cannot grow.
     NoRoom {
         /// Bytes that are needed.
@@ -174,6 +183,9 @@ impl fmt::Display for Error {
             Self::NotQcow2 => {
                 f.write_str("Image is not in qcow2 format: there is no magic number at offset 0")
             }
+            Self::NoKey { option } => write!(f, "Parameter '{option}' is required for cipher"),
+            Self::NoSecret(name) => write!(f, "No secret with id '{}'", name.escape_debug()),
+            Self::WrongSecret => f.write_str("Invalid password, cannot unlock any keyslot"),
             Self::Unsupported(what) => f.write_str(what),
             Self::Header { offset, message } => write!(f, "header offset {offset}: {message}"),
             Self::Locked(conflict) => conflict.fmt(f),
@@ -214,6 +226,9 @@ impl std::error::Error for Error {
             | Self::NotQcow2
             | Self::Unsupported(_)
             | Self::Header { .. }
+            | Self::NoKey { .. }
+            | Self::NoSecret(_)
+            | Self::WrongSecret
             | Self::NoRoom { .. }
             | Self::Cancelled
             | Self::NeedsRepair

@@ -34,9 +34,9 @@ impl Intent {
 
     /// The locks for an image of this format; none where nothing is read that another process could
     /// write. With `share` others may write while it is read.
-    const fn access(self, format: ImageFormat, share: bool) -> Option<Access> {
-        let is_qcow2 = matches!(format, ImageFormat::Qcow2);
-        match (self, is_qcow2) {
+    fn access(self, format: ImageFormat, share: bool) -> Option<Access> {
+        let has_metadata = matches!(format, ImageFormat::Qcow2 | ImageFormat::LUKS);
+        match (self, has_metadata) {
             (Self::Describe, false) => None,
             (Self::Describe | Self::ReadMetadata | Self::ReadData, _) if share => {
                 Some(Access::ReadShared)

@@ -115,6 +115,16 @@ pub fn qcow2_info(source: &dyn ReadAt) -> Result<Qcow2Info> {
     })
 }
 
+/// The header of a LUKS image. Fails with [`Error::Io`], and with [`Error::Refused`] where it is
+/// not one of version 1.
+pub fn luks_info(source: &dyn ReadAt) -> Result<LuksHeader> {
+    let mut bytes = [0; LUKS_BYTES];
+    let failed = |e| Error::io("read the LUKS header", 0, e);
+    let n = source.read_at(0, &mut bytes).map_err(failed)?;
+    let refused = || Error::Refused("the file has no LUKS header of version 1".into());
+    LuksHeader::decode(&bytes[..n]).ok_or_else(refused)
+}
+
 fn encryption(source: &dyn ReadAt, area: &HeaderArea) -> Result<Option<Encryption>> {
     match area.header.crypt_method {
         CryptMethod::None => Ok(None),

@@ -42,6 +42,7 @@ pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
+pub mod crypt;
 pub mod disk;
 pub mod dump;
 pub mod error;

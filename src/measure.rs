@@ -1,6 +1,7 @@
 //! How long the file of a new image will be, before it is made.
 
 use crate::create::{self, CreateOptions};
+use crate::crypt::luks::LuksOptions;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::format::bitmap::BitmapEntry;
@@ -16,6 +17,29 @@ pub enum TargetFormat<'a> {
     Raw,
     /// A qcow2 image with these options; its size is that of what is measured.
     Qcow2(&'a CreateOptions),
+    /// The same, encrypted like this.
+    EncryptedQcow2(&'a CreateOptions, LuksOptions),
+    /// A LUKS image.
+    Luks(LuksOptions),
+}
+
+impl<'a> TargetFormat<'a> {
+    /// The options of a qcow2 image, and the bytes of its encryption header.
+    fn of_qcow2(&self) -> Option<(&'a CreateOptions, u64)> {
+        match self {
+            Self::Qcow2(options) => Some((options, 0)),
+            Self::EncryptedQcow2(options, luks) => Some((options, luks.header_bytes())),
+            Self::Raw | Self::Luks(_) => None,
+        }
+    }
+
+    /// What a file has before its disk, where that is all.
+    fn header_bytes(&self) -> u64 {
+        match self {
+            Self::Luks(luks) => luks.header_bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// Lengths in bytes.
@@ -32,23 +56,21 @@ pub struct Measure {
 
 /// Measures a new image of `size` bytes without data.
 pub fn measure_size(size: u64, format: &TargetFormat<'_>) -> Result<Measure> {
-    match format {
-        TargetFormat::Raw => {
-            let bytes = create::in_sectors(size)?;
-            Ok(Measure { required: bytes, fully_allocated: bytes, bitmaps: None })
-        }
-        TargetFormat::Qcow2(options) => {
-            let options = CreateOptions { size, ..(*options).clone() };
-            of_qcow2(&options, ClusterCount::new(0))
-        }
-    }
+    let Some((options, crypto_bytes)) = format.of_qcow2() else {
+        let bytes = format.header_bytes().saturating_add(create::in_sectors(size)?);
+        return Ok(Measure { required: bytes, fully_allocated: bytes, bitmaps: None });
+    };
+    let options = CreateOptions { size, ..options.clone() };
+    of_qcow2(&options, crypto_bytes, ClusterCount::new(0))
 }
 
 /// Measures an image with the content of a disk: what it copies, and what is preallocated.
 pub fn measure_disk(disk: &Disk, format: &TargetFormat<'_>) -> Result<Measure> {
     let size = disk.size()?;
-    let TargetFormat::Qcow2(options) = format else { return measure_size(size, format) };
-    let options = CreateOptions { size, ..(*options).clone() };
+    let Some((options, crypto_bytes)) = format.of_qcow2() else {
+        return measure_size(size, format);
+    };
+    let options = CreateOptions { size, ..options.clone() };
     let geometry = create::geometry(&options)?;
     let data = match options.backing {
         // What the new backing file has is not known.
@@ -62,7 +84,7 @@ pub fn measure_disk(disk: &Disk, format: &TargetFormat<'_>) -> Result<Measure> {
         _ => None,
     };
     let bitmaps = bitmaps.map(|entries| bitmap_bytes(&entries, &geometry));
-    Ok(Measure { bitmaps, ..of_qcow2(&options, data)? })
+    Ok(Measure { bitmaps, ..of_qcow2(&options, crypto_bytes, data)? })
 }
 
 /// How many clusters of the new image have data in them.
@@ -82,12 +104,13 @@ fn data_clusters(disk: &Disk, geometry: &Geometry) -> Result<ClusterCount> {
     Ok(ClusterCount::new(count))
 }
 
-fn of_qcow2(options: &CreateOptions, data: ClusterCount) -> Result<Measure> {
+fn of_qcow2(options: &CreateOptions, crypto_bytes: u64, data: ClusterCount) -> Result<Measure> {
     let geometry = create::geometry(options)?;
     let all = geometry.guest_clusters();
     let tables = geometry.l1_entries_for(geometry.virtual_size());
     let l1 = geometry.clusters_for(create::checked_l1_bytes(&geometry)?);
-    let others = ClusterCount::new(1) + l1 + ClusterCount::new(tables) + all;
+    let crypto = geometry.clusters_for(crypto_bytes);
+    let others = ClusterCount::new(1) + l1 + crypto + ClusterCount::new(tables) + all;
     let (reftable, refblocks) = create::counting_clusters(&geometry, others);
     let fully_allocated = geometry.bytes_of(others + reftable + refblocks);
     let data = match options.preallocation {

@@ -48,6 +48,8 @@ pub struct Described {
     is_bare: bool,
     /// The image is only to be read.
     pub is_read_only: bool,
+    /// The name of the secret that opens its encryption.
+    pub key_secret: Option<String>,
 }
 
 impl Described {
@@ -83,6 +85,7 @@ impl Described {
             Some("raw") => Some(Format::Raw),
             Some("qcow2") => Some(Format::Qcow2),
             Some(_) if is_bare => Some(Format::Raw),
+            Some("luks") => Some(Format::of_name("luks")),
             Some(other) => return Err(unsupported_driver(other)),
         };
         let prefix = if is_bare { "" } else { "file." };
@@ -99,13 +102,14 @@ impl Described {
         let path = path.filter(|path| !path.is_empty() && !path.contains('\0'));
         let missing = || refused(format!("the option '{prefix}filename' has to name a file"));
         let path = PathBuf::from(path.ok_or_else(missing)?);
+        let key_secret = key_secret(format.as_ref(), &mut options)?;
         let is_read_only = options.remove("read-only").is_some_and(|value| is_on(&value));
         let is_neutral = |name: &str| NEUTRAL.contains(&name.strip_prefix("file.").unwrap_or(name));
         match options.iter().find(|(name, value)| !is_neutral(name) || is_unlocked(name, value)) {
             Some((name, value)) => {
                 Err(Error::Unsupported(format!("the option '{name}={value}' is not supported")))
             }
-            None => Ok(Self { path, format, is_bare, is_read_only }),
+            None => Ok(Self { path, format, is_bare, is_read_only, key_secret }),
         }
     }
 
@@ -119,6 +123,25 @@ impl Described {
         }
         Ok(given.or_else(|| self.format.clone()))
     }
+}
+
+/// The name of the secret. The option for it is another one in each format.
+fn key_secret(
+    format: Option<&Format>,
+    options: &mut BTreeMap<String, String>,
+) -> Result<Option<String>> {
+    match format {
+        Some(Format::Raw) => return Ok(None),
+        Some(Format::Other(_)) => return Ok(options.remove("key-secret")),
+        Some(Format::Qcow2) | None => {}
+    }
+    if let Some(method) = options.remove("encrypt.format") {
+        if !["aes", "luks"].contains(&method.as_str()) {
+            let why = format!("Parameter 'encrypt.format' does not accept value '{method}'");
+            return Err(refused(why));
+        }
+    }
+    Ok(options.remove("encrypt.key-secret").or_else(|| options.remove("key-secret")))
 }
 
 /// The leaves of nested objects, by paths with dots.
@@ -153,7 +176,7 @@ fn is_unlocked(name: &str, value: &str) -> bool {
 }
 
 fn unsupported_driver(name: &str) -> Error {
-    let why = "only qcow2 and raw in a file or on a host_device are";
+    let why = "only qcow2, raw and luks in a file or on a host_device are";
     Error::Unsupported(format!("the driver '{name}' is not supported: {why}"))
 }
 

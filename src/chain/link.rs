@@ -17,13 +17,16 @@ use crate::tables::{HeaderArea, announced_format};
 pub struct Link {
     /// The file.
     pub path: PathBuf,
+    /// The name of the secret that opens its encryption, where the name of the file has one.
+    pub key_secret: Option<String>,
     recorded: Option<Format>,
 }
 
 impl Link {
     /// A file and its format; an empty format is one that is not known.
     pub fn new(path: PathBuf, format: &str) -> Self {
-        Self { path, recorded: (!format.is_empty()).then(|| Format::of_name(format)) }
+        let recorded = (!format.is_empty()).then(|| Format::of_name(format));
+        Self { path, key_secret: None, recorded }
     }
 
     /// The backing file of the image at `image`, if it names one.
@@ -46,16 +49,20 @@ impl Link {
     /// recorded.
     pub fn named(image: Option<&Path>, name: &[u8], recorded: Option<Format>) -> Result<Self> {
         let path = resolve(image, name)?;
-        let recorded = match Described::of_name(name) {
-            Some(described) => described?.format_or_given(recorded)?,
-            None => recorded,
+        let Some(described) = Described::of_name(name) else {
+            return Ok(Self { path, key_secret: None, recorded });
         };
-        Ok(Self { path, recorded })
+        let described = described?;
+        let recorded = described.format_or_given(recorded)?;
+        Ok(Self { path, key_secret: described.key_secret, recorded })
     }
 
     /// The same file, in this format where none is recorded.
     pub fn or_format(self, format: &str) -> Self {
-        if self.recorded.is_some() { self } else { Self::new(self.path, format) }
+        if self.recorded.is_some() {
+            return self;
+        }
+        Self { key_secret: self.key_secret, ..Self::new(self.path, format) }
     }
 
     /// The format that is recorded.

@@ -4,7 +4,6 @@ use super::content::{self, Work};
 use super::outcome::{Difference, Failure, Phase, Side};
 use super::strict;
 use crate::disk::Disk;
-use crate::error::Error;
 use crate::progress::Progress;
 
 /// How to compare.
@@ -30,7 +29,7 @@ pub fn compare(
         return Ok(Some(Difference::Size));
     }
     for (disk, side) in [(first, Side::First), (second, Side::Second)] {
-        require_plain(disk, side)?;
+        require_key(disk, side)?;
     }
     let total = sizes.0.max(sizes.1);
     let status = match options.strict {
@@ -54,10 +53,7 @@ fn size(disk: &Disk, side: Side) -> Result<u64, Failure> {
 }
 
 /// Ciphertext does not show what a guest reads.
-fn require_plain(disk: &Disk, side: Side) -> Result<(), Failure> {
+fn require_key(disk: &Disk, side: Side) -> Result<(), Failure> {
     let fail = |error| Failure { side, phase: Phase::Reading, offset: 0, error };
-    match disk.is_encrypted().map_err(fail)? {
-        true => Err(fail(Error::Unsupported("the image is encrypted".into()))),
-        false => Ok(()),
-    }
+    disk.require_key().map_err(fail)
 }

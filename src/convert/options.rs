@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::flow::salvage::Loss;
 use super::source::SourceDisk;
 use crate::create::{NewImage, Preallocation};
+use crate::crypt::luks::NewHeader;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::progress::Progress;
@@ -81,6 +82,15 @@ pub enum Target<'a> {
     NewRaw {
         /// Where it goes.
         storage: &'a dyn Storage,
+        /// What it has from the start.
+        preallocation: Preallocation,
+    },
+    /// A new LUKS image over whatever the storage has.
+    NewLuks {
+        /// Where it goes.
+        storage: &'a dyn Storage,
+        /// Its header.
+        header: &'a NewHeader,
         /// What it has from the start.
         preallocation: Preallocation,
     },

@@ -20,7 +20,9 @@ use super::target::pipe::{ImagePipe, RawPipe, Survey};
 use super::target::raw::Raw;
 use super::verify::Compare;
 use crate::codec::Method;
-use crate::create::{Compression, NewImage, Preallocation, create_raw};
+use crate::create::{Compression, NewImage, Preallocation, begin_luks, create_raw, header_last};
+use crate::crypt::Volume;
+use crate::crypt::luks::NewHeader;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::sector::SECTOR;
@@ -46,6 +48,11 @@ pub fn convert(
 ) -> Result<ConvertReport> {
     with_run(input, options, control, |run| match target {
         Target::New { new, storage, backing, data_file } => {
+            if options.compress && new.encryption().is_some() {
+                // QEMU's words: the format has no such clusters.
+                let why = "Compression and encryption not supported at the same time";
+                return Err(Error::Unsupported(why.into()));
+            }
             if new.is_preallocated() || new.is_external() {
                 run.new_through_engine(new, storage, data_file)
             } else {
@@ -53,6 +60,9 @@ pub fn convert(
             }
         }
         Target::NewRaw { storage, preallocation } => run.new_raw(storage, preallocation),
+        Target::NewLuks { storage, header, preallocation } => {
+            run.new_luks(storage, header, preallocation)
+        }
         Target::Raw { storage, is_zero } => {
             run.require_room(storage.len().map_err(|e| Error::file("get the length", e))?)?;
             run.raw(storage, is_zero)
@@ -246,7 +256,7 @@ impl<'a> Run<'a, '_> {
 
     /// Reads the source twice: the tables, which come first, follow from what is in it.
     fn image_to_stream(&mut self, new: &NewImage, out: &mut (dyn Write + Send)) -> Result<()> {
-        let special = self.options.compress || self.options.bitmaps;
+        let special = self.options.compress || self.options.bitmaps || new.encryption().is_some();
         if self.is_stream || special || new.is_preallocated() || new.is_external() {
             let why = "such an image cannot be written as a stream";
             return Err(Error::Refused(why.into()));
@@ -271,6 +281,19 @@ impl<'a> Run<'a, '_> {
             storage.set_len(bytes).map_err(|e| Error::io("set the length", bytes, e))?;
         }
         Ok(())
+    }
+
+    /// The header comes last. All zeroes are stored, since no hole reads as zeroes.
+    fn new_luks(
+        &mut self,
+        storage: &dyn Storage,
+        header: &NewHeader,
+        preallocation: Preallocation,
+    ) -> Result<()> {
+        begin_luks(storage, self.bytes, header, preallocation, &crate::progress::Silent)?;
+        let volume = Volume::new(storage, header.cipher(), header.payload_offset());
+        self.raw(&volume, false)?;
+        header_last(storage, header.bytes())
     }
 
     fn raw(&mut self, storage: &dyn Storage, is_zero: bool) -> Result<()> {
@@ -324,8 +347,10 @@ impl<'a> Run<'a, '_> {
         }
         let held = Arc::new(held::HeldHeader::new(storage));
         new.write(held.as_ref(), data_file.as_deref(), self.control.progress)?;
-        let image = held::open(&held, data_file)?;
-        self.image(&image, true)?;
+        let image = held::open(&held, data_file, new)?;
+        // What is preallocated and was never encrypted reads as anything.
+        let is_zero = new.encryption().is_none() || !new.is_preallocated();
+        self.image(&image, is_zero)?;
         image.close()?;
         held.release()
     }

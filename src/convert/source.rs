@@ -57,15 +57,13 @@ struct Part {
 }
 
 impl SourceDisk {
-    /// The disks in this order. One that is encrypted is refused, also where nothing of it would
-    /// have to be read.
+    /// The disks in this order. One that is encrypted, and whose secret is not
+    /// given, is refused, also where nothing of it would have to be read.
     pub fn new(disks: Vec<Disk>) -> Result<Self> {
         let (mut start, mut grain) = (0u64, SECTOR);
         let mut parts = Vec::with_capacity(disks.len());
         for disk in disks {
-            if let Disk::Qcow2(image) = &disk {
-                image.require_plain()?;
-            }
+            disk.require_key()?;
             let bytes = disk.size()?;
             grain = grain.max(disk.grain());
             parts.push(Part { disk, start, bytes, skip: 0 });
@@ -168,6 +166,7 @@ impl SourceDisk {
                     bytes: most.min(range.end - at),
                 }))
             }
+            Disk::Qcow2(image) if image.is_encrypted() => Ok(None),
             Disk::Qcow2(image) => {
                 let most = most.min(image.virtual_size().saturating_sub(at));
                 if most == 0 {

@@ -33,6 +33,8 @@ pub struct Blueprint {
     pub l1: Run,
     /// Entries of the active L1 table.
     pub l1_entries: u32,
+    /// The encryption header with its key material, where there is one.
+    pub crypto: Run,
     /// The L2 tables, all of them or none.
     pub l2: Run,
     /// The guest's clusters, all of them or none.
@@ -41,14 +43,17 @@ pub struct Blueprint {
 
 impl Blueprint {
     /// Places everything. `tables`: whether the L2 tables are there from the start;
-    /// `data`: whether the guest's clusters are there too.
-    pub fn new(geometry: &Geometry, tables: bool, data: bool) -> Result<Self> {
+    /// `data`: whether the guest's clusters are there too; `crypto_bytes`: the length of the
+    /// encryption header, 0 where there is none.
+    pub fn new(geometry: &Geometry, tables: bool, data: bool, crypto_bytes: u64) -> Result<Self> {
         let l1_entries = geometry.l1_entries_for(geometry.virtual_size());
         let l1_clusters = geometry.clusters_for(checked_l1_bytes(geometry)?);
         let l2_clusters = ClusterCount::new(if tables { l1_entries } else { 0 });
         let none = ClusterCount::new(0);
         let data_clusters = if data { geometry.guest_clusters() } else { none };
-        let others = ClusterCount::new(1) + l1_clusters + l2_clusters + data_clusters;
+        let crypto_clusters = geometry.clusters_for(crypto_bytes);
+        let metadata = ClusterCount::new(1) + l1_clusters + crypto_clusters + l2_clusters;
+        let others = metadata + data_clusters;
         let (reftable, refblocks) = refcount_clusters(geometry, others)?;
 
         let mut next = HostCluster::new(1);
@@ -62,6 +67,7 @@ impl Blueprint {
             refblocks: place(refblocks),
             l1: place(l1_clusters),
             l1_entries: u32::try_from(l1_entries).unwrap_or(u32::MAX),
+            crypto: place(crypto_clusters),
             l2: place(l2_clusters),
             data: place(data_clusters),
         })
@@ -74,7 +80,8 @@ impl Blueprint {
 
     /// Length of the file in bytes. An L1 table that comes last is not padded to a cluster.
     pub fn file_bytes(&self, geometry: &Geometry) -> u64 {
-        if self.l2.count.get() > 0 || self.data.count.get() > 0 || self.l1_entries == 0 {
+        let after = self.crypto.count + self.l2.count + self.data.count;
+        if after.get() > 0 || self.l1_entries == 0 {
             return geometry.offset_of(self.end()).get();
         }
         geometry.offset_of(self.l1.first).get() + u64::from(self.l1_entries) * TABLE_ENTRY_BYTES
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn an_empty_image_lies_as_qemu_lays_it_out() {
         let g = geometry(16, 4, 10 << 20);
-        let blueprint = Blueprint::new(&g, false, false).unwrap();
+        let blueprint = Blueprint::new(&g, false, false, 0).unwrap();
         assert_eq!(blueprint.reftable.first, HostCluster::new(1));
         assert_eq!(blueprint.refblocks.first, HostCluster::new(2));
         assert_eq!(blueprint.l1.first, HostCluster::new(3));
@@ -154,7 +161,7 @@ mod tests {
             for order in 0..=6 {
                 for size in [0, 1 << 20, 100 << 20] {
                     let g = geometry(cluster_bits, order, size);
-                    let blueprint = Blueprint::new(&g, true, true).unwrap();
+                    let blueprint = Blueprint::new(&g, true, true, 0).unwrap();
                     let described = blueprint.refblocks.count.get() * g.refblock_entries();
                     assert!(described >= blueprint.end().get());
                     let entries = g.bytes_of(blueprint.reftable.count) / TABLE_ENTRY_BYTES;
@@ -166,10 +173,10 @@ mod tests {
 
     #[test]
     fn what_is_too_large_for_its_clusters_is_refused() {
-        assert!(Blueprint::new(&geometry(9, 4, 1 << 40), false, false).is_err());
-        assert!(Blueprint::new(&geometry(16, 4, 2 << 50), false, false).is_ok());
-        assert!(Blueprint::new(&geometry(16, 4, (2 << 50) + 512), false, false).is_err());
+        assert!(Blueprint::new(&geometry(9, 4, 1 << 40), false, false, 0).is_err());
+        assert!(Blueprint::new(&geometry(16, 4, 2 << 50), false, false, 0).is_ok());
+        assert!(Blueprint::new(&geometry(16, 4, (2 << 50) + 512), false, false, 0).is_err());
         // 16 million refcount blocks: the table would be over the limit.
-        assert!(Blueprint::new(&geometry(9, 6, 100 << 30), true, true).is_err());
+        assert!(Blueprint::new(&geometry(9, 6, 100 << 30), true, true, 0).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use super::blueprint::Blueprint;
 use super::options::{Compression, CreateOptions, Version};
 use crate::error::{Error, Result};
-use crate::format::crypto::CryptMethod;
+use crate::format::crypto::{CryptMethod, CryptoHeader};
 use crate::format::extension::{self, encode_extension};
 use crate::format::feature::{autoclear, compatible, encode_known_feature_names, incompatible};
 use crate::format::header::{Header, MAX_BACKING_NAME_BYTES, V2_BYTES, V3_BYTES_WITH_COMPRESSION};
@@ -20,13 +20,15 @@ pub(crate) struct Roots {
     pub(crate) reftable: HostOffset,
     /// Its clusters.
     pub(crate) reftable_clusters: u32,
+    /// The encryption header, where there is one.
+    pub(crate) crypto: Option<CryptoHeader>,
     /// Autoclear feature bits besides those of the options.
     pub(crate) autoclear: u64,
 }
 
 impl Roots {
     #[expect(clippy::cast_possible_truncation, reason = "a table of 8 MiB at most")]
-    pub(super) fn of(blueprint: &Blueprint, geometry: &Geometry) -> Self {
+    pub(super) fn of(blueprint: &Blueprint, geometry: &Geometry, crypto_bytes: u64) -> Self {
         Self {
             l1: match blueprint.l1_entries {
                 0 => HostOffset::new(0),
@@ -35,6 +37,10 @@ impl Roots {
             l1_entries: blueprint.l1_entries,
             reftable: geometry.offset_of(blueprint.reftable.first),
             reftable_clusters: blueprint.reftable.count.get() as u32,
+            crypto: (crypto_bytes > 0).then(|| CryptoHeader {
+                offset: geometry.offset_of(blueprint.crypto.first),
+                length: crypto_bytes,
+            }),
             autoclear: 0,
         }
     }
@@ -55,6 +61,9 @@ pub(super) fn encode_header(
     }
     if let Some(data_file) = &options.data_file {
         encode_extension(&mut extensions, extension::DATA_FILE, &data_file.name);
+    }
+    if let Some(crypto) = &roots.crypto {
+        encode_extension(&mut extensions, extension::CRYPTO, &crypto.encode());
     }
     extensions.extend_from_slice(more);
     let name: &[u8] = options.backing.as_ref().map_or(&[], |b| &b.name);
@@ -99,7 +108,7 @@ fn header_fields(
         backing_name_len: backing.map_or(0, |b| b.name.len() as u32),
         cluster_bits: geometry.cluster_bits(),
         size: geometry.virtual_size(),
-        crypt_method: CryptMethod::None,
+        crypt_method: roots.crypto.map_or(CryptMethod::None, |_| CryptMethod::Luks),
         l1_entries: roots.l1_entries,
         l1_table: roots.l1,
         reftable: roots.reftable,

@@ -13,5 +13,5 @@ pub(crate) use header::Roots;
 pub use new_image::NewImage;
 pub(crate) use new_image::{geometry, round_up as in_sectors};
 pub use options::{BackingName, Compression, CreateOptions, DataFile, Version};
-pub use write::create_raw;
-pub(crate) use write::{cut_off, header_last, put, sync};
+pub(crate) use write::{begin_luks, cut_off, header_last, put, sync};
+pub use write::{create_luks, create_raw};

@@ -1,8 +1,11 @@
 //! A new image before it is written.
 
+use std::sync::Arc;
+
 use super::blueprint::Blueprint;
 use super::header::{Roots, encode_header};
 use super::options::{Compression, CreateOptions, Version};
+use crate::crypt::luks::NewHeader;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::geometry::{GeometryError, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS};
@@ -18,11 +21,26 @@ pub struct NewImage {
     pub(super) header: Vec<u8>,
     pub(super) preallocation: Preallocation,
     pub(super) external: bool,
+    pub(super) encryption: Option<Arc<NewHeader>>,
 }
 
 impl NewImage {
     /// Checks the options and computes the blueprint. Nothing is written.
     pub fn new(options: &CreateOptions) -> Result<Self> {
+        Self::with(options, None)
+    }
+
+    /// The same for an image that is encrypted under this header.
+    pub fn encrypted(options: &CreateOptions, header: NewHeader) -> Result<Self> {
+        if options.data_file.as_ref().is_some_and(|data| data.raw) {
+            let why = "a data file that is encrypted cannot be read as a raw image";
+            return Err(Error::Refused(why.into()));
+        }
+        Self::with(options, Some(Arc::new(header)))
+    }
+
+    fn with(options: &CreateOptions, encryption: Option<Arc<NewHeader>>) -> Result<Self> {
+        let crypto_bytes = encryption.as_ref().map_or(0, |header| header.payload_offset());
         let geometry = geometry(options)?;
         refuse_misfits(options)?;
         let external = options.data_file.as_ref();
@@ -32,11 +50,13 @@ impl NewImage {
             other => other,
         };
         let tables = preallocation != Preallocation::Off;
-        let blueprint = Blueprint::new(&geometry, tables, tables && external.is_none())?;
-        let header = encode_header(options, &geometry, &Roots::of(&blueprint, &geometry), &[])?;
+        let blueprint =
+            Blueprint::new(&geometry, tables, tables && external.is_none(), crypto_bytes)?;
+        let roots = Roots::of(&blueprint, &geometry, crypto_bytes);
+        let header = encode_header(options, &geometry, &roots, &[])?;
         let external = external.is_some();
         let options = options.clone();
-        Ok(Self { options, geometry, blueprint, header, preallocation, external })
+        Ok(Self { options, geometry, blueprint, header, preallocation, external, encryption })
     }
 
     /// Cluster size, refcount width, L2 entry size and virtual size.
@@ -53,6 +73,11 @@ impl NewImage {
     /// Whether its data is in an external file.
     pub const fn is_external(&self) -> bool {
         self.external
+    }
+
+    /// The header of its encryption, where it has one.
+    pub(crate) fn encryption(&self) -> Option<&NewHeader> {
+        self.encryption.as_deref()
     }
 
     /// How its clusters are compressed.

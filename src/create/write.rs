@@ -2,6 +2,7 @@
 
 use super::blueprint::Run;
 use super::new_image::{NewImage, round_up};
+use crate::crypt::luks::NewHeader;
 use crate::error::{Error, Result};
 use crate::format::encode_entries;
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -50,6 +51,38 @@ pub fn create_raw(
     raw(storage, round_up(size)?, preallocation, progress)
 }
 
+/// Writes a LUKS image: a header, and what `size` bytes, rounded up to sectors, that are not
+/// encrypted are decrypted to.
+pub fn create_luks(
+    storage: &dyn Storage,
+    size: u64,
+    header: &NewHeader,
+    preallocation: Preallocation,
+    progress: &dyn Progress,
+) -> Result<()> {
+    begin_luks(storage, size, header, preallocation, progress)?;
+    header_last(storage, header.bytes())
+}
+
+/// Makes what has the payload of a LUKS image. It is not an image before it has its header.
+pub fn begin_luks(
+    storage: &dyn Storage,
+    size: u64,
+    header: &NewHeader,
+    preallocation: Preallocation,
+    progress: &dyn Progress,
+) -> Result<()> {
+    preallocation.require_on_raw(storage)?;
+    let payload = HostOffset::new(header.payload_offset());
+    let end = payload.saturating_add(round_up(size)?).get();
+    need_room(storage, end, "the new image")?;
+    empty(storage, payload.get())?;
+    if storage.capacity() == Capacity::Growable {
+        storage.set_len(end).map_err(|e| Error::io("set the length", end, e))?;
+    }
+    fill(storage, payload, end - payload.get(), preallocation, progress)
+}
+
 fn need_room(storage: &dyn Storage, needed: u64, purpose: &str) -> Result<()> {
     match storage.capacity() {
         Capacity::Fixed(bytes) if bytes < needed => {
@@ -74,11 +107,19 @@ pub fn image(new: &NewImage, storage: &dyn Storage, progress: &dyn Progress) -> 
         storage.set_len(length).map_err(|e| Error::io("set the length", length, e))?;
         // QEMU looks for holes below images that have less space than clusters in use: short tables
         // are not holes. It does not matter where the space is missing.
-        let _ = storage.allocate(0, geometry.offset_of(blueprint.l1.first).get());
+        let space = match blueprint.crypto.count.get() {
+            0 => blueprint.l1.first,
+            _ => blueprint.crypto.end(),
+        };
+        let _ = storage.allocate(0, geometry.offset_of(space).get());
     }
     reftable(new, storage)?;
     refblocks(new, storage, progress)?;
     l1_table(new, storage)?;
+    if let Some(header) = new.encryption() {
+        let at = geometry.offset_of(blueprint.crypto.first);
+        put(storage, at, header.bytes(), "the encryption header")?;
+    }
     l2_tables(new, storage, progress)?;
     if !new.external {
         let bytes = geometry.bytes_of(blueprint.data.count);

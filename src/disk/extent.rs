@@ -172,6 +172,9 @@ fn of_raw(raw: &RawImage, at: u64, most: u64) -> Result<Extent<'_>> {
         Some(range) => ((range.start - at).min(most), ExtentKind::Zero),
         None => (most, ExtentKind::Zero),
     };
+    if raw.is_encrypted() {
+        return Ok(Extent::new(at, length, kind));
+    }
     Ok(Extent { host: Some(at), file: raw.path(), ..Extent::new(at, length, kind) })
 }
 
@@ -194,12 +197,13 @@ fn of_image<'a>(
     }
     let stored = ahead.run(image, depth, at, inside)?;
     let run = stored.run;
-    let host = stored.host.map(|host| host.get());
+    // What is at an offset of the file is not what a guest reads.
+    let is_encrypted = image.is_encrypted();
+    let host = stored.host.filter(|_| !is_encrypted).map(|host| host.get());
     let file = host.and_then(|_| image.data_path());
     let own = |kind| Extent { host, file, ..Extent::new(at, run.length, kind) };
     let extent = match run.kind {
         RunKind::Zero => own(ExtentKind::Zero),
-        RunKind::Data(_) if image.is_encrypted()? => Extent::new(at, run.length, ExtentKind::Data),
         RunKind::Data(_) => own(ExtentKind::Data),
         RunKind::Compressed(_) => Extent { compressed: true, ..own(ExtentKind::Data) },
         RunKind::Unallocated => match image.backing() {

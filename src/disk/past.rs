@@ -21,7 +21,8 @@ pub struct DataPast {
 
 impl Disk {
     /// The data from `from` on, looked at in sectors of 512 bytes: those with a byte that is not
-    /// zero. In an encrypted image all that is mapped counts as data. `None`: there is none.
+    /// zero. In an encrypted image without its key all that is mapped counts as data. `None`:
+    /// there is none.
     pub fn data_past(&self, from: u64) -> Result<Option<DataPast>> {
         let end = self.size()?;
         let mut found: Option<DataPast> = None;
@@ -33,7 +34,7 @@ impl Disk {
             if !extent.zero {
                 bytes = bytes.min(buffer.len() as u64);
                 let length = usize::try_from(bytes).unwrap_or(buffer.len());
-                let encrypted = self.is_encrypted()?;
+                let encrypted = self.is_locked();
                 if !encrypted {
                     self.read_at(&mut buffer[..length], at)?;
                 }

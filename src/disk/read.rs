@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::chain::FileOpener;
+use crate::crypt::Key;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::GuestOffset;
@@ -78,6 +79,11 @@ impl Disk {
         Self::Raw(RawImage::new(source, None))
     }
 
+    /// The payload of a LUKS image that has no name. Fails as [`RawImage::luks`].
+    pub fn luks(source: Arc<dyn ReadAt>, key: &Key) -> Result<Self> {
+        Ok(Self::Raw(RawImage::luks(source, None, key)?))
+    }
+
     /// Its size in bytes; that of a raw image is rounded up to sectors.
     pub fn size(&self) -> Result<u64> {
         match self {
@@ -126,11 +132,19 @@ impl Disk {
         grain
     }
 
-    /// Whether guest data cannot be read because it is encrypted.
-    pub(crate) fn is_encrypted(&self) -> Result<bool> {
+    /// Whether guest data cannot be read because it is encrypted and its secret was not given.
+    pub(crate) const fn is_locked(&self) -> bool {
         match self {
-            Self::Raw(_) => Ok(false),
-            Self::Qcow2(image) => image.is_encrypted(),
+            Self::Raw(_) => false,
+            Self::Qcow2(image) => image.is_locked(),
+        }
+    }
+
+    /// Fails with [`Error::NoKey`] where guest data is encrypted and its secret was not given.
+    pub fn require_key(&self) -> Result<()> {
+        match self {
+            Self::Raw(_) => Ok(()),
+            Self::Qcow2(image) => image.require_key(),
         }
     }
 }

@@ -47,6 +47,14 @@ pub const MAX_LUKS_HEADER_BYTES: u64 = 128 << 20;
 pub const CRYPTO_POINTER_BYTES: usize = 16;
 
 impl CryptoHeader {
+    /// The extension's data: the mirror of [`Self::decode`].
+    pub fn encode(&self) -> [u8; CRYPTO_POINTER_BYTES] {
+        let mut data = [0; CRYPTO_POINTER_BYTES];
+        BigEndian::write_u64(&mut data, self.offset.get());
+        BigEndian::write_u64(&mut data[8..], self.length);
+        data
+    }
+
     /// Decodes the extension's data; `None` where it has another length than 16 bytes.
     pub fn decode(data: &[u8]) -> Option<Self> {
         (data.len() == CRYPTO_POINTER_BYTES).then(|| Self {

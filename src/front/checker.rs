@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::checked::{Checked, Unchecked, Verdict};
 use super::deep::Deep;
 use crate::check::CheckOptions;
+use crate::crypt::Key;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::probe::ImageFormat;
@@ -37,6 +38,7 @@ pub struct Checker<'a> {
     policy: Policy,
     data: bool,
     digest: Option<Algorithm>,
+    key: Key,
     options: CheckOptions,
     progress: &'a dyn Progress,
 }
@@ -58,6 +60,7 @@ impl<'a> Checker<'a> {
             policy: Policy::default(),
             data: false,
             digest: None,
+            key: Key::default(),
             options: CheckOptions::default(),
             progress: &Silent,
         }
@@ -92,6 +95,12 @@ impl<'a> Checker<'a> {
     /// Makes digests of the virtual disk and of each snapshot's.
     pub const fn digest(mut self, algorithm: Algorithm) -> Self {
         self.digest = Some(algorithm);
+        self
+    }
+
+    /// The secret of an encrypted image and those of its backing files, for a digest.
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = key;
         self
     }
 
@@ -186,6 +195,7 @@ impl<'a> Checker<'a> {
             policy: &self.policy,
             data: self.data,
             digest: self.digest,
+            key: &self.key,
             options: &self.options,
             progress,
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::checked::{Checked, Verdict};
 use crate::chain::{FileOpener, Opener};
 use crate::check::{Affected, CheckOptions, Finding, Kind, Place, Survey, survey};
+use crate::crypt::Key;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
@@ -22,6 +23,7 @@ pub struct Deep<'a> {
     pub policy: &'a Policy,
     pub data: bool,
     pub digest: Option<Algorithm>,
+    pub key: &'a Key,
     pub options: &'a CheckOptions,
     pub progress: &'a dyn Progress,
 }
@@ -48,7 +50,7 @@ impl Deep<'_> {
             is.then_some(&opener as &dyn Opener)
         };
         let (backing, data_file) = (allowed(Trait::Backing), allowed(Trait::DataFile));
-        let files = Files { path: self.path, backing, data_file };
+        let files = Files { path: self.path, backing, data_file, key: self.key };
         let (options, progress) = (self.options, self.progress);
         if self.data {
             deep(image.as_ref(), survey, &files, options, progress);
@@ -82,12 +84,15 @@ impl Deep<'_> {
     }
 
     /// The digest of an image that is not qcow2, where one was requested and is possible: of a raw
-    /// one.
+    /// one, or of LUKS with its secret.
     pub fn raw(&self, image: Arc<dyn ReadAt>, format: ImageFormat) -> Result<Digests> {
-        let Some(wanted) = self.wanted().filter(|_| format == ImageFormat::Raw) else {
-            return Ok(Digests::default());
+        let Some(wanted) = self.wanted() else { return Ok(Digests::default()) };
+        let disk = match format {
+            ImageFormat::Raw => Disk::raw(image),
+            ImageFormat::LUKS => Disk::luks(image, self.key)?,
+            _ => return Ok(Digests::default()),
         };
-        match digest(&Disk::raw(image), &wanted, self.options.threads, self.progress) {
+        match digest(&disk, &wanted, self.options.threads, self.progress) {
             Ok(digest) => Ok(Digests { active: Some(digest), snapshots: Vec::new() }),
             Err(error) => Err(Error::Refused(format!("no digest: {}", error.reason))),
         }

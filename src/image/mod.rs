@@ -25,6 +25,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::codec::Decompressors;
+use crate::crypt::SectorCipher;
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapEntry;
 use crate::format::header::Header;
@@ -59,6 +60,7 @@ pub use options::{BackingPolicy, OpenOptions};
 pub use raw::RawImage;
 
 use meta::Meta;
+use meta::encryption::Encryption;
 use order::ordering::Side;
 use space::claims::Claims;
 
@@ -73,6 +75,10 @@ pub struct Image {
     meta: Mutex<Meta>,
     claims: Claims,
     decompressors: Decompressors,
+    /// Whether guest data is encrypted.
+    is_encrypted: bool,
+    /// How guest data is encrypted, where that is known: the image is, and its secret was given.
+    encryption: Option<Encryption>,
     /// Zeroes are recorded even where, without a backing file, unallocated clusters read as zeroes.
     records_zeroes: bool,
 }
@@ -194,6 +200,12 @@ impl Image {
     pub fn cancel_on(&mut self, cancel: Arc<AtomicBool>) -> Result<()> {
         self.meta_mut()?.cancel = Some(cancel);
         Ok(())
+    }
+
+    /// The image, whose guest data is encrypted with LUKS and this cipher.
+    pub(crate) fn with_cipher(mut self, cipher: Arc<SectorCipher>) -> Self {
+        self.encryption = Some(Encryption::luks(cipher));
+        self
     }
 
     /// From here on zeroes are recorded even where unallocated clusters read as zeroes: for an

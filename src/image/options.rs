@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::crypt::Key;
 use crate::format::snapshot::SnapshotEntry;
 
 /// What to do about the backing file that an image names.
@@ -35,6 +36,9 @@ pub struct OpenOptions {
     pub snapshot: Option<SnapshotEntry>,
     /// Use this external data file, not the one that the image names.
     pub data_file: Option<PathBuf>,
+    /// The secret of an encrypted image. Without one its guest data can be neither read nor
+    /// written.
+    pub key: Key,
     /// Reading through an entry that is not valid is an error, also where QEMU reads zeroes or
     /// other bytes through it: reserved bits, places past the end of the file, an L2 table in the
     /// place of other metadata.
@@ -53,6 +57,7 @@ impl OpenOptions {
             BackingPolicy::Layers(layers) => BackingPolicy::Layers(layers.saturating_sub(1)),
             _ => BackingPolicy::AsNamed,
         };
-        Self { backing, strict: above.strict, ..Self::default() }
+        let key = above.key.renamed(None);
+        Self { backing, key, strict: above.strict, ..Self::default() }
     }
 }

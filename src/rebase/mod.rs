@@ -75,7 +75,7 @@ fn store_differences(
         return Err(Error::NotQcow2);
     };
     if let Some(new @ Disk::Qcow2(encrypted)) = new {
-        encrypted.require_plain()?;
+        encrypted.require_key()?;
         if shared_from(overlay, new).is_some_and(|[above, _]| above == 0) {
             return Err(Error::Refused("the image is a part of the new backing chain".into()));
         }

@@ -4,6 +4,7 @@
 //! * [`deep`] reads all data; [`digests`] are those of an image's disks, [`digest`](fn@digest) is
 //!   that of one
 
+use crate::crypt::Key;
 use std::path::Path;
 
 use crate::image::Opener;
@@ -23,6 +24,8 @@ pub struct Files<'a> {
     pub backing: Option<&'a dyn Opener>,
     /// Opens external data files, likewise.
     pub data_file: Option<&'a dyn Opener>,
+    /// The secrets of encrypted images.
+    pub key: &'a Key,
 }
 
 impl std::fmt::Debug for Files<'_> {

@@ -43,14 +43,16 @@ pub const CONVERT: &str = "\
 Examples:
   qcheck convert -p -O qcow2 disk.raw disk.qcow2
   qcheck convert -c -O qcow2 -o compression_type=zstd disk.qcow2 small.qcow2
-  qcheck convert -O raw disk.qcow2 /dev/vg/disk";
+  qcheck convert -O raw disk.qcow2 /dev/vg/disk
+  qcheck convert --object secret,id=s,file=key -O luks -o key-secret=s disk.qcow2 disk.luks";
 
 /// For `create`.
 pub const CREATE: &str = "\
 Examples:
   qcheck create -f qcow2 disk.qcow2 20G
   qcheck create -f qcow2 -o cluster_size=128k,preallocation=metadata disk.qcow2 1T
-  qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2";
+  qcheck create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2
+  qcheck create --object secret,id=s,file=key -f luks -o key-secret=s disk.luks 20G";
 
 /// For `dd`.
 pub const DD: &str = "\

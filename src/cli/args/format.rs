@@ -12,6 +12,8 @@ const OTHER_FORMATS: [&str; 11] =
 
 /// The message for a format that is neither.
 pub const BOTH: &str = "qcow2 and raw are supported";
+/// The message for a format in which no image is made.
+pub const ALL: &str = "qcow2, raw and luks are supported";
 /// The message where only one is possible.
 pub const QCOW2_ONLY: &str = "only qcow2 is supported";
 

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 
+use qcheck::format::probe::ImageFormat;
+
 use super::nearest;
 use super::size::parse_size;
 use crate::cli::terminal::ui::Output;
@@ -29,7 +31,7 @@ const fn known(name: &'static str, kind: Type, help: &'static str) -> Known {
 }
 
 /// The options of qcow2, in the order in which they are listed.
-const QCOW2: [Known; 15] = [
+const QCOW2: [Known; 23] = [
     known("backing_file", Type::Text, "file that has what this image does not have"),
     known("backing_fmt", Type::Text, "format of the backing file"),
     known("cluster_size", Type::Size, "bytes of a cluster, 512 to 2M"),
@@ -37,7 +39,15 @@ const QCOW2: [Known; 15] = [
     known("compression_type", Type::Text, "zlib or zstd"),
     known("data_file", Type::Text, "external file for the data"),
     known("data_file_raw", Type::Switch, "keep the data file readable as a raw image"),
-    known("encryption", Type::Switch, "off; encrypted images are not made"),
+    known("encrypt.cipher-alg", Type::Text, "aes-128, aes-192 or aes-256"),
+    known("encrypt.cipher-mode", Type::Text, "xts or cbc"),
+    known("encrypt.format", Type::Text, "luks"),
+    known("encrypt.hash-alg", Type::Text, "sha1, sha224, sha256, sha384 or sha512"),
+    known("encrypt.iter-time", Type::Number, "milliseconds that trying a passphrase takes"),
+    known("encrypt.ivgen-alg", Type::Text, "plain, plain64 or essiv"),
+    known("encrypt.ivgen-hash-alg", Type::Text, "hash of essiv"),
+    known("encrypt.key-secret", Type::Text, "id of the secret (--object) with the passphrase"),
+    known("encryption", Type::Switch, "off; on was the encryption before LUKS, which is only read"),
     known("extended_l2", Type::Switch, "allocate in 32nds of a cluster"),
     known("extent_size_hint", Type::Size, "in what pieces XFS allocates the file; 0: as it likes"),
     known("lazy_refcounts", Type::Switch, "postpone refcount updates"),
@@ -47,7 +57,20 @@ const QCOW2: [Known; 15] = [
     known("size", Type::Size, "bytes of the disk"),
 ];
 
-const NO_ENCRYPTION: &str = "encryption is not supported; create the image with qemu-img";
+const ONLY_READ: &str = "the encryption before LUKS is only read: encrypt.format=luks is made";
+
+/// The options of LUKS.
+const LUKS: [Known; 9] = [
+    known("cipher-alg", Type::Text, "aes-128, aes-192 or aes-256"),
+    known("cipher-mode", Type::Text, "xts or cbc"),
+    known("hash-alg", Type::Text, "sha1, sha224, sha256, sha384 or sha512"),
+    known("iter-time", Type::Number, "milliseconds that trying a passphrase takes"),
+    known("ivgen-alg", Type::Text, "plain, plain64 or essiv"),
+    known("ivgen-hash-alg", Type::Text, "hash of essiv"),
+    known("key-secret", Type::Text, "id of the secret (--object) with the passphrase"),
+    known("preallocation", Type::Text, "off, metadata, falloc or full"),
+    known("size", Type::Size, "bytes of the disk"),
+];
 
 /// The options of raw.
 const RAW: [Known; 4] = [
@@ -104,6 +127,8 @@ const OF_AMEND: [Known; 8] = [
 pub enum Table {
     /// Those of a raw image.
     Raw,
+    /// Those of a LUKS image.
+    Luks,
     /// Those of a new qcow2 image.
     Qcow2,
     /// Those of a qcow2 image that is converted to.
@@ -114,18 +139,26 @@ pub enum Table {
 
 impl Table {
     /// What `create` takes.
-    pub const fn of_create(qcow2: bool) -> Self {
-        if qcow2 { Self::Qcow2 } else { Self::Raw }
+    pub fn of_create(format: ImageFormat) -> Self {
+        match format {
+            ImageFormat::Qcow2 => Self::Qcow2,
+            ImageFormat::LUKS => Self::Luks,
+            _ => Self::Raw,
+        }
     }
 
     /// What `convert` takes.
-    pub const fn of_convert(qcow2: bool) -> Self {
-        if qcow2 { Self::ConvertedQcow2 } else { Self::Raw }
+    pub fn of_convert(format: ImageFormat) -> Self {
+        match Self::of_create(format) {
+            Self::Qcow2 => Self::ConvertedQcow2,
+            other => other,
+        }
     }
 
     fn options(self) -> impl Iterator<Item = &'static Known> {
         let (format, more): (&[Known], &[Known]) = match self {
             Self::Raw => (&RAW, &[]),
+            Self::Luks => (&LUKS, &[]),
             Self::Qcow2 => (&QCOW2, &[]),
             Self::ConvertedQcow2 => (&QCOW2, &OF_CONVERT),
             Self::AmendedQcow2 => (&OF_AMEND, &[]),
@@ -161,7 +194,6 @@ pub fn parse(given: &[String], table: Table) -> Result<Asked> {
                     "Invalid parameter '{name}': This option is only supported for image creation"
                 )
             }
-            _ if name.starts_with("encrypt.") => bail!("{name}: {NO_ENCRYPTION}"),
             _ => {
                 let names: Vec<&str> = table.options().map(|known| known.name).collect();
                 bail!("unknown option '{name}'{}", nearest::hint(name, &names))
@@ -170,7 +202,7 @@ pub fn parse(given: &[String], table: Table) -> Result<Asked> {
         options.set(known.name, value(known, text)?);
     }
     if options.switch("encryption") {
-        bail!("encryption: {NO_ENCRYPTION}");
+        bail!("encryption: {ONLY_READ}");
     }
     Ok(Asked::Options(options))
 }
@@ -234,6 +266,11 @@ impl Options {
         self.set(name, Value::Number(number));
     }
 
+    /// Whether an option is given whose name begins like this.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        self.values.iter().any(|(name, _)| name.starts_with(prefix))
+    }
+
     /// A text option.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.get(name) {
@@ -292,6 +329,7 @@ pub fn help(out: &mut Output, table: Table, with_file: bool) -> io::Result<()> {
         (_, Table::AmendedQcow2) => "Amend options for 'qcow2':",
         (true, _) => "Supported options:",
         (false, Table::Raw) => "Supported raw options:",
+        (false, Table::Luks) => "Supported luks options:",
         (false, _) => "Supported qcow2 options:",
     })?;
     let of_file = |known: &&Known| ["extent_size_hint", "nocow"].contains(&known.name);
@@ -345,7 +383,7 @@ mod tests {
             ("cluster_size", "cluster_size"),
             ("lazy_refcounts=maybe", "lazy_refcounts"),
             ("refcount_bits=x", "refcount_bits"),
-            ("encrypt.format=luks", "encryption"),
+            ("encrypt.iter-time=x", "encrypt.iter-time"),
         ] {
             let error = parse(&[text.into()], Table::Qcow2).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

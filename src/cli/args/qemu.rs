@@ -15,7 +15,7 @@ const FORMATS: &str = "Supported image formats:\n\n  qcow2 raw\n\nSupported form
 const COMMANDS: [&str; 1] = ["bench"];
 
 /// Options that make what they need part of its command line.
-const OPTIONS: [&str; 3] = ["--object", "--trace", "-T"];
+const OPTIONS: [&str; 2] = ["--trace", "-T"];
 
 /// The fewest characters that an option of it is known by, two dashes included.
 const SHORTEST: usize = 5;

@@ -10,6 +10,7 @@ use qcheck::image::{FileOpener, OpenOptions};
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, QCOW2_ONLY};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image;
 use crate::cli::args::options::{self, Asked, Options, Table};
@@ -45,6 +46,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Show the progress
     #[arg(short, long)]
     progress: bool,
@@ -60,7 +64,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format)?;
+    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let given = match options::parse(&args.options, Table::AmendedQcow2)? {
         Asked::Help => {
             options::help(&mut ui.out, Table::AmendedQcow2, true)?;
@@ -81,7 +85,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let unflushed = args.cache == Cache::Unsafe;
     let opener = FileOpener { unflushed, ..FileOpener::default() };
-    let image = writable::open_qcow2(opened.storage, path, OpenOptions::default(), &opener, ui);
+    let image = {
+        let options = OpenOptions { key: named.key.clone(), ..OpenOptions::default() };
+        writable::open_qcow2(opened.storage, path, options, &opener, ui)
+    };
     let mut image = image.with_context(|| could_not_open(path))?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;

@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use qcheck::bitmap::{Action, bitmap};
 use qcheck::convert::Control;
+use qcheck::crypt::Secrets;
 use qcheck::disk::Disk;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
@@ -15,6 +16,7 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::open;
@@ -50,6 +52,9 @@ pub struct Args {
     /// Take the image as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
     image_opts: bool,
+
+    #[command(flatten)]
+    objects: Objects,
 
     /// Show the progress
     #[arg(short, long)]
@@ -137,7 +142,7 @@ impl FromArgMatches for Actions {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let actions = args.actions()?;
-    let named = args.image.named(args.image_opts, args.format)?;
+    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let path = named.written()?;
     let opened = open::open(path, named.format, Intent::Change, false)?;
     if opened.format != ImageFormat::Qcow2 {
@@ -187,7 +192,7 @@ impl Args {
     /// The image of -b, without its backing files.
     fn source(&self) -> Result<Option<Disk>> {
         let Some(name) = &self.source_file else { return Ok(None) };
-        let named = name.named(false, self.source_format)?;
+        let named = name.named(false, self.source_format, &Secrets::default())?;
         let path = &named.path;
         let opened = open::open(path, named.format, Intent::ReadData, false)?;
         let storage = Arc::new(opened.storage);

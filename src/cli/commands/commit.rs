@@ -14,6 +14,7 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, recorded_format};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::guard::Guard;
@@ -53,6 +54,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Show the progress
     #[arg(short, long)]
     progress: bool,
@@ -68,7 +72,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format)?;
+    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let path = named.written()?;
     let context = || quoted(path).to_string();
     let opened = args.opened(path, named.format)?;
@@ -83,7 +87,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let base = base.with_context(context)?;
     let backing = BackingPolicy::Layers(base.layers - 1);
     // What is not valid is not read: the image is emptied afterwards.
-    let options = OpenOptions { backing, strict: true, ..OpenOptions::default() };
+    let options =
+        OpenOptions { backing, key: named.key.clone(), strict: true, ..OpenOptions::default() };
     let mut image = args.qcow2(opened, path, options, &guard, ui)?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;

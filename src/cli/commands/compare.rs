@@ -9,6 +9,7 @@ use qcheck::disk::Disk;
 use crate::cli::args::cache::parse_cache;
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, parse_format};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Take the images as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
     image_opts: bool,
+
+    #[command(flatten)]
+    objects: Objects,
 
     /// Read the images even if another program has them open for writing
     #[arg(short = 'U', long)]
@@ -107,7 +111,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 impl Args {
     fn open(&self, name: &ImageName, format: Option<&str>) -> Result<Disk> {
         let format = format.map(parse_format).transpose().map_err(|error| anyhow!(error))?;
-        let image = name.named(self.image_opts, format)?;
+        let image = name.named(self.image_opts, format, &self.objects.secrets()?)?;
         let cache = parse_cache(&self.cache);
         let cache = cache.map_err(|error| anyhow!("cache mode '{}': {error}", self.cache))?;
         let opening = Opening {

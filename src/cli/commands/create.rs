@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{Format, Link};
-use qcheck::create::{NewImage, create_raw};
+use qcheck::create::{NewImage, create_luks, create_raw};
+use qcheck::crypt::Secrets;
 use qcheck::error::Error;
 use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
@@ -13,8 +14,10 @@ use qcheck::tables::HeaderArea;
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{self, BOTH, parse_format};
-use crate::cli::args::new_image::{create_options, preallocation};
+use crate::cli::args::format::{self, ALL, BOTH, parse_format};
+use crate::cli::args::image_name::object::Objects;
+use crate::cli::args::new_image::encryption::Given;
+use crate::cli::args::new_image::{luks_preallocation, new_qcow2, preallocation};
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::guard::{Allowed, Guard};
@@ -24,10 +27,10 @@ use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
-/// Create a new image, qcow2 or raw.
+/// Create a new image: qcow2, raw or LUKS.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The new image's format, qcow2 or raw
+    /// The new image's format: qcow2, raw or luks
     #[arg(short, long, value_name = "FMT", default_value = "raw",
           value_parser = format::name_parser(), hide_possible_values = true)]
     format: String,
@@ -35,6 +38,9 @@ pub struct Args {
     /// Options of the format, as name=value,...; "help" lists them
     #[arg(short, long, value_name = "OPTIONS", action = clap::ArgAction::Append)]
     options: Vec<String>,
+
+    #[command(flatten)]
+    objects: Objects,
 
     /// The file that has what the new image does not have
     #[arg(short, long, value_name = "FILE")]
@@ -63,8 +69,16 @@ pub struct Args {
 }
 
 /// The order in which qemu-img prints the options of a new image.
-const TOLD: [&str; 15] = [
+const TOLD: [&str; 23] = [
     "encryption",
+    "encrypt.format",
+    "encrypt.key-secret",
+    "encrypt.cipher-alg",
+    "encrypt.cipher-mode",
+    "encrypt.ivgen-alg",
+    "encrypt.ivgen-hash-alg",
+    "encrypt.hash-alg",
+    "encrypt.iter-time",
     "cluster_size",
     "extended_l2",
     "preallocation",
@@ -81,16 +95,29 @@ const TOLD: [&str; 15] = [
     "extent_size_hint",
 ];
 
+/// The same for a LUKS image.
+const TOLD_LUKS: [&str; 9] = [
+    "size",
+    "key-secret",
+    "cipher-alg",
+    "cipher-mode",
+    "ivgen-alg",
+    "ivgen-hash-alg",
+    "hash-alg",
+    "iter-time",
+    "preallocation",
+];
+
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     // Of several the last one counts, so that none is looked at before all are known.
     let format = parse_format(&args.format).map_err(|error| anyhow!(error))?;
-    let qcow2 = match format {
-        ImageFormat::Qcow2 => true,
-        ImageFormat::Raw => false,
-        ImageFormat::Other(name) => bail!("cannot make images of the format {name}: {BOTH}"),
-    };
-    let table = Table::of_create(qcow2);
+    if let ImageFormat::Other(name) = format {
+        if format != ImageFormat::LUKS {
+            bail!("cannot make images of the format {name}: {ALL}");
+        }
+    }
+    let table = Table::of_create(format);
     let mut given = match options::parse(&args.options, table)? {
         Asked::Help => {
             options::help(&mut ui.out, table, args.image.is_some())?;
@@ -107,13 +134,16 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     // Unlike a backing file's, QEMU takes this name as it stands, from the current folder.
     let data = given.text("data_file").map(PathBuf::from);
     let data = data.as_deref().map(|data| guard.writes("the data file", data)).transpose()?;
-    tell(name, &given, qcow2, args, ui)?;
+    let secrets = args.objects.secrets()?;
+    tell(name, &given, format, args, ui)?;
     let meter = Meter::new(ui.name(), false, args.quiet, ui.err.is_terminal());
-    if qcow2 {
-        let new = create_options(&given).and_then(|options| Ok(NewImage::new(&options)?));
-        make_qcow2(&new.with_context(context)?, &target, data.as_ref(), &given, &meter)?;
-    } else {
-        make_raw(&target, &given, &meter)?;
+    match format {
+        ImageFormat::Qcow2 => {
+            let new = new_qcow2(&given, &secrets).with_context(context)?;
+            make_qcow2(&new, &target, data.as_ref(), &given, &meter)?;
+        }
+        ImageFormat::Raw => make_raw(&target, &given, &meter)?,
+        ImageFormat::Other(_) => make_luks(&target, &given, &secrets, &meter)?,
     }
     Ok(ExitCode::Success)
 }
@@ -137,7 +167,7 @@ fn settle(args: &Args, path: &Path, given: &mut Options, guard: &Guard) -> Resul
         given.set_text("backing_fmt", format);
     }
     let backing = given.text("backing_file").filter(|name| !name.is_empty()).map(str::to_owned);
-    if parse_format(&args.format) == Ok(ImageFormat::Raw) && backing.is_some() {
+    if parse_format(&args.format) != Ok(ImageFormat::Qcow2) && backing.is_some() {
         bail!("a raw image cannot have a backing file");
     }
     if let Some(name) = &backing {
@@ -203,11 +233,17 @@ fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
 }
 
 /// What qemu-img prints before it makes an image.
-fn tell(name: &OsStr, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) -> Result<()> {
+fn tell(
+    name: &OsStr,
+    given: &Options,
+    format: ImageFormat,
+    args: &Args,
+    ui: &mut Ui,
+) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
-    let text = if qcow2 {
+    let text = if format == ImageFormat::Qcow2 {
         let mut all = given.clone();
         all.set_number("cluster_size", given.number("cluster_size").unwrap_or(1 << 16));
         all.set_number("refcount_bits", given.number("refcount_bits").unwrap_or(16));
@@ -215,6 +251,8 @@ fn tell(name: &OsStr, given: &Options, qcow2: bool, args: &Args, ui: &mut Ui) ->
         all.default_off("extended_l2");
         all.default_off("lazy_refcounts");
         format!("qcow2{}", all.describe(&TOLD))
+    } else if format == ImageFormat::LUKS {
+        format!("luks{}", given.describe(&TOLD_LUKS))
     } else {
         format!("raw{}", given.describe(&["size", "preallocation", "nocow", "extent_size_hint"]))
     };
@@ -254,6 +292,23 @@ fn make_raw(target: &Allowed<'_>, given: &Options, meter: &Meter) -> Result<()> 
     image.fail_on(&signals::interruption());
     let size = given.number("size").unwrap_or(0);
     let written = create_raw(image.storage.as_ref(), size, preallocation, meter);
+    finish(target, written, [Some(image), None])
+}
+
+fn make_luks(
+    target: &Allowed<'_>,
+    given: &Options,
+    secrets: &Secrets,
+    meter: &Meter,
+) -> Result<()> {
+    let context = || quoted(target.path()).to_string();
+    let encryption = Given::of(given, ImageFormat::LUKS)?;
+    let header = encryption.context("LUKS has options")?.header(secrets).with_context(context)?;
+    let preallocation = luks_preallocation(given).with_context(context)?;
+    let mut image = NewFile::open(target, Access::Write, HowNew::new(given, Cache::Writeback)?)?;
+    image.fail_on(&signals::interruption());
+    let size = given.number("size").unwrap_or(0);
+    let written = create_luks(image.storage.as_ref(), size, &header, preallocation, meter);
     finish(target, written, [Some(image), None])
 }
 

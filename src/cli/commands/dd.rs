@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, Input, SourceDisk};
+use qcheck::crypt::Key;
 use qcheck::disk::Disk;
 use qcheck::format::probe::ImageFormat;
 
@@ -14,6 +15,7 @@ use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, quoted};
 use crate::cli::args::format::{self, BOTH, parse_format};
 use crate::cli::args::image_name::ImageName;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::options::Options;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::disks::Opening;
@@ -47,6 +49,9 @@ pub struct Args {
     /// Take the disk that is read as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
     image_opts: bool,
+
+    #[command(flatten)]
+    objects: Objects,
 
     /// Read the disk even if another program has it open for writing
     #[arg(short = 'U', long)]
@@ -143,7 +148,11 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         format => format,
     };
     let given = args.format.as_deref().map(parse).transpose()?;
-    let image = ImageName::new(operands.input.clone()).named(args.image_opts, given)?;
+    let image = ImageName::new(operands.input.clone()).named(
+        args.image_opts,
+        given,
+        &args.objects.secrets()?,
+    )?;
     let guard = Guard::default();
     let opening = Opening {
         snapshot: None,
@@ -154,7 +163,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     let disk = opening.open(&image)?;
     let source = operands.source(disk, ui)?;
-    let asked = Asked::new(format, Options::default(), Cache::Writeback);
+    let asked = Asked::new(format, Options::default(), Cache::Writeback, Key::default())?;
     let context = || format!("{}: {}", quoted(&operands.output), format.name());
     let target = Target::create(&operands.output, asked, source.bytes(), &guard)?;
     let cancel = signals::interruption();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use qcheck::crypt::Secrets;
 use qcheck::dump::{CheckOutcome, Dump, DumpOptions, Written};
 use qcheck::error::Error;
 use qcheck::file::Intent;
@@ -72,7 +73,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.target.symlink_metadata().is_ok() {
         bail!("{}: exists; a dump goes into a new file", quoted(&args.target));
     }
-    let source = args.source.named(false, args.format)?;
+    let source = args.source.named(false, args.format, &Secrets::default())?;
     let image = open::open(&source.path, source.format, Intent::ReadMetadata, args.force_share)?;
     if image.format != ImageFormat::Qcow2 {
         let name = image.format.name();

@@ -9,6 +9,7 @@ use qcheck::format::probe::ImageFormat;
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::format;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{SizeError, parse_size};
@@ -42,6 +43,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
@@ -57,7 +61,7 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = args.image.named(args.image_opts, args.format)?;
+    let image = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let opening = Opening {
         snapshot: None,
         force_share: args.force_share,
@@ -65,7 +69,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         cache: Cache::Writeback,
         guard: &Guard::default(),
     };
-    let disk = opening.open(&image)?;
+    let disk = opening.open_metadata(&image)?;
     let mut printer = Printer::new(&mut ui.out, args.output);
     let outcome = print(args, &disk, &mut printer);
     if outcome.is_err() {

@@ -8,9 +8,11 @@ use qcheck::measure::{Measure, TargetFormat, measure_disk, measure_size};
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::quoted;
-use crate::cli::args::format::{self, BOTH, parse_format};
+use crate::cli::args::format::{self, ALL, parse_format};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::create_options;
+use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{SizeError, parse_size};
@@ -56,6 +58,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
@@ -72,11 +77,12 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let target = parse_format(&args.target_format).map_err(|error| anyhow!(error))?;
-    let table = match target {
-        ImageFormat::Qcow2 => Table::of_create(true),
-        ImageFormat::Raw => Table::of_create(false),
-        ImageFormat::Other(name) => bail!("cannot measure for the format {name}: {BOTH}"),
-    };
+    if let ImageFormat::Other(name) = target {
+        if target != ImageFormat::LUKS {
+            bail!("cannot measure for the format {name}: {ALL}");
+        }
+    }
+    let table = Table::of_create(target);
     args.refuse_misfits()?;
     let given = match options::parse(&args.target_options, table)? {
         Asked::Help => {
@@ -102,15 +108,23 @@ impl Args {
     }
 
     fn measure(&self, target: ImageFormat, given: &Options) -> Result<Measure> {
+        let secrets = self.objects.secrets()?;
+        let encryption = Given::of(given, target)?;
+        let luks = encryption.map(|encryption| encryption.luks(&secrets)).transpose()?;
         let options = match target {
             ImageFormat::Qcow2 => Some(create_options(given)?),
             _ => None,
         };
-        let format = options.as_ref().map_or(TargetFormat::Raw, TargetFormat::Qcow2);
+        let format = match (&options, luks) {
+            (Some(options), None) => TargetFormat::Qcow2(options),
+            (Some(options), Some(luks)) => TargetFormat::EncryptedQcow2(options, luks),
+            (None, Some(luks)) => TargetFormat::Luks(luks),
+            (None, None) => TargetFormat::Raw,
+        };
         let Some(name) = &self.image else {
             return Ok(measure_size(self.size.unwrap_or(0), &format)?);
         };
-        let image = name.named(self.image_opts, self.format)?;
+        let image = name.named(self.image_opts, self.format, &secrets)?;
         let opening = Opening {
             snapshot: self.snapshot.as_ref(),
             force_share: self.force_share,
@@ -118,7 +132,7 @@ impl Args {
             cache: Cache::Writeback,
             guard: &Guard::default(),
         };
-        let disk = opening.open(&image)?;
+        let disk = opening.open_metadata(&image)?;
         measure_disk(&disk, &format).with_context(|| quoted(&image.path).to_string())
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{Format, Link};
 use qcheck::convert::Control;
+use qcheck::crypt::Key;
 use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
@@ -15,6 +16,7 @@ use qcheck::rebase::{BackingLabel, RebaseOptions, rebase, relabel};
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, QCOW2_ONLY, parse_format};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
@@ -67,6 +69,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Show the progress
     #[arg(short, long)]
     progress: bool,
@@ -89,7 +94,7 @@ struct New {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format)?;
+    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let path = named.written()?;
     if args.backing.is_none() && !args.backing_unsafe {
         // qemu-img's words.
@@ -115,8 +120,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let meter = Meter::of_qemu(ui, args.progress, args.quiet);
     let outcome = match args.backing_unsafe {
-        true => args.relabel(opened, path, new, &meter, ui),
-        false => args.rebase(opened, path, new, &meter, ui),
+        true => args.relabel(opened, &named, new, &meter, ui),
+        false => args.rebase(opened, &named, new, &meter, ui),
     };
     meter.finish();
     outcome?;
@@ -146,13 +151,14 @@ impl Args {
     fn open(
         &self,
         opened: ImageFile,
-        path: &Path,
+        named: &Named,
         backing: BackingPolicy,
         ui: &mut Ui,
     ) -> Result<Image> {
+        let path = named.path.as_path();
         let unflushed = self.cache == Cache::Unsafe;
         let opener = FileOpener { force_share: self.force_share, unflushed };
-        let options = OpenOptions { backing, ..OpenOptions::default() };
+        let options = OpenOptions { backing, key: named.key.clone(), ..OpenOptions::default() };
         let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
         image.with_context(|| could_not_open(path))
     }
@@ -160,17 +166,17 @@ impl Args {
     fn relabel(
         &self,
         opened: ImageFile,
-        path: &Path,
+        named: &Named,
         new: Option<New>,
         meter: &Meter,
         ui: &mut Ui,
     ) -> Result<()> {
-        let image = self.open(opened, path, BackingPolicy::Leave, ui)?;
+        let image = self.open(opened, named, BackingPolicy::Leave, ui)?;
         // The header is all there is.
         meter.stage("rebasing", 1);
         relabel(image, new.as_ref().map(|new| &new.label)).with_context(|| {
             let name = self.backing.as_deref().unwrap_or("");
-            format!("{}: Could not change the backing file to '{name}'", quoted(path))
+            format!("{}: Could not change the backing file to '{name}'", quoted(&named.path))
         })?;
         meter.advance(1);
         Ok(())
@@ -179,24 +185,27 @@ impl Args {
     fn rebase(
         &self,
         opened: ImageFile,
-        path: &Path,
+        named: &Named,
         new: Option<New>,
         meter: &Meter,
         ui: &mut Ui,
     ) -> Result<()> {
-        let image = self.open(opened, path, BackingPolicy::AsNamed, ui)?;
+        let image = self.open(opened, named, BackingPolicy::AsNamed, ui)?;
         let (disk, label) = match new {
-            Some(new) => (Some(self.open_new(new.link?, new.format)?), Some(new.label)),
+            Some(new) => {
+                let disk = self.open_new(new.link?, new.format, &named.key)?;
+                (Some(disk), Some(new.label))
+            }
             None => (None, None),
         };
         let options = RebaseOptions { compress: self.compress, threads: 0 };
         let cancel = signals::interruption();
         let control = Control { cancel: &cancel, progress: meter };
         let outcome = rebase(image, disk.as_ref(), label.as_ref(), options, control);
-        outcome.with_context(|| quoted(path).to_string())
+        outcome.with_context(|| quoted(&named.path).to_string())
     }
 
-    fn open_new(&self, link: Link, format: ImageFormat) -> Result<Disk> {
+    fn open_new(&self, link: Link, format: ImageFormat, key: &Key) -> Result<Disk> {
         let opening = Opening {
             snapshot: None,
             force_share: self.force_share,
@@ -205,6 +214,7 @@ impl Args {
             guard: &Guard::default(),
         };
         let context = format!("Could not open new backing file {}", quoted(&link.path));
-        opening.open(&Named::file(link.path, Some(format))).context(context)
+        let key = key.renamed(link.key_secret);
+        opening.open(&Named::file(link.path, Some(format), key)).context(context)
     }
 }

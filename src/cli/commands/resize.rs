@@ -13,6 +13,7 @@ use qcheck::storage::{FileStorage, ReadAt};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::parse_preallocation;
 use crate::cli::args::size::{human_size, parse_size};
@@ -51,6 +52,9 @@ pub struct Args {
     /// Take the image as options, as in driver=qcow2,file.filename=NAME
     #[arg(long)]
     image_opts: bool,
+
+    #[command(flatten)]
+    objects: Objects,
 
     /// Print nothing on success
     #[arg(short, long)]
@@ -118,14 +122,18 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run(args, ui);
     }
-    let named = args.image.named(args.image_opts, args.format)?;
+    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let path = named.written()?;
     let image = open::open(path, named.format, Intent::Resize, false)?;
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => {
             let opener = FileOpener::default();
-            let options = OpenOptions { backing: args.backing(), ..OpenOptions::default() };
+            let options = OpenOptions {
+                backing: args.backing(),
+                key: named.key.clone(),
+                ..OpenOptions::default()
+            };
             let image = writable::open_qcow2(image.storage, path, options, &opener, ui);
             let image = image.with_context(|| could_not_open(path))?;
             qcow2(args, image).with_context(context)?;
@@ -181,7 +189,7 @@ fn raw(args: &Args, storage: FileStorage) -> Result<()> {
 
 /// Reports what is past the new end.
 fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format)?;
+    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     let path = &named.path;
     let opened = open::open(path, named.format, Intent::ReadData, false)?;
     let context = || quoted(path).to_string();
@@ -189,7 +197,8 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let disk = match opened.format {
         ImageFormat::Qcow2 => {
             let (path, backing) = (Some(path.clone()), args.backing());
-            let options = OpenOptions { path, backing, ..OpenOptions::default() };
+            let options =
+                OpenOptions { path, backing, key: named.key.clone(), ..OpenOptions::default() };
             let image = Image::open_read(storage, &options, &FileOpener::default());
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }

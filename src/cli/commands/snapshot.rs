@@ -15,6 +15,7 @@ use qcheck::storage::FileStorage;
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
@@ -60,6 +61,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// List even if another program has the image open for writing
     #[arg(short = 'U', long, conflicts_with_all = ["create", "apply", "delete"])]
     force_share: bool,
@@ -82,7 +86,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 
 impl Args {
     fn named(&self) -> Result<Named> {
-        self.image.named(self.image_opts, self.format)
+        self.image.named(self.image_opts, self.format, &self.objects.secrets()?)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use qcheck::convert::{Input, SourceDisk};
+use qcheck::crypt::Key;
 use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
@@ -102,7 +103,7 @@ impl Opening<'_> {
         if spool::is_seekable(&file) {
             let storage = FileStorage::from_file(file)?;
             let file = ImageFile::of(storage, image.format)?;
-            return disks(self.disk(file.storage, file.format, path)?);
+            return disks(self.disk(file.storage, file.format, path, &image.key)?);
         }
         let mut head = vec![0; PROBE_BYTES];
         let mut read = 0;
@@ -117,37 +118,54 @@ impl Opening<'_> {
         let stream = io::Cursor::new(head).chain(file);
         match format {
             ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
-            format => disks(self.disk(spool::take_in(stream)?, format, path)?),
+            format => disks(self.disk(spool::take_in(stream)?, format, path, &image.key)?),
         }
     }
 
-    /// Opens a source.
+    /// Opens a source whose data is read.
     pub fn open(&self, image: &Named) -> Result<Disk> {
+        let disk = self.open_metadata(image)?;
+        disk.require_key().with_context(|| could_not_open(&image.path))?;
+        Ok(disk)
+    }
+
+    /// Opens a source of which only metadata is read, so that an encrypted one needs no secret.
+    pub fn open_metadata(&self, image: &Named) -> Result<Disk> {
         let path = &image.path;
         let mut opened = open::open(path, image.format, Intent::ReadData, self.force_share)?;
         self.guard.enters(&opened.storage, "the source", path);
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;
         }
-        self.disk(opened.storage, opened.format, path).with_context(|| could_not_open(path))
+        let disk = self.disk(opened.storage, opened.format, path, &image.key);
+        disk.with_context(|| could_not_open(path))
     }
 
-    fn disk(&self, storage: FileStorage, format: ImageFormat, path: &Path) -> Result<Disk> {
+    fn disk(
+        &self,
+        storage: FileStorage,
+        format: ImageFormat,
+        path: &Path,
+        key: &Key,
+    ) -> Result<Disk> {
         match format {
-            ImageFormat::Raw if self.snapshot.is_some() => {
+            ImageFormat::Raw | ImageFormat::LUKS if self.snapshot.is_some() => {
                 bail!("a raw image has no snapshots")
             }
             ImageFormat::Raw => {
                 Ok(Disk::Raw(RawImage::new(Arc::new(storage), Some(path.to_owned()))))
             }
-            ImageFormat::Qcow2 => self.qcow2(storage, path),
+            ImageFormat::Qcow2 => self.qcow2(storage, path, key),
+            ImageFormat::LUKS => {
+                Ok(Disk::Raw(RawImage::luks(Arc::new(storage), Some(path.to_owned()), key)?))
+            }
             ImageFormat::Other(name) => {
                 bail!("cannot read the format {name}: {BOTH}")
             }
         }
     }
 
-    fn qcow2(&self, storage: FileStorage, path: &Path) -> Result<Disk> {
+    fn qcow2(&self, storage: FileStorage, path: &Path, key: &Key) -> Result<Disk> {
         let storage: Arc<FileStorage> = Arc::new(storage);
         let opener = self
             .guard
@@ -157,13 +175,15 @@ impl Opening<'_> {
             None => BackingPolicy::AsNamed,
         };
         let path = Some(path.to_owned());
-        let mut options = OpenOptions { path, backing, strict: true, ..OpenOptions::default() };
+        let strict = true;
+        let mut options = OpenOptions { path, backing, strict, ..OpenOptions::default() };
         if let Some(choice) = self.snapshot {
             let below = BackingPolicy::Leave;
             let plain = OpenOptions { backing: below, ..options.clone() };
             let image = Image::open_read(storage.clone(), &plain, &opener)?;
             options.snapshot = Some(choice.find(image.snapshots()?)?);
         }
+        options.key = key.clone();
         Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
     }
 }

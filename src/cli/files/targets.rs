@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use qcheck::chain::{FileOpener, Stop, Walk};
+use qcheck::crypt::Key;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
 use qcheck::tables::HeaderArea;
@@ -29,6 +30,8 @@ pub struct Target {
     pub path: PathBuf,
     /// Its format, where it is known.
     pub format: Option<ImageFormat>,
+    /// The secret of an encrypted image.
+    pub key: Key,
     /// Why it cannot be checked, where that is known before it is opened.
     pub problem: Option<String>,
     /// Whether it is here as the backing file of another image.
@@ -70,17 +73,17 @@ impl Target {
     /// checked, so that others are not stopped by it.
     pub fn of_argument(name: &ImageName, named: anyhow::Result<Named>) -> Self {
         match named {
-            Ok(Named { path, format, .. }) => Self { path, format, problem: None, is_below: false },
+            Ok(Named { path, format, key, .. }) => Self { key, ..Self::listed(path, format) },
             Err(error) => {
                 let (path, problem) = (name.text().to_owned(), Some(fault::line(&error)));
-                Self { path, format: None, problem, is_below: false }
+                Self { problem, ..Self::listed(path, None) }
             }
         }
     }
 
     /// An image that a list names.
-    pub const fn listed(path: PathBuf, format: Option<ImageFormat>) -> Self {
-        Self { path, format, problem: None, is_below: false }
+    pub fn listed(path: PathBuf, format: Option<ImageFormat>) -> Self {
+        Self { path, format, key: Key::default(), problem: None, is_below: false }
     }
 }
 
@@ -141,7 +144,7 @@ fn below(
     }
     let Ok(area) = HeaderArea::load(&opened.storage) else { return Ok(None) };
     let name = area.backing_name.as_deref().map(String::from_utf8_lossy);
-    let target = |path, format| Target { path, format, problem: None, is_below: true };
+    let target = |path, format| Target { is_below: true, ..Target::listed(path, format) };
     let refused = |error| {
         let of = quoted(&image.path);
         let problem = Some(format!("backing file of {of}: {}", fault::line(&error)));
@@ -151,7 +154,10 @@ fn below(
     match walk.next(&area, &image.path) {
         Ok(None) => Ok(None),
         Ok(Some(link)) => Ok(Some(match open::format_below(&link, share) {
-            Ok(format) => target(link.path, Some(format)),
+            Ok(format) => {
+                let key = image.key.renamed(link.key_secret);
+                Target { key, ..target(link.path, Some(format)) }
+            }
             Err(error) => refused(error),
         })),
         Err(stop @ (Stop::Loop(_) | Stop::TooLong(_))) => {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use qcheck::format::luks::LuksHeader;
 use qcheck::info::Qcow2Info;
 
-/// One image: a qcow2 image or a raw one.
+/// One image: a qcow2 image, a raw one or a LUKS image.
 pub struct ImageInfo {
     /// Its name, as given or as the image above it names it.
     pub filename: String,
-    /// qcow2 or raw.
+    /// qcow2, raw or luks.
     pub format: &'static str,
     /// "file" or "host_device".
     pub protocol: &'static str,
@@ -22,9 +23,16 @@ pub struct ImageInfo {
     pub virtual_bytes: u64,
     /// The metadata of a qcow2 image.
     pub qcow2: Option<Qcow2Info>,
+    /// The header of a LUKS image.
+    pub luks: Option<LuksHeader>,
 }
 
 impl ImageInfo {
+    /// Whether its guest data is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.luks.is_some() || self.qcow2.as_ref().is_some_and(|qcow2| qcow2.encryption.is_some())
+    }
+
     /// Where the backing file is, seen from the current folder.
     pub fn full_backing_name(&self) -> Option<String> {
         let name = self.qcow2.as_ref()?.backing_name.as_deref()?;

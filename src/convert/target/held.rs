@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::create::NewImage;
 use crate::create::header_last;
 use crate::error::{Error, Result};
 use crate::image::{BackingPolicy, Image, OpenOptions, Opened, Opener};
@@ -109,6 +110,7 @@ impl Storage for HeldHeader {
 pub(in crate::convert) fn open(
     held: &Arc<HeldHeader>,
     data_file: Option<Arc<dyn Storage>>,
+    new: &NewImage,
 ) -> Result<Image> {
     let options = OpenOptions {
         backing: BackingPolicy::Leave,
@@ -116,7 +118,10 @@ pub(in crate::convert) fn open(
         ..OpenOptions::default()
     };
     match Image::open_write(held.clone(), &options, &Given(data_file))? {
-        Opened::Ready(image) => Ok(*image),
+        Opened::Ready(image) => Ok(match new.encryption() {
+            Some(header) => image.with_cipher(header.cipher()),
+            None => *image,
+        }),
         Opened::NeedsRepair => Err(Error::Refused("a new image is dirty".into())),
     }
 }

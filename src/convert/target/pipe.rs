@@ -216,6 +216,7 @@ fn write_tables(out: Out<'_>, new: &NewImage, stored: &Stored) -> Result<()> {
         l1_entries: u32::try_from(l1_entries).unwrap_or(u32::MAX),
         reftable: at(HostCluster::new(1), 0),
         reftable_clusters: u32::try_from(reftable.get()).unwrap_or(u32::MAX),
+        crypto: None,
         autoclear: 0,
     };
     let pad = |mut bytes: Vec<u8>| {

@@ -19,6 +19,11 @@ pub enum ImageFormat {
     Other(&'static str),
 }
 
+impl ImageFormat {
+    /// A disk that is encrypted with LUKS.
+    pub const LUKS: Self = Self::Other("luks");
+}
+
 /// Magic numbers that are bytes at the start of the file.
 const MAGICS: [(&[u8], &str); 10] = [
     (b"KDMV", "vmdk"),

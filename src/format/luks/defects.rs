@@ -1,12 +1,12 @@
 //! What keeps a LUKS header from being opened, whatever the passphrase: the rules of the LUKS
 //! on-disk format, version 1, and of QEMU, which refuses a header that breaks one of them.
 
+use super::keys::STRIPES;
 use super::{KeySlot, LuksHeader, MAGIC, VERSION, version};
 
-/// Bytes from the start of a header that cannot be key material or payload.
-const RESERVED_BYTES: u64 = 4096;
-/// Stripes of the material of every key.
-const STRIPES: u32 = 4000;
+/// Bytes from the start of a header that cannot be key material or payload; key material begins and
+/// ends at multiples of it, and so does the payload.
+pub const RESERVED_BYTES: u64 = 4096;
 /// The ciphers with the sizes of their keys and blocks in bytes.
 const CIPHERS: [(&str, &[u64], u64); 5] = [
     ("aes", &[16, 24, 32], 16),

@@ -1,6 +1,8 @@
 //! The LUKS header (LUKS on-disk format, version 1) without its secrets: no keys, salts or digests.
+//! These are in `keys`, and only whoever has a passphrase needs them.
 
 pub mod defects;
+pub mod keys;
 
 use std::ops::Range;
 

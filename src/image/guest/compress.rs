@@ -37,7 +37,11 @@ impl Image {
             let why = "data in an external data file cannot be compressed";
             return Err(Error::Refused(why.into()));
         }
-        self.require_plain()?;
+        if self.is_encrypted {
+            // QEMU's words: the format has no such clusters.
+            let why = "Compression and encryption not supported at the same time";
+            return Err(Error::Unsupported(why.into()));
+        }
         self.meta()?.begin_data_write(at, data.len() as u64)?;
         let mut cluster = data.to_vec();
         cluster.resize(self.geometry.cluster_len(), 0);

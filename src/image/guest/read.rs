@@ -1,14 +1,15 @@
 //! Reading guest bytes.
 
 use crate::error::{Error, Result};
-use crate::format::crypto::CryptMethod;
 use crate::format::l2::CompressedExtent;
 use crate::format::{GuestOffset, HostOffset};
 
 use super::runs::RunKind;
 use crate::image::Image;
 use crate::image::damage::damaged;
+use crate::image::meta::encryption::{Encryption, KEY_OPTION, is_whole};
 use crate::image::space::claims::Access;
+use crate::sector::{SECTOR, SECTOR_LEN};
 
 impl Image {
     /// Reads `buf.len()` guest bytes at `at`, all of them on the disk. What is not in this image
@@ -31,7 +32,7 @@ impl Image {
         mut at: GuestOffset,
         mut buf: &mut [u8],
     ) -> Result<()> {
-        self.require_plain()?;
+        self.require_key()?;
         while !buf.is_empty() {
             let run = self.meta()?.run(at, buf.len() as u64)?;
             let length = usize::try_from(run.length).expect("a run within a buffer");
@@ -42,12 +43,31 @@ impl Image {
                     Some(backing) => backing.read(at, part)?,
                     None => part.fill(0),
                 },
-                RunKind::Data(host) => self.read_data(host, part)?,
+                RunKind::Data(host) => self.read_plain(at, host, part)?,
                 RunKind::Compressed(extent) => self.read_compressed(at, extent, part)?,
             }
             at = GuestOffset::new(at.get() + run.length);
             buf = rest;
         }
+        Ok(())
+    }
+
+    /// Reads guest bytes that are stored from a host offset on.
+    fn read_plain(&self, at: GuestOffset, host: HostOffset, buf: &mut [u8]) -> Result<()> {
+        let Some(encryption) = &self.encryption else { return self.read_data(host, buf) };
+        if is_whole(host.get(), buf.len()) {
+            self.read_data(host, buf)?;
+            encryption.decrypt(at, host, buf);
+            return Ok(());
+        }
+        // Units of allocation are whole sectors, so that those around are in the same place.
+        let before = host.get() % SECTOR;
+        let (at, host) =
+            (GuestOffset::new(at.get() - before), HostOffset::new(host.get() - before));
+        let from = usize::try_from(before).expect("a part of a sector");
+        let mut bytes = vec![0; (from + buf.len()).next_multiple_of(SECTOR_LEN)];
+        self.read_plain(at, host, &mut bytes)?;
+        buf.copy_from_slice(&bytes[from..from + buf.len()]);
         Ok(())
     }
 
@@ -92,17 +112,27 @@ impl Image {
         Ok(())
     }
 
-    /// An error where guest data is encrypted.
-    pub(crate) fn require_plain(&self) -> Result<()> {
-        if self.is_encrypted()? {
-            let why = "the image is encrypted: its guest data can be neither read nor written";
-            return Err(Error::Unsupported(why.into()));
+    /// An error where guest data is encrypted and its secret was not given.
+    pub(crate) fn require_key(&self) -> Result<()> {
+        match self.is_locked() {
+            true => Err(Error::NoKey { option: KEY_OPTION }),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// An error where guest data is encrypted and cannot be written.
+    pub(in crate::image) fn require_writable_data(&self) -> Result<()> {
+        self.require_key()?;
+        self.encryption.as_ref().map_or(Ok(()), Encryption::require_writable)
+    }
+
+    /// Whether guest data is encrypted and its secret was not given.
+    pub const fn is_locked(&self) -> bool {
+        self.encryption.is_none() && self.is_encrypted
     }
 
     /// Whether guest data is encrypted.
-    pub fn is_encrypted(&self) -> Result<bool> {
-        Ok(self.meta()?.header().crypt_method != CryptMethod::None)
+    pub const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 }

@@ -12,9 +12,11 @@ use crate::format::{ClusterCount, GuestCluster, GuestOffset, HostOffset};
 
 use crate::image::Image;
 use crate::image::meta::Meta;
+use crate::image::meta::encryption::is_whole;
 use crate::image::run::ClusterRun;
 use crate::image::space::alloc::Allocation;
 use crate::image::space::claims::Access;
+use crate::sector::SECTOR;
 
 /// Most bytes that are written at once, unless a cluster is larger.
 const MAX_PIECE: u64 = 4 << 20;
@@ -40,7 +42,7 @@ impl Image {
     /// after a crash before it, each byte is the old or the new one.
     pub fn write(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
         self.require_on_disk(at, data.len() as u64)?;
-        self.require_plain()?;
+        self.require_writable_data()?;
         self.meta()?.begin_data_write(at, data.len() as u64)?;
         self.write_pieces(at, data)
     }
@@ -68,6 +70,11 @@ impl Image {
     /// Writes a first part of a piece; returns its length.
     fn write_piece(&self, at: GuestOffset, data: &[u8]) -> Result<usize> {
         let clusters = self.guest_clusters(at, data.len() as u64);
+        if self.encryption.is_some() && !is_whole(at.get(), data.len()) {
+            let _claim = self.claims.claim(clusters, Access::Alone);
+            let (at, whole) = self.whole_sectors(at, data)?;
+            return self.write_all_claimed(at, &whole).map(|()| data.len());
+        }
         {
             let _claim = self.claims.claim(clusters.clone(), Access::Shared);
             if let Some(done) = self.write_in_place(at, data)? {
@@ -75,6 +82,28 @@ impl Image {
             }
         }
         let _claim = self.claims.claim(clusters, Access::Alone);
+        self.write_claimed(at, data)
+    }
+
+    /// The whole sectors that have these bytes, with what the guest sees around them.
+    fn whole_sectors(&self, at: GuestOffset, data: &[u8]) -> Result<(GuestOffset, Vec<u8>)> {
+        let start = at.get() / SECTOR * SECTOR;
+        let end = (at.get() + data.len() as u64).next_multiple_of(SECTOR);
+        let whole = self.surround(start, 0..end - start, at.get() - start, data)?;
+        Ok((GuestOffset::new(start), whole))
+    }
+
+    fn write_all_claimed(&self, at: GuestOffset, data: &[u8]) -> Result<()> {
+        let mut done = 0;
+        while done < data.len() {
+            let here = GuestOffset::new(at.get() + done as u64);
+            done += self.write_claimed(here, &data[done..])?;
+        }
+        Ok(())
+    }
+
+    /// Writes a first part of a piece whose clusters the caller has alone; returns its length.
+    fn write_claimed(&self, at: GuestOffset, data: &[u8]) -> Result<usize> {
         // Another write may have been here between the claims.
         if let Some(done) = self.write_in_place(at, data)? {
             return Ok(done);
@@ -99,13 +128,19 @@ impl Image {
             (host, length)
         };
         let length = usize::try_from(length).expect("a part of a buffer");
-        self.write_data(host, &data[..length])?;
+        self.write_data(at, host, &data[..length])?;
         Ok(Some(length))
     }
 
-    fn write_data(&self, host: HostOffset, data: &[u8]) -> Result<()> {
+    /// Stores guest bytes at a host offset; whole sectors where they are encrypted.
+    fn write_data(&self, at: GuestOffset, host: HostOffset, data: &[u8]) -> Result<()> {
+        let encrypted = self.encryption.as_ref().map(|encryption| {
+            let mut bytes = data.to_vec();
+            encryption.encrypt(at, host, &mut bytes);
+            bytes
+        });
         self.data()
-            .write_at(host.get(), data)
+            .write_at(host.get(), encrypted.as_deref().unwrap_or(data))
             .map_err(|source| Error::io("write guest data", host.get(), source))
     }
 
@@ -139,10 +174,10 @@ impl Image {
         let host = targets.host.saturating_add(first_start);
         self.meta()?.ordering.disk.check_data(host, last_end - first_start)?;
         if first_start == start && last_end == end {
-            self.write_data(host, &data[..length])?;
+            self.write_data(at, host, &data[..length])?;
         } else {
             let bytes = self.surround(base, first_start..last_end, start, &data[..length])?;
-            self.write_data(host, &bytes)?;
+            self.write_data(GuestOffset::new(base + first_start), host, &bytes)?;
         }
         let mut entries = Vec::with_capacity(extents.len());
         for (n, (&old, extent)) in (0u64..).zip(targets.old.iter().zip(&extents)) {

@@ -1,7 +1,6 @@
 //! Zeroes without storing them, and giving up what guest clusters hold.
 
 use crate::error::{Error, Result};
-use crate::format::crypto::CryptMethod;
 use crate::format::feature::autoclear;
 use crate::format::l1::COPIED;
 use crate::format::l2::{L2Entry, Meaning, ZERO};
@@ -78,11 +77,8 @@ impl Image {
         if !stored {
             return Ok(());
         }
-        if self.meta()?.header().crypt_method != CryptMethod::None {
-            let why = "the disk ends within a cluster that is in use: what it grows over there cannot \
-                       be zeroed in an encrypted image without its key";
-            return Err(Error::Unsupported(why.into()));
-        }
+        // What the disk grows over has to be zeroed, which needs the key.
+        self.require_writable_data()?;
         let rest = cluster_end - end;
         let zeroes = vec![0; usize::try_from(rest).expect("a part of a cluster")];
         // The guest's data stays as it is, so no bitmap has to record this.
@@ -92,7 +88,7 @@ impl Image {
 
     fn prepare_zeroes(&self, at: GuestOffset, length: u64) -> Result<()> {
         self.require_on_disk(at, length)?;
-        self.require_plain()?;
+        self.require_writable_data()?;
         if let Some(Backing::Closed) = self.backing {
             let why = "guest data cannot be written while the backing file is closed";
             return Err(Error::Refused(why.into()));
@@ -181,8 +177,13 @@ impl Image {
         let at = GuestOffset::new(start);
         let clusters = self.guest_clusters(at, end - start);
         let _claim = self.claims.claim(clusters.clone(), Access::Alone);
-        if self.zero_data_file(start, end)? && self.is_zero_below() {
-            return Ok(true);
+        if self.zero_data_file(start, end)? {
+            // What is zero in the file is not where it is encrypted.
+            match self.encryption {
+                Some(_) => return Ok(false),
+                None if self.is_zero_below() => return Ok(true),
+                None => {}
+            }
         }
         let mut meta = self.meta()?;
         let l1 = meta.place(clusters.start).l1;

@@ -1,6 +1,7 @@
 //! The metadata of an open image, all of it under one lock.
 
 pub(in crate::image) mod bitmaps;
+pub(super) mod encryption;
 pub(in crate::image) mod first_cluster;
 pub(in crate::image) mod switch;
 

@@ -2,6 +2,7 @@
 
 use crate::chain::{Format, Link, Walk};
 use crate::error::{Error, Result};
+use crate::format::probe::ImageFormat;
 use crate::image::options::{BackingPolicy, OpenOptions};
 use crate::image::raw::RawImage;
 use crate::image::{Backing, Image};
@@ -33,8 +34,16 @@ fn open_link(link: Link, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<B
     match link.format(source.as_ref())? {
         Format::Raw => Ok(Backing::Raw(RawImage::new(source, Some(link.path)))),
         Format::Qcow2 => {
-            let options = OpenOptions { path: Some(link.path), ..OpenOptions::below(options) };
+            let options = OpenOptions {
+                path: Some(link.path),
+                key: options.key.renamed(link.key_secret),
+                ..OpenOptions::below(options)
+            };
             Ok(Backing::Qcow2(Box::new(Image::open_in_chain(source, &options, walk)?)))
+        }
+        Format::Other(name) if name == ImageFormat::LUKS.name() => {
+            let key = options.key.renamed(link.key_secret);
+            Ok(Backing::Raw(RawImage::luks(source, Some(link.path), &key)?))
         }
         Format::Other(name) => Err(Error::Unsupported(format!(
             "the format '{}' of the backing file is not supported (raw and qcow2 are)",

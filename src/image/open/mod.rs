@@ -26,6 +26,7 @@ use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
+use crate::image::meta::encryption::Encryption;
 use crate::image::order::disk::Disk;
 use crate::image::order::ordering::Ordering;
 use crate::image::order::regions::{Owner, Regions};
@@ -168,6 +169,7 @@ impl Loader {
             Err(_) if !self.writable => RootTable::new(self.area.header.reftable, Vec::new()),
             reftable => reftable?,
         };
+        let encryption = Encryption::open(&self.area, self.file.as_ref(), &options.key)?;
         let (data_file, data_path) = self.open_data_file(options, walk)?.unzip();
         let backing = backing::open(&self.area, options, walk)?;
         let mut disk =
@@ -198,17 +200,17 @@ impl Loader {
             in_place: false,
             cancel: None,
         };
-        let claims = Claims::default();
-        let meta = Mutex::new(meta);
         Ok(Image {
             file: self.file,
             data_file,
             names: Names { image: options.path.clone(), data_file: data_path },
             geometry,
             backing,
-            meta,
-            claims,
+            meta: Mutex::new(meta),
+            claims: Claims::default(),
             decompressors: Decompressors::default(),
+            is_encrypted: self.area.header.crypt_method != CryptMethod::None,
+            encryption,
             records_zeroes: false,
         })
     }

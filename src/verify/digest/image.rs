@@ -43,10 +43,11 @@ pub fn digests(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Digests {
-    let encrypted = survey.area.header.crypt_method != CryptMethod::None;
+    let is_locked =
+        survey.area.header.crypt_method != CryptMethod::None && files.key.name.is_none();
     let several = wanted.snapshots && !survey.report.snapshots.is_empty();
     let memo = several.then(Memo::default);
-    let work = Work { image, files, encrypted, wanted, options, progress, memo };
+    let work = Work { image, files, is_locked, wanted, options, progress, memo };
     let active = work.one(Source::Active, survey);
     let mut snapshots = Vec::new();
     if !wanted.snapshots {
@@ -62,7 +63,7 @@ pub fn digests(
 struct Work<'a> {
     image: &'a Arc<dyn ReadAt>,
     files: &'a Files<'a>,
-    encrypted: bool,
+    is_locked: bool,
     wanted: Wanted,
     options: &'a CheckOptions,
     progress: &'a dyn Progress,
@@ -84,7 +85,7 @@ impl Work<'_> {
     }
 
     fn digest(&self, source: Source, survey: &Survey) -> std::result::Result<Digest, NoDigest> {
-        if self.encrypted {
+        if self.is_locked {
             let reason = "the image is encrypted, and there is no key for it".to_owned();
             return Err(NoDigest { reason, damage: false });
         }
@@ -100,7 +101,8 @@ impl Work<'_> {
             }
         };
         let path = Some(self.files.path.to_owned());
-        let options = OpenOptions { path, snapshot, ..OpenOptions::default() };
+        let options =
+            OpenOptions { path, snapshot, key: self.files.key.clone(), ..OpenOptions::default() };
         let image = Image::open_read(Arc::clone(self.image), &options, self.files);
         let image = image.map_err(|e| NoDigest::of(&e))?;
         let disk = Disk::Qcow2(Box::new(image));

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 
 use qcheck::check::{CheckOptions, Finding, survey};
+use qcheck::crypt::Key;
 use qcheck::progress::Silent;
 use qcheck::storage::{MemoryStorage, ReadAt};
 use qcheck::verify::{Files, deep};
@@ -317,7 +318,8 @@ fn worn(bytes: Vec<u8>, bad: Vec<Range<u64>>) -> (Vec<Finding>, Vec<Range<u64>>)
     let options = CheckOptions::default();
     let mut survey = survey(&file, &options, &Silent).unwrap();
     file.reads.lock().unwrap().clear();
-    let files = Files { path: Path::new("image"), backing: None, data_file: None };
+    let files =
+        Files { path: Path::new("image"), backing: None, data_file: None, key: &Key::default() };
     deep(&file, &mut survey, &files, &options, &Silent);
     (survey.report.findings, file.reads.into_inner().unwrap())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use qcheck::check::{CheckOptions, survey};
+use qcheck::crypt::Key;
 use qcheck::progress::Silent;
 use qcheck::storage::{MemoryStorage, ReadAt};
 use qcheck::verify::{Algorithm, Files, Wanted, digests};
@@ -191,7 +192,8 @@ fn what_snapshots_share_is_read_once_for_blake3() {
     });
     let options = CheckOptions::default();
     let mut found = survey(file.as_ref(), &options, &Silent).unwrap();
-    let files = Files { path: Path::new("image"), backing: None, data_file: None };
+    let files =
+        Files { path: Path::new("image"), backing: None, data_file: None, key: &Key::default() };
     let wanted = Wanted { algorithm: Algorithm::Blake3, max_bytes: None, snapshots: true };
     let source: Arc<dyn ReadAt> = file.clone();
     let digests = digests(&source, &mut found, &files, wanted, &options, &Silent);

@@ -6,11 +6,12 @@ use crate::support::code::imports::{self, sources};
 const LEAVES: [&str; 4] = ["error", "progress", "sector", "threads"];
 
 /// What each module of the library may use besides the leaves.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("codec", &[]),
     ("format", &[]),
     ("storage", &[]),
     ("undo", &["storage"]),
+    ("crypt", &["format", "storage"]),
     ("tables", &["format", "storage"]),
     ("file", &["tables", "format", "storage"]),
     ("check", &["tables", "format", "storage"]),
@@ -18,22 +19,25 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("layout", &["check", "tables", "format", "storage"]),
     ("dump", &["check", "tables", "format", "storage"]),
     ("repair", &["check", "tables", "format", "storage"]),
-    ("chain", &["tables", "format", "storage"]),
-    ("image", &["file", "chain", "tables", "codec", "format", "storage"]),
-    ("disk", &["file", "image", "chain", "tables", "format", "storage"]),
-    ("create", &["image", "tables", "format", "storage"]),
-    ("convert", &["create", "disk", "image", "tables", "codec", "format", "storage"]),
+    ("chain", &["tables", "crypt", "format", "storage"]),
+    ("image", &["file", "chain", "tables", "codec", "crypt", "format", "storage"]),
+    ("disk", &["file", "image", "chain", "tables", "crypt", "format", "storage"]),
+    ("create", &["image", "tables", "crypt", "format", "storage"]),
+    ("convert", &["create", "crypt", "disk", "image", "tables", "codec", "format", "storage"]),
     ("compare", &["disk", "image", "format", "storage"]),
-    ("measure", &["create", "disk", "image", "format", "storage"]),
+    ("measure", &["create", "crypt", "disk", "image", "format", "storage"]),
     (
         "verify",
-        &["convert", "disk", "check", "image", "chain", "tables", "codec", "format", "storage"],
+        &[
+            "convert", "crypt", "disk", "check", "image", "chain", "tables", "codec", "format",
+            "storage",
+        ],
     ),
     (
         "front",
         &[
-            "verify", "disk", "repair", "policy", "check", "chain", "file", "undo", "tables",
-            "format", "storage",
+            "verify", "crypt", "disk", "repair", "policy", "check", "chain", "file", "undo",
+            "tables", "format", "storage",
         ],
     ),
     ("resize", &["image", "tables", "format", "storage"]),
@@ -123,15 +127,15 @@ const SUB_ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// The modules in which no files import each other.
-const WITHOUT_CIRCLES: [&str; 31] = [
+const WITHOUT_CIRCLES: [&str; 32] = [
     "amend", "bitmap", "chain", "check", "cli", "codec", "commit", "compare", "convert", "create",
-    "disk", "dump", "error", "file", "format", "front", "image", "info", "layout", "measure",
-    "policy", "progress", "rebase", "repair", "resize", "sector", "snapshot", "storage", "threads",
-    "undo", "verify",
+    "crypt", "disk", "dump", "error", "file", "format", "front", "image", "info", "layout",
+    "measure", "policy", "progress", "rebase", "repair", "resize", "sector", "snapshot", "storage",
+    "threads", "undo", "verify",
 ];
 
 /// Crates that only some files may name, and the beginnings of those files' paths.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 22] = [
     ("clap", &["cli/", "main.rs"]),
     ("anstream", &["cli/"]),
     ("anstyle", &["cli/"]),
@@ -146,8 +150,14 @@ const CRATES: [(&str, &[&str]); 16] = [
     ("zstd", &["codec/"]),
     ("quick_junit", &["cli/"]),
     ("byteorder", &["format/"]),
-    ("sha2", &["undo/", "verify/"]),
+    ("sha2", &["crypt/", "undo/", "verify/"]),
     ("blake3", &["verify/"]),
+    ("aes", &["crypt/"]),
+    ("cbc", &["crypt/"]),
+    ("sha1", &["crypt/"]),
+    ("pbkdf2", &["crypt/"]),
+    ("base64", &["crypt/"]),
+    ("zeroize", &["crypt/", "cli/args/"]),
 ];
 
 /// The modules that follow `crate::` in a file's code.

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use qcheck::format::header::MAX_BACKING_NAME_BYTES;
 use qcheck::format::probe::ImageFormat;
 
 use super::{data, list, policy, reattach};
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::format;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::{parse_cluster_size, parse_number, parse_size};
 use crate::cli::files::targets::Target;
@@ -76,6 +78,9 @@ pub struct Args {
     #[arg(long)]
     pub image_opts: bool,
 
+    #[command(flatten)]
+    pub objects: Objects,
+
     /// Explain each kind of finding: what it means, what to do, and which guest data it affects
     #[arg(long)]
     pub explain: bool,
@@ -122,9 +127,10 @@ pub struct Args {
 
 impl Args {
     /// The images that arguments name.
-    pub fn named(&self) -> Vec<Target> {
+    pub fn named(&self) -> Result<Vec<Target>> {
+        let secrets = self.objects.secrets()?;
         let target = |name: &ImageName| {
-            let named = name.named(self.image_opts, self.format).and_then(|named| {
+            let named = name.named(self.image_opts, self.format, &secrets).and_then(|named| {
                 if self.repair.is_some() {
                     named.written()?;
                 }
@@ -132,7 +138,7 @@ impl Args {
             });
             Target::of_argument(name, named)
         };
-        self.images.iter().map(target).collect()
+        Ok(self.images.iter().map(target).collect())
     }
 }
 

@@ -93,6 +93,7 @@ impl<'a> Judge<'a> {
 
     fn checker<'b>(&self, target: &Target, meter: &'b Meter) -> Checker<'b> {
         let mut checker = Checker::new(&target.path).policy(self.policy.clone());
+        checker = checker.key(target.key.clone());
         if let Some(format) = target.format {
             checker = checker.format(format);
         }

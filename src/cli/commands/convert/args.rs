@@ -2,6 +2,7 @@
 
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::format;
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::output::Output;
 use crate::cli::args::size::{parse_number, parse_size};
@@ -120,6 +121,9 @@ pub struct Args {
     /// Take the sources as options, as in driver=qcow2,file.filename=NAME
     #[arg(long = "image-opts", alias = "source-image-opts")]
     pub image_opts: bool,
+
+    #[command(flatten)]
+    pub objects: Objects,
 
     /// Take the target, which exists (-n), as options
     #[arg(long)]

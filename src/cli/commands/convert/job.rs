@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use qcheck::convert::{
     Control, ConvertOptions, ConvertReport, Input, Outlet, SourceDisk, convert_to_stream, verify,
 };
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::FileOpener;
 
 use super::args::Args;
@@ -43,7 +42,7 @@ impl Job<'_> {
         ui: &mut Ui,
     ) -> Result<ConvertReport> {
         let context = || quoted(path).to_string();
-        let format = asked.format();
+        let made = Named::file(path.to_owned(), Some(asked.format()), asked.key().clone());
         if self.args.verify || (asked.needs_size() && !self.args.no_create) {
             // A stream is gone once it is read.
             sources = Sources::Disks(sources.into_disks()?);
@@ -64,7 +63,7 @@ impl Job<'_> {
             Ok(report) => {
                 target.close().with_context(context)?;
                 if let (true, Sources::Disks(source)) = (self.args.verify, &sources) {
-                    self.verify(source, path, format).with_context(context)?;
+                    self.verify(source, &made).with_context(context)?;
                 }
                 Ok(report)
             }
@@ -126,7 +125,7 @@ impl Job<'_> {
         Ok(convert_to_stream(input, outlet, out, options, control)?)
     }
 
-    fn verify(&self, source: &SourceDisk, path: &Path, format: ImageFormat) -> Result<()> {
+    fn verify(&self, source: &SourceDisk, made: &Named) -> Result<()> {
         let opening = Opening {
             snapshot: None,
             force_share: false,
@@ -134,8 +133,7 @@ impl Job<'_> {
             cache: self.args.target_cache,
             guard: &Guard::default(),
         };
-        let made =
-            SourceDisk::new(vec![opening.open(&Named::file(path.to_owned(), Some(format)))?])?;
+        let made = SourceDisk::new(vec![opening.open(made)?])?;
         Ok(verify(source, &made, &self.options, self.control)?)
     }
 }

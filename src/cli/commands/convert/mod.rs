@@ -4,14 +4,13 @@ mod args;
 mod job;
 pub(super) mod target;
 
-use std::path::PathBuf;
-
 use anyhow::{Result, anyhow, bail};
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
+use qcheck::crypt::{Key, Secrets};
 use qcheck::format::probe::ImageFormat;
 
-use crate::cli::args::format::{BOTH, parse_format};
-use crate::cli::args::image_name::ImageName;
+use crate::cli::args::format::{ALL, parse_format};
+use crate::cli::args::image_name::{ImageName, Named};
 use crate::cli::args::options::{self, Table};
 use crate::cli::args::output::Output;
 use crate::cli::files::disks::Opening;
@@ -37,12 +36,12 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let source_format = args.format.as_deref().map(parse).transpose()?;
     let qcow2 = match format {
         ImageFormat::Qcow2 => true,
-        ImageFormat::Raw => false,
+        ImageFormat::Raw | ImageFormat::LUKS => false,
         other => {
-            bail!("cannot write the format {}: {BOTH}", other.name())
+            bail!("cannot write the format {}: {ALL}", other.name())
         }
     };
-    let table = Table::of_convert(qcow2);
+    let table = Table::of_convert(format);
     let given = match options::parse(&args.target_options, table)? {
         options::Asked::Help => {
             options::help(&mut ui.out, table, !args.files.is_empty())?;
@@ -56,14 +55,14 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         bail!("a source and a target are needed");
     };
     args.refuse_misfits(qcow2, sources.len())?;
-    let named = |source: &ImageName| source.named(args.image_opts, source_format);
+    let secrets = args.objects.secrets()?;
+    let named = |source: &ImageName| source.named(args.image_opts, source_format, &secrets);
     let sources = sources.iter().map(named).collect::<Result<Vec<_>>>()?;
-    let target = args.target(target, format)?;
-    let target = target.as_path();
+    let Named { path: target, key, .. } = &args.target(target, format, &secrets)?;
     let cancel = signals::interruption();
     let guard = Guard::default();
     let sources_open = args.opening(&guard).open_all(&sources)?;
-    let mut asked = Asked::new(format, given, args.target_cache);
+    let mut asked = Asked::new(format, given, args.target_cache, key.clone())?;
     // An existing image keeps its own.
     if !args.no_create {
         asked.set_backing(args.backing.as_deref(), args.backing_format.as_deref(), target)?;
@@ -121,15 +120,17 @@ impl Args {
     }
 
     /// The target. One that is made is given by the name of its file.
-    fn target(&self, name: &ImageName, format: ImageFormat) -> Result<PathBuf> {
+    fn target(&self, name: &ImageName, format: ImageFormat, secrets: &Secrets) -> Result<Named> {
         if !self.no_create {
-            return name.new_file();
+            let key = Key { secrets: secrets.clone(), name: None };
+            return Ok(Named::file(name.new_file()?, Some(format), key));
         }
         let named = match self.target_image_opts {
-            true => name.named(true, None)?,
-            false => name.named(false, Some(format))?,
+            true => name.named(true, None, secrets)?,
+            false => name.named(false, Some(format), secrets)?,
         };
-        Ok(named.written()?.to_owned())
+        named.written()?;
+        Ok(named)
     }
 
     fn opening<'a>(&'a self, guard: &'a Guard) -> Opening<'a> {

@@ -9,6 +9,8 @@ use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
 use qcheck::create::{NewImage, Preallocation};
+use qcheck::crypt::luks::NewHeader;
+use qcheck::crypt::{Key, Volume};
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
 use qcheck::image::{Image, OpenOptions, Opener};
@@ -19,6 +21,7 @@ use crate::cli::args::file_name::could_not_open;
 use crate::cli::args::format::parse_format;
 use crate::cli::args::image_name::Named;
 use crate::cli::args::new_image;
+use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::options::Options;
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::{Allowed, Guard};
@@ -33,7 +36,9 @@ pub struct Asked {
     format: ImageFormat,
     given: Options,
     cache: Cache,
-    backing: Option<(PathBuf, ImageFormat)>,
+    /// The secret of the target, and those of images below it.
+    key: Key,
+    backing: Option<Named>,
 }
 
 impl Asked {
@@ -42,7 +47,8 @@ impl Asked {
     pub fn streams(&self, compress: bool) -> bool {
         let preallocated = self.given.text("preallocation").is_some_and(|mode| mode != "off");
         let special = self.given.text("data_file").is_some() || self.backing.is_some();
-        !preallocated && !special && !compress
+        let encrypted = self.format == ImageFormat::LUKS || self.given.has_prefix("encrypt.");
+        !preallocated && !special && !compress && !encrypted
     }
 
     /// How hard it is tried to compress clusters, where that is requested.
@@ -70,7 +76,12 @@ impl Asked {
     /// What a new qcow2 image is to be.
     pub fn new_image(&mut self, size: u64) -> Result<NewImage> {
         self.given.set_number("size", size);
-        Ok(NewImage::new(&new_image::create_options(&self.given)?)?)
+        new_image::new_qcow2(&self.given, &self.key.secrets)
+    }
+
+    /// The secret of the target and those of other images.
+    pub const fn key(&self) -> &Key {
+        &self.key
     }
 
     /// The target's format.
@@ -84,8 +95,13 @@ impl Asked {
     }
 
     /// A target of this format with these options.
-    pub fn new(format: ImageFormat, given: Options, cache: Cache) -> Self {
-        Self { format, given, cache, backing: None }
+    pub fn new(format: ImageFormat, given: Options, cache: Cache, key: Key) -> Result<Self> {
+        // Where it is made its options name the secret.
+        let key = match Given::of(&given, format)? {
+            Some(encryption) if key.name.is_none() => encryption.key(&key.secrets),
+            _ => key,
+        };
+        Ok(Self { format, given, cache, key, backing: None })
     }
 
     /// Brings `-B` and `-F` together with `-o`.
@@ -116,21 +132,23 @@ impl Asked {
         let format = if format == "file" { "raw" } else { format };
         let link = Link::named(Some(target), name.as_bytes(), Some(Format::of_name(format)));
         let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
-        self.backing = Some((link?.path, format));
+        let link = link?;
+        let key = self.key.renamed(link.key_secret);
+        self.backing = Some(Named::file(link.path, Some(format), key));
         Ok(())
     }
 
     fn open_backing(&self, guard: &Guard) -> Result<Option<SourceDisk>> {
-        let Some((path, format)) = &self.backing else { return Ok(None) };
+        let Some(image) = &self.backing else { return Ok(None) };
         let opening = Opening {
             snapshot: None,
             // As in qemu-img: only data that is in an image has to stay as it is.
-            force_share: *format == ImageFormat::Raw,
+            force_share: image.format == Some(ImageFormat::Raw),
             backing_format: None,
             cache: Cache::Writeback,
             guard,
         };
-        Ok(Some(SourceDisk::new(vec![opening.open(&Named::file(path.clone(), Some(*format)))?])?))
+        Ok(Some(SourceDisk::new(vec![opening.open(image)?])?))
     }
 }
 
@@ -143,6 +161,7 @@ pub struct Target {
 enum Kind {
     New { new: Box<NewImage>, backing: Option<SourceDisk> },
     NewRaw(Preallocation),
+    NewLuks(Box<NewHeader>, Preallocation),
     Raw { storage: Latch<Box<dyn Storage>>, is_zero: bool },
     Image { image: Box<Image>, is_zero: bool },
 }
@@ -171,8 +190,16 @@ impl Target {
                 files: vec![open(&file, Access::WriteData)?],
             });
         }
-        let options = new_image::create_options(&asked.given)?;
-        let new = Box::new(NewImage::new(&options)?);
+        if let ImageFormat::LUKS = asked.format {
+            let preallocation = new_image::luks_preallocation(&asked.given)?;
+            let encryption = Given::of(&asked.given, asked.format)?.context("LUKS has options")?;
+            let header = Box::new(encryption.header(&asked.key.secrets)?);
+            return Ok(Self {
+                kind: Kind::NewLuks(header, preallocation),
+                files: vec![open(&file, Access::Write)?],
+            });
+        }
+        let new = Box::new(new_image::new_qcow2(&asked.given, &asked.key.secrets)?);
         let kind = Kind::New { new, backing };
         let mut target = Self { kind, files: vec![open(&file, Access::Write)?] };
         match data.as_ref().map(|data| open(data, Access::WriteData)).transpose() {
@@ -197,10 +224,15 @@ impl Target {
         open::apply_cache(asked.cache, &mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
-                let options = OpenOptions::default();
+                let options = OpenOptions { key: asked.key, ..OpenOptions::default() };
                 let image = writable::open_qcow2(opened.storage, path, options, opener, ui);
                 let image = image.with_context(|| could_not_open(path))?;
                 Kind::Image { image: Box::new(image), is_zero }
+            }
+            ImageFormat::LUKS => {
+                let volume = Volume::open(opened.storage, &asked.key);
+                let volume = volume.with_context(|| could_not_open(path))?;
+                Kind::Raw { storage: Latch::new(Box::new(volume)), is_zero }
             }
             _ => Kind::Raw { storage: Latch::new(Box::new(opened.storage)), is_zero },
         };
@@ -227,6 +259,11 @@ impl Target {
                 storage: self.files[0].storage.as_ref(),
                 preallocation: *preallocation,
             },
+            Kind::NewLuks(header, preallocation) => convert::Target::NewLuks {
+                storage: self.files[0].storage.as_ref(),
+                header,
+                preallocation: *preallocation,
+            },
             Kind::Raw { storage, is_zero } => convert::Target::Raw { storage, is_zero: *is_zero },
             Kind::Image { image, is_zero } => convert::Target::Image { image, is_zero: *is_zero },
         };
@@ -251,7 +288,7 @@ impl Target {
         let mut left = match &self.kind {
             Kind::Raw { storage, .. } => storage.is_touched(),
             Kind::Image { image, .. } => image.is_changed(),
-            Kind::New { .. } | Kind::NewRaw(_) => false,
+            Kind::New { .. } | Kind::NewRaw(_) | Kind::NewLuks(..) => false,
         };
         for file in self.files {
             left |= file.give_up();

@@ -9,12 +9,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::chain::{FileOpener, Walk};
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::ImageFormat;
-use qcheck::info::qcow2_info;
+use qcheck::info::{luks_info, qcow2_info};
 use qcheck::storage::{Capacity, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
@@ -53,6 +54,9 @@ pub struct Args {
     #[arg(long)]
     image_opts: bool,
 
+    #[command(flatten)]
+    objects: Objects,
+
     /// Read the image even if another program has it open for writing
     #[arg(short = 'U', long)]
     force_share: bool,
@@ -64,7 +68,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = args.image.named(args.image_opts, args.format)?;
+    let image = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
     match (args.metadata, args.layout) {
         (true, _) => metadata(args, &image, ui),
         (_, true) => layout(args, &image, ui),
@@ -172,11 +176,14 @@ fn look(
     let context = || quoted(path).to_string();
     let sectors = |bytes: u64| bytes.checked_next_multiple_of(512).unwrap_or(bytes);
     let file_bytes = sectors(image.storage.len().with_context(context)?);
-    let qcow2 = match image.format {
+    let (qcow2, luks) = match image.format {
         ImageFormat::Qcow2 => {
-            Some(qcow2_info(&image.storage).with_context(|| could_not_open(path))?)
+            (Some(qcow2_info(&image.storage).with_context(|| could_not_open(path))?), None)
         }
-        ImageFormat::Raw => None,
+        ImageFormat::LUKS => {
+            (None, Some(luks_info(&image.storage).with_context(|| could_not_open(path))?))
+        }
+        ImageFormat::Raw => (None, None),
         ImageFormat::Other(name) => {
             bail!("{}: cannot read the format {name}: {BOTH}", quoted(path))
         }
@@ -189,7 +196,12 @@ fn look(
         file_bytes,
         disk_bytes: image.storage.disk_usage().with_context(context)?,
         extent_size_hint: image.storage.extent_size_hint(),
-        virtual_bytes: qcow2.as_ref().map_or(file_bytes, |q| q.geometry.virtual_size()),
+        virtual_bytes: match (&qcow2, &luks) {
+            (Some(qcow2), _) => qcow2.geometry.virtual_size(),
+            (None, Some(luks)) => file_bytes.saturating_sub(luks.payload_offset),
+            (None, None) => file_bytes,
+        },
         qcow2,
+        luks,
     })
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::args::size::human_size;
 use crate::cli::render::image::ImageInfo;
-use crate::cli::render::json::described::image::Specific;
+use crate::cli::render::json::described::image::{Luks, Specific};
 use crate::cli::terminal::ui::Output;
 
 /// Prints everything about one image.
@@ -19,10 +19,14 @@ pub fn print(out: &mut Output, image: &ImageInfo) -> io::Result<()> {
     out.line(&format!("file format: {}", image.format))?;
     out.line(&format!("virtual size: {}", sized(image.virtual_bytes)))?;
     out.line(&format!("disk size: {}", human_size(image.disk_bytes)))?;
+    if image.is_encrypted() {
+        out.line("encrypted: yes")?;
+    }
+    if let Some(header) = &image.luks {
+        out.line("Format specific information:")?;
+        tree(out, &serde_json::to_value(Luks::from(header))?, 1)?;
+    }
     if let Some(info) = &image.qcow2 {
-        if info.encryption.is_some() {
-            out.line("encrypted: yes")?;
-        }
         out.line(&format!("cluster_size: {}", info.geometry.cluster_bytes()))?;
         if info.dirty {
             out.line("cleanly shut down: no")?;

@@ -10,12 +10,16 @@ mod gaps;
 mod placement;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::codec::{Compressor, Method};
 use crate::create::{NewImage, cut_off, header_last, put, sync};
+use crate::crypt::SectorCipher;
 use crate::error::{Error, Result};
+use crate::format::crypto::CryptoHeader;
 use crate::format::feature::autoclear;
 use crate::format::{ClusterCount, Geometry, HostCluster, HostOffset};
+use crate::sector::SECTOR;
 use crate::storage::{Capacity, Storage, is_zero};
 
 use crate::convert::bitmaps::Bitmaps;
@@ -58,6 +62,13 @@ pub(in crate::convert) struct Fresh<'a> {
     /// Whether zeroes can be distinguished from the backing file's data.
     has_zero_flag: bool,
     order: InOrder<Prepared, Placement>,
+    encryption: Option<Encryption>,
+}
+
+/// The encryption of a new image.
+struct Encryption {
+    cipher: Arc<SectorCipher>,
+    header: CryptoHeader,
 }
 
 /// An item whose clusters' states are known.
@@ -139,13 +150,14 @@ impl<'a> Fresh<'a> {
         };
         emptied.map_err(|e| Error::file("empty the file", e))?;
         sync(plan.storage)?;
-        let placement = match plan.method {
+        let mut placement = match plan.method {
             Some(_) => Placement::compressing(geometry, limit, plan.size)?,
             None => Placement::new(geometry, limit)?,
         };
+        let encryption = encryption(&plan, &mut placement)?;
         let order = InOrder::new(placement, threads as u64);
         let has_zero_flag = plan.new.is_version_3();
-        Ok(Self { plan, geometry, has_zero_flag, order })
+        Ok(Self { plan, geometry, has_zero_flag, order, encryption })
     }
 
     /// Ends the image of a disk of `size` bytes, with bitmaps if there are any.
@@ -159,6 +171,7 @@ impl<'a> Fresh<'a> {
             None => Vec::new(),
         };
         let mut roots = placement.finish(size, &mut blocks)?;
+        roots.header.crypto = self.encryption.map(|encryption| encryption.header);
         if !extension.is_empty() {
             roots.header.autoclear = autoclear::BITMAPS;
         }
@@ -269,7 +282,7 @@ impl<'a> Fresh<'a> {
         Ok(Placed { prepared, writes: writes.0 })
     }
 
-    fn write(&self, placed: Placed) -> Result<()> {
+    fn write(&self, mut placed: Placed) -> Result<()> {
         if let Some(range) = &placed.prepared.offload {
             for write in placed.writes {
                 self.offload_write(range, write)?;
@@ -277,6 +290,11 @@ impl<'a> Fresh<'a> {
             return Ok(());
         }
         for write in placed.writes {
+            if let Some(encryption) = &self.encryption {
+                // Nothing else reads these bytes any more.
+                let sectors = &mut placed.prepared.plain[write.from.clone()];
+                encryption.cipher.encrypt(write.at.get() / SECTOR, sectors);
+            }
             let from = if write.compressed {
                 &placed.prepared.compressed
             } else {
@@ -386,7 +404,7 @@ impl Target for Fresh<'_> {
     }
 
     fn offload(&self, item: Item, _source: &SourceDisk) -> Result<bool> {
-        if self.plan.backing.is_some() {
+        if self.plan.backing.is_some() || self.encryption.is_some() {
             return Ok(false);
         }
         let clusters = item.bytes.div_ceil(self.geometry.cluster_bytes());
@@ -408,6 +426,22 @@ impl Target for Fresh<'_> {
     fn stop(&self) {
         self.order.stop();
     }
+}
+
+/// The encryption of the image, whose header is written before any data.
+fn encryption(plan: &Plan<'_>, placement: &mut Placement) -> Result<Option<Encryption>> {
+    let Some(header) = plan.new.encryption() else { return Ok(None) };
+    let length = header.payload_offset();
+    let offset = placement.place_table(length)?;
+    put(plan.storage, offset, header.bytes(), "the encryption header")?;
+    if plan.storage.capacity() == Capacity::Growable {
+        // As in `create`: what is in use has its space, so that QEMU looks for no holes.
+        let geometry = plan.new.geometry();
+        let bytes = geometry.bytes_of(geometry.clusters_for(length));
+        let _ = plan.storage.allocate(offset.get(), bytes);
+    }
+    let header_place = CryptoHeader { offset, length };
+    Ok(Some(Encryption { cipher: header.cipher(), header: header_place }))
 }
 
 /// The 32nds of a cluster that have data, bit by bit. `runs` are those of all clusters; those that

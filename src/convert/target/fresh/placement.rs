@@ -317,6 +317,7 @@ impl Placement {
             l1_entries: count(l1_entries),
             reftable,
             reftable_clusters: count(clusters.get()),
+            crypto: None,
             autoclear: 0,
         };
         let l1_end = l1.saturating_add(l1_entries * 8);

@@ -54,8 +54,6 @@ fn wrong_arguments_end_as_in_qemu_img() {
     ] {
         assert_eq!(same(dir.path(), args).code, 1, "{args:?}");
     }
-    let ran = qcheck(dir.path(), &["map", "--object", "x", "plain"]);
-    assert!(ran.err.contains("'--object' is an option of qemu-img"), "{}", ran.err);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct Image<'a> {
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster_size: Option<u64>,
-    /// `qcow2` or `raw`.
+    /// `qcow2`, `raw` or `luks`.
     format: &'static str,
     /// Bytes that the file takes on its file system.
     actual_size: u64,
@@ -92,13 +92,22 @@ struct FileData {
     extent_size_hint: Option<u32>,
 }
 
-/// What only qcow2 images have.
+/// What images of one format have.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FormatSpecific<'a> {
-    /// `qcow2`.
+    /// `qcow2` or `luks`.
     r#type: &'static str,
-    data: Specific<'a>,
+    data: Data<'a>,
+}
+
+/// What a format has.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(untagged)]
+enum Data<'a> {
+    Qcow2(Box<Specific<'a>>),
+    Luks(Box<Luks<'a>>),
 }
 
 /// A snapshot as QEMU describes it.
@@ -180,7 +189,7 @@ enum Encryption<'a> {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-struct Luks<'a> {
+pub struct Luks<'a> {
     ivgen_alg: &'a str,
     /// Always false.
     detached_header: bool,
@@ -189,8 +198,9 @@ struct Luks<'a> {
     uuid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ivgen_hash_alg: Option<&'a str>,
-    /// `luks`.
-    format: &'static str,
+    /// `luks`, of a qcow2 image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<&'static str>,
     cipher_mode: &'a str,
     slots: Vec<Slot>,
     /// Bytes from the beginning of the header.
@@ -216,7 +226,10 @@ impl<'a> From<&'a ImageInfo> for Image<'a> {
     fn from(image: &'a ImageInfo) -> Self {
         let qcow2 = image.qcow2.as_ref();
         let snapshots = qcow2.map(|q| q.snapshots.as_slice()).unwrap_or_default();
-        let specific = qcow2.map(|q| FormatSpecific { r#type: "qcow2", data: Specific::from(q) });
+        let of_qcow2 = |q| Data::Qcow2(Box::new(Specific::from(q)));
+        let of_luks = |header| Data::Luks(Box::new(Luks::from(header)));
+        let data = qcow2.map(of_qcow2).or_else(|| image.luks.as_ref().map(of_luks));
+        let specific = data.map(|data| FormatSpecific { r#type: image.format, data });
         Self {
             children: [Child { name: "file", info: File::from(image) }],
             backing_filename_format: qcow2.and_then(|q| q.backing_format.as_deref()),
@@ -228,7 +241,7 @@ impl<'a> From<&'a ImageInfo> for Image<'a> {
             actual_size: image.disk_bytes,
             format_specific: specific,
             full_backing_filename: image.full_backing_name(),
-            encrypted: qcow2.is_some_and(|q| q.encryption.is_some()).then_some(true),
+            encrypted: image.is_encrypted().then_some(true),
             backing_filename: qcow2.and_then(|q| q.backing_name.as_deref()),
             dirty_flag: qcow2.is_some_and(|q| q.dirty),
         }
@@ -298,7 +311,9 @@ impl<'a> From<&'a info::Encryption> for Encryption<'a> {
         match encryption {
             info::Encryption::Aes => Self::Plain { format: "aes" },
             info::Encryption::Luks(None) => Self::Plain { format: "luks" },
-            info::Encryption::Luks(Some(header)) => Self::Luks(Box::new(Luks::from(header))),
+            info::Encryption::Luks(Some(header)) => {
+                Self::Luks(Box::new(Luks { format: Some("luks"), ..Luks::from(header) }))
+            }
         }
     }
 }
@@ -313,7 +328,7 @@ impl<'a> From<&'a LuksHeader> for Luks<'a> {
             cipher_alg: header.cipher_algorithm(),
             uuid: &header.uuid,
             ivgen_hash_alg: hash,
-            format: "luks",
+            format: None,
             cipher_mode: header.chain_mode(),
             slots: header.slots.iter().map(Slot::from).collect(),
             payload_offset: header.payload_offset,

@@ -1,15 +1,30 @@
 //! What a new image is to be: its `-o` options as the library takes them.
 
+pub mod encryption;
+
 use anyhow::{Result, anyhow, bail};
-use qcheck::create::{BackingName, Compression, CreateOptions, DataFile, Preallocation, Version};
+use qcheck::create::{
+    BackingName, Compression, CreateOptions, DataFile, NewImage, Preallocation, Version,
+};
+use qcheck::crypt::Secrets;
+use qcheck::format::probe::ImageFormat;
 
 use super::nearest;
 use super::options::Options;
+use encryption::Given;
 
 /// What a new image has from the start.
 pub fn preallocation(given: &Options) -> Result<Preallocation> {
     let Some(name) = given.text("preallocation") else { return Ok(Preallocation::Off) };
     parse_preallocation(name).map_err(|error| anyhow!("preallocation: {error}"))
+}
+
+/// The same of a LUKS image, which has no metadata to preallocate.
+pub fn luks_preallocation(given: &Options) -> Result<Preallocation> {
+    Ok(match preallocation(given)? {
+        Preallocation::Metadata => Preallocation::Off,
+        other => other,
+    })
 }
 
 /// A way to preallocate by its name.
@@ -69,5 +84,18 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
         extended_l2: given.switch("extended_l2"),
         data_file,
         backing: backing.map(|name| BackingName { name: name.into(), format: format.into() }),
+    })
+}
+
+/// The new qcow2 image, with its encryption where it has one.
+pub fn new_qcow2(given: &Options, secrets: &Secrets) -> Result<NewImage> {
+    let options = create_options(given)?;
+    Ok(match Given::of(given, ImageFormat::Qcow2)? {
+        None => NewImage::new(&options)?,
+        Some(encryption) => {
+            // What does not fit together is refused before the time for the header is spent.
+            NewImage::new(&options)?;
+            NewImage::encrypted(&options, encryption.header(secrets)?)?
+        }
     })
 }

@@ -1,11 +1,14 @@
 //! Names of images that are read or changed: of files, in JSON, or as options (`--image-opts`).
 
+pub mod object;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use qcheck::chain::{Described, Format};
+use qcheck::crypt::{Key, Secrets};
 use qcheck::format::probe::ImageFormat;
 
 use super::file_name::{self, could_not_open, quoted};
@@ -28,6 +31,8 @@ pub struct Named {
     pub path: PathBuf,
     /// Its format, where it was given.
     pub format: Option<ImageFormat>,
+    /// Its secret, and those of the images below it.
+    pub key: Key,
     is_read_only: bool,
 }
 
@@ -38,9 +43,9 @@ impl AsRef<Path> for Named {
 }
 
 impl Named {
-    /// A file by its path.
-    pub const fn file(path: PathBuf, format: Option<ImageFormat>) -> Self {
-        Self { path, format, is_read_only: false }
+    /// A file by its path, with its secret.
+    pub const fn file(path: PathBuf, format: Option<ImageFormat>, key: Key) -> Self {
+        Self { path, format, key, is_read_only: false }
     }
 
     /// The file, which is written; an error where its description makes it read-only.
@@ -70,8 +75,14 @@ impl ImageName {
     }
 
     /// The image, and its format where the name or `format` (`-f`) gives one. With `as_options`
-    /// (`--image-opts`) the text is options of a block device.
-    pub fn named(&self, as_options: bool, format: Option<ImageFormat>) -> Result<Named> {
+    /// (`--image-opts`) the text is options of a block device. `secrets` are those of `--object`.
+    pub fn named(
+        &self,
+        as_options: bool,
+        format: Option<ImageFormat>,
+        secrets: &Secrets,
+    ) -> Result<Named> {
+        let key = |name| Key { secrets: secrets.clone(), name };
         if as_options && format.is_some() {
             // qemu-img's answer.
             bail!("--image-opts and --format are mutually exclusive");
@@ -81,7 +92,7 @@ impl ImageName {
             false => Described::of_name(self.0.as_encoded_bytes()),
         };
         let Some(described) = described else {
-            return Ok(Named::file(self.new_file()?, format));
+            return Ok(Named::file(self.new_file()?, format, key(None)));
         };
         let context = || could_not_open(self.text());
         let described = described.map_err(|error| anyhow!(error).context(context()))?;
@@ -89,12 +100,12 @@ impl ImageName {
         let format = described.format_or_given(format);
         let format = format.map_err(|error| anyhow!(error).context(context()))?;
         let format = format.map(recorded_format).transpose().map_err(anyhow::Error::msg)?;
-        let Described { mut path, is_read_only, .. } = described;
+        let Described { mut path, is_read_only, key_secret, .. } = described;
         // The name alone means standard input elsewhere.
         if path == Path::new("-") {
             path = PathBuf::from("./-");
         }
-        Ok(Named { path, format, is_read_only })
+        Ok(Named { path, format, key: key(key_secret), is_read_only })
     }
 
     fn described_by_options(&self) -> qcheck::error::Result<Described> {
@@ -113,7 +124,9 @@ mod tests {
 
     #[test]
     fn options_and_json_name_a_file_and_its_format() {
-        let named = |text: &str, as_options| ImageName(text.into()).named(as_options, None);
+        let named = |text: &str, as_options| {
+            ImageName(text.into()).named(as_options, None, &Secrets::default())
+        };
         for (text, as_options) in [
             ("driver=qcow2,file.filename=a,,b", true),
             ("driver=qcow2,file.driver=file,file.filename=a,,b,cache.direct=on", true),
@@ -130,7 +143,11 @@ mod tests {
         assert!(named("nbd://host", false).is_err());
         let read = named("file.filename=a,read-only=on", true).unwrap();
         assert!(read.format.is_none() && read.written().is_err());
-        let both = ImageName("file.filename=a".into()).named(true, Some(ImageFormat::Raw));
+        let both = ImageName("file.filename=a".into()).named(
+            true,
+            Some(ImageFormat::Raw),
+            &Secrets::default(),
+        );
         assert!(both.unwrap_err().to_string().contains("mutually exclusive"));
     }
 }

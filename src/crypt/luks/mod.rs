@@ -1,0 +1,11 @@
+//! LUKS headers of version 1: [`Header`] is opened with a passphrase, [`NewHeader`] is made.
+//!
+//! A header is somewhere in a file: at the start of a raw LUKS image, in clusters of its own in a
+//! qcow2 image. Offsets are relative to it.
+
+mod header;
+mod new;
+mod rate;
+
+pub use header::{Header, MasterKey};
+pub use new::{LuksOptions, NewHeader};
