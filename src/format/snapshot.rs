@@ -149,7 +149,7 @@ impl SnapshotEntry {
     }
 
     /// Whether the entry has the extra data that version 3 asks for.
-    pub const fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.extra.len() >= V3_EXTRA_BYTES as usize
     }
 

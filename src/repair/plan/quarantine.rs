@@ -240,6 +240,11 @@ impl Quarantine {
         self.crossed.contains(&cluster)
     }
 
+    /// The refcount structures without a pointer whose space is taken where there is no other.
+    pub fn reusable(&self) -> impl Iterator<Item = HostCluster> + '_ {
+        self.former.iter().copied().filter(|_| self.is_limited)
+    }
+
     /// Whether something may be placed into a cluster that nothing references and nothing holds: it
     /// is empty, or past the end of the file where no lost table points to; where a file cannot
     /// grow, also one whose refcount is 0.

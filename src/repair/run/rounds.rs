@@ -1,6 +1,7 @@
 //! A repair: rounds of planning and writing until nothing is left to do, then the verdict.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::end::{self, Left};
 use super::journal::{Journal, Round};
@@ -56,7 +57,13 @@ pub fn repair_as_asked(
     let mut idle: Vec<Vec<StageKind>> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let aim = Aim { mode, reattach: &request.reattach, quarantine: &quarantine };
-        let planned = round::plan(storage, &survey, &aim);
+        let mut planned = round::plan(storage, &survey, &aim);
+        if planned.is_err() && survey.claims_beyond.last().is_some() {
+            // What lost tables refer to past the end of the file is not there: rather than no repair,
+            // one that takes that space.
+            survey.claims_beyond = Arc::default();
+            planned = round::plan(storage, &survey, &aim);
+        }
         let may_give_up = mode == RepairMode::Lossy && !quarantine.is_given_up();
         let is_repeated = |plan: &RepairPlan| idle.contains(&plan.kinds());
         if is_stuck(&planned, is_repeated, may_give_up || number > 0) {
