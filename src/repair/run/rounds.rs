@@ -57,13 +57,7 @@ pub fn repair_as_asked(
     let mut idle: Vec<Vec<StageKind>> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let aim = Aim { mode, reattach: &request.reattach, quarantine: &quarantine };
-        let mut planned = round::plan(storage, &survey, &aim);
-        if planned.is_err() && survey.claims_beyond.last().is_some() {
-            // What lost tables refer to past the end of the file is not there: rather than no repair,
-            // one that takes that space.
-            survey.claims_beyond = Arc::default();
-            planned = round::plan(storage, &survey, &aim);
-        }
+        let planned = plan_round(storage, &mut survey, &aim);
         let may_give_up = mode == RepairMode::Lossy && !quarantine.is_given_up();
         let is_repeated = |plan: &RepairPlan| idle.contains(&plan.kinds());
         if is_stuck(&planned, is_repeated, may_give_up || number > 0) {
@@ -101,6 +95,17 @@ pub fn repair_as_asked(
     let ended = Ended { survey, before, quarantine, released, was_marked, rounds: number };
     let done = Done { rebuilt_header: begun.rebuilt_header, rebuilt };
     verdict(storage, &look, ended, done, journal)
+}
+
+/// Plans a round. What lost tables refer to past the end of the file is not there: rather than no
+/// repair, one takes that space.
+fn plan_round(storage: &dyn Storage, survey: &mut Survey, aim: &Aim) -> Result<RepairPlan> {
+    let planned = round::plan(storage, survey, aim);
+    if planned.is_ok() || survey.claims_beyond.last().is_none() {
+        return planned;
+    }
+    survey.claims_beyond = Arc::default();
+    round::plan(storage, survey, aim)
 }
 
 /// Whether a repair that may lose data drops something from an image without errors.
