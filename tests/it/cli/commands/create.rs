@@ -309,14 +309,15 @@ fn what_has_another_format_is_refused_with_those_that_there_are() {
     qemu_create(folder, &["-f", "vdi", "x.vdi", "1M"]);
     qemu_create(folder, &["-f", "raw", "x.raw", "1M"]);
     let (both, qcow2) = (": qcow2 and raw are supported", ": only qcow2 is supported");
+    let new = ": qcow2, raw and luks are supported";
     for (args, end) in [
         (&["check", "-f", "bogus", "x.vdi"][..], both),
         (&["create", "-f", "bogus", "new", "1M"], both),
-        (&["create", "-f", "vmdk", "new", "1M"], both),
+        (&["create", "-f", "vmdk", "new", "1M"], new),
         (&["create", "-f", "qcow2", "-b", "x.vdi", "-F", "vdi", "new"], both),
         (&["create", "-f", "qcow2", "-b", "x.vdi", "-F", "bogus", "new"], both),
         (&["convert", "-O", "bogus", "x.raw", "new"], both),
-        (&["convert", "-O", "vmdk", "x.raw", "new"], both),
+        (&["convert", "-O", "vmdk", "x.raw", "new"], new),
         (&["convert", "-f", "bogus", "x.raw", "new"], both),
         (&["convert", "x.vdi", "new"], both),
         (&["info", "x.vdi"], both),
