@@ -405,7 +405,7 @@ fn arguments_that_do_not_fit_end_as_in_qemu_img() {
     }
     convert_ok(folder, &["-f", "foo", "-f", "raw", "-O", "foo", "-O", "qcow2", "a.raw", "o"]);
     let ran = convert(folder, &["-O", "vmdk", "a.raw", "o"]);
-    assert!(ran.code == 1 && ran.err.contains("qcow2 and raw are supported"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("qcow2, raw and luks are supported"), "{}", ran.err);
 }
 
 #[test]
