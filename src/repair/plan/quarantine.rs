@@ -21,6 +21,8 @@ use crate::storage::{Capacity, ReadAt, Storage, is_zero};
 
 /// Bytes that are read together to find out whether a cluster is empty.
 const PIECE: usize = 64 << 10;
+/// Clusters that are looked at for what an interrupted repair wrote, at most.
+const MAX_LEFT_BEHIND: usize = 1024;
 
 /// Bytes that copies may take in any file.
 const SPARE_BYTES: u64 = 1 << 20;
@@ -54,6 +56,9 @@ pub struct Quarantine {
     /// Refcount structures to which nothing points: where there are some, the refcount table points
     /// to something else in their place.
     former: HashSet<HostCluster>,
+    /// Where space is short: clusters that nothing references, with what a repair writes that was
+    /// interrupted before the header referred to it.
+    left_behind: HashSet<HostCluster>,
     /// Clusters of the refcount table which another one, to which nothing points, counts as
     /// something else.
     counted_elsewhere: HashSet<HostCluster>,
@@ -78,7 +83,12 @@ pub struct Quarantine {
 impl Quarantine {
     /// Evidence from the first check of a repair.
     pub fn of(storage: &dyn Storage, survey: &Survey) -> Result<Self> {
-        let Uncounted { clusters: uncounted, former, tables } = uncounted(storage, survey)?;
+        let structures = FormerStructures::of(survey);
+        let Uncounted { clusters: uncounted, former, tables } =
+            uncounted(storage, survey, &structures)?;
+        let is_limited = growth(survey, storage.capacity()) != Capacity::Growable;
+        let left_behind =
+            if is_limited { left_behind(storage, survey, &structures)? } else { HashSet::new() };
         let counted_elsewhere = counted_elsewhere(storage, survey, &tables)?;
         let strays = strays(storage, survey)?;
         let seen =
@@ -90,7 +100,7 @@ impl Quarantine {
         let trusted = survey.uncounted.is_empty() && !survey.too_low;
         Ok(Self {
             holds: seen || holds(survey),
-            is_limited: growth(survey, storage.capacity()) != Capacity::Growable,
+            is_limited,
             most_copied: OnceCell::new(),
             given_up: false,
             risk: Risk::Safe,
@@ -98,6 +108,7 @@ impl Quarantine {
             uncounted,
             foreign: if suspect { foreign(storage, survey)? } else { Vec::new() },
             former,
+            left_behind,
             counted_elsewhere,
             foreign_table: survey.held && !survey.refcounts.blocks.iter().any(|block| block.sound),
             strays,
@@ -242,7 +253,7 @@ impl Quarantine {
 
     /// The refcount structures without a pointer whose space is taken where there is no other.
     pub fn reusable(&self) -> impl Iterator<Item = HostCluster> + '_ {
-        self.former.iter().copied().filter(|_| self.is_limited)
+        self.former.union(&self.left_behind).copied().filter(|_| self.is_limited)
     }
 
     /// Whether something may be placed into a cluster that nothing references and nothing holds: it
@@ -263,7 +274,8 @@ impl Quarantine {
             return Ok(true);
         }
         // What a repair that was interrupted wrote is among them.
-        if self.is_limited && self.former.contains(&cluster) {
+        let is_structure = self.former.contains(&cluster) || self.left_behind.contains(&cluster);
+        if self.is_limited && is_structure {
             return Ok(true);
         }
         is_empty(&storage, at, survey.area.geometry.cluster_bytes())
@@ -379,10 +391,13 @@ struct Uncounted {
 }
 
 /// Looks for them. With the dirty bit a cluster that was lost need not have been counted yet.
-fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<Uncounted> {
+fn uncounted(
+    source: &dyn Storage,
+    survey: &Survey,
+    former: &FormerStructures,
+) -> Result<Uncounted> {
     let geometry = &survey.area.geometry;
     let mut found = Uncounted::default();
-    let former = FormerStructures::of(survey);
     let is_dirty = survey.area.header.has_incompatible(incompatible::DIRTY);
     let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
     let all = [HostCluster::new(0)..end];
@@ -406,6 +421,30 @@ fn uncounted(source: &dyn Storage, survey: &Survey) -> Result<Uncounted> {
                 }
                 at = at.next();
             }
+        }
+    }
+    Ok(found)
+}
+
+/// Clusters that nothing references with a refcount structure in them, among a bounded number.
+fn left_behind(
+    source: &dyn Storage,
+    survey: &Survey,
+    former: &FormerStructures,
+) -> Result<HashSet<HostCluster>> {
+    let geometry = &survey.area.geometry;
+    let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
+    let mut found = HashSet::new();
+    let mut looked_at = 0;
+    for run in data::unreferenced(source, geometry, &survey.map, HostCluster::new(0)..end) {
+        let run = run.map_err(|(at, e)| Error::io("look for data", at.get(), e))?;
+        let mut at = run.start;
+        while at < run.end && looked_at < MAX_LEFT_BEHIND {
+            if former.kind(source, geometry.offset_of(at))?.is_some() {
+                found.insert(at);
+            }
+            looked_at += 1;
+            at = at.next();
         }
     }
     Ok(found)

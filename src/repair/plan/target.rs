@@ -28,11 +28,6 @@ pub fn target(
     }
     // Whatever is placed past the end where something refers to would be read as what is lost.
     let target = Arc::unwrap_or_clone(survey.claimed(rebuilds));
-    for cluster in quarantine.reusable() {
-        // What a repair that was interrupted wrote there is no data of a lost table.
-        let claims = target.get(cluster) - survey.map.get(cluster);
-        target.take(cluster, ClusterCount::new(1), claims);
-    }
     if quarantine.holds(survey) {
         for range in differing(survey, rebuilds) {
             hold_range(storage, survey, quarantine, &target, range, false)?;
@@ -46,6 +41,11 @@ pub fn target(
         for range in &survey.uncounted {
             hold_range(storage, survey, quarantine, &target, range.clone(), true)?;
         }
+    }
+    for cluster in quarantine.reusable() {
+        // What a repair that was interrupted wrote is nobody's data.
+        let more = target.get(cluster).saturating_sub(survey.map.get(cluster));
+        target.take(cluster, ClusterCount::new(1), more);
     }
     Ok(Arc::new(target))
 }
