@@ -47,7 +47,7 @@ const MOST_BASE_BYTES: usize = 64 << 20;
 /// Bytes that an image may grow to.
 const MOST_BYTES: usize = 1 << 30;
 /// One case of so many is interrupted.
-const INTERRUPTED_ONE_IN: u64 = 4;
+const INTERRUPTED_ONE_IN: u64 = 8;
 /// At so many of its operations, one after the other.
 const MOST_INTERRUPTED: u64 = 12;
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
