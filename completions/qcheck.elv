@@ -54,8 +54,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
             cand -p 'Show the progress'
             cand --progress 'Show the progress'
-            cand -q 'Show no progress'
-            cand --quiet 'Show no progress'
+            cand -q 'Print nothing but errors'
+            cand --quiet 'Print nothing but errors'
             cand -h 'Print help'
             cand --help 'Print help'
         }
@@ -79,8 +79,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
             cand -p 'Show the progress'
             cand --progress 'Show the progress'
-            cand -q 'Show no progress'
-            cand --quiet 'Show no progress'
+            cand -q 'Print nothing but errors'
+            cand --quiet 'Print nothing but errors'
             cand -h 'Print help'
             cand --help 'Print help'
         }
@@ -340,8 +340,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
             cand -p 'Show the progress'
             cand --progress 'Show the progress'
-            cand -q 'Show no progress'
-            cand --quiet 'Show no progress'
+            cand -q 'Print nothing but errors'
+            cand --quiet 'Print nothing but errors'
             cand -h 'Print help'
             cand --help 'Print help'
         }

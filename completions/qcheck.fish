@@ -57,7 +57,7 @@ never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l force -d 'The disk may get shorter: the data past its new end is lost'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s p -l progress -d 'Show the progress'
-complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s q -l quiet -d 'Show no progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s q -l quiet -d 'Print nothing but errors'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s f -l format -d 'The image\'s format; only qcow2 has bitmaps; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -77,7 +77,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l enable -d 'Reco
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l disable -d 'Record no writes from now on'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s p -l progress -d 'Show the progress'
-complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s q -l quiet -d 'Show no progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s q -l quiet -d 'Print nothing but errors'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -302,7 +302,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s c -l compress -
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s U -l force-share -d 'Read backing files even if another program has them open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s p -l progress -d 'Show the progress'
-complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s q -l quiet -d 'Show no progress'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s q -l quiet -d 'Print nothing but errors'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"

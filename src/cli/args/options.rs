@@ -138,21 +138,22 @@ pub enum Table {
 }
 
 impl Table {
-    /// What `create` takes.
-    pub fn of_create(format: ImageFormat) -> Self {
+    /// What `create` takes; `None` for a format that is not made.
+    pub fn of_create(format: ImageFormat) -> Option<Self> {
         match format {
-            ImageFormat::Qcow2 => Self::Qcow2,
-            ImageFormat::LUKS => Self::Luks,
-            _ => Self::Raw,
+            ImageFormat::Qcow2 => Some(Self::Qcow2),
+            ImageFormat::LUKS => Some(Self::Luks),
+            ImageFormat::Raw => Some(Self::Raw),
+            ImageFormat::Other(_) => None,
         }
     }
 
-    /// What `convert` takes.
-    pub fn of_convert(format: ImageFormat) -> Self {
-        match Self::of_create(format) {
+    /// What `convert` takes; `None` for a format that is not made.
+    pub fn of_convert(format: ImageFormat) -> Option<Self> {
+        Self::of_create(format).map(|table| match table {
             Self::Qcow2 => Self::ConvertedQcow2,
             other => other,
-        }
+        })
     }
 
     fn options(self) -> impl Iterator<Item = &'static Known> {

@@ -8,16 +8,14 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::{FileOpener, OpenOptions};
 
 use crate::cli::args::cache::{Cache, parse_cache};
-use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, QCOW2_ONLY};
-use crate::cli::args::image_name::object::Objects;
-use crate::cli::args::image_name::{self, ImageName};
+use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::new_image;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::files::open;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
@@ -42,29 +40,13 @@ pub struct Args {
           value_parser = parse_cache, default_value = "writeback")]
     cache: Cache,
 
-    /// Take the image as options, as in driver=qcow2,file.filename=NAME
-    #[arg(long)]
-    image_opts: bool,
-
     #[command(flatten)]
-    objects: Objects,
-
-    /// Show the progress
-    #[arg(short, long)]
-    progress: bool,
-
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// The image
-    #[arg(value_parser = image_name::parser())]
-    image: ImageName,
+    changed: Changed,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
+    let named = args.changed.named(args.format)?;
     let given = match options::parse(&args.options, Table::AmendedQcow2)? {
         Asked::Help => {
             options::help(&mut ui.out, Table::AmendedQcow2, true)?;
@@ -85,11 +67,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let unflushed = args.cache == Cache::Unsafe;
     let opener = FileOpener { unflushed, ..FileOpener::default() };
-    let image = {
-        let options = OpenOptions { key: named.key.clone(), ..OpenOptions::default() };
-        writable::open_qcow2(opened.storage, path, options, &opener, ui)
-    };
-    let mut image = image.with_context(|| could_not_open(path))?;
+    let options = OpenOptions { key: named.key.clone(), ..OpenOptions::default() };
+    let mut image = writable::open_qcow2(opened.storage, path, options, &opener, ui)?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;
     if amendments.size.is_some_and(|size| size < image.virtual_size()) && !args.force {
@@ -98,7 +77,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             quoted(path)
         );
     }
-    let meter = Meter::of_qemu(ui, args.progress, args.quiet);
+    let meter = args.changed.meter(ui);
     let control = Control { cancel: &cancel, progress: &meter };
     let outcome = amend(image, &amendments, control);
     meter.finish();

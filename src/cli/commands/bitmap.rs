@@ -16,13 +16,12 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
-use crate::cli::args::image_name::object::Objects;
+use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::open;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
@@ -49,24 +48,8 @@ pub struct Args {
     #[arg(short = 'F', long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     source_format: Option<ImageFormat>,
 
-    /// Take the image as options, as in driver=qcow2,file.filename=NAME
-    #[arg(long)]
-    image_opts: bool,
-
     #[command(flatten)]
-    objects: Objects,
-
-    /// Show the progress
-    #[arg(short, long)]
-    progress: bool,
-
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// The image
-    #[arg(value_parser = image_name::parser())]
-    image: ImageName,
+    changed: Changed,
 
     /// The name of the bitmap
     bitmap: OsString,
@@ -142,7 +125,7 @@ impl FromArgMatches for Actions {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let actions = args.actions()?;
-    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
+    let named = args.changed.named(args.format)?;
     let path = named.written()?;
     let opened = open::open(path, named.format, Intent::Change, false)?;
     if opened.format != ImageFormat::Qcow2 {
@@ -151,10 +134,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let source = args.source()?;
     let options = OpenOptions { backing: BackingPolicy::Leave, ..OpenOptions::default() };
-    let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui);
-    let image = image.with_context(|| could_not_open(path))?;
+    let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui)?;
     let cancel = signals::interruption();
-    let meter = Meter::of_qemu(ui, args.progress, args.quiet);
+    let meter = args.changed.meter(ui);
     let control = Control { cancel: &cancel, progress: &meter };
     let name = args.bitmap.as_encoded_bytes();
     let outcome = bitmap(image, name, &actions, source.as_ref(), control);

@@ -12,16 +12,14 @@ use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::cache::{Cache, parse_cache};
-use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, BOTH, recorded_format};
-use crate::cli::args::image_name::object::Objects;
-use crate::cli::args::image_name::{self, ImageName};
+use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::ui::Ui;
 
@@ -50,29 +48,13 @@ pub struct Args {
           value_parser = parse_cache, default_value = "writeback")]
     cache: Cache,
 
-    /// Take the image as options, as in driver=qcow2,file.filename=NAME
-    #[arg(long)]
-    image_opts: bool,
-
     #[command(flatten)]
-    objects: Objects,
-
-    /// Show the progress
-    #[arg(short, long)]
-    progress: bool,
-
-    /// Print nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// The image
-    #[arg(value_parser = image_name::parser())]
-    image: ImageName,
+    changed: Changed,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
+    let named = args.changed.named(args.format)?;
     let path = named.written()?;
     let context = || quoted(path).to_string();
     let opened = args.opened(path, named.format)?;
@@ -99,12 +81,12 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         rate: args.rate.filter(|&rate| rate > 0),
         threads: 0,
     };
-    let meter = Meter::of_qemu(ui, args.progress, args.quiet);
+    let meter = args.changed.meter(ui);
     let control = Control { cancel: &cancel, progress: &meter };
     let outcome = commit(image, target, &options, control);
     meter.finish();
     outcome.with_context(context)?;
-    if !args.quiet {
+    if !args.changed.quiet {
         ui.out.line("Image committed.")?;
         ui.out.flush()?;
     }
@@ -128,8 +110,7 @@ impl Args {
     ) -> Result<Image> {
         let unflushed = self.cache == Cache::Unsafe;
         let opener = guard.opener(FileOpener { unflushed, ..FileOpener::default() });
-        let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
-        image.with_context(|| could_not_open(path))
+        writable::open_qcow2(opened.storage, path, options, &opener, ui)
     }
 
     fn target(&self, base: &Base, guard: &Guard, ui: &mut Ui) -> Result<Target> {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, anyhow};
 use qcheck::compare::{CompareOptions, Difference, Failure, Phase, Side, compare};
+use qcheck::crypt::Secrets;
 use qcheck::disk::Disk;
 
 use crate::cli::args::cache::parse_cache;
@@ -70,10 +71,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let opened = args.open(&args.first, args.first_format.as_deref());
-    let opened = opened
-        .and_then(|first| Ok((first, args.open(&args.second, args.second_format.as_deref())?)));
-    let (first, second) = match opened {
+    let (first, second) = match args.open_both() {
         Ok(disks) => disks,
         Err(error) => {
             ui.error(&fault::failure(&error))?;
@@ -109,9 +107,16 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
-    fn open(&self, name: &ImageName, format: Option<&str>) -> Result<Disk> {
+    fn open_both(&self) -> Result<(Disk, Disk)> {
+        let secrets = self.objects.secrets()?;
+        let first = self.open(&self.first, self.first_format.as_deref(), &secrets)?;
+        let second = self.open(&self.second, self.second_format.as_deref(), &secrets)?;
+        Ok((first, second))
+    }
+
+    fn open(&self, name: &ImageName, format: Option<&str>, secrets: &Secrets) -> Result<Disk> {
         let format = format.map(parse_format).transpose().map_err(|error| anyhow!(error))?;
-        let image = name.named(self.image_opts, format, &self.objects.secrets()?)?;
+        let image = name.named(self.image_opts, format, secrets)?;
         let cache = parse_cache(&self.cache);
         let cache = cache.map_err(|error| anyhow!("cache mode '{}': {error}", self.cache))?;
         let opening = Opening {

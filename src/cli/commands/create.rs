@@ -112,12 +112,9 @@ const TOLD_LUKS: [&str; 9] = [
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     // Of several the last one counts, so that none is looked at before all are known.
     let format = parse_format(&args.format).map_err(|error| anyhow!(error))?;
-    if let ImageFormat::Other(name) = format {
-        if format != ImageFormat::LUKS {
-            bail!("cannot make images of the format {name}: {ALL}");
-        }
-    }
-    let table = Table::of_create(format);
+    let Some(table) = Table::of_create(format) else {
+        bail!("cannot make images of the format {}: {ALL}", format.name());
+    };
     let mut given = match options::parse(&args.options, table)? {
         Asked::Help => {
             options::help(&mut ui.out, table, args.image.is_some())?;

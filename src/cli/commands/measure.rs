@@ -77,12 +77,9 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let target = parse_format(&args.target_format).map_err(|error| anyhow!(error))?;
-    if let ImageFormat::Other(name) = target {
-        if target != ImageFormat::LUKS {
-            bail!("cannot measure for the format {name}: {ALL}");
-        }
-    }
-    let table = Table::of_create(target);
+    let Some(table) = Table::of_create(target) else {
+        bail!("cannot measure for the format {}: {ALL}", target.name());
+    };
     args.refuse_misfits()?;
     let given = match options::parse(&args.target_options, table)? {
         Asked::Help => {

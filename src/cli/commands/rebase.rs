@@ -14,10 +14,10 @@ use qcheck::progress::Progress;
 use qcheck::rebase::{BackingLabel, RebaseOptions, rebase, relabel};
 
 use crate::cli::args::cache::{Cache, parse_cache};
-use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, QCOW2_ONLY, parse_format};
-use crate::cli::args::image_name::object::Objects;
-use crate::cli::args::image_name::{self, ImageName, Named};
+use crate::cli::args::image_name::Named;
+use crate::cli::args::image_name::changed::Changed;
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
@@ -65,24 +65,8 @@ pub struct Args {
     #[arg(short = 'U', long)]
     force_share: bool,
 
-    /// Take the image as options, as in driver=qcow2,file.filename=NAME
-    #[arg(long)]
-    image_opts: bool,
-
     #[command(flatten)]
-    objects: Objects,
-
-    /// Show the progress
-    #[arg(short, long)]
-    progress: bool,
-
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// The image
-    #[arg(value_parser = image_name::parser())]
-    image: ImageName,
+    changed: Changed,
 }
 
 /// The new backing file.
@@ -94,7 +78,7 @@ struct New {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let named = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
+    let named = args.changed.named(args.format)?;
     let path = named.written()?;
     if args.backing.is_none() && !args.backing_unsafe {
         // qemu-img's words.
@@ -118,7 +102,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             args.backing.as_deref().unwrap_or("")
         );
     }
-    let meter = Meter::of_qemu(ui, args.progress, args.quiet);
+    let meter = args.changed.meter(ui);
     let outcome = match args.backing_unsafe {
         true => args.relabel(opened, &named, new, &meter, ui),
         false => args.rebase(opened, &named, new, &meter, ui),
@@ -159,8 +143,7 @@ impl Args {
         let unflushed = self.cache == Cache::Unsafe;
         let opener = FileOpener { force_share: self.force_share, unflushed };
         let options = OpenOptions { backing, key: named.key.clone(), ..OpenOptions::default() };
-        let image = writable::open_qcow2(opened.storage, path, options, &opener, ui);
-        image.with_context(|| could_not_open(path))
+        writable::open_qcow2(opened.storage, path, options, &opener, ui)
     }
 
     fn relabel(

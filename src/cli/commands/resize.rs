@@ -11,7 +11,7 @@ use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};
 
-use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, BOTH};
 use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
@@ -134,8 +134,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
                 key: named.key.clone(),
                 ..OpenOptions::default()
             };
-            let image = writable::open_qcow2(image.storage, path, options, &opener, ui);
-            let image = image.with_context(|| could_not_open(path))?;
+            let image = writable::open_qcow2(image.storage, path, options, &opener, ui)?;
             qcow2(args, image).with_context(context)?;
         }
         ImageFormat::Raw => raw(args, image.storage).with_context(context)?,

@@ -3,18 +3,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use qcheck::check::CheckOptions;
 use qcheck::image::{Image, OpenOptions, Opened, Opener};
 use qcheck::repair::{RepairMode, repair};
 use qcheck::storage::FileStorage;
 
+use crate::cli::args::file_name::could_not_open;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::ui::Ui;
 
 /// Opens a qcow2 image for writing. One that is marked dirty is checked and repaired first, with a
 /// notice.
 pub fn open_qcow2(
+    storage: FileStorage,
+    path: &Path,
+    options: OpenOptions,
+    opener: &dyn Opener,
+    ui: &mut Ui,
+) -> Result<Image> {
+    open_clean(storage, path, options, opener, ui).with_context(|| could_not_open(path))
+}
+
+fn open_clean(
     storage: FileStorage,
     path: &Path,
     options: OpenOptions,

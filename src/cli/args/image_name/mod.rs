@@ -1,5 +1,6 @@
 //! Names of images that are read or changed: of files, in JSON, or as options (`--image-opts`).
 
+pub mod changed;
 pub mod object;
 
 use std::ffi::OsString;

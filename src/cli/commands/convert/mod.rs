@@ -34,14 +34,9 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let parse = |name: &str| parse_format(name).map_err(|error| anyhow!(error));
     let format = parse(&args.target_format)?;
     let source_format = args.format.as_deref().map(parse).transpose()?;
-    let qcow2 = match format {
-        ImageFormat::Qcow2 => true,
-        ImageFormat::Raw | ImageFormat::LUKS => false,
-        other => {
-            bail!("cannot write the format {}: {ALL}", other.name())
-        }
+    let Some(table) = Table::of_convert(format) else {
+        bail!("cannot write the format {}: {ALL}", format.name());
     };
-    let table = Table::of_convert(format);
     let given = match options::parse(&args.target_options, table)? {
         options::Asked::Help => {
             options::help(&mut ui.out, table, !args.files.is_empty())?;
@@ -54,7 +49,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     else {
         bail!("a source and a target are needed");
     };
-    args.refuse_misfits(qcow2, sources.len())?;
+    args.refuse_misfits(format == ImageFormat::Qcow2, sources.len())?;
     let secrets = args.objects.secrets()?;
     let named = |source: &ImageName| source.named(args.image_opts, source_format, &secrets);
     let sources = sources.iter().map(named).collect::<Result<Vec<_>>>()?;

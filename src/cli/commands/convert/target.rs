@@ -225,8 +225,7 @@ impl Target {
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
                 let options = OpenOptions { key: asked.key, ..OpenOptions::default() };
-                let image = writable::open_qcow2(opened.storage, path, options, opener, ui);
-                let image = image.with_context(|| could_not_open(path))?;
+                let image = writable::open_qcow2(opened.storage, path, options, opener, ui)?;
                 Kind::Image { image: Box::new(image), is_zero }
             }
             ImageFormat::LUKS => {
