@@ -15,8 +15,6 @@ use super::xts::Xts;
 use crate::error::{Error, Result};
 use crate::sector::SECTOR_LEN;
 
-/// Bytes that are encrypted with one initial vector.
-const SECTOR_BYTES: usize = SECTOR_LEN;
 /// Sectors whose initial vectors are computed together.
 const BATCH: usize = 64;
 
@@ -202,9 +200,9 @@ impl SectorCipher {
     }
 
     fn batches(&self, first: u64, data: &mut [u8], change: impl Fn(&mut [Block], &mut [Block])) {
-        assert!(data.len() % SECTOR_BYTES == 0, "a cipher works on whole sectors");
+        assert!(data.len() % SECTOR_LEN == 0, "a cipher works on whole sectors");
         let mut number = first;
-        for batch in data.chunks_mut(BATCH * SECTOR_BYTES) {
+        for batch in data.chunks_mut(BATCH * SECTOR_LEN) {
             let (blocks, _) = Block::slice_as_chunks_mut(batch);
             let mut ivs = [Block::default(); BATCH];
             let ivs = &mut ivs[..blocks.len() / BLOCKS];
@@ -295,15 +293,15 @@ mod tests {
             let spec = CipherSpec::of_header("aes", mode, bytes).unwrap();
             let key: Vec<u8> = (0u8..).take(bytes).collect();
             let cipher = SectorCipher::new(&spec, &key).unwrap();
-            let plain = vec![3; 100 * SECTOR_BYTES];
+            let plain = vec![3; 100 * SECTOR_LEN];
             let mut whole = plain.clone();
             cipher.encrypt(1 << 40, &mut whole);
             let mut single = plain.clone();
-            for (number, sector) in (1 << 40..).zip(single.chunks_mut(SECTOR_BYTES)) {
+            for (number, sector) in (1 << 40..).zip(single.chunks_mut(SECTOR_LEN)) {
                 cipher.encrypt(number, sector);
             }
             assert_eq!(whole, single, "{mode}");
-            assert_ne!(whole[..SECTOR_BYTES], whole[SECTOR_BYTES..2 * SECTOR_BYTES]);
+            assert_ne!(whole[..SECTOR_LEN], whole[SECTOR_LEN..2 * SECTOR_LEN]);
             cipher.decrypt(1 << 40, &mut whole);
             assert_eq!(whole, plain, "{mode}");
         }
@@ -313,7 +311,7 @@ mod tests {
     fn plain_numbers_have_32_bits() {
         let spec = |ivs| CipherSpec { key_bits: 128, mode: Mode::Cbc, ivs };
         let sector = |ivs, number| {
-            let mut bytes = vec![0; SECTOR_BYTES];
+            let mut bytes = vec![0; SECTOR_LEN];
             SectorCipher::new(&spec(ivs), &[1; 16]).unwrap().encrypt(number, &mut bytes);
             bytes
         };

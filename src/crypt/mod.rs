@@ -3,7 +3,7 @@
 //! * [`Secret`], [`Secrets`]: passphrases by the names under which options refer to them; [`Key`]:
 //!   which of them opens an image
 //! * [`SectorCipher`]: AES in XTS and CBC, sector by sector; `xts`, `hash`
-//! * [`luks`]: opens and makes LUKS headers of version 1, and changes their key slots
+//! * [`luks`]: opens and makes LUKS headers of version 1
 //! * [`Volume`]: the payload of a LUKS image as a disk
 //!
 //! Keys and passphrases are overwritten when they are dropped, and nothing prints them: neither

@@ -8,16 +8,13 @@ use zeroize::Zeroizing;
 use super::hash::Hash;
 use super::random;
 
-/// Spreads a key over this many stripes as long as itself.
-pub(super) fn split(key: &[u8], stripes: usize, hash: Hash) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut material = Zeroizing::new(vec![0; key.len() * stripes]);
-    let last = key.len() * stripes.saturating_sub(1);
-    random::fill(&mut material[..last])?;
-    let sum = diffused(&material[..last], key.len(), hash);
-    for (n, byte) in material[last..].iter_mut().enumerate() {
-        *byte = sum[n] ^ key[n];
-    }
-    Ok(material)
+/// Spreads a key over stripes as long as itself, which fill the material.
+pub(super) fn split(key: &[u8], material: &mut [u8], hash: Hash) -> io::Result<()> {
+    let (stripes, last) = material.split_at_mut(material.len().saturating_sub(key.len()));
+    random::fill(stripes)?;
+    last.copy_from_slice(&diffused(stripes, key.len(), hash));
+    add(last, key);
+    Ok(())
 }
 
 /// The key of this many bytes that is spread over the material.
@@ -58,8 +55,8 @@ mod tests {
     fn a_key_comes_back_from_all_its_stripes_and_from_no_others() {
         for hash in Hash::ALL {
             let key: Vec<u8> = (0..48).collect();
-            let mut material = split(&key, 40, hash).unwrap();
-            assert_eq!(material.len(), 40 * 48);
+            let mut material = vec![0; 40 * 48];
+            split(&key, &mut material, hash).unwrap();
             assert_eq!(*merge(&material, key.len(), hash), key);
             material[5 * 48] ^= 1;
             assert_ne!(*merge(&material, key.len(), hash), key);

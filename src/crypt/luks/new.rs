@@ -138,11 +138,10 @@ pub(super) fn seal(
 ) -> Result<Zeroizing<Vec<u8>>> {
     let mut slot_key = Zeroizing::new(vec![0; key.0.len()]);
     hash.derive(secret.bytes(), salt, iterations, &mut slot_key);
-    let stripes = usize::try_from(STRIPES).unwrap_or(0);
-    let mut material = stripes::split(&key.0, stripes, hash).map_err(no_random_bytes)?;
+    let length = key.0.len() * usize::try_from(STRIPES).unwrap_or(0);
     // It is encrypted in whole sectors.
-    let whole = material.len().next_multiple_of(SECTOR_LEN);
-    material.resize(whole, 0);
+    let mut material = Zeroizing::new(vec![0; length.next_multiple_of(SECTOR_LEN)]);
+    stripes::split(&key.0, &mut material[..length], hash).map_err(no_random_bytes)?;
     SectorCipher::new(cipher, &slot_key)?.encrypt(0, &mut material);
     Ok(material)
 }

@@ -1,5 +1,5 @@
 //! What of a LUKS header belongs to its keys: the salts, and the digest of the master key. Headers
-//! are encoded here, whole or a key slot at a time.
+//! are encoded here.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -40,21 +40,18 @@ impl LuksKeys {
         Some(Self {
             digest: std::array::from_fn(|n| b[DIGEST + n]),
             salt: salt(SALT),
-            slots: std::array::from_fn(|n| salt(SLOTS.0 + n * SLOTS.1 + SLOT_SALT)),
+            slots: std::array::from_fn(|n| salt(slot_record(n) + SLOT_SALT)),
         })
     }
 }
 
 /// Where the record of a key slot is, in bytes from the start of the header.
-pub const fn slot_record(slot: usize) -> usize {
+const fn slot_record(slot: usize) -> usize {
     SLOTS.0 + slot * SLOTS.1
 }
 
-/// Bytes of the state at the start of a slot's record.
-pub const STATE_BYTES: usize = 4;
-
 /// The record of a key slot.
-pub fn encode_slot(header: &LuksHeader, keys: &LuksKeys, slot: usize) -> Vec<u8> {
+fn encode_slot(header: &LuksHeader, keys: &LuksKeys, slot: usize) -> Vec<u8> {
     let record = &header.slots[slot];
     let mut b = vec![0; SLOTS.1];
     BigEndian::write_u32(&mut b, if record.active { ENABLED } else { DISABLED });

@@ -114,8 +114,9 @@ impl Encryption {
 
 /// The key of the older encryption: the beginning of the passphrase, with zeroes after it.
 fn legacy_key(secret: &Secret) -> Secret {
-    let mut key = secret.bytes().to_vec();
-    key.resize(CipherSpec::LEGACY.key_bytes(), 0);
+    // A vector that grows frees its old bytes without overwriting them.
+    let mut key = vec![0; CipherSpec::LEGACY.key_bytes()];
+    key.iter_mut().zip(secret.bytes()).for_each(|(key, byte)| *key = *byte);
     Secret::new(key)
 }
 
