@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use super::former::{Former, FormerStructures};
 use super::pointers;
@@ -403,23 +404,20 @@ fn uncounted(
     let all = [HostCluster::new(0)..end];
     let all_in_doubt = is_dirty && survey.report.hides_references;
     for range in if all_in_doubt { &all } else { survey.uncounted.as_slice() } {
-        for run in data::unreferenced(source, geometry, &survey.map, range.clone()) {
-            let run = run.map_err(|(at, e)| Error::io("look for data", at.get(), e))?;
-            let mut at = run.start;
-            while at < run.end {
-                let offset = geometry.offset_of(at);
-                if !is_empty(&source, offset, geometry.cluster_bytes())? {
-                    match former.kind(source, offset)? {
-                        None => found.clusters.add(at, ClusterCount::new(1), 1),
-                        Some(kind) => {
-                            found.former.insert(at);
-                            if let Former::Table(table) = kind {
-                                found.tables.push(table);
-                            }
-                        }
+        for at in unreferenced(source, survey, range.clone()) {
+            let at = at?;
+            let offset = geometry.offset_of(at);
+            if is_empty(&source, offset, geometry.cluster_bytes())? {
+                continue;
+            }
+            match former.kind(source, offset)? {
+                None => found.clusters.add(at, ClusterCount::new(1), 1),
+                Some(kind) => {
+                    found.former.insert(at);
+                    if let Former::Table(table) = kind {
+                        found.tables.push(table);
                     }
                 }
-                at = at.next();
             }
         }
     }
@@ -435,19 +433,30 @@ fn left_behind(
     let geometry = &survey.area.geometry;
     let end = HostCluster::new(geometry.clusters_for(survey.file_bytes).get());
     let mut found = HashSet::new();
-    let mut looked_at = 0;
-    for run in data::unreferenced(source, geometry, &survey.map, HostCluster::new(0)..end) {
-        let run = run.map_err(|(at, e)| Error::io("look for data", at.get(), e))?;
-        let mut at = run.start;
-        while at < run.end && looked_at < MAX_LEFT_BEHIND {
-            if former.kind(source, geometry.offset_of(at))?.is_some() {
-                found.insert(at);
-            }
-            looked_at += 1;
-            at = at.next();
+    for at in unreferenced(source, survey, HostCluster::new(0)..end).take(MAX_LEFT_BEHIND) {
+        let at = at?;
+        if former.kind(source, geometry.offset_of(at))?.is_some() {
+            found.insert(at);
         }
     }
     Ok(found)
+}
+
+/// The clusters of a range that nothing references and that are not holes.
+fn unreferenced<'a>(
+    source: &'a dyn Storage,
+    survey: &'a Survey,
+    range: Range<HostCluster>,
+) -> impl Iterator<Item = Result<HostCluster>> + 'a {
+    let runs = data::unreferenced(source, &survey.area.geometry, &survey.map, range);
+    runs.flat_map(|run| {
+        let failed = |(at, e): (HostOffset, _)| Error::io("look for data", at.get(), e);
+        let (clusters, error) = match run {
+            Ok(run) => (run.start.get()..run.end.get(), None),
+            Err(error) => (0..0, Some(Err(failed(error)))),
+        };
+        clusters.map(|number| Ok(HostCluster::new(number))).chain(error)
+    })
 }
 
 /// The clusters of the refcount table in use that one of these tables counts.
