@@ -196,13 +196,13 @@ fn refuse_unknown_features(header: &Header, extensions: &[Extension]) -> Result<
         return Ok(());
     }
     let table = feature_names(extensions);
-    let is_named = |bit: u8| {
-        let of_bit = |f: &FeatureName| f.kind == FeatureKind::Incompatible && f.bit == bit;
-        table.iter().any(|name| of_bit(name) && !name.name.is_empty())
-    };
-    let bits = (0..64u8).filter(|&bit| unknown >> bit & 1 == 1 && !is_named(bit));
-    let nameless: u64 = bits.map(|bit| 1 << bit).sum();
-    let mut names = feature::name_bits(unknown & !nameless, FeatureKind::Incompatible, &table);
+    let (mut names, mut nameless) = (Vec::new(), 0u64);
+    for bit in feature::set_bits(unknown) {
+        match feature::name_bit(bit, FeatureKind::Incompatible, &table) {
+            Some(name) => names.push(name),
+            None => nameless |= 1 << bit,
+        }
+    }
     if nameless != 0 {
         names.push(format!("Unknown incompatible feature: {nameless:x}"));
     }

@@ -85,16 +85,19 @@ pub fn decode_feature_names(data: &[u8]) -> Vec<FeatureName> {
 /// The names of the bits set in `bits`: from the image's own table where it has them, otherwise
 /// "bit N".
 pub fn name_bits(bits: u64, kind: FeatureKind, table: &[FeatureName]) -> Vec<String> {
-    (0..64u8)
-        .filter(|bit| bits >> bit & 1 == 1)
-        .map(|bit| {
-            table
-                .iter()
-                .find(|f| f.kind == kind && f.bit == bit && !f.name.is_empty())
-                .map(|f| String::from_utf8_lossy(&f.name).into_owned())
-                .unwrap_or_else(|| format!("bit {bit}"))
-        })
-        .collect()
+    let name = |bit| name_bit(bit, kind, table).unwrap_or_else(|| format!("bit {bit}"));
+    set_bits(bits).map(name).collect()
+}
+
+/// The numbers of the bits that are set, from the lowest.
+pub fn set_bits(bits: u64) -> impl Iterator<Item = u8> {
+    (0..64u8).filter(move |bit| bits >> bit & 1 == 1)
+}
+
+/// The name of a bit, where the image's own table has one.
+pub fn name_bit(bit: u8, kind: FeatureKind, table: &[FeatureName]) -> Option<String> {
+    let named = table.iter().find(|f| f.kind == kind && f.bit == bit && !f.name.is_empty());
+    named.map(|f| String::from_utf8_lossy(&f.name).into_owned())
 }
 
 /// The image's own names, followed by those of the bits known here.
