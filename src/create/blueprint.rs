@@ -44,7 +44,7 @@ pub struct Blueprint {
 impl Blueprint {
     /// Places everything. `tables`: whether the L2 tables are there from the start;
     /// `data`: whether the guest's clusters are there too; `crypto_bytes`: the length of the
-    /// encryption header, 0 where there is none.
+    /// encryption header, 0 without one.
     pub fn new(geometry: &Geometry, tables: bool, data: bool, crypto_bytes: u64) -> Result<Self> {
         let l1_entries = geometry.l1_entries_for(geometry.virtual_size());
         let l1_clusters = geometry.clusters_for(checked_l1_bytes(geometry)?);

@@ -21,8 +21,8 @@ pub struct DataPast {
 
 impl Disk {
     /// The data from `from` on, looked at in sectors of 512 bytes: those with a byte that is not
-    /// zero. In an encrypted image without its key all that is mapped counts as data. `None`:
-    /// there is none.
+    /// zero. In an encrypted image without its key all that is mapped counts as data. `None`: no
+    /// more data.
     pub fn data_past(&self, from: u64) -> Result<Option<DataPast>> {
         let end = self.size()?;
         let mut found: Option<DataPast> = None;
