@@ -1,4 +1,5 @@
-//! `convert` on a file system of real files, against `qemu-img convert -W` and `cp --sparse=always`.
+//! `convert` on a file system of real files, against `qemu-img convert` (with `-W`, which makes it
+//! use several threads, in rows that name it) and `cp --sparse=always`.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -31,16 +32,23 @@ const ROWS: &[Row] = &[
     Row {
         name: "convert raw to qcow2",
         source: raw,
-        args: &["-O", "qcow2"],
+        args: &["-W", "-O", "qcow2"],
         goal: 1.3,
         copy: true,
     },
-    Row { name: "convert qcow2 to raw", source: plain, args: &[], goal: 1.3, copy: true },
+    Row { name: "convert qcow2 to raw", source: plain, args: &["-W"], goal: 1.3, copy: true },
     Row {
         name: "convert raw to compressed zlib",
         source: raw,
         args: &["-c", "-O", "qcow2"],
         goal: 2.5,
+        copy: false,
+    },
+    Row {
+        name: "convert -W raw to compressed zlib",
+        source: raw,
+        args: &["-c", "-W", "-O", "qcow2"],
+        goal: 1.5,
         copy: false,
     },
     Row {
@@ -50,12 +58,25 @@ const ROWS: &[Row] = &[
         goal: 2.0,
         copy: false,
     },
-    Row { name: "convert compressed zlib to raw", source: zlib, args: &[], goal: 3.0, copy: false },
-    Row { name: "convert compressed zstd to raw", source: zstd, args: &[], goal: 1.5, copy: false },
+    Row {
+        name: "convert compressed zlib to raw",
+        source: zlib,
+        args: &["-W"],
+        goal: 3.0,
+        copy: false,
+    },
+    Row {
+        name: "convert compressed zstd to raw",
+        source: zstd,
+        args: &["-W"],
+        goal: 1.5,
+        copy: false,
+    },
     Row {
         name: "convert raw to encrypted qcow2",
         source: raw,
         args: &[
+            "-W",
             "--object",
             "secret,id=s,data=bench",
             "-O",
@@ -191,7 +212,7 @@ fn bench(row: &Row, folder: &Path, raw: &Path) {
     let is_qcow2 = source.to_string_lossy().contains(".qcow2");
     let format = if is_qcow2 { "qcow2" } else { "raw" };
     let names = [&source, &target].map(|path| path.to_str().expect("the name is text"));
-    let args = [&["convert", "-W", "-f", format], row.args, &names].concat();
+    let args = [&["convert", "-f", format], row.args, &names].concat();
     let own = Path::new(env!("CARGO_BIN_EXE_qcheck"));
     let (mut theirs, mut ours, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     let mut sizes = (0, 0);

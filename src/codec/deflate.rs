@@ -1,74 +1,64 @@
-//! Deflate streams for clusters, and the level that each is compressed with.
+//! Deflate streams for clusters.
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use super::tuned::{Encoder, Search};
 
-/// The level for zlib of clusters whose sample speaks for no other: `cargo bench -- sizes` prints
-/// what the choice gives.
-const ZLIB_QUICK: u8 = 5;
-/// The level that finds matches of three bytes. Machine code and records have many; elsewhere it
-/// takes up to four times as long and is hardly better.
-const ZLIB_THOROUGH: u8 = 9;
-/// The level that shows at twice the speed whether a cluster of bytes that look random has matches.
-const ZLIB_GLANCE: u8 = 1;
-/// Bytes from the middle of a cluster that are compressed with both levels to choose one. More
-/// choose better by less than a tenth of a percent, and take longer than that is worth.
-const SAMPLE_BYTES: usize = 2048;
-/// The thorough level is chosen where it makes the sample smaller by this part of it.
-const WORTH: usize = 160;
+/// The level that finds matches of three bytes, of which machine code and records have many, and
+/// how long it searches when no level is named: a fifth of the time that the level takes for
+/// programs. `cargo bench -- sizes` prints what the choice gives.
+const DEFAULT_LEVEL: u8 = 9;
+const DEFAULT_SEARCH: Search =
+    Search { good_length: 8, max_lazy: 32, nice_length: 128, max_chain: 96 };
+/// The level that shows in little time whether a cluster of bytes that look random has matches.
+const GLANCE: u8 = 1;
 /// Bits of a byte's entropy from which bytes look random. 64 KiB of random bytes have 7.997.
 const RANDOM_BITS: f64 = 7.99;
 /// The shortest cluster that is long enough to test for random bytes.
 const COUNTED_BYTES: usize = 1 << 15;
-/// QEMU decompresses with a window of 4 KiB.
-const WINDOW_BITS: u8 = 12;
 
-/// Makes deflate streams.
+/// Makes deflate streams of one level.
 pub(super) struct Deflater {
-    level: Compression,
-    stream: Compress,
+    level: u8,
+    search: Option<Search>,
+    /// `None`: it could not get its memory, and everything stays as it is.
+    encoder: Option<Encoder>,
 }
 
 impl Deflater {
+    /// A level from 1 to 9.
     pub(super) fn new(level: u8) -> Self {
-        let level = Compression::new(level.into());
-        Self { level, stream: Self::stream(level) }
+        Self::with_search(level, None)
     }
 
-    fn stream(level: Compression) -> Compress {
-        Compress::new_with_window_bits(level, false, WINDOW_BITS)
+    fn with_search(level: u8, search: Option<Search>) -> Self {
+        Self { level, search, encoder: Encoder::new(level, search) }
     }
 
     /// A whole stream, if there is space for it.
     pub(super) fn compress(&mut self, cluster: &[u8], space: &mut [u8]) -> Option<usize> {
-        self.stream.reset();
-        let outcome = self.stream.compress(cluster, space, FlushCompress::Finish);
-        let length = usize::try_from(self.stream.total_out()).ok();
-        if matches!(outcome, Ok(Status::StreamEnd)) {
-            return length;
+        let length = self.encoder.as_mut()?.encode(cluster, space);
+        if length.is_none() {
+            // zlib-rs 0.6.8 resets a stream that it could not end only in part: what it had left
+            // is in the way of the next.
+            self.encoder = Encoder::new(self.level, self.search);
         }
-        // zlib-rs 0.6.8 resets a stream that it could not end only in part: what it had left is in
-        // the way of the next.
-        self.stream = Self::stream(self.level);
-        None
+        length
     }
 }
 
-/// Makes deflate streams with the level that fits the cluster. The choice depends on nothing but
-/// its bytes, so that an image is the same whatever the number of threads.
-pub(super) struct Chooser {
+/// Makes deflate streams when no level is named.
+pub(super) struct DefaultDeflater {
     glance: Deflater,
-    quick: Deflater,
     thorough: Deflater,
 }
 
-impl Default for Chooser {
+impl Default for DefaultDeflater {
     fn default() -> Self {
-        let [glance, quick, thorough] = [ZLIB_GLANCE, ZLIB_QUICK, ZLIB_THOROUGH].map(Deflater::new);
-        Self { glance, quick, thorough }
+        let thorough = Deflater::with_search(DEFAULT_LEVEL, Some(DEFAULT_SEARCH));
+        Self { glance: Deflater::new(GLANCE), thorough }
     }
 }
 
-impl Chooser {
+impl DefaultDeflater {
     /// A whole stream, if there is space for it; `None` too where nothing makes the bytes fewer.
     pub(super) fn compress(&mut self, cluster: &[u8], space: &mut [u8]) -> Option<usize> {
         if looks_random(cluster) {
@@ -79,18 +69,7 @@ impl Chooser {
                 return None;
             }
         }
-        self.choose(cluster, space).compress(cluster, space)
-    }
-
-    fn choose(&mut self, cluster: &[u8], space: &mut [u8]) -> &mut Deflater {
-        let Self { quick, thorough, .. } = self;
-        let start = (cluster.len() / 2).saturating_sub(SAMPLE_BYTES / 2);
-        let Some(sample) = cluster.get(start..start + SAMPLE_BYTES) else { return thorough };
-        let lengths = (quick.compress(sample, space), thorough.compress(sample, space));
-        match lengths {
-            (Some(long), Some(short)) if short < long - long / WORTH => thorough,
-            _ => quick,
-        }
+        self.thorough.compress(cluster, space)
     }
 }
 
@@ -133,10 +112,10 @@ mod tests {
         let mut cluster = random(65536);
         let mut space = vec![0; 70_000];
         assert!(looks_random(&cluster));
-        assert_eq!(Chooser::default().compress(&cluster, &mut space), None);
+        assert_eq!(DefaultDeflater::default().compress(&cluster, &mut space), None);
         cluster.copy_within(..2000, 3000);
         assert!(looks_random(&cluster));
-        let length = Chooser::default().compress(&cluster, &mut space).unwrap();
+        let length = DefaultDeflater::default().compress(&cluster, &mut space).unwrap();
         assert!(length < 65536 - 1000, "{length}");
     }
 

@@ -5,6 +5,7 @@
 
 mod decompressors;
 mod deflate;
+mod tuned;
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +13,7 @@ use flate2::{Decompress, FlushDecompress};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 pub(crate) use decompressors::Decompressors;
-use deflate::{Chooser, Deflater};
+use deflate::{DefaultDeflater, Deflater};
 
 /// The default for zstd, which is qemu-img's: one below is a seventh faster, and over one percent
 /// larger.
@@ -47,8 +48,8 @@ pub struct Compressor {
 
 enum Engine {
     Zlib(Box<Deflater>),
-    /// The level is chosen for each cluster.
-    Chosen(Box<Chooser>),
+    /// No level is named.
+    ZlibDefault(Box<DefaultDeflater>),
     Zstd(zstd::bulk::Compressor<'static>),
     /// The library could not get its memory: everything stays as it is.
     Missing,
@@ -66,14 +67,14 @@ impl Compressor {
         Self::with_level(method, None)
     }
 
-    /// A compressor that tries this hard: one of [`Method::levels`], or the nearest. `None`: zlib's
-    /// level is chosen for each cluster by a sample of it, zstd's is qemu-img's.
+    /// A compressor that tries this hard: one of [`Method::levels`], or the nearest. `None`: what
+    /// makes images as long as qemu-img's in less time.
     pub fn with_level(method: Method, level: Option<u8>) -> Self {
         let levels = method.levels();
         let level = level.map(|level| level.clamp(*levels.start(), *levels.end()));
         let engine = match (method, level) {
             (Method::Zlib, Some(level)) => Engine::Zlib(Box::new(Deflater::new(level))),
-            (Method::Zlib, None) => Engine::Chosen(Box::default()),
+            (Method::Zlib, None) => Engine::ZlibDefault(Box::default()),
             (Method::Zstd, level) => {
                 zstd::bulk::Compressor::new(level.unwrap_or(ZSTD_LEVEL).into())
                     .map_or(Engine::Missing, Engine::Zstd)
@@ -90,7 +91,7 @@ impl Compressor {
         let space = &mut out[start..];
         let length = match &mut self.engine {
             Engine::Zlib(deflater) => deflater.compress(cluster, space),
-            Engine::Chosen(chooser) => chooser.compress(cluster, space),
+            Engine::ZlibDefault(deflater) => deflater.compress(cluster, space),
             Engine::Zstd(compressor) => compressor.compress_to_buffer(cluster, space).ok(),
             Engine::Missing => None,
         };

@@ -1,6 +1,6 @@
 //! The extent size hint: in what pieces a file system allocates a file. XFS has it.
 //!
-//! The only unsafe code of the project: no library that is used here has these two calls
+//! Unsafe code, since no library that is used here has these two calls
 //! (`ioctl_xfs_fsgetxattr(2)`).
 
 #![allow(unsafe_code)]

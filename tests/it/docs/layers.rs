@@ -345,10 +345,10 @@ fn crates_of_one_room_are_named_in_no_other() {
 }
 
 #[test]
-fn one_file_has_unsafe_code() {
+fn two_files_have_unsafe_code() {
     let allows = |(path, code): (String, String)| code.contains("unsafe_code").then_some(path);
     let files: Vec<String> = sources().into_iter().filter_map(allows).collect();
-    assert_eq!(files, ["storage/extent_size.rs"]);
+    assert_eq!(files, ["codec/tuned.rs", "storage/extent_size.rs"]);
 }
 
 #[test]
