@@ -1,4 +1,4 @@
-//! Completions in bash: formats, and the snapshots of the image on the command line.
+//! Completions: formats, and the snapshots of the image on the command line.
 
 use std::fs;
 use std::path::Path;
@@ -75,9 +75,80 @@ fn snapshots_of_the_image_are_offered_and_nothing_in_their_names_is_run() {
     assert_eq!(names, ["disk"]);
 }
 
+/// What a shell prints for a script with this argument. `None`: it is not installed.
+fn printed(
+    shell: &str,
+    options: &[&str],
+    script: &str,
+    argument: &Path,
+    folder: &Path,
+) -> Option<Vec<String>> {
+    let program = Path::new(env!("CARGO_BIN_EXE_qcheck")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let output = Command::new(shell)
+        .args([options, &["-c", script, shell]].concat())
+        .arg(argument)
+        .current_dir(folder)
+        .env("PATH", path)
+        .output()
+        .map_err(|error| skip(shell, &error.to_string()))
+        .ok()?;
+    Some(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect())
+}
+
+fn scripts() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/completions"))
+}
+
+fn with_snapshots(folder: &Path) {
+    qemu_create(folder, &["-f", "qcow2", "disk", "1M"]);
+    for name in ["before", "be fore", "other"] {
+        qemu_ok(folder, "qemu-img", &["snapshot", "-c", name, "disk"]);
+    }
+}
+
+#[test]
+fn fish_offers_formats_and_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    with_snapshots(dir.path());
+    let complete = r#"source $argv[2]
+for line in "create -f " "convert -O q" "snapshot disk -a be" "snapshot disk --delete o"
+    complete -C "qcheck $line" | sort
+end"#;
+    let options = &["--no-config"];
+    let found = printed("fish", options, complete, &scripts().join("qcheck.fish"), dir.path());
+    if let Some(found) = found {
+        assert_eq!(found, ["qcow2", "raw", "qcow2", "be fore", "before", "other"]);
+    }
+}
+
+#[test]
+fn zsh_offers_formats_and_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    with_snapshots(dir.path());
+    // The functions of the completion system, which need a terminal, print what they are given.
+    let complete = r#"compdef() { }
+compadd() { print -rl -- ${(P)2} }
+source $1
+words=(qcheck snapshot disk -a be)
+_qcheck_snapshots"#;
+    let script = scripts().join("_qcheck");
+    let found = printed("zsh", &["-f"], complete, &script, dir.path());
+    if let Some(found) = found {
+        assert_eq!(found, ["before", "be fore", "other"]);
+    }
+    let text = fs::read_to_string(script).unwrap();
+    for option in ["'*-a+[", "'*--apply=[", "'*-d+[", "'*--delete=["] {
+        let line = text.lines().find(|line| line.starts_with(option)).unwrap();
+        assert!(line.contains(":_qcheck_snapshots'"), "{line}");
+    }
+    let formats = text.lines().filter(|line| line.contains(":(raw qcow2)'")).count();
+    assert!(formats >= 12, "{formats}");
+}
+
 /// Runs a script with a shell that may not be installed.
 fn parses(shell: &str, script: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions").join(script);
+    let script = scripts().join(script);
     match Command::new(shell).arg("-n").arg(script).status() {
         Ok(status) => assert!(status.success(), "{shell}"),
         Err(error) => skip(shell, &error.to_string()),
