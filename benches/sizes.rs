@@ -55,8 +55,8 @@ pub fn rows(folder: &Path, wanted: &str) {
 fn row(folder: &Path, method: &str, kind: &str, source: &Path, length: usize) -> [f64; 2] {
     let [part, theirs, ours] = ["part.raw", "theirs", "ours"].map(|name| folder.join(name));
     let data = fs::read(source).expect("the data can be read");
-    // Not from the start, which is like no other part of it.
-    let start = (data.len() / 4).min(data.len().saturating_sub(length)) / CLUSTER * CLUSTER;
+    // Not from the start, which is like no other part of it, nor from where a file system is empty.
+    let start = (data.len() / 16).min(data.len().saturating_sub(length)) / CLUSTER * CLUSTER;
     let end = (start + length).min(data.len());
     fs::write(&part, &data[start..end]).expect("the part can be written");
     let options = format!("compression_type={method}");
