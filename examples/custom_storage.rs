@@ -110,7 +110,7 @@ impl Storage for Paged {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let storage = Arc::new(Paged::default());
-    let options = CreateOptions { size: 64 << 20, ..CreateOptions::default() };
+    let options = CreateOptions::default().size(64 << 20);
     NewImage::new(&options)?.write(&*storage, None, &Silent)?;
     let image = Image::open_on(storage.clone(), &OpenOptions::default())?;
     image.write(GuestOffset::new(1 << 20), b"hello")?;

@@ -10,6 +10,7 @@ use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::Header;
 use crate::image::Image;
 use crate::resize::{ResizeOptions, require_possible_in, resize};
+use crate::setters::setters;
 
 /// Widest refcounts, in bits (specification).
 const MAX_REFCOUNT_BITS: u64 = 64;
@@ -20,6 +21,7 @@ const TRANSIENT: u64 = incompatible::DIRTY | incompatible::CORRUPT;
 
 /// What is to change; `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Amendments {
     /// The version of the format.
     pub version: Option<Version>,
@@ -37,6 +39,16 @@ pub struct Amendments {
     /// back only.
     pub data_file_raw: Option<bool>,
 }
+
+setters!(Amendments {
+    version: Option<Version>,
+    lazy_refcounts: Option<bool>,
+    refcount_bits: Option<u64>,
+    size: Option<u64>,
+    shrink: bool,
+    data_file: Option<String>,
+    data_file_raw: Option<bool>,
+});
 
 /// Changes options of an image that is open for writing. What is not possible is refused before the
 /// first write.

@@ -60,6 +60,7 @@ pub mod repair;
 pub mod resize;
 #[doc(hidden)]
 pub mod sector;
+mod setters;
 pub mod snapshot;
 pub mod storage;
 #[doc(hidden)]

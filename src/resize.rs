@@ -8,18 +8,22 @@ use crate::format::crypto::CryptMethod;
 use crate::format::l1::MAX_L1_BYTES;
 use crate::image::{Backing, Image, write_zero_buffers};
 use crate::sector::SECTOR;
+use crate::setters::setters;
 use crate::storage::{Capacity, Storage};
 
 pub use crate::image::Preallocation;
 
 /// What a resize may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ResizeOptions {
     /// The disk may get shorter, which loses what is past its new end.
     pub shrink: bool,
     /// What the new part of the disk has from the start.
     pub preallocation: Preallocation,
 }
+
+setters!(ResizeOptions { shrink: bool, preallocation: Preallocation });
 
 /// Gives the image a disk of `size` bytes. Everything that cannot be kept true is refused before
 /// the first write.

@@ -1,7 +1,10 @@
 //! How to check.
 
+use crate::setters::setters;
+
 /// How to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CheckOptions {
     /// Threads that read and count; 0 chooses by the machine.
     pub threads: usize,
@@ -12,6 +15,8 @@ pub struct CheckOptions {
     /// Whether that repair keeps refcounts that are too high.
     pub hold: Hold,
 }
+
+setters!(CheckOptions { threads: usize, keep: usize, assume: Assume, hold: Hold });
 
 impl Default for CheckOptions {
     fn default() -> Self {

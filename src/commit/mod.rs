@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::resize::{ResizeOptions, resize, resize_raw};
+use crate::setters::setters;
 use crate::storage::Storage;
 
 /// An open image that data is committed to.
@@ -27,6 +28,7 @@ pub enum Target {
 
 /// How to commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CommitOptions {
     /// How many images of the chain are above the base, at least 1 (see [`Base::layers`]).
     pub layers: usize,
@@ -38,6 +40,13 @@ pub struct CommitOptions {
     /// How many threads work; 0: one for each core.
     pub threads: usize,
 }
+
+setters!(CommitOptions {
+    layers: usize,
+    keep: bool,
+    rate: Option<u64>,
+    threads: usize,
+});
 
 impl Default for CommitOptions {
     fn default() -> Self {

@@ -5,15 +5,19 @@ use super::outcome::{Difference, Failure, Phase, Side};
 use super::strict;
 use crate::disk::Disk;
 use crate::progress::Progress;
+use crate::setters::setters;
 
 /// How to compare.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct CompareOptions {
     /// Whether sizes, and what the images record of each range, must be the same too.
     pub strict: bool,
     /// How many threads work; 0: one for each core.
     pub threads: usize,
 }
+
+setters!(CompareOptions { strict: bool, threads: usize });
 
 /// Compares two disks; `None` where a guest reads the same from both. A shorter disk is compared as
 /// if zeroes came after it, unless the comparison is strict. Of what is different or cannot be

@@ -11,6 +11,7 @@ use crate::crypt::luks::NewHeader;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::progress::Progress;
+use crate::setters::setters;
 use crate::storage::Storage;
 
 /// Runs of zeroes that are not stored, unless something else is requested.
@@ -18,6 +19,7 @@ pub const DEFAULT_SPARSE: u64 = 4096;
 
 /// How to convert.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConvertOptions {
     /// The least run of zeroes that is not stored; 0: everything is.
     pub sparse: u64,
@@ -46,6 +48,20 @@ pub struct ConvertOptions {
     /// Most bytes a second.
     pub rate: Option<u64>,
 }
+
+setters!(ConvertOptions {
+    sparse: u64,
+    compress: bool,
+    level: Option<u8>,
+    threads: usize,
+    offload: bool,
+    only_different: bool,
+    layers: Option<usize>,
+    salvage: bool,
+    bitmaps: bool,
+    skip_broken_bitmaps: bool,
+    rate: Option<u64>,
+});
 
 impl Default for ConvertOptions {
     fn default() -> Self {

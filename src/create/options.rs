@@ -1,6 +1,7 @@
 //! What a new image is to be.
 
 use crate::image::Preallocation;
+use crate::setters::setters;
 
 /// The compatibility level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +45,7 @@ pub struct BackingName {
 
 /// What a new qcow2 image is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CreateOptions {
     /// Bytes of the disk; rounded up to sectors.
     pub size: u64,
@@ -66,6 +68,19 @@ pub struct CreateOptions {
     /// Its backing file.
     pub backing: Option<BackingName>,
 }
+
+setters!(CreateOptions {
+    size: u64,
+    version: Version,
+    cluster_bytes: u64,
+    refcount_bits: u64,
+    lazy_refcounts: bool,
+    preallocation: Preallocation,
+    compression: Compression,
+    extended_l2: bool,
+    data_file: Option<DataFile>,
+    backing: Option<BackingName>,
+});
 
 impl Default for CreateOptions {
     fn default() -> Self {

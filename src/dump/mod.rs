@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::setters::setters;
 use crate::storage::{ReadAt, Storage};
 use recorder::Recorder;
 use sparse::write_sparsely;
@@ -23,6 +24,7 @@ pub use verdict::CheckOutcome;
 const PIECE: usize = 1 << 20;
 /// How to dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct DumpOptions {
     /// Overwrite the names of files, snapshots and bitmaps with others of the same length.
     pub blank_names: bool,
@@ -30,6 +32,8 @@ pub struct DumpOptions {
     /// guest data.
     pub keep_slack: bool,
 }
+
+setters!(DumpOptions { blank_names: bool, keep_slack: bool });
 
 /// An image that was gone through, and what of it has to be in a dump.
 pub struct Dump<'a> {

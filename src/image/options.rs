@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::crypt::Key;
 use crate::format::snapshot::SnapshotEntry;
+use crate::setters::setters;
 
 /// What to do about the backing file that an image names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub enum BackingPolicy {
 
 /// How to open an image.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// The image's own path: relative names in it are resolved against its folder.
     pub path: Option<PathBuf>,
@@ -48,6 +50,17 @@ pub struct OpenOptions {
     /// Most bytes of refcount blocks in memory; 0: 4 MiB. At least four blocks are held.
     pub refblock_cache_bytes: usize,
 }
+
+setters!(OpenOptions {
+    path: Option<PathBuf>,
+    backing: BackingPolicy,
+    snapshot: Option<SnapshotEntry>,
+    data_file: Option<PathBuf>,
+    key: Key,
+    strict: bool,
+    l2_cache_bytes: usize,
+    refblock_cache_bytes: usize,
+});
 
 impl OpenOptions {
     /// What of the options for an image holds for the one below it.

@@ -14,6 +14,7 @@ use crate::convert::{Control, SourceDisk};
 use crate::disk::{Disk, shared_from};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::setters::setters;
 use crate::threads;
 
 pub use crate::image::BackingLabel;
@@ -23,12 +24,15 @@ use feed::Feed;
 
 /// How to rebase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RebaseOptions {
     /// Whether clusters that the image gets are compressed.
     pub compress: bool,
     /// How many threads work; 0: one for each core.
     pub threads: usize,
 }
+
+setters!(RebaseOptions { compress: bool, threads: usize });
 
 /// Gives the image, which is open for writing with its present backing chain, another backing file:
 /// `new` is its disk, and `label` what the image records of it. With `None` for both the image has

@@ -40,7 +40,7 @@ fn dump_of(bytes: &[u8], blank_names: bool) -> Result<Vec<u8>, String> {
     let source = MemoryStorage::new(bytes.to_vec());
     let dump = Dump::of(&source, &Silent).map_err(|error| error.to_string())?;
     let target = MemoryStorage::new(Vec::new());
-    let options = DumpOptions { blank_names, ..DumpOptions::default() };
+    let options = DumpOptions::default().blank_names(blank_names);
     dump.write(&target, &options, &Silent).map_err(|error| error.to_string())?;
     Ok(target.into_inner())
 }

@@ -53,7 +53,7 @@ const MOST_INTERRUPTED: u64 = 12;
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -67,7 +67,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let unflushed = args.cache == Cache::Unsafe;
     let opener = FileOpener { unflushed, ..FileOpener::default() };
-    let options = OpenOptions { key: named.key.clone(), ..OpenOptions::default() };
+    let options = OpenOptions::default().key(named.key.clone());
     let mut image = writable::open_qcow2(opened.storage, path, options, &opener, ui)?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;
@@ -91,14 +91,13 @@ impl Args {
             // qemu-img's words.
             bail!("Cannot amend the backing file: use 'rebase' instead");
         }
-        Ok(Amendments {
-            version: new_image::version(given)?,
-            lazy_refcounts: given.given_switch("lazy_refcounts"),
-            refcount_bits: given.number("refcount_bits"),
-            size: given.number("size"),
-            shrink: self.force,
-            data_file: given.text("data_file").map(str::to_owned),
-            data_file_raw: given.given_switch("data_file_raw"),
-        })
+        Ok(Amendments::default()
+            .version(new_image::version(given)?)
+            .lazy_refcounts(given.given_switch("lazy_refcounts"))
+            .refcount_bits(given.number("refcount_bits"))
+            .size(given.number("size"))
+            .shrink(self.force)
+            .data_file(given.text("data_file").map(str::to_owned))
+            .data_file_raw(given.given_switch("data_file_raw")))
     }
 }

@@ -133,7 +133,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         bail!("{}: an image of the format {format} has no bitmaps: {QCOW2_ONLY}", quoted(path));
     }
     let source = args.source()?;
-    let options = OpenOptions { backing: BackingPolicy::Leave, ..OpenOptions::default() };
+    let options = OpenOptions::default().backing(BackingPolicy::Leave);
     let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui)?;
     let cancel = signals::interruption();
     let meter = args.changed.meter(ui);
@@ -181,11 +181,8 @@ impl Args {
         match opened.format {
             ImageFormat::Raw => Ok(Some(Disk::raw(storage))),
             ImageFormat::Qcow2 => {
-                let options = OpenOptions {
-                    path: Some(path.clone()),
-                    backing: BackingPolicy::Leave,
-                    ..OpenOptions::default()
-                };
+                let options =
+                    OpenOptions::default().path(Some(path.clone())).backing(BackingPolicy::Leave);
                 let image = Image::open_read(storage, &options, &FileOpener::default());
                 Ok(Some(Disk::Qcow2(Box::new(image.with_context(|| could_not_open(path))?))))
             }

@@ -69,18 +69,16 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let base = base.with_context(context)?;
     let backing = BackingPolicy::Layers(base.layers - 1);
     // What is not valid is not read: the image is emptied afterwards.
-    let options =
-        OpenOptions { backing, key: named.key.clone(), strict: true, ..OpenOptions::default() };
+    let options = OpenOptions::default().backing(backing).key(named.key.clone()).strict(true);
     let mut image = args.qcow2(opened, path, options, &guard, ui)?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;
     let target = args.target(&base, &guard, ui)?;
-    let options = CommitOptions {
-        layers: base.layers,
-        keep: args.drop || args.base.is_some(),
-        rate: args.rate.filter(|&rate| rate > 0),
-        threads: 0,
-    };
+    let options = CommitOptions::default()
+        .layers(base.layers)
+        .keep(args.drop || args.base.is_some())
+        .rate(args.rate.filter(|&rate| rate > 0))
+        .threads(0);
     let meter = args.changed.meter(ui);
     let control = Control { cancel: &cancel, progress: &meter };
     let outcome = commit(image, target, &options, control);

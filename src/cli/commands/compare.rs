@@ -80,7 +80,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     let sizes = (first.size()?, second.size()?);
     let meter = Meter::of_qemu(ui, args.progress, args.quiet).cancelled_by(signals::interruption());
-    let options = CompareOptions { strict: args.strict, threads: 0 };
+    let options = CompareOptions::default().strict(args.strict).threads(0);
     let outcome = compare(&first, &second, options, &meter);
     meter.finish();
     let at = match &outcome {

@@ -86,7 +86,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         .cancelled_by(signals::interruption());
     let dump = Dump::of(&image.storage, &meter);
     let dump = dump.with_context(|| quoted(args.source.text()).to_string())?;
-    let options = DumpOptions { blank_names: args.blank_names, keep_slack: args.keep_slack };
+    let options = DumpOptions::default().blank_names(args.blank_names).keep_slack(args.keep_slack);
     let file = NewFile::create_new(&args.target);
     let file = file.with_context(|| quoted(&args.target).to_string())?;
     let written = write(&dump, file, &options, &meter);

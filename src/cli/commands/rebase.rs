@@ -142,7 +142,7 @@ impl Args {
         let path = named.path.as_path();
         let unflushed = self.cache == Cache::Unsafe;
         let opener = FileOpener { force_share: self.force_share, unflushed };
-        let options = OpenOptions { backing, key: named.key.clone(), ..OpenOptions::default() };
+        let options = OpenOptions::default().backing(backing).key(named.key.clone());
         writable::open_qcow2(opened.storage, path, options, &opener, ui)
     }
 
@@ -181,7 +181,7 @@ impl Args {
             }
             None => (None, None),
         };
-        let options = RebaseOptions { compress: self.compress, threads: 0 };
+        let options = RebaseOptions::default().compress(self.compress).threads(0);
         let cancel = signals::interruption();
         let control = Control { cancel: &cancel, progress: meter };
         let outcome = rebase(image, disk.as_ref(), label.as_ref(), options, control);

@@ -129,11 +129,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     match image.format {
         ImageFormat::Qcow2 => {
             let opener = FileOpener::default();
-            let options = OpenOptions {
-                backing: args.backing(),
-                key: named.key.clone(),
-                ..OpenOptions::default()
-            };
+            let options = OpenOptions::default().backing(args.backing()).key(named.key.clone());
             let image = writable::open_qcow2(image.storage, path, options, &opener, ui)?;
             qcow2(args, image).with_context(context)?;
         }
@@ -168,8 +164,8 @@ impl Args {
         }
     }
 
-    const fn options(&self) -> ResizeOptions {
-        ResizeOptions { shrink: self.shrink, preallocation: self.preallocation }
+    fn options(&self) -> ResizeOptions {
+        ResizeOptions::default().shrink(self.shrink).preallocation(self.preallocation)
     }
 }
 
@@ -196,8 +192,7 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let disk = match opened.format {
         ImageFormat::Qcow2 => {
             let (path, backing) = (Some(path.clone()), args.backing());
-            let options =
-                OpenOptions { path, backing, key: named.key.clone(), ..OpenOptions::default() };
+            let options = OpenOptions::default().path(path).backing(backing).key(named.key.clone());
             let image = Image::open_read(storage, &options, &FileOpener::default());
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }

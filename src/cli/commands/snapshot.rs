@@ -125,7 +125,7 @@ fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     if !args.create.is_empty() {
         warn_of_errors(&opened.storage, ui).with_context(|| quoted(path).to_string())?;
     }
-    let options = OpenOptions { backing: BackingPolicy::Leave, ..OpenOptions::default() };
+    let options = OpenOptions::default().backing(BackingPolicy::Leave);
     let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui)?;
     change_qcow2(args, image).with_context(|| quoted(path).to_string())?;
     Ok(ExitCode::Success)

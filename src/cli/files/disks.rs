@@ -176,10 +176,10 @@ impl Opening<'_> {
         };
         let path = Some(path.to_owned());
         let strict = true;
-        let mut options = OpenOptions { path, backing, strict, ..OpenOptions::default() };
+        let mut options = OpenOptions::default().path(path).backing(backing).strict(strict);
         if let Some(choice) = self.snapshot {
             let below = BackingPolicy::Leave;
-            let plain = OpenOptions { backing: below, ..options.clone() };
+            let plain = options.clone().backing(below);
             let image = Image::open_read(storage.clone(), &plain, &opener)?;
             options.snapshot = Some(choice.find(image.snapshots()?)?);
         }

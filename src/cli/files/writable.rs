@@ -33,7 +33,7 @@ fn open_clean(
     ui: &mut Ui,
 ) -> Result<Image> {
     let storage = Arc::new(storage);
-    let options = OpenOptions { path: Some(path.to_owned()), ..options };
+    let options = options.path(Some(path.to_owned()));
     let open = || Image::open_write(storage.clone(), &options, opener);
     if let Opened::Ready(image) = open()? {
         return Ok(*image);

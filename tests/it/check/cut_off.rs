@@ -13,7 +13,7 @@ use crate::support::images::bytes::{cluster_size, header, poke, refcount, set_re
 use crate::support::programs::run::{qemu_create, qemu_io};
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn report(bytes: &[u8]) -> Result<CheckReport> {

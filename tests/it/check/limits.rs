@@ -175,7 +175,7 @@ fn changes(base: &Base) -> Vec<Change> {
 }
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 /// Findings that qemu-img has too, or ends with an error for: `oracle` and `damage` compare them.

@@ -39,13 +39,11 @@ fn source(bytes: Vec<u8>) -> SourceDisk {
 }
 
 fn new_image(preallocation: Preallocation, compression: Compression) -> NewImage {
-    let options = CreateOptions {
-        size: BYTES as u64,
-        cluster_bytes: 4096,
-        preallocation,
-        compression,
-        ..CreateOptions::default()
-    };
+    let options = CreateOptions::default()
+        .size(BYTES as u64)
+        .cluster_bytes(4096)
+        .preallocation(preallocation)
+        .compression(compression);
     NewImage::new(&options).unwrap()
 }
 
@@ -62,7 +60,7 @@ fn run(
 }
 
 fn options(compress: bool) -> ConvertOptions {
-    ConvertOptions { compress, threads: 1, ..ConvertOptions::default() }
+    ConvertOptions::default().compress(compress).threads(1)
 }
 
 /// What the guest sees, if this is an image at all.
@@ -141,7 +139,7 @@ fn what_the_source_cannot_give_is_an_error_or_lost_and_told() {
             let failing = Arc::new(FailAfter::new(MemoryStorage::new(disk()), Class::Read, n));
             let source = SourceDisk::new(vec![Disk::raw(failing.clone())]).unwrap();
             let target = Arc::new(MemoryStorage::new(Vec::new()));
-            let options = ConvertOptions { salvage, ..options(false) };
+            let options = options(false).salvage(salvage);
             let outcome = run(&source, &new, target.clone(), &options);
             if !failing.fired() {
                 assert_eq!(guest(&target.to_vec()), Some(disk()));

@@ -3,7 +3,7 @@
 use crate::support::code::imports::{self, sources};
 
 /// The modules that every other one may use. They use none.
-const LEAVES: [&str; 4] = ["error", "progress", "sector", "threads"];
+const LEAVES: [&str; 5] = ["error", "progress", "sector", "setters", "threads"];
 
 /// What each module of the library may use besides the leaves.
 const ROOMS: [(&str, &[&str]); 28] = [

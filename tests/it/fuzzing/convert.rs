@@ -39,9 +39,9 @@ pub fn run(input: &[u8]) {
     if source.bytes() > MOST_GUEST_BYTES {
         return;
     }
-    let options = ConvertOptions { threads: 1, ..ConvertOptions::default() };
+    let options = ConvertOptions::default().threads(1);
     let Some(disk) = to_raw(&source, &options) else {
-        let salvaged = to_raw(&source, &ConvertOptions { salvage: true, ..options });
+        let salvaged = to_raw(&source, &options.salvage(true));
         let length = salvaged.expect("what cannot be read is left out").len() as u64;
         return assert_eq!(length, source.bytes());
     };
@@ -66,7 +66,7 @@ fn open(bytes: Vec<u8>, snapshot: bool) -> Result<SourceDisk> {
         let Some(first) = image.snapshots()?.into_iter().next() else {
             return Err(Error::Refused("no snapshot".into()));
         };
-        let options = OpenOptions { snapshot: Some(first), ..OpenOptions::default() };
+        let options = OpenOptions::default().snapshot(Some(first));
         image = Image::open_read(file, &options, &Nothing)?;
     }
     SourceDisk::new(vec![Disk::Qcow2(Box::new(image))])
@@ -93,20 +93,18 @@ fn read_all(source: &SourceDisk) -> Vec<u8> {
 fn to_qcow2(source: &SourceDisk, disk: &[u8], asked: u8, options: ConvertOptions) {
     let extended_l2 = asked & 3 == 3;
     let version = if asked & 0x3c == 0 { Version::V2 } else { Version::V3 };
-    let create = CreateOptions {
-        size: source.bytes(),
-        version,
-        cluster_bytes: [512, 4096, 65_536, 16_384][usize::from(asked & 3)],
-        refcount_bits: if asked & 0x20 == 0 { 16 } else { 1 },
-        compression: if asked & 8 == 0 { Compression::Zlib } else { Compression::Zstd },
-        extended_l2,
-        ..CreateOptions::default()
-    };
+    let create = CreateOptions::default()
+        .size(source.bytes())
+        .version(version)
+        .cluster_bytes([512, 4096, 65_536, 16_384][usize::from(asked & 3)])
+        .refcount_bits(if asked & 0x20 == 0 { 16 } else { 1 })
+        .compression(if asked & 8 == 0 { Compression::Zlib } else { Compression::Zstd })
+        .extended_l2(extended_l2);
     let Ok(new) = NewImage::new(&create) else { return };
     let storage = Arc::new(MemoryStorage::limited(Vec::new(), super::MOST_BYTES));
     let target =
         Target::New { new: &new, storage: storage.clone(), backing: None, data_file: None };
-    let options = ConvertOptions { compress: asked & 4 != 0, ..options };
+    let options = options.compress(asked & 4 != 0);
     let done = convert(Input::Disks(source), target, &options, control());
     if let Err(error) = done {
         // Of clusters that share one, 1-bit refcounts can't hold more.

@@ -20,5 +20,5 @@ pub const TARGETS: [Target; 3] =
     [("check", check::run), ("repair", repair::run), ("convert", convert::run)];
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }

@@ -65,12 +65,10 @@ impl Case {
     fn add(&self, storage: Arc<dyn Storage>) -> Result<()> {
         let disk = Disk::default();
         let from = Image::open_read(self.from.clone(), &options(&self.path().join("from")), &disk)?;
-        let leave = OpenOptions {
-            backing: BackingPolicy::Leave,
-            l2_cache_bytes: 1,
-            refblock_cache_bytes: 1,
-            ..OpenOptions::default()
-        };
+        let leave = OpenOptions::default()
+            .backing(BackingPolicy::Leave)
+            .l2_cache_bytes(1)
+            .refblock_cache_bytes(1);
         let Opened::Ready(to) = Image::open_write(storage, &leave, &disk)? else {
             panic!("the image is dirty")
         };
@@ -87,7 +85,7 @@ impl Case {
         if number(bytes, 88, 8) & CONSISTENT != 0 {
             assert!(states.contains(&stored(bytes)), "{what}: {:?}", stored(bytes));
         }
-        let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+        let options = CheckOptions::default().threads(1);
         let report = check(&MemoryStorage::new(bytes.to_vec()), &options, &Silent).unwrap();
         assert_eq!((report.tally.corruptions, report.tally.check_errors), (0, 0), "{what}");
         let name_at = number(bytes, 8, 8) as usize;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use qcheck::check::{CheckOptions, check};
 use qcheck::error::Result;
-use qcheck::image::{Image, OpenOptions, Opened};
+use qcheck::image::{Image, Opened};
 use qcheck::progress::Silent;
 use qcheck::resize::{Preallocation, ResizeOptions, resize};
 use qcheck::storage::{MemoryStorage, Storage};
@@ -197,11 +197,8 @@ impl Case {
     }
 
     fn change(&self, storage: Arc<dyn Storage>, change: &Change) -> Result<()> {
-        let options = OpenOptions {
-            l2_cache_bytes: 1,
-            refblock_cache_bytes: 1,
-            ..options(&self.folder.path().join("a"))
-        };
+        let options =
+            options(&self.folder.path().join("a")).l2_cache_bytes(1).refblock_cache_bytes(1);
         let Opened::Ready(mut image) = Image::open_write(storage, &options, &self.disk)? else {
             panic!("the image is dirty")
         };
@@ -211,7 +208,9 @@ impl Case {
 }
 
 fn resized(size: u64, preallocation: Preallocation) -> Box<Change> {
-    Box::new(move |image| resize(image, size, ResizeOptions { shrink: true, preallocation }))
+    Box::new(move |image| {
+        resize(image, size, ResizeOptions::default().shrink(true).preallocation(preallocation))
+    })
 }
 
 fn written(image: &mut Image) -> Result<()> {
@@ -238,7 +237,7 @@ fn assert_no_lie(bytes: &[u8], states: &[Vec<Stored>; 2], what: &str) {
         assert!(bitmap.flags & IN_USE != 0 || known, "{what}: {}", bitmap.name.escape_ascii());
     }
     let storage = MemoryStorage::new(bytes.to_vec());
-    let report = check(&storage, &CheckOptions { threads: 1, ..CheckOptions::default() }, &Silent);
+    let report = check(&storage, &CheckOptions::default().threads(1), &Silent);
     let tally = report.unwrap().tally;
     assert_eq!((tally.corruptions, tally.check_errors), (0, 0), "{what}");
 }

@@ -128,7 +128,7 @@ fn case(create: &str, backing: bool, snapshot: bool) -> Case {
 
 impl Case {
     fn options(&self) -> OpenOptions {
-        OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&self.path) }
+        options(&self.path).l2_cache_bytes(1).refblock_cache_bytes(1)
     }
 
     fn base(&self) -> Vec<u8> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use qcheck::chain::Opener;
 use qcheck::error::Result;
-use qcheck::image::{Image, OpenOptions, Opened};
+use qcheck::image::{Image, Opened};
 use qcheck::resize::{ResizeOptions, resize};
 use qcheck::storage::{Capacity, MemoryStorage, ReadAt, Storage};
 
@@ -132,9 +132,7 @@ impl Step {
             Zeroes(start, length, unmap) => image.write_zeroes(at(start), length, unmap),
             Discard(start, length) => image.discard(at(start), length),
             Flush => image.flush(),
-            Resize(size) => {
-                resize(image, size, ResizeOptions { shrink: true, ..Default::default() })
-            }
+            Resize(size) => resize(image, size, ResizeOptions::default().shrink(true)),
         }
     }
 
@@ -193,8 +191,7 @@ impl Case {
             Arc::new(Logged { file, log: log.clone(), current })
         };
         let (image, data) = (storage(0), storage(1));
-        let options =
-            OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&self.path) };
+        let options = options(&self.path).l2_cache_bytes(1).refblock_cache_bytes(1);
         let Opened::Ready(mut open) =
             Image::open_write(image.clone(), &options, &Data(data.clone())).unwrap()
         else {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qcheck::error::Error;
-use qcheck::image::{BackingPolicy, Damage, Image, OpenOptions, Opened};
+use qcheck::image::{BackingPolicy, Damage, Image, Opened};
 use qcheck::storage::{MemoryStorage, Storage};
 
 use crate::image::tools::{
@@ -179,7 +179,7 @@ fn a_chain_that_comes_back_or_names_no_format_is_refused() {
     disk.load(&first);
     disk.load(&second);
     let open = |path: &Path, policy: BackingPolicy| {
-        let options = OpenOptions { backing: policy, ..options(path) };
+        let options = options(path).backing(policy);
         Image::open_read(disk.files[path].clone(), &options, &disk)
     };
     let error = open(&first, BackingPolicy::AsNamed).unwrap_err();
@@ -194,7 +194,7 @@ fn a_chain_that_comes_back_or_names_no_format_is_refused() {
     let nameless = Arc::new(MemoryStorage::new(bytes));
     let error = Image::open_read(nameless.clone(), &options(&first), &disk).unwrap_err();
     assert!(error.to_string().contains("format"), "{error}");
-    let raw = OpenOptions { backing: BackingPolicy::AsNamedOr("raw".into()), ..options(&first) };
+    let raw = options(&first).backing(BackingPolicy::AsNamedOr("raw".into()));
     let image = Image::open_read(nameless, &raw, &disk).unwrap();
     let mut magic = [0; 4];
     image.read(at(0), &mut magic).unwrap();

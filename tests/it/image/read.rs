@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qcheck::format::HostOffset;
-use qcheck::image::{Image, OpenOptions, RunKind};
+use qcheck::image::{Image, RunKind};
 
 use crate::support::images::bytes::{be64, header, l2_entry_at, poke};
 
@@ -130,15 +130,15 @@ fn a_snapshot_is_read_as_it_was_taken() {
     let active = same_as_qemu(&disk, &path);
     let before = active.snapshots().unwrap().remove(0);
     assert_eq!(before.name, b"before");
-    let options = OpenOptions { snapshot: Some(before), ..options(&path) };
+    let options = options(&path).snapshot(Some(before));
     let image = Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap();
     let mut expected = vec![0; 1 << 20];
     expected[..300 << 10].fill(1);
     assert_same(&read_all(&image), &expected, "the snapshot");
-    let broken = options.snapshot.map(|mut entry| {
+    let broken = options.snapshot.clone().map(|mut entry| {
         entry.header.l1_table = HostOffset::new(512);
         entry
     });
-    let options = OpenOptions { snapshot: broken, ..options };
+    let options = options.snapshot(broken);
     assert!(Image::open_read(disk.files[&path].clone(), &options, &disk).is_err());
 }

@@ -59,7 +59,7 @@ impl Opener for Disk {
 }
 
 pub fn options(path: &Path) -> OpenOptions {
-    OpenOptions { path: Some(path.to_owned()), ..OpenOptions::default() }
+    OpenOptions::default().path(Some(path.to_owned()))
 }
 
 /// Opens an image of the disk for writing, which must succeed.
@@ -111,7 +111,7 @@ pub fn assert_no_error(bytes: &[u8], what: &str) {
     if bytes[7] >= 3 && bytes[79] & 1 != 0 {
         return;
     }
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     let report = check(&MemoryStorage::new(bytes.to_vec()), &options, &Silent).unwrap();
     let found = (report.tally.corruptions, report.tally.check_errors);
     assert_eq!(found, (0, 0), "{what}: {:?}", report.findings);

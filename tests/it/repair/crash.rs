@@ -18,7 +18,7 @@ use crate::support::storages::crash::{Op, WriteLog, crash_images};
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn run(storage: &dyn Storage, mode: RepairMode) -> Result<RepairOutcome> {

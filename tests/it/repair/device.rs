@@ -142,7 +142,7 @@ fn leaks_on_a_device_are_released() {
 
 /// Repairs a copy that cannot grow: whether there was free space. Where there was none, nothing has changed.
 fn fits(broken: &[u8], name: &str) -> bool {
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     let storage = MemoryStorage::fixed(broken.to_vec());
     let result = repair(&storage, RepairMode::All, &options, &Silent);
     let after = storage.into_inner();

@@ -22,7 +22,7 @@ const DROPS: [StageKind; 4] =
 const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::Lossy];
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn planned(bytes: &[u8], mode: RepairMode) -> qcheck::error::Result<DryRun> {

@@ -17,7 +17,7 @@ use crate::support::storages::fail::{Class, FailAfter};
 const CHANGING: [Class; 4] = [Class::Write, Class::Sync, Class::SetLen, Class::Discard];
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn run(storage: &dyn Storage, mode: RepairMode) -> Result<RepairOutcome> {

@@ -333,7 +333,7 @@ fn a_repair_with_leave_needs_no_second_run() {
         set_refcount(bytes, table, 12);
     });
     let image = MemoryStorage::new(bytes);
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     let outcome = repair(&image, RepairMode::Lossy, &options, &Silent).expect("a repair");
     assert!(outcome.after.expect("something is written").tally.is_clean());
     let once = image.to_vec();

@@ -18,7 +18,7 @@ const MODES: [RepairMode; 2] = [RepairMode::Leaks, RepairMode::All];
 const MOST_EXTRA: usize = 1024;
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn tally(bytes: &[u8]) -> Tally {

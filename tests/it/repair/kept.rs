@@ -65,7 +65,7 @@ fn images_that_showed_a_fault_end_as_documented() {
 
 /// What a repair of an image ends with.
 fn end_of(storage: &dyn Storage, mode: RepairMode) -> Option<Tally> {
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     repair(storage, mode, &options, &Silent).ok()?;
     check(&storage, &options, &Silent).ok().map(|report| report.tally)
 }

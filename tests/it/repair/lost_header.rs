@@ -93,7 +93,7 @@ fn a_lost_header_of_preallocated_and_subcluster_images_is_rebuilt() {
 }
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn run(storage: &dyn Storage) -> Result<RepairOutcome> {

@@ -14,7 +14,7 @@ const PER_TABLE: u64 = CLUSTER / 8;
 
 fn repaired(bytes: &[u8], mode: RepairMode) -> Vec<u8> {
     let image = MemoryStorage::new(bytes.to_vec());
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     repair(&image, mode, &options, &Silent).expect("a file can grow");
     image.to_vec()
 }

@@ -17,7 +17,7 @@ use crate::support::storages::fail::{Class, FailAfter};
 const CORRUPT: u64 = 2;
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn run(storage: &dyn Storage, mode: RepairMode) -> Option<Tally> {

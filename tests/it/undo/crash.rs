@@ -14,7 +14,7 @@ use crate::support::storages::twin::{crash_pairs, twins};
 use crate::support::storages::undo::undone;
 
 fn run(log: &dyn Storage, mode: RepairMode) {
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     repair(log, mode, &options, &Silent).expect("a file can grow");
 }
 

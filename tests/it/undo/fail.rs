@@ -19,7 +19,7 @@ fn some() -> impl Iterator<Item = Broken> {
 /// A whole recorded repair; whether it ended without an error.
 fn recorded(image: &dyn Storage, file: &dyn Storage) -> bool {
     let Ok(log) = UndoLog::new(image, Durable::assume(file)) else { return false };
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     repair(&log, RepairMode::All, &options, &Silent).is_ok() && log.finish().is_ok()
 }
 

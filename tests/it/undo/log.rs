@@ -16,7 +16,7 @@ const MODES: [RepairMode; 3] = [RepairMode::Leaks, RepairMode::All, RepairMode::
 fn repaired(image: &dyn Storage, mode: RepairMode) -> Vec<u8> {
     let file = MemoryStorage::default();
     let log = UndoLog::new(image, Durable::assume(&file)).expect("an empty file");
-    let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+    let options = CheckOptions::default().threads(1);
     if repair(&log, mode, &options, &Silent).is_ok() {
         log.finish().expect("memory does not fail");
     }

@@ -73,18 +73,17 @@ pub fn create_options(given: &Options) -> Result<CreateOptions> {
     }
     let backing = given.text("backing_file").filter(|name| !name.is_empty());
     let format = given.text("backing_fmt").unwrap_or_default();
-    Ok(CreateOptions {
-        size: given.number("size").unwrap_or(0),
-        version,
-        cluster_bytes: given.number("cluster_size").unwrap_or(1 << 16),
-        refcount_bits: given.number("refcount_bits").unwrap_or(16),
-        lazy_refcounts: given.switch("lazy_refcounts"),
-        preallocation: preallocation(given)?,
-        compression,
-        extended_l2: given.switch("extended_l2"),
-        data_file,
-        backing: backing.map(|name| BackingName { name: name.into(), format: format.into() }),
-    })
+    Ok(CreateOptions::default()
+        .size(given.number("size").unwrap_or(0))
+        .version(version)
+        .cluster_bytes(given.number("cluster_size").unwrap_or(1 << 16))
+        .refcount_bits(given.number("refcount_bits").unwrap_or(16))
+        .lazy_refcounts(given.switch("lazy_refcounts"))
+        .preallocation(preallocation(given)?)
+        .compression(compression)
+        .extended_l2(given.switch("extended_l2"))
+        .data_file(data_file)
+        .backing(backing.map(|name| BackingName { name: name.into(), format: format.into() })))
 }
 
 /// The new qcow2 image, with its encryption where it has one.

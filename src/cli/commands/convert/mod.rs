@@ -139,19 +139,18 @@ impl Args {
     }
 
     fn options(&self, level: Option<u8>) -> ConvertOptions {
-        ConvertOptions {
-            sparse: self.sparse_size.unwrap_or(DEFAULT_SPARSE),
-            compress: self.compress,
-            level,
-            threads: self.parallel.map_or(0, usize::from),
-            offload: self.copy_range_offloading,
-            only_different: self.no_create && self.backing.is_some(),
-            layers: None,
-            salvage: self.salvage,
-            bitmaps: self.bitmaps,
-            skip_broken_bitmaps: self.skip_broken_bitmaps,
-            rate: self.rate.filter(|&rate| rate > 0),
-        }
+        ConvertOptions::default()
+            .sparse(self.sparse_size.unwrap_or(DEFAULT_SPARSE))
+            .compress(self.compress)
+            .level(level)
+            .threads(self.parallel.map_or(0, usize::from))
+            .offload(self.copy_range_offloading)
+            .only_different(self.no_create && self.backing.is_some())
+            .layers(None)
+            .salvage(self.salvage)
+            .bitmaps(self.bitmaps)
+            .skip_broken_bitmaps(self.skip_broken_bitmaps)
+            .rate(self.rate.filter(|&rate| rate > 0))
     }
 
     fn meter(&self, ui: &Ui, to_stdout: bool) -> Meter {

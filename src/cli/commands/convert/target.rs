@@ -224,7 +224,7 @@ impl Target {
         open::apply_cache(asked.cache, &mut opened.storage, path)?;
         let kind = match asked.format {
             ImageFormat::Qcow2 => {
-                let options = OpenOptions { key: asked.key, ..OpenOptions::default() };
+                let options = OpenOptions::default().key(asked.key);
                 let image = writable::open_qcow2(opened.storage, path, options, opener, ui)?;
                 Kind::Image { image: Box::new(image), is_zero }
             }

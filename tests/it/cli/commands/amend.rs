@@ -275,8 +275,8 @@ struct Case {
 fn cases() -> Vec<Case> {
     const SOME: &[&str] = &["write -q -P 1 0 20k", "write -q -z 20k 16k", "write -q -P 2 90k 3k"];
     let base: Layer = ("base", "raw 100k", &["write -q -P 7 0 100k"]);
-    let bits = |bits| Amendments { refcount_bits: Some(bits), ..Amendments::default() };
-    let version = |version| Amendments { version: Some(version), ..Amendments::default() };
+    let bits = |bits| Amendments::default().refcount_bits(Some(bits));
+    let version = |version| Amendments::default().version(Some(version));
     let of = |layers: &[Layer], snapshot: bool, amendments| {
         let folder = tempfile::tempdir().unwrap();
         make(folder.path(), layers);
@@ -306,11 +306,7 @@ fn cases() -> Vec<Case> {
         of(
             &[("top", "size=100k,cluster_size=4k,compat=0.10", SOME)],
             false,
-            Amendments {
-                lazy_refcounts: Some(true),
-                size: Some(200 << 10),
-                ..version(Version::V3)
-            },
+            version(Version::V3).lazy_refcounts(Some(true)).size(Some(200 << 10)),
         ),
     ]
 }

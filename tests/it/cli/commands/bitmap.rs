@@ -9,7 +9,7 @@ use qcheck::bitmap::{Action, bitmap};
 use qcheck::convert::Control;
 use qcheck::disk::Disk as ReadDisk;
 use qcheck::error::{Error, Result};
-use qcheck::image::{BackingPolicy, Image, OpenOptions, Opened};
+use qcheck::image::{BackingPolicy, Image, Opened};
 use qcheck::progress::{Progress, Silent};
 use qcheck::storage::{MemoryStorage, Storage};
 
@@ -311,7 +311,7 @@ impl Case {
     ) -> Result<()> {
         let path = Path::new("a");
         let disk = Disk::default();
-        let leave = OpenOptions { backing: BackingPolicy::Leave, ..options(path) };
+        let leave = options(path).backing(BackingPolicy::Leave);
         let other = Arc::new(MemoryStorage::new(self.other.clone()));
         let source = ReadDisk::Qcow2(Box::new(Image::open_read(other, &leave, &disk)?));
         let Opened::Ready(image) = Image::open_write(storage, &leave, &disk)? else {

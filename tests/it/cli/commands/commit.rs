@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use qcheck::commit::{CommitOptions, Target, commit, find_base};
 use qcheck::convert::Control;
 use qcheck::error::{Error, Result};
-use qcheck::image::{BackingPolicy, Image, OpenOptions, Opened};
+use qcheck::image::{BackingPolicy, Image, Opened};
 use qcheck::progress::Silent;
 use qcheck::storage::{Capacity, MemoryStorage, ReadAt, Storage};
 
@@ -291,7 +291,7 @@ impl Case {
         let path = self.folder.path().join("top");
         let found = find_base(top.as_ref(), &path, None, &disk)?;
         let open = |storage, path: &Path, backing| {
-            let options = OpenOptions { backing, ..options(path) };
+            let options = options(path).backing(backing);
             match Image::open_write(storage, &options, &disk)? {
                 Opened::Ready(image) => Ok(*image),
                 Opened::NeedsRepair => Err(Error::NeedsRepair),
@@ -299,7 +299,7 @@ impl Case {
         };
         let image = open(top, &path, BackingPolicy::Layers(found.layers - 1))?;
         let base = open(base, &found.path, BackingPolicy::AsNamed)?;
-        let options = CommitOptions { threads: 1, ..CommitOptions::default() };
+        let options = CommitOptions::default().threads(1);
         let control = Control { cancel: &AtomicBool::new(false), progress: &Silent };
         commit(image, Target::Qcow2(Box::new(base)), &options, control)
     }

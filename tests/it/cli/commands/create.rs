@@ -218,7 +218,8 @@ fn help_lists_the_options_of_the_format() {
 
 fn mapped(size: u64) -> NewImage {
     let preallocation = Preallocation::Metadata;
-    let options = CreateOptions { size, cluster_bytes: 512, preallocation, ..Default::default() };
+    let options =
+        CreateOptions::default().size(size).cluster_bytes(512).preallocation(preallocation);
     NewImage::new(&options).unwrap()
 }
 
@@ -226,7 +227,7 @@ fn mapped(size: u64) -> NewImage {
 fn overlay() -> NewImage {
     let name = b"a-backing-file-with-a-name".repeat(8);
     let backing = Some(BackingName { name, format: b"raw".to_vec() });
-    NewImage::new(&CreateOptions { size: 1 << 20, backing, ..Default::default() }).unwrap()
+    NewImage::new(&CreateOptions::default().size(1 << 20).backing(backing)).unwrap()
 }
 
 #[test]

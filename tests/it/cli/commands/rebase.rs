@@ -346,7 +346,7 @@ impl Chain {
         let new = Image::open_read(other, &OpenOptions::default(), &disk)?;
         let new = self.format.map(|_| Disk::Qcow2(Box::new(new)));
         let control = Control { cancel: &AtomicBool::new(false), progress: &Silent };
-        let options = RebaseOptions { threads: 1, ..RebaseOptions::default() };
+        let options = RebaseOptions::default().threads(1);
         rebase(*image, new.as_ref(), self.label().as_ref(), options, control)
     }
 

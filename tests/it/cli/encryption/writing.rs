@@ -27,7 +27,7 @@ fn a_guest_writes_any_bytes() {
         let secrets = Secrets::new([("s".to_owned(), secret)].into());
         let key = Key { secrets, name: Some("s".to_owned()) };
         let file = FileStorage::open_write(&dir.path().join("a")).unwrap();
-        let options = OpenOptions { key, ..OpenOptions::default() };
+        let options = OpenOptions::default().key(key);
         let image = Image::open_on(Arc::new(file), &options).unwrap();
         let mut model = vec![0; 1 << 20];
         let writes = [(0, 4096), (100, 5), (5000, 20_000), (511, 2), (1 << 19, 512), (9999, 7000)];

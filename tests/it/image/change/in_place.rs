@@ -116,7 +116,7 @@ fn version_two_has_no_dirty_bit_and_a_repair_loses_nothing() {
 fn a_failure_leaves_the_dirty_bit_unless_the_image_is_as_before_or_as_after() {
     for (name, change) in changes() {
         let case = full("cluster_size=4k", name != "apply");
-        let options = CheckOptions { threads: 1, ..CheckOptions::default() };
+        let options = CheckOptions::default().threads(1);
         for class in [Class::Write, Class::Sync, Class::Read] {
             for n in 0.. {
                 let memory = Arc::new(MemoryStorage::fixed(case.bytes()));

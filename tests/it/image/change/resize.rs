@@ -126,7 +126,7 @@ fn change(
     let opener = One(data);
     let opened = Image::open_write(image, &options(path), &opener)?;
     let Opened::Ready(mut image) = opened else { panic!("the image is dirty") };
-    resize(&mut image, size, ResizeOptions { shrink: true, preallocation })?;
+    resize(&mut image, size, ResizeOptions::default().shrink(true).preallocation(preallocation))?;
     image.close()
 }
 
@@ -222,7 +222,7 @@ fn a_disk_that_its_l1_table_cannot_map_is_refused_before_the_data_file_grows() {
 fn a_raw_image_that_cannot_get_longer_keeps_its_length() {
     for preallocation in [Preallocation::Off, Preallocation::Falloc, Preallocation::Full] {
         for class in [Class::Write, Class::SetLen, Class::Sync] {
-            let options = ResizeOptions { shrink: false, preallocation };
+            let options = ResizeOptions::default().shrink(false).preallocation(preallocation);
             for n in 0.. {
                 let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
                 let failing = FailAfter::new(memory.clone(), class, n);
@@ -239,7 +239,7 @@ fn a_raw_image_that_cannot_get_longer_keeps_its_length() {
     // A full disk, which still can give space back.
     let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
     let full = Full { inner: memory.clone(), limit: 3 << 19 };
-    let options = ResizeOptions { shrink: false, preallocation: Preallocation::Full };
+    let options = ResizeOptions::default().shrink(false).preallocation(Preallocation::Full);
     assert!(resize_raw(&full, 3 << 20, options, &AtomicBool::new(false)).is_err());
     assert_eq!(memory.to_vec(), vec![5; 1000]);
 }
@@ -248,7 +248,7 @@ fn a_raw_image_that_cannot_get_longer_keeps_its_length() {
 fn a_raw_image_whose_preallocation_is_interrupted_keeps_its_length() {
     let memory = Arc::new(MemoryStorage::new(vec![5; 1000]));
     let storage = CancelAt::new(memory.clone(), 5);
-    let options = ResizeOptions { shrink: false, preallocation: Preallocation::Full };
+    let options = ResizeOptions::default().shrink(false).preallocation(Preallocation::Full);
     let outcome = resize_raw(&storage, 30 << 20, options, &storage.flag);
     assert_eq!(outcome.unwrap_err().to_string(), "interrupted");
     assert_eq!(memory.to_vec(), vec![5; 1000]);

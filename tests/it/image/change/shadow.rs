@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use qcheck::image::{Image, OpenOptions};
+use qcheck::image::Image;
 use qcheck::resize::{ResizeOptions, resize};
 use qcheck::snapshot;
 
@@ -170,9 +170,7 @@ fn change_state(image: &mut Image, op: &Op, shadow: &mut Vec<u8>, saved: &mut Ve
         }
         Op::Resize(sectors) => {
             let size = sectors * 4096 + 512;
-            if resize(image, size, ResizeOptions { shrink: true, ..ResizeOptions::default() })
-                .is_ok()
-            {
+            if resize(image, size, ResizeOptions::default().shrink(true)).is_ok() {
                 shadow.resize(size as usize, 0);
             }
         }
@@ -186,7 +184,7 @@ fn run(kind: &Kind, ops: &[Op]) {
     let mut saved = Vec::new();
     let cluster = 1u64 << kind.cluster_bits;
     // Small caches, so that tables come and go.
-    let options = OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&path) };
+    let options = options(&path).l2_cache_bytes(1).refblock_cache_bytes(1);
     let mut image = open_write(&disk, &path, &options);
     for (n, op) in ops.iter().enumerate() {
         let size = shadow.len() as u64;
@@ -244,7 +242,7 @@ fn run(kind: &Kind, ops: &[Op]) {
         Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap().snapshots().unwrap();
     assert_eq!(snapshots.len(), saved.len());
     for (entry, bytes) in snapshots.into_iter().zip(&saved) {
-        let options = OpenOptions { snapshot: Some(entry), ..options.clone() };
+        let options = options.clone().snapshot(Some(entry));
         let image = Image::open_read(disk.files[&path].clone(), &options, &disk).unwrap();
         assert_same(&read_all(&image), bytes, "the engine's reading of a snapshot");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qcheck::error::Result;
-use qcheck::image::{Image, OpenOptions, Opened};
+use qcheck::image::{Image, Opened};
 use qcheck::resize::{Preallocation, ResizeOptions, resize};
 use qcheck::snapshot;
 use qcheck::storage::{MemoryStorage, ReadAt, Storage};
@@ -17,7 +17,10 @@ use crate::image::tools::{
 use crate::support::storages::crash::{WriteLog, crash_images};
 use crate::support::storages::fail::{Class, FailAfter};
 
-pub const SHRINK: ResizeOptions = ResizeOptions { shrink: true, preallocation: Preallocation::Off };
+/// For a disk that may get shorter.
+pub fn shrinking() -> ResizeOptions {
+    ResizeOptions::default().shrink(true)
+}
 
 pub struct Case {
     pub disk: Disk,
@@ -83,8 +86,7 @@ impl Case {
     }
 
     pub fn open(&self, storage: Arc<dyn Storage>) -> Result<Image> {
-        let options =
-            OpenOptions { l2_cache_bytes: 1, refblock_cache_bytes: 1, ..options(&self.path) };
+        let options = options(&self.path).l2_cache_bytes(1).refblock_cache_bytes(1);
         match Image::open_write(storage, &options, &self.disk)? {
             Opened::Ready(image) => Ok(*image),
             Opened::NeedsRepair => panic!("the image is dirty"),
@@ -100,7 +102,7 @@ impl Case {
     pub fn read(&self, bytes: Vec<u8>, snapshot: Option<usize>) -> Vec<u8> {
         let storage: Arc<dyn ReadAt> = Arc::new(MemoryStorage::new(bytes));
         let open = |snapshot| {
-            let options = OpenOptions { snapshot, ..options(&self.path) };
+            let options = options(&self.path).snapshot(snapshot);
             Image::open_read(storage.clone(), &options, &self.disk).unwrap()
         };
         let active = open(None);
@@ -182,7 +184,7 @@ fn disks_grow_and_shrink_and_qemu_agrees() {
             case.change(file.clone(), &|image| snapshot::delete(image, "first")).unwrap();
         }
         for size in [100 << 10, 4_000_256, 51_712, 70_144, 9 << 20] {
-            let change = move |image: &mut Image| resize(image, size, SHRINK);
+            let change = move |image: &mut Image| resize(image, size, shrinking());
             case.change(file.clone(), &change).unwrap();
             shadow.resize(size as usize, 0);
             case.verify();
@@ -202,7 +204,7 @@ fn a_disk_does_not_get_shorter_without_being_told() {
 }
 
 fn grow_mapped(image: &mut Image, preallocation: Preallocation) -> Result<()> {
-    resize(image, 230 << 10, ResizeOptions { shrink: false, preallocation })
+    resize(image, 230 << 10, ResizeOptions::default().shrink(false).preallocation(preallocation))
 }
 
 fn changes() -> Vec<(&'static str, Box<Change>)> {
@@ -210,20 +212,20 @@ fn changes() -> Vec<(&'static str, Box<Change>)> {
         ("create", Box::new(second)),
         ("apply", Box::new(|image| snapshot::apply(image, "first"))),
         ("delete", Box::new(|image| snapshot::delete(image, "first"))),
-        ("grow", Box::new(|image| resize(image, 1 << 20, SHRINK))),
+        ("grow", Box::new(|image| resize(image, 1 << 20, shrinking()))),
         ("grow mapped", Box::new(|image| grow_mapped(image, Preallocation::Metadata))),
         ("grow written", Box::new(|image| grow_mapped(image, Preallocation::Full))),
-        ("shrink", Box::new(|image| resize(image, 105 << 10, SHRINK))),
+        ("shrink", Box::new(|image| resize(image, 105 << 10, shrinking()))),
     ]
 }
 
 /// What is new of a disk over a longer backing file.
 fn changes_over_a_base() -> Vec<(&'static str, Box<Change>)> {
     vec![
-        ("grow", Box::new(|image| resize(image, 600 << 10, SHRINK))),
-        ("grow past", Box::new(|image| resize(image, 3 << 20, SHRINK))),
+        ("grow", Box::new(|image| resize(image, 600 << 10, shrinking()))),
+        ("grow past", Box::new(|image| resize(image, 3 << 20, shrinking()))),
         ("grow mapped", Box::new(|image| grow_mapped(image, Preallocation::Metadata))),
-        ("shrink", Box::new(|image| resize(image, 105 << 10, SHRINK))),
+        ("shrink", Box::new(|image| resize(image, 105 << 10, shrinking()))),
     ]
 }
 

@@ -13,7 +13,7 @@ use qcheck::snapshot;
 use qcheck::storage::MemoryStorage;
 
 use crate::image::bitmaps::{Stored, stored};
-use crate::image::change::states::{Case, Change, SHRINK, case, second};
+use crate::image::change::states::{Case, Change, case, second, shrinking};
 use crate::image::tools::{assert_no_error, check_code, qemu};
 use crate::support::storages::crash::{WriteLog, crash_images};
 use crate::support::storages::fail::{CancelAt, Class, FailAfter, Full};
@@ -38,7 +38,9 @@ pub fn rich(create: &str, bitmap: bool) -> Case {
 }
 
 fn grown(size: u64, preallocation: Preallocation) -> Box<Change> {
-    Box::new(move |image| resize(image, size, ResizeOptions { shrink: false, preallocation }))
+    Box::new(move |image| {
+        resize(image, size, ResizeOptions::default().shrink(false).preallocation(preallocation))
+    })
 }
 
 fn changes(create: &str) -> Vec<(&'static str, Box<Change>)> {
@@ -121,7 +123,7 @@ impl Both {
 }
 
 fn options() -> CheckOptions {
-    CheckOptions { threads: 1, ..CheckOptions::default() }
+    CheckOptions::default().threads(1)
 }
 
 fn findings(bytes: &[u8]) -> String {
@@ -283,7 +285,7 @@ fn interrupted(
 fn shrinking_is_as_before_or_as_after_leaks_at_worst_and_stays_so_when_it_is_repaired() {
     for kind in ["cluster_size=512", "cluster_size=16k"] {
         let case = rich(kind, false);
-        let change: &Change = &|image| resize(image, 105 << 10, SHRINK);
+        let change: &Change = &|image| resize(image, 105 << 10, shrinking());
         let both = Both::of(&case, change);
         let log = Arc::new(WriteLog::new(case.bytes()));
         case.change(log.clone(), change).unwrap();

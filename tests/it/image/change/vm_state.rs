@@ -49,7 +49,9 @@ fn with_data_past_the_end(create: &str) -> Case {
 }
 
 fn grown(size: u64, preallocation: Preallocation) -> Box<Change> {
-    Box::new(move |image| resize(image, size, ResizeOptions { shrink: false, preallocation }))
+    Box::new(move |image| {
+        resize(image, size, ResizeOptions::default().shrink(false).preallocation(preallocation))
+    })
 }
 
 const KINDS: [&str; 4] = [
