@@ -1,12 +1,14 @@
 //! What an image is, without a look at its data or at any file that it names.
 
+pub use crate::format::luks::LuksHeader;
+
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::bitmap::flag;
 use crate::format::crypto::CryptMethod;
 use crate::format::extension;
 use crate::format::feature::{autoclear, incompatible};
-use crate::format::luks::{LUKS_BYTES, LuksHeader};
+use crate::format::luks::LUKS_BYTES;
 use crate::format::snapshot::MAX_SNAPSHOTS;
 use crate::storage::ReadAt;
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable};

@@ -19,8 +19,8 @@
 //! programs.
 //!
 //! Further operations are modules: [`create`], [`amend`], [`bitmap`], [`convert`], [`commit`],
-//! [`compare`], [`measure`], [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`layout`],
-//! [`dump`], [`verify`], [`policy`]. Each works on any [`storage::Storage`], so that images need
+//! [`compare`], [`measure`], [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`dump`],
+//! [`verify`], [`policy`]. Each works on any [`storage::Storage`], so that images need
 //! not be files: [`check::check`] and [`repair::repair`] are [`Checker`] and [`Repair`] without a
 //! name.
 //!
@@ -47,10 +47,12 @@ pub mod disk;
 pub mod dump;
 pub mod error;
 pub mod file;
+#[doc(hidden)]
 pub mod format;
 pub mod front;
 pub mod image;
 pub mod info;
+#[doc(hidden)]
 pub mod layout;
 pub mod measure;
 pub mod policy;
@@ -71,6 +73,11 @@ pub mod verify;
 
 pub use disk::Disk;
 pub use error::{Error, Result};
+pub use format::probe::ImageFormat;
+pub use format::{
+    ClusterCount, Geometry, GuestCluster, GuestOffset, HostCluster, HostOffset, L1Index, L2Index,
+    RefblockIndex, ReftableIndex,
+};
 pub use front::{Checked, Checker, Class, Repair};
 pub use image::Image;
 pub use progress::Progress;

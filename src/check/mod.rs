@@ -8,15 +8,17 @@ mod passes;
 pub mod report;
 pub(crate) mod survey;
 
+pub use crate::format::header::HeaderField;
 pub use affected::Affected;
 pub use options::{Assume, CheckOptions, Hold};
 pub use report::{
     Allocation, CheckReport, Finding, GuestRange, Kind, Place, RegionKind, Remedy, Row, Severity,
     SnapshotName, Source, Tally, Verb, place_text, region_text,
 };
+#[doc(hidden)]
 pub use survey::Survey;
-pub use survey::refcounts::{Block, Refcounts};
-pub use survey::visits::{Visit, Visits};
+pub(crate) use survey::refcounts::{Block, Refcounts};
+pub(crate) use survey::visits::{Visit, Visits};
 
 use std::sync::Arc;
 
@@ -45,6 +47,7 @@ pub fn check(
 }
 
 /// Checks an image and keeps what a repair needs.
+#[doc(hidden)]
 pub fn survey(
     source: &dyn ReadAt,
     options: &CheckOptions,

@@ -21,7 +21,8 @@ setters!(CompareOptions { strict: bool, threads: usize });
 
 /// Compares two disks; `None` where a guest reads the same from both. A shorter disk is compared as
 /// if zeroes came after it, unless the comparison is strict. Of what is different or cannot be
-/// read, the first is reported. A comparison that is cancelled fails with [`Error::Cancelled`].
+/// read, the first is reported. A comparison that is cancelled fails with
+/// [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn compare(
     first: &Disk,
     second: &Disk,

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use qcheck::ImageFormat;
 use qcheck::chain::Format;
-use qcheck::format::probe::ImageFormat;
 
 /// Formats of QEMU that this program detects but does not read.
 const OTHER_FORMATS: [&str; 11] =

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 
-use qcheck::format::probe::ImageFormat;
+use qcheck::ImageFormat;
 
 use super::nearest;
 use super::size::parse_size;

@@ -1,10 +1,10 @@
 //! `qcheck amend`: change options of an image.
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::amend::{Amendments, amend};
 use qcheck::convert::Control;
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{FileOpener, OpenOptions};
 
 use crate::cli::args::cache::{Cache, parse_cache};

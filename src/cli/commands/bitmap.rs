@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use qcheck::ImageFormat;
 use qcheck::bitmap::{Action, bitmap};
 use qcheck::convert::Control;
 use qcheck::crypt::Secrets;
 use qcheck::disk::Disk;
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::file_name::{could_not_open, quoted};

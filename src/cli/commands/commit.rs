@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::commit::{Base, CommitOptions, Target, commit, find_base};
 use qcheck::convert::Control;
 use qcheck::file::{ImageFile, Intent};
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 
 use crate::cli::args::cache::{Cache, parse_cache};

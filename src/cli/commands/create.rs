@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::{Format, Link};
 use qcheck::create::{NewImage, create_luks, create_raw};
 use qcheck::crypt::Secrets;
 use qcheck::error::Error;
-use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 

@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::convert::{Control, ConvertOptions, Input, SourceDisk};
 use qcheck::crypt::Key;
 use qcheck::disk::Disk;
-use qcheck::format::probe::ImageFormat;
 
 use super::convert::target::{Asked, Target};
 use crate::cli::args::cache::Cache;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::crypt::Secrets;
 use qcheck::dump::{CheckOutcome, Dump, DumpOptions, Written};
 use qcheck::error::Error;
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::progress::Progress;
 
 use crate::cli::args::file_name::{self, quoted};

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::disk::{Disk, ExtentKind};
-use qcheck::format::probe::ImageFormat;
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::quoted;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qcheck::format::probe::ImageFormat;
+use qcheck::ImageFormat;
 use qcheck::measure::{Measure, TargetFormat, measure_disk, measure_size};
 
 use crate::cli::args::cache::Cache;

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::{Format, Link};
 use qcheck::convert::Control;
 use qcheck::crypt::Key;
 use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::progress::Progress;
 use qcheck::rebase::{BackingLabel, RebaseOptions, rebase, relabel};

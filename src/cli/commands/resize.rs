@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::disk::Disk;
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
 use qcheck::storage::{FileStorage, ReadAt};

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::check::{CheckOptions, check};
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::progress::Silent;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use qcheck::ImageFormat;
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::storage::FileStorage;
 use qcheck::undo::{Record, Undone, undo};
 

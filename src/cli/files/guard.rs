@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::{self, FileOpener, Format, Link, Opener, Walk};
 use qcheck::error::{Error, Result as LibraryResult};
 use qcheck::file::ImageFile;
-use qcheck::format::probe::ImageFormat;
 use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::Link;
 use qcheck::file::{ImageFile, Intent};
-use qcheck::format::probe::ImageFormat;
 use qcheck::storage::FileStorage;
 
 use super::spool;

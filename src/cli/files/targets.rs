@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::{FileOpener, Stop, Walk};
 use qcheck::crypt::Key;
 use qcheck::file::{ImageFile, Intent};
-use qcheck::format::probe::ImageFormat;
 use qcheck::tables::HeaderArea;
 
 use super::open;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use qcheck::Class;
+use qcheck::ImageFormat;
 use qcheck::check::Tally;
-use qcheck::format::probe::ImageFormat;
 use qcheck::front::Unchecked;
 use qcheck::policy::Violation;
 use qcheck::verify::Digests;

@@ -1,7 +1,7 @@
 //! The image that a command changes in place, and what the command shows meanwhile.
 
 use anyhow::Result;
-use qcheck::format::probe::ImageFormat;
+use qcheck::ImageFormat;
 
 use super::object::Objects;
 use super::{ImageName, Named, parser};

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use qcheck::ImageFormat;
 use qcheck::chain::{Described, Format};
 use qcheck::crypt::{Key, Secrets};
-use qcheck::format::probe::ImageFormat;
 
 use super::file_name::{self, could_not_open, quoted};
 use super::format::recorded_format;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::crypt::luks::{LuksOptions, NewHeader};
 use qcheck::crypt::{Hash, IvGenerator, Key, Mode, Secrets};
-use qcheck::format::probe::ImageFormat;
 
 use crate::cli::args::nearest;
 use crate::cli::args::options::Options;

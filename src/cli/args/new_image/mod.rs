@@ -3,11 +3,11 @@
 pub mod encryption;
 
 use anyhow::{Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::create::{
     BackingName, Compression, CreateOptions, DataFile, NewImage, Preallocation, Version,
 };
 use qcheck::crypt::Secrets;
-use qcheck::format::probe::ImageFormat;
 
 use super::nearest;
 use super::options::Options;

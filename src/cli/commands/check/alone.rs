@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use qcheck::ImageFormat;
 use qcheck::check::{Severity, Verb};
-use qcheck::format::probe::ImageFormat;
 use qcheck::front::Unchecked;
 use qcheck::repair::{Fixed, RepairOutcome};
 

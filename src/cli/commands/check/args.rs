@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use qcheck::ImageFormat;
 use qcheck::format::header::MAX_BACKING_NAME_BYTES;
-use qcheck::format::probe::ImageFormat;
 
 use super::{data, list, policy, reattach};
 use crate::cli::args::cache::{Cache, parse_cache};

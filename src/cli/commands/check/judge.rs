@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::check::CheckOptions;
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::threads;
 use qcheck::{Checked, Checker, Error, Repair, front};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use qcheck::format::probe::ImageFormat;
+use qcheck::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::threads;
 

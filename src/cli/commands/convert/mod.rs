@@ -5,9 +5,9 @@ mod job;
 pub(super) mod target;
 
 use anyhow::{Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::convert::{Control, ConvertOptions, ConvertReport, DEFAULT_SPARSE};
 use qcheck::crypt::{Key, Secrets};
-use qcheck::format::probe::ImageFormat;
 
 use crate::cli::args::format::{ALL, parse_format};
 use crate::cli::args::image_name::{ImageName, Named};

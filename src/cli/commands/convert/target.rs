@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
 use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
@@ -12,7 +13,6 @@ use qcheck::create::{NewImage, Preallocation};
 use qcheck::crypt::luks::NewHeader;
 use qcheck::crypt::{Key, Volume};
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::image::{Image, OpenOptions, Opener};
 use qcheck::storage::{Access, Latch, Storage};
 

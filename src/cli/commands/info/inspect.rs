@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use qcheck::ImageFormat;
 use qcheck::check::{CheckOptions, survey};
 use qcheck::file::Intent;
-use qcheck::format::probe::ImageFormat;
 use qcheck::layout::{self, Field};
 use qcheck::storage::FileStorage;
 

@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use qcheck::ImageFormat;
 use qcheck::chain::{FileOpener, Walk};
 use qcheck::file::{ImageFile, Intent};
-use qcheck::format::probe::ImageFormat;
 use qcheck::info::{luks_info, qcow2_info};
 use qcheck::storage::{Capacity, ReadAt, Storage};
 use qcheck::tables::HeaderArea;

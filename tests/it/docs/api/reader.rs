@@ -17,6 +17,8 @@ const ITEMS: [&str; 10] = [
     "mod ",
 ];
 
+const HIDDEN: &str = "#[doc(hidden)]";
+
 /// A public item: the name under which it is reached, and its members.
 #[derive(Debug)]
 struct Item {
@@ -70,9 +72,10 @@ fn module(files: &BTreeMap<&str, &str>, file: &str, path: &str, found: &mut Foun
             item.name == name
                 && (file.contains(&format!("{last}.rs")) || file.contains(&format!("{last}/")))
         };
-        // What the root hands on is listed where it is defined.
-        let is_root = file == "lib.rs";
-        match defined.find(|(file, item)| !is_root && is_it(file, item)) {
+        // What the root hands on is listed where it is defined, if that is public.
+        let room = from.split("::").next().unwrap_or_default();
+        let is_listed = file == "lib.rs" && !is_hidden(code, room);
+        match defined.find(|(file, item)| !is_listed && is_it(file, item)) {
             Some((file, item)) => add(files, file, path, item, found),
             None => {
                 drop(found.insert(format!("{path}::{name}"), vec![format!("use {from}::{name}")]))
@@ -108,7 +111,7 @@ fn folder_of(file: &str) -> &str {
 }
 
 fn is_hidden(code: &str, module: &str) -> bool {
-    code.contains(&format!("#[doc(hidden)]\npub mod {module};"))
+    code.contains(&format!("{HIDDEN}\npub mod {module};"))
 }
 
 /// The code before its unit tests.
@@ -123,6 +126,9 @@ fn items(code: &str) -> Vec<Item> {
     for (at, line) in lines.iter().enumerate() {
         let Some(rest) = line.strip_prefix("pub ") else { continue };
         let Some(kind) = ITEMS.iter().find(|kind| rest.starts_with(**kind)) else { continue };
+        if *kind != "mod " && at > 0 && lines[at - 1] == HIDDEN {
+            continue;
+        }
         let name = identifier(&rest[kind.len()..]);
         let mut found = vec![signature(&lines[at..])];
         if *kind == "mod " && line.ends_with(';') {
@@ -211,7 +217,8 @@ fn methods(code: &str, name: &str) -> Vec<String> {
 /// The paths that a module hands on.
 fn exported(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for part in without_tests(code).split("\npub use ").skip(1) {
+    let shown = without_tests(code).replace(&format!("{HIDDEN}\npub use "), "");
+    for part in shown.split("\npub use ").skip(1) {
         let text: String = part.split(';').next().unwrap_or_default().split_whitespace().collect();
         match text.split_once('{') {
             Some((from, names)) => {
