@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::crypt::cipher::{CipherSpec, SectorCipher};
 use crate::crypt::hash::Hash;
+use crate::crypt::primitive::{SectorCipher, stripes};
 use crate::crypt::secret::{Key, Secret};
-use crate::crypt::stripes;
+use crate::crypt::spec::CipherSpec;
 use crate::error::{Error, Result};
 use crate::format::luks::keys::{DIGEST_BYTES, LuksKeys};
 use crate::format::luks::{LUKS_BYTES, LuksHeader};

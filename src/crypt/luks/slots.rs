@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 
 use super::header::{Header, MasterKey};
 use super::new::{salt, seal};
+use super::options::SlotChange;
 use super::rate;
-use crate::crypt::random;
+use crate::crypt::primitive::random;
 use crate::crypt::secret::Secret;
 use crate::error::{Error, Result};
 use crate::format::luks::KEY_SLOTS;
@@ -21,33 +22,6 @@ use crate::storage::{ReadAt, Storage};
 
 /// Passes over the material of a slot that is erased, as in QEMU.
 const PASSES: usize = 40;
-
-/// A change of key slots.
-#[derive(Debug, Clone)]
-pub enum SlotChange {
-    /// Adds a passphrase.
-    Add {
-        /// The passphrase.
-        secret: Secret,
-        /// The slot that it gets; the first free one where none is given.
-        slot: Option<usize>,
-        /// Processor time that it takes to try it on this machine.
-        time: Duration,
-        /// Whether a slot that is in use may be overwritten.
-        force: bool,
-    },
-    /// Erases one slot, or all with a passphrase. Where both are given, that slot has to have that
-    /// passphrase.
-    Erase {
-        /// The slot.
-        slot: Option<usize>,
-        /// The passphrase.
-        secret: Option<Secret>,
-        /// Whether the last slot in use may be erased, so that nothing opens the image any
-        /// more, and one that is free.
-        force: bool,
-    },
-}
 
 /// A change that is possible in the header that it was planned for.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The key slots of an image that is encrypted with LUKS.
 
 use crate::crypt::luks::{Header, MasterKey, SlotChange, SlotPlan};
+use crate::crypt::no_key;
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::image::Image;
@@ -36,7 +37,7 @@ impl Image {
         let why = match area.header.crypt_method {
             CryptMethod::Luks => {
                 let key = self.encryption.as_ref().and_then(Encryption::master);
-                let key = key.ok_or(Error::NoKey { option: KEY_OPTION })?;
+                let key = key.ok_or_else(|| no_key(KEY_OPTION))?;
                 return Ok((luks_header(&area, self.file.as_ref())?, key));
             }
             CryptMethod::None => "Can't amend encryption options - encryption not present",
