@@ -1,10 +1,12 @@
-//! Options of an image that exists: version, refcounts, size, and what it records of its data file.
+//! Options of an image that exists: version, refcounts, size, passphrases, and what it records of
+//! its data file.
 //!
 //! Each change is made by a switch of its own, one after the other: a crash, a failure or an
 //! interruption leaves the image with some of the changes, and valid.
 
 use crate::convert::Control;
 use crate::create::Version;
+use crate::crypt::luks::SlotChange;
 use crate::error::{Error, Result};
 use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::Header;
@@ -20,7 +22,7 @@ const V2_REFCOUNT_BITS: u64 = 16;
 const TRANSIENT: u64 = incompatible::DIRTY | incompatible::CORRUPT;
 
 /// What is to change; `None` stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Amendments {
     /// The version of the format.
@@ -38,6 +40,8 @@ pub struct Amendments {
     /// Whether the external data file has to be readable as a raw disk by itself. That can be taken
     /// back only.
     pub data_file_raw: Option<bool>,
+    /// Which passphrases open it, of an image that is encrypted with LUKS.
+    pub keys: Option<SlotChange>,
 }
 
 setters!(Amendments {
@@ -48,6 +52,7 @@ setters!(Amendments {
     shrink: bool,
     data_file: Option<String>,
     data_file_raw: Option<bool>,
+    keys: Option<SlotChange>,
 });
 
 /// Changes options of an image that is open for writing. What is not possible is refused before the
@@ -57,12 +62,16 @@ setters!(Amendments {
 /// asks for that, and with the error of a read, write or flush.
 pub fn amend(mut image: Image, amendments: &Amendments, control: Control<'_>) -> Result<()> {
     require_amendable(&image, amendments)?;
+    let keys = amendments.keys.as_ref().map(|change| image.plan_slots(change)).transpose()?;
     let is_version_3 = image.header()?.version >= 3;
     let wanted = amendments.version.map_or(is_version_3, |version| version == Version::V3);
     let total = image.virtual_size();
     control.progress.stage("amending", total);
     if wanted && !is_version_3 {
         image.upgrade()?;
+    }
+    if let Some(plan) = &keys {
+        image.change_slots(plan)?;
     }
     if let Some(bits) = amendments.refcount_bits {
         image.set_refcount_order(bits.ilog2())?;

@@ -72,19 +72,34 @@ pub fn resize_raw(
     options: ResizeOptions,
     cancel: &AtomicBool,
 ) -> Result<()> {
+    resize_payload(storage, 0, size, options, cancel)
+}
+
+/// [`resize_raw`] of the disk that begins at an offset of the file, as that of a LUKS image does.
+/// What such a disk gets is not zero for a guest, but what zeroes are decrypted to.
+pub fn resize_payload(
+    storage: &dyn Storage,
+    start: u64,
+    size: u64,
+    options: ResizeOptions,
+    cancel: &AtomicBool,
+) -> Result<()> {
+    let too_large = || Error::Refused("a file of this size is not possible".into());
+    let end = size.checked_add(start).ok_or_else(too_large)?;
     if let Capacity::Fixed(bytes) = storage.capacity() {
-        let as_it_is = size == bytes && options.preallocation == Preallocation::Off;
+        let as_it_is = end == bytes && options.preallocation == Preallocation::Off;
         let why = "a block device has the size that it has";
         return if as_it_is { Ok(()) } else { Err(Error::Unsupported(why.into())) };
     }
-    let failed = |e| Error::io("set the length", size, e);
+    let failed = |e| Error::io("set the length", end, e);
     let length = storage.len().map_err(failed)?;
-    let old = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
+    let disk = length.saturating_sub(start);
+    let old = disk.checked_next_multiple_of(SECTOR).unwrap_or(disk);
     require_shrink(old, size, options)?;
     options.preallocation.require_on_raw(storage)?;
-    let added = size.saturating_sub(length);
+    let added = end.saturating_sub(length);
     let outcome = match options.preallocation {
-        Preallocation::Off | Preallocation::Metadata => storage.set_len(size),
+        Preallocation::Off | Preallocation::Metadata => storage.set_len(end),
         Preallocation::Falloc => storage.allocate(length, added),
         Preallocation::Full => write_zero_buffers(storage, length, added, Some(cancel)),
     };

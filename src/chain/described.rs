@@ -35,8 +35,14 @@ const NEUTRAL: [&str; 18] = [
     "pass-discard-snapshot",
     "refcount-cache-size",
 ];
-/// Deepest nesting of objects that is read; valid descriptions have two levels, with cache three.
-const MAX_DEPTH: usize = 8;
+/// Deepest nesting of objects that is read. An image has two levels, with its cache three, and each
+/// backing file two more.
+const MAX_NESTING: usize = 64;
+/// Most backing files of a description.
+const MAX_BACKING: usize = 30;
+
+/// Options by their names, which are paths with dots; `None` is the `null` of JSON.
+type Options = BTreeMap<String, Option<String>>;
 
 /// A file that is described by options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +56,61 @@ pub struct Described {
     pub is_read_only: bool,
     /// The name of the secret that opens its encryption.
     pub key_secret: Option<String>,
+    /// What holds in place of what is in the file.
+    pub instead: Instead,
+}
+
+/// What a description has in place of what is in the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Instead {
+    /// The backing file of a qcow2 image.
+    pub backing: Option<Below>,
+    /// Its external data file, relative to the current folder.
+    pub data_file: Option<PathBuf>,
+    /// The part of a file that a raw image is.
+    pub part: Option<Part>,
+}
+
+/// What is below an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// Nothing: what the image does not have is zero.
+    Nothing,
+    /// This image.
+    Image(Box<Described>),
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its first byte.
+    pub start: u64,
+    /// Its length in bytes; without one it goes to the end of the file.
+    pub size: Option<u64>,
+}
+
+impl Instead {
+    /// The name of an option that is given.
+    pub fn option(&self) -> Option<&'static str> {
+        let backing = self.backing.as_ref().map(|_| "backing");
+        let data_file = self.data_file.as_ref().map(|_| "data-file");
+        backing.or(data_file).or(self.part.map(|_| "offset' or 'size"))
+    }
+
+    /// An error where this is of another format than the one in which the file is read.
+    pub fn require_for(&self, format: &Format) -> Result<()> {
+        let of_raw = self.part.is_some();
+        let of_qcow2 = self.backing.is_some() || self.data_file.is_some();
+        match format {
+            Format::Raw if !of_qcow2 => Ok(()),
+            Format::Qcow2 if !of_raw => Ok(()),
+            Format::Other(_) if !of_raw && !of_qcow2 => Ok(()),
+            _ => {
+                let name = self.option().unwrap_or_default();
+                Err(refused(format!("the format of the file does not support the option '{name}'")))
+            }
+        }
+    }
 }
 
 impl Described {
@@ -67,18 +128,18 @@ impl Described {
         }
         let mut options = Vec::new();
         flatten("", value, 0, &mut options)?;
-        Self::from_options(options)
+        Self::of_options(collected(options)?, 0)
     }
 
     /// Takes options whose names are paths with dots, such as `file.filename`.
     pub fn from_options(given: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let mut options = BTreeMap::new();
-        for (name, value) in given {
-            if options.insert(name.clone(), value).is_some() {
-                return Err(refused(format!("the option '{name}' is given twice")));
-            }
-        }
-        let driver = options.remove("driver");
+        let given = given.into_iter().map(|(name, value)| (name, Some(value)));
+        Self::of_options(collected(given)?, 0)
+    }
+
+    /// `above`: how many images are above this one.
+    fn of_options(mut options: Options, above: usize) -> Result<Self> {
+        let driver = text(&mut options, "driver")?;
         let is_bare = driver.as_deref().is_some_and(|name| FILE_DRIVERS.contains(&name));
         let format = match driver.as_deref() {
             None => None,
@@ -88,29 +149,24 @@ impl Described {
             Some("luks") => Some(Format::of_name("luks")),
             Some(other) => return Err(unsupported_driver(other)),
         };
-        let prefix = if is_bare { "" } else { "file." };
-        if let Some(node) = options.get("file").filter(|_| !is_bare) {
-            let why = format!("'{node}' names a node of a running QEMU, not a file");
-            return Err(Error::Unsupported(why));
-        }
-        if let Some(other) = options.remove("file.driver").filter(|_| !is_bare) {
-            if !FILE_DRIVERS.contains(&other.as_str()) {
-                return Err(unsupported_driver(&other));
+        let path = match is_bare {
+            true => file(&mut options, "filename")?,
+            false => {
+                if let Some(Some(node)) = options.get("file") {
+                    return Err(node_error(node));
+                }
+                let mut child = children(&mut options, "file.");
+                let path = child_file(&mut child, "file.")?;
+                options
+                    .extend(child.into_iter().map(|(name, value)| (format!("file.{name}"), value)));
+                path
             }
-        }
-        let path = options.remove(&format!("{prefix}filename"));
-        let path = path.filter(|path| !path.is_empty() && !path.contains('\0'));
-        let missing = || refused(format!("the option '{prefix}filename' has to name a file"));
-        let path = PathBuf::from(path.ok_or_else(missing)?);
+        };
         let key_secret = key_secret(format.as_ref(), &mut options)?;
-        let is_read_only = options.remove("read-only").is_some_and(|value| is_on(&value));
-        let is_neutral = |name: &str| NEUTRAL.contains(&name.strip_prefix("file.").unwrap_or(name));
-        match options.iter().find(|(name, value)| !is_neutral(name) || is_unlocked(name, value)) {
-            Some((name, value)) => {
-                Err(Error::Unsupported(format!("the option '{name}={value}' is not supported")))
-            }
-            None => Ok(Self { path, format, is_bare, is_read_only, key_secret }),
-        }
+        let instead = instead(format.as_ref().filter(|_| !is_bare), is_bare, &mut options, above)?;
+        let is_read_only = text(&mut options, "read-only")?.is_some_and(|value| is_on(&value));
+        require_neutral(&options)?;
+        Ok(Self { path, format, is_bare, is_read_only, key_secret, instead })
     }
 
     /// The format in which the file is read, where another option gives one: that one. `None`
@@ -125,40 +181,181 @@ impl Described {
     }
 }
 
-/// The name of the secret. The option for it is another one in each format.
-fn key_secret(
+fn collected(given: impl IntoIterator<Item = (String, Option<String>)>) -> Result<Options> {
+    let mut options = Options::new();
+    for (name, value) in given {
+        if options.insert(name.clone(), value).is_some() {
+            return Err(refused(format!("the option '{name}' is given twice")));
+        }
+    }
+    Ok(options)
+}
+
+/// Takes an option out.
+fn text(options: &mut Options, name: &str) -> Result<Option<String>> {
+    match options.remove(name) {
+        None => Ok(None),
+        Some(Some(value)) => Ok(Some(value)),
+        Some(None) => Err(Error::Unsupported(format!("the option '{name}' is not supported"))),
+    }
+}
+
+/// Takes the options of a child out, without what is before their names.
+fn children(options: &mut Options, prefix: &str) -> Options {
+    let (own, rest) =
+        std::mem::take(options).into_iter().partition(|(name, _)| name.starts_with(prefix));
+    *options = rest;
+    let own: Options = own;
+    own.into_iter().map(|(name, value)| (name[prefix.len()..].to_owned(), value)).collect()
+}
+
+/// The path of a child that is the bytes of a file.
+fn child_file(child: &mut Options, prefix: &str) -> Result<PathBuf> {
+    if let Some(other) =
+        text(child, "driver")?.filter(|name| !FILE_DRIVERS.contains(&name.as_str()))
+    {
+        return Err(unsupported_driver(&other));
+    }
+    file(child, "filename").map_err(|_| missing(&format!("{prefix}filename")))
+}
+
+fn file(options: &mut Options, name: &str) -> Result<PathBuf> {
+    let path = text(options, name)?.filter(|path| !path.is_empty() && !path.contains('\0'));
+    path.map(PathBuf::from).ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> Error {
+    refused(format!("the option '{name}' has to name a file"))
+}
+
+fn node_error(node: &str) -> Error {
+    Error::Unsupported(format!("'{node}' names a node of a running QEMU, not a file"))
+}
+
+/// What the description has in place of what is in a file of this format, or of one that is not
+/// known yet.
+fn instead(
     format: Option<&Format>,
-    options: &mut BTreeMap<String, String>,
-) -> Result<Option<String>> {
+    is_bare: bool,
+    options: &mut Options,
+    above: usize,
+) -> Result<Instead> {
+    let mut instead = Instead::default();
+    if is_bare {
+        return Ok(instead);
+    }
+    if matches!(format, None | Some(Format::Raw)) {
+        let [start, size] =
+            [("offset", options.remove("offset")), ("size", options.remove("size"))].map(number);
+        let (start, size) = (start?, size?);
+        if start.is_some() || size.is_some() {
+            instead.part = Some(Part { start: start.unwrap_or(0), size });
+        }
+    }
+    if matches!(format, None | Some(Format::Qcow2)) {
+        instead.backing = below(options, above)?;
+        let mut data = children(options, "data-file.");
+        if !data.is_empty() {
+            instead.data_file = Some(child_file(&mut data, "data-file.")?);
+            require_neutral(&data)?;
+        }
+    }
+    Ok(instead)
+}
+
+fn below(options: &mut Options, above: usize) -> Result<Option<Below>> {
+    let child = children(options, "backing.");
+    match options.remove("backing") {
+        // An empty name is QEMU's older form of it.
+        Some(None) => return Ok(Some(Below::Nothing)),
+        Some(Some(node)) if node.is_empty() => return Ok(Some(Below::Nothing)),
+        Some(Some(node)) => return Err(node_error(&node)),
+        None if child.is_empty() => return Ok(None),
+        None => {}
+    }
+    if above >= MAX_BACKING {
+        return Err(refused("the description has too many backing files".into()));
+    }
+    let described = Described::of_options(child, above + 1);
+    let described = described
+        .map_err(|error| Error::OpenBelow { role: "backing file", source: Box::new(error) })?;
+    Ok(Some(Below::Image(Box::new(described))))
+}
+
+/// A number of bytes: decimal, perhaps with a unit.
+fn number((name, value): (&str, Option<Option<String>>)) -> Result<Option<u64>> {
+    let Some(value) = value else { return Ok(None) };
+    let text = value.unwrap_or_default();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "b" | "B" => Some(0),
+        unit => ["k", "m", "g", "t", "p", "e"]
+            .iter()
+            .position(|known| unit.eq_ignore_ascii_case(known))
+            .map(|power| 10 * (power + 1)),
+    };
+    let number = digits.parse::<u64>().ok().zip(shift);
+    let bytes = number.and_then(|(number, shift)| number.checked_mul(1 << shift));
+    // qemu-img's words.
+    let wrong = || format!("Parameter '{name}' expects a non-negative number below 2^64");
+    bytes.map(Some).ok_or_else(|| refused(wrong()))
+}
+
+/// An error for an option that would change what is read.
+fn require_neutral(options: &Options) -> Result<()> {
+    let is_neutral = |name: &str| NEUTRAL.contains(&name.strip_prefix("file.").unwrap_or(name));
+    let wrong = options.iter().find(|(name, value)| match value {
+        Some(value) => !is_neutral(name) || is_unlocked(name, value),
+        None => true,
+    });
+    match wrong {
+        None => Ok(()),
+        Some((name, None)) => {
+            Err(Error::Unsupported(format!("the option '{name}' is not supported")))
+        }
+        Some((name, Some(value))) => {
+            Err(Error::Unsupported(format!("the option '{name}={value}' is not supported")))
+        }
+    }
+}
+
+/// The name of the secret. The option for it is another one in each format.
+fn key_secret(format: Option<&Format>, options: &mut Options) -> Result<Option<String>> {
     match format {
         Some(Format::Raw) => return Ok(None),
-        Some(Format::Other(_)) => return Ok(options.remove("key-secret")),
+        Some(Format::Other(_)) => return text(options, "key-secret"),
         Some(Format::Qcow2) | None => {}
     }
-    if let Some(method) = options.remove("encrypt.format") {
+    if let Some(method) = text(options, "encrypt.format")? {
         if !["aes", "luks"].contains(&method.as_str()) {
             let why = format!("Parameter 'encrypt.format' does not accept value '{method}'");
             return Err(refused(why));
         }
     }
-    Ok(options.remove("encrypt.key-secret").or_else(|| options.remove("key-secret")))
+    Ok(text(options, "encrypt.key-secret")?.or(text(options, "key-secret")?))
 }
 
 /// The leaves of nested objects, by paths with dots.
-fn flatten(path: &str, value: Value, depth: usize, out: &mut Vec<(String, String)>) -> Result<()> {
+fn flatten(
+    path: &str,
+    value: Value,
+    depth: usize,
+    out: &mut Vec<(String, Option<String>)>,
+) -> Result<()> {
     let text = match value {
-        Value::Object(members) if depth < MAX_DEPTH => {
+        Value::Object(members) if depth < MAX_NESTING => {
             for (name, member) in members {
                 let dot = if path.is_empty() { "" } else { "." };
                 flatten(&format!("{path}{dot}{name}"), member, depth + 1, out)?;
             }
             return Ok(());
         }
-        Value::String(text) => text,
-        Value::Bool(true) => "on".into(),
-        Value::Bool(false) => "off".into(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Array(_) | Value::Object(_) => {
+        Value::String(text) => Some(text),
+        Value::Bool(true) => Some("on".into()),
+        Value::Bool(false) => Some("off".into()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null => None,
+        Value::Array(_) | Value::Object(_) => {
             return Err(Error::Unsupported(format!("the option '{path}' is not supported")));
         }
     };
@@ -215,14 +412,49 @@ mod tests {
     }
 
     #[test]
+    fn a_description_may_say_what_holds_in_place_of_what_is_in_the_image() {
+        let name = r#"json:{"driver":"qcow2","file.filename":"a","data-file.filename":"d",
+            "backing":{"driver":"qcow2","file":{"filename":"b"},"backing":{"driver":"raw",
+            "offset":"1k","size":512,"file":{"filename":"c"}}}}"#;
+        let described = of(name).unwrap();
+        assert_eq!(described.instead.data_file, Some("d".into()));
+        let Some(Below::Image(second)) = described.instead.backing else { panic!("no backing") };
+        let Some(Below::Image(third)) = second.instead.backing else { panic!("no backing") };
+        assert_eq!((second.path, third.path), ("b".into(), "c".into()));
+        assert_eq!(third.instead.part, Some(Part { start: 1024, size: Some(512) }));
+        for none in [
+            r#"json:{"file.filename":"a","backing":null}"#,
+            r#"json:{"file.filename":"a","backing":""}"#,
+        ] {
+            assert_eq!(of(none).unwrap().instead.backing, Some(Below::Nothing));
+        }
+        let many = "backing.".repeat(100);
+        let deep = [
+            ("file.filename".to_owned(), "a".to_owned()),
+            (format!("{many}file.filename"), "a".into()),
+        ];
+        assert!(Described::from_options(deep).is_err());
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_by_its_name() {
         for (text, word) in [
             (r#"{"driver":"vmdk","file.filename":"a"}"#, "vmdk"),
             (r#"{"driver":"qcow2","file":{"driver":"nbd","host":"h"}}"#, "nbd"),
             (r#"{"driver":"raw","file":{"driver":"qcow2","file.filename":"a"}}"#, "qcow2"),
-            (r#"{"driver":"raw","offset":512,"file.filename":"a"}"#, "offset"),
+            (r#"{"driver":"qcow2","offset":512,"file.filename":"a"}"#, "offset"),
+            (r#"{"driver":"raw","offset":"x","file.filename":"a"}"#, "'offset' expects a"),
+            (r#"{"driver":"raw","size":-1,"file.filename":"a"}"#, "'size' expects a"),
+            (r#"{"driver":"raw","backing":null,"file.filename":"a"}"#, "backing"),
+            (r#"{"driver":"qcow2","backing":"node1","file.filename":"a"}"#, "node1"),
+            (r#"{"driver":"qcow2","backing.driver":"vmdk","file.filename":"a"}"#, "vmdk"),
+            (
+                r#"{"driver":"qcow2","backing":{"filename":"b"},"file.filename":"a"}"#,
+                "file.filename",
+            ),
+            (r#"{"driver":"qcow2","data-file.driver":"nbd","file.filename":"a"}"#, "nbd"),
+            (r#"{"driver":"qcow2","read-only":null,"file.filename":"a"}"#, "read-only"),
             (r#"{"driver":"qcow2","file":"node0"}"#, "node0"),
-            (r#"{"driver":"qcow2","backing":null,"file.filename":"a"}"#, "backing"),
             (r#"{"driver":"qcow2","file.filename":"a","file.locking":"off"}"#, "locking"),
             (r#"{"file.filename":"a","file":{"filename":"b"}}"#, "file.filename"),
             (r#"{"driver":"qcow2","filename":"a"}"#, "file.filename"),
@@ -234,7 +466,7 @@ mod tests {
             let error = of(&format!("json:{text}")).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
-        let deep = format!("{}1{}", r#"{"a":"#.repeat(20), "}".repeat(20));
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
         assert!(of(&format!("json:{deep}")).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::described::Described;
+use super::described::{Described, Instead};
 use super::format::Format;
 use super::name::resolve;
 use super::stop::Stop;
@@ -19,6 +19,8 @@ pub struct Link {
     pub path: PathBuf,
     /// The name of the secret that opens its encryption, where the name of the file has one.
     pub key_secret: Option<String>,
+    /// What the name of the file has in place of what is in the file.
+    pub instead: Instead,
     recorded: Option<Format>,
 }
 
@@ -26,7 +28,14 @@ impl Link {
     /// A file and its format; an empty format is one that is not known.
     pub fn new(path: PathBuf, format: &str) -> Self {
         let recorded = (!format.is_empty()).then(|| Format::of_name(format));
-        Self { path, key_secret: None, recorded }
+        Self { path, key_secret: None, instead: Instead::default(), recorded }
+    }
+
+    /// A file that is described by options.
+    pub fn described(described: Described, recorded: Option<Format>) -> Result<Self> {
+        let recorded = described.format_or_given(recorded)?;
+        let Described { path, key_secret, instead, .. } = described;
+        Ok(Self { path, key_secret, instead, recorded })
     }
 
     /// The backing file of the image at `image`, if it names one.
@@ -49,20 +58,16 @@ impl Link {
     /// recorded.
     pub fn named(image: Option<&Path>, name: &[u8], recorded: Option<Format>) -> Result<Self> {
         let path = resolve(image, name)?;
-        let Some(described) = Described::of_name(name) else {
-            return Ok(Self { path, key_secret: None, recorded });
-        };
-        let described = described?;
-        let recorded = described.format_or_given(recorded)?;
-        Ok(Self { path, key_secret: described.key_secret, recorded })
+        match Described::of_name(name) {
+            None => Ok(Self { path, key_secret: None, instead: Instead::default(), recorded }),
+            Some(described) => Self::described(described?, recorded),
+        }
     }
 
     /// The same file, in this format where none is recorded.
     pub fn or_format(self, format: &str) -> Self {
-        if self.recorded.is_some() {
-            return self;
-        }
-        Self { key_secret: self.key_secret, ..Self::new(self.path, format) }
+        let recorded = self.recorded.or_else(|| Some(Format::of_name(format)));
+        Self { recorded, ..self }
     }
 
     /// The format that is recorded.

@@ -14,7 +14,7 @@ mod opener;
 mod stop;
 mod walk;
 
-pub use described::Described;
+pub use described::{Below, Described, Instead, Part};
 pub use format::Format;
 pub use link::Link;
 pub use name::{data_file, resolve};

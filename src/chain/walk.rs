@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::link::Link;
 use super::opener::Opener;
 use super::stop::{MAX_DEPTH, Stop};
+use crate::error::Error;
 use crate::tables::HeaderArea;
 
 /// The images on the way so far.
@@ -41,6 +42,12 @@ impl<'a> Walk<'a> {
     ) -> std::result::Result<Option<Link>, Stop> {
         let link = Link::of(area, Some(image)).map_err(|e| Stop::Name(image.to_owned(), e))?;
         if let Some(link) = &link {
+            if link.instead.backing.is_some() {
+                let why =
+                    "a description with the option 'backing' is not followed from image to image";
+                let error = Error::Unsupported(why.into());
+                return Err(Stop::Name(image.to_owned(), error));
+            }
             self.enter(&link.path)?;
         }
         Ok(link)

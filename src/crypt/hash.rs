@@ -1,10 +1,5 @@
 //! The hashes that LUKS headers name.
 
-use sha1::Sha1;
-use sha2::digest::Digest;
-use sha2::{Sha224, Sha256, Sha384, Sha512};
-use zeroize::Zeroizing;
-
 /// A hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,33 +46,4 @@ impl Hash {
             Self::Sha512 => 64,
         }
     }
-
-    /// The digest of these parts, one after the other.
-    pub(super) fn digest(self, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-        match self {
-            Self::Sha1 => digest::<Sha1>(parts),
-            Self::Sha224 => digest::<Sha224>(parts),
-            Self::Sha256 => digest::<Sha256>(parts),
-            Self::Sha384 => digest::<Sha384>(parts),
-            Self::Sha512 => digest::<Sha512>(parts),
-        }
-    }
-
-    /// PBKDF2 with HMAC of this hash (RFC 2898).
-    pub(super) fn derive(self, password: &[u8], salt: &[u8], iterations: u32, key: &mut [u8]) {
-        let derive: fn(&[u8], &[u8], u32, &mut [u8]) = match self {
-            Self::Sha1 => pbkdf2::pbkdf2_hmac::<Sha1>,
-            Self::Sha224 => pbkdf2::pbkdf2_hmac::<Sha224>,
-            Self::Sha256 => pbkdf2::pbkdf2_hmac::<Sha256>,
-            Self::Sha384 => pbkdf2::pbkdf2_hmac::<Sha384>,
-            Self::Sha512 => pbkdf2::pbkdf2_hmac::<Sha512>,
-        };
-        derive(password, salt, iterations, key);
-    }
-}
-
-fn digest<D: Digest>(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-    let mut hasher = D::new();
-    parts.iter().for_each(|part| hasher.update(part));
-    Zeroizing::new(hasher.finalize().to_vec())
 }

@@ -2,24 +2,33 @@
 //!
 //! * [`Secret`], [`Secrets`]: passphrases by the names under which options refer to them; [`Key`]:
 //!   which of them opens an image
-//! * [`SectorCipher`]: AES in XTS and CBC, sector by sector; `xts`, `hash`
+//! * [`CipherSpec`], [`Hash`]: ciphers and hashes by their names
+//! * [`SectorCipher`]: AES in XTS and CBC, sector by sector; `primitive`: what the crates for it do
 //! * [`luks`]: opens and makes LUKS headers of version 1
 //! * [`Volume`]: the payload of a LUKS image as a disk
+//!
+//! Without the cargo feature `encryption` the crates are not built, and an encrypted image is an
+//! error.
 //!
 //! Keys and passphrases are overwritten when they are dropped, and nothing prints them: neither
 //! `Debug` nor the log nor an error has a byte of them.
 
-mod cipher;
+#[cfg(not(feature = "encryption"))]
+mod absent;
 mod hash;
 pub mod luks;
-mod mode;
-mod random;
+#[cfg(feature = "encryption")]
+mod primitive;
 mod secret;
-mod stripes;
+mod spec;
 mod volume;
-mod xts;
 
-pub use cipher::{CipherSpec, IvGenerator, Mode, SectorCipher};
+#[cfg(not(feature = "encryption"))]
+pub use absent::SectorCipher;
 pub use hash::Hash;
+#[cfg(feature = "encryption")]
+pub use primitive::SectorCipher;
+pub(crate) use secret::no_key;
 pub use secret::{Key, Secret, Secrets};
+pub use spec::{CipherSpec, IvGenerator, Mode};
 pub use volume::Volume;

@@ -4,15 +4,13 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::cipher::SectorCipher;
+use super::SectorCipher;
 use super::luks::Header;
 use super::secret::Key;
 use crate::error::Result;
 use crate::sector::SECTOR;
 use crate::storage::{Capacity, ReadAt, Storage};
 
-/// The option that names the secret of a LUKS image, in QEMU's words.
-const LUKS_KEY_OPTION: &str = "key-secret";
 /// Most bytes that are encrypted at once.
 const PIECE: u64 = 1 << 20;
 
@@ -31,13 +29,9 @@ pub struct Volume<S> {
 impl<S: ReadAt> Volume<S> {
     /// The payload of the LUKS image that `inner` is.
     ///
-    /// Fails with [`Error::NoKey`](crate::Error::NoKey), and as [`Header::load`] and
-    /// [`Header::unlock`].
+    /// Fails as [`Header::open`].
     pub fn open(inner: S, key: &Key) -> Result<Self> {
-        let secret = key.secret(LUKS_KEY_OPTION)?;
-        let header = Header::load(&inner, 0, u64::MAX)?;
-        let (key, slot) = header.unlock(&inner, secret)?;
-        log::info!("key slot {slot} is opened");
+        let (header, key) = Header::open(&inner, key)?;
         Ok(Self::new(inner, header.cipher(&key)?, header.payload_offset()))
     }
 
@@ -166,7 +160,7 @@ impl<S: Storage> Storage for Volume<S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "encryption"))]
 mod tests {
     use super::*;
     use crate::crypt::CipherSpec;

@@ -172,10 +172,9 @@ fn of_raw(raw: &RawImage, at: u64, most: u64) -> Result<Extent<'_>> {
         Some(range) => ((range.start - at).min(most), ExtentKind::Zero),
         None => (most, ExtentKind::Zero),
     };
-    if raw.is_encrypted() {
-        return Ok(Extent::new(at, length, kind));
-    }
-    Ok(Extent { host: Some(at), file: raw.path(), ..Extent::new(at, length, kind) })
+    let Some(start) = raw.start() else { return Ok(Extent::new(at, length, kind)) };
+    let host = Some(start.saturating_add(at));
+    Ok(Extent { host, file: raw.path(), ..Extent::new(at, length, kind) })
 }
 
 fn of_image<'a>(

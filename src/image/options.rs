@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::chain::{Below, Instead};
 use crate::crypt::Key;
 use crate::format::snapshot::SnapshotEntry;
 use crate::setters::setters;
@@ -23,6 +24,9 @@ pub enum BackingPolicy {
     Layers(usize),
     /// Open this file in this format instead.
     Instead(PathBuf, String),
+    /// Open the image of a description instead. Without a format it has the one that the image
+    /// gives.
+    Described(Below),
 }
 
 /// How to open an image.
@@ -63,6 +67,16 @@ setters!(OpenOptions {
 });
 
 impl OpenOptions {
+    /// The same with what a description has in place of what is in the image.
+    #[must_use]
+    pub fn with(mut self, instead: Instead) -> Self {
+        if let Some(below) = instead.backing {
+            self.backing = BackingPolicy::Described(below);
+        }
+        self.data_file = instead.data_file.or(self.data_file);
+        self
+    }
+
     /// What of the options for an image holds for the one below it.
     pub(super) fn below(above: &Self) -> Self {
         let backing = match &above.backing {

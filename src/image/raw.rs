@@ -4,22 +4,55 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::chain::Part;
 use crate::crypt::{Key, Volume};
 use crate::error::{Error, Result};
 use crate::sector::SECTOR;
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, Window};
 
 /// A raw image, or the payload of a LUKS image, that is read only.
 pub struct RawImage {
     source: Arc<dyn ReadAt>,
     path: Option<PathBuf>,
-    is_encrypted: bool,
+    /// Offset of its first byte in its file; `None` where the file has other bytes.
+    start: Option<u64>,
 }
 
 impl RawImage {
     /// A raw image of these bytes; where they are a file, with its name.
     pub const fn new(source: Arc<dyn ReadAt>, path: Option<PathBuf>) -> Self {
-        Self { source, path, is_encrypted: false }
+        Self { source, path, start: Some(0) }
+    }
+
+    /// A raw image that is a part of these bytes, or all of them.
+    ///
+    /// Fails with [`Error::Refused`] where the part is not in them or is not whole sectors long.
+    pub fn part(
+        source: Arc<dyn ReadAt>,
+        path: Option<PathBuf>,
+        part: Option<Part>,
+    ) -> Result<Self> {
+        let Some(Part { start, size }) = part else { return Ok(Self::new(source, path)) };
+        let bytes = source.len().map_err(|e| Error::file("get the length", e))?;
+        // qemu-img's words.
+        let refused = |why: String| Err(Error::Refused(why));
+        let Some(most) = bytes.checked_sub(start) else {
+            return refused(format!(
+                "Offset ({start}) cannot be greater than size of the containing file ({bytes})"
+            ));
+        };
+        let size = size.unwrap_or(most);
+        if part.is_some_and(|part| part.size.is_some()) && size % SECTOR != 0 {
+            return refused(format!("Specified size is not multiple of {SECTOR}"));
+        }
+        if size > most {
+            return refused(format!(
+                "The sum of offset ({start}) and size ({size}) has to be smaller or equal to the  \
+                 actual size of the containing file ({bytes})"
+            ));
+        }
+        let source = Arc::new(Window::new(source, start..start + size));
+        Ok(Self { source, path, start: Some(start) })
     }
 
     /// The payload of the LUKS image that `source` is.
@@ -27,12 +60,13 @@ impl RawImage {
     /// Fails as [`Volume::open`].
     pub fn luks(source: Arc<dyn ReadAt>, path: Option<PathBuf>, key: &Key) -> Result<Self> {
         let volume = Volume::open(source, key)?;
-        Ok(Self { source: Arc::new(volume), path, is_encrypted: true })
+        Ok(Self { source: Arc::new(volume), path, start: None })
     }
 
-    /// Whether its bytes are stored encrypted, so that no offset of its file has them.
-    pub const fn is_encrypted(&self) -> bool {
-        self.is_encrypted
+    /// Offset of its first byte in its file; `None` where its bytes are stored encrypted, so that
+    /// no offset of the file has them.
+    pub const fn start(&self) -> Option<u64> {
+        self.start
     }
 
     /// Its bytes.

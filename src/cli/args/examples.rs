@@ -4,7 +4,9 @@
 pub const AMEND: &str = "\
 Examples:
   qcheck amend -o compat=v3 disk.qcow2
-  qcheck amend -o lazy_refcounts=on,refcount_bits=64 disk.qcow2";
+  qcheck amend -o lazy_refcounts=on,refcount_bits=64 disk.qcow2
+  qcheck amend --object secret,id=s,file=key --object secret,id=t,file=new \
+-o state=active,new-secret=t --image-opts driver=luks,key-secret=s,file.filename=disk.luks";
 
 /// For `bitmap`.
 pub const BITMAP: &str = "\

@@ -43,7 +43,7 @@ const QCOW2: [Known; 23] = [
     known("encrypt.cipher-mode", Type::Text, "xts or cbc"),
     known("encrypt.format", Type::Text, "luks"),
     known("encrypt.hash-alg", Type::Text, "sha1, sha224, sha256, sha384 or sha512"),
-    known("encrypt.iter-time", Type::Number, "milliseconds that trying a passphrase takes"),
+    known("encrypt.iter-time", Type::Number, ITER_TIME),
     known("encrypt.ivgen-alg", Type::Text, "plain, plain64 or essiv"),
     known("encrypt.ivgen-hash-alg", Type::Text, "hash of essiv"),
     known("encrypt.key-secret", Type::Text, "id of the secret (--object) with the passphrase"),
@@ -57,14 +57,20 @@ const QCOW2: [Known; 23] = [
     known("size", Type::Size, "bytes of the disk"),
 ];
 
+const ITER_TIME: &str = "milliseconds that trying a passphrase takes";
 const ONLY_READ: &str = "the encryption before LUKS is only read: encrypt.format=luks is made";
 
 /// The options of LUKS.
-const LUKS: [Known; 9] = [
+const LUKS: [Known; 10] = [
     known("cipher-alg", Type::Text, "aes-128, aes-192 or aes-256"),
     known("cipher-mode", Type::Text, "xts or cbc"),
+    known(
+        "detached-header",
+        Type::Switch,
+        "not supported: the header is at the start of the image",
+    ),
     known("hash-alg", Type::Text, "sha1, sha224, sha256, sha384 or sha512"),
-    known("iter-time", Type::Number, "milliseconds that trying a passphrase takes"),
+    known("iter-time", Type::Number, ITER_TIME),
     known("ivgen-alg", Type::Text, "plain, plain64 or essiv"),
     known("ivgen-hash-alg", Type::Text, "hash of essiv"),
     known("key-secret", Type::Text, "id of the secret (--object) with the passphrase"),
@@ -111,16 +117,35 @@ const OF_CONVERT: [Known; 1] = [known(
 )];
 
 /// What `amend` takes. The rest it refuses: only a new image has it.
-const OF_AMEND: [Known; 8] = [
+const OF_AMEND: [Known; 13] = [
     known("backing_file", Type::Text, "not changed here but by rebase"),
     known("backing_fmt", Type::Text, "likewise"),
     known("compat", Type::Text, "version: v2 (0.10) or v3 (1.1)"),
     known("data_file", Type::Text, "external file for the data, of an image that has one"),
     known("data_file_raw", Type::Switch, "off: the data file need not be a raw image any more"),
+    known("encrypt.iter-time", Type::Number, ITER_TIME),
+    known("encrypt.keyslot", Type::Number, KEYSLOT),
+    known("encrypt.new-secret", Type::Text, NEW_SECRET),
+    known("encrypt.old-secret", Type::Text, OLD_SECRET),
+    known("encrypt.state", Type::Text, STATE),
     known("lazy_refcounts", Type::Switch, "postpone refcount updates"),
     known("refcount_bits", Type::Number, "bits of a refcount, 1 to 64"),
     known("size", Type::Size, "bytes of the disk"),
 ];
+
+/// What `amend` takes for a LUKS image.
+const OF_AMEND_LUKS: [Known; 5] = [
+    known("iter-time", Type::Number, ITER_TIME),
+    known("keyslot", Type::Number, KEYSLOT),
+    known("new-secret", Type::Text, NEW_SECRET),
+    known("old-secret", Type::Text, OLD_SECRET),
+    known("state", Type::Text, STATE),
+];
+
+const KEYSLOT: &str = "the key slot, 0 to 7";
+const NEW_SECRET: &str = "id of the secret (--object) with the passphrase that is added";
+const OLD_SECRET: &str = "id of the secret whose key slots are erased";
+const STATE: &str = "active: a passphrase is added; inactive: key slots are erased";
 
 /// Which options there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +160,8 @@ pub enum Table {
     ConvertedQcow2,
     /// Those that a qcow2 image can change.
     AmendedQcow2,
+    /// Those that a LUKS image can change.
+    AmendedLuks,
 }
 
 impl Table {
@@ -156,6 +183,25 @@ impl Table {
         })
     }
 
+    /// What `amend` takes; `None` for a format that has nothing to change.
+    pub fn of_amend(format: ImageFormat) -> Option<Self> {
+        match format {
+            ImageFormat::Qcow2 => Some(Self::AmendedQcow2),
+            ImageFormat::LUKS => Some(Self::AmendedLuks),
+            ImageFormat::Raw | ImageFormat::Other(_) => None,
+        }
+    }
+
+    /// Whether a new image has an option that an existing one does not change.
+    fn is_only_of_new(self, name: &str) -> bool {
+        let of_new: &[Known] = match self {
+            Self::AmendedQcow2 => &QCOW2,
+            Self::AmendedLuks => &LUKS,
+            Self::Raw | Self::Luks | Self::Qcow2 | Self::ConvertedQcow2 => &[],
+        };
+        of_new.iter().any(|known| known.name == name)
+    }
+
     fn options(self) -> impl Iterator<Item = &'static Known> {
         let (format, more): (&[Known], &[Known]) = match self {
             Self::Raw => (&RAW, &[]),
@@ -163,6 +209,7 @@ impl Table {
             Self::Qcow2 => (&QCOW2, &[]),
             Self::ConvertedQcow2 => (&QCOW2, &OF_CONVERT),
             Self::AmendedQcow2 => (&OF_AMEND, &[]),
+            Self::AmendedLuks => (&OF_AMEND_LUKS, &[]),
         };
         format.iter().chain(more)
     }
@@ -190,7 +237,7 @@ pub fn parse(given: &[String], table: Table) -> Result<Asked> {
             (Some(known), _) => (known, text),
             (None, Some(known)) if known.kind == Type::Switch => (known, Some("off")),
             // qemu-img's words.
-            _ if table == Table::AmendedQcow2 && QCOW2.iter().any(|known| known.name == name) => {
+            _ if table.is_only_of_new(name) => {
                 bail!(
                     "Invalid parameter '{name}': This option is only supported for image creation"
                 )
@@ -204,6 +251,12 @@ pub fn parse(given: &[String], table: Table) -> Result<Asked> {
     }
     if options.switch("encryption") {
         bail!("encryption: {ONLY_READ}");
+    }
+    if options.given_switch("detached-header").is_some() {
+        // The beginning is qemu-img's.
+        bail!(
+            "Parameter 'detached-header' is unexpected: a header in a file of its own is not made"
+        );
     }
     Ok(Asked::Options(options))
 }
@@ -328,6 +381,7 @@ impl Options {
 pub fn help(out: &mut Output, table: Table, with_file: bool) -> io::Result<()> {
     out.line(match (with_file, table) {
         (_, Table::AmendedQcow2) => "Amend options for 'qcow2':",
+        (_, Table::AmendedLuks) => "Amend options for 'luks':",
         (true, _) => "Supported options:",
         (false, Table::Raw) => "Supported raw options:",
         (false, Table::Luks) => "Supported luks options:",

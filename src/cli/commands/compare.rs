@@ -116,7 +116,7 @@ impl Args {
 
     fn open(&self, name: &ImageName, format: Option<&str>, secrets: &Secrets) -> Result<Disk> {
         let format = format.map(parse_format).transpose().map_err(|error| anyhow!(error))?;
-        let image = name.named(self.image_opts, format, secrets)?;
+        let image = name.disk(self.image_opts, format, secrets)?;
         let cache = parse_cache(&self.cache);
         let cache = cache.map_err(|error| anyhow!("cache mode '{}': {error}", self.cache))?;
         let opening = Opening {

@@ -9,12 +9,14 @@ use qcheck::chain::{Format, Link};
 use qcheck::create::{NewImage, create_luks, create_raw};
 use qcheck::crypt::Secrets;
 use qcheck::error::Error;
+use qcheck::format::luks::LUKS_BYTES;
+use qcheck::info::LuksHeader;
 use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{self, could_not_open, quoted};
-use crate::cli::args::format::{self, ALL, BOTH, parse_format};
+use crate::cli::args::format::{self, ALL, parse_format};
 use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::new_image::{luks_preallocation, new_qcow2, preallocation};
@@ -223,8 +225,18 @@ fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
             let area = HeaderArea::load(&storage).with_context(context)?;
             Ok(area.geometry.virtual_size())
         }
+        ImageFormat::LUKS => {
+            let mut bytes = [0; LUKS_BYTES];
+            storage.read_padded_at(0, &mut bytes).with_context(context)?;
+            let header = LuksHeader::decode(&bytes);
+            // qemu-img's words.
+            let header = header.ok_or_else(|| anyhow!("Volume is not in LUKS format"));
+            let start = header.with_context(context)?.payload_offset;
+            let bytes = storage.len().with_context(context)?.saturating_sub(start);
+            Ok(bytes.checked_next_multiple_of(512).unwrap_or(bytes))
+        }
         ImageFormat::Other(name) => {
-            bail!("cannot read the format {name} (-u does not open the file): {BOTH}")
+            bail!("cannot read the format {name} (-u does not open the file): {ALL}")
         }
     }
 }

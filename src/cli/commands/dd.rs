@@ -148,7 +148,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         format => format,
     };
     let given = args.format.as_deref().map(parse).transpose()?;
-    let image = ImageName::new(operands.input.clone()).named(
+    let image = ImageName::new(operands.input.clone()).disk(
         args.image_opts,
         given,
         &args.objects.secrets()?,

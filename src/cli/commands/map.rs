@@ -61,7 +61,7 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
-    let image = args.image.named(args.image_opts, args.format, &args.objects.secrets()?)?;
+    let image = args.image.disk(args.image_opts, args.format, &args.objects.secrets()?)?;
     let opening = Opening {
         snapshot: None,
         force_share: args.force_share,

@@ -121,7 +121,7 @@ impl Args {
         let Some(name) = &self.image else {
             return Ok(measure_size(self.size.unwrap_or(0), &format)?);
         };
-        let image = name.named(self.image_opts, self.format, &secrets)?;
+        let image = name.disk(self.image_opts, self.format, &secrets)?;
         let opening = Opening {
             snapshot: self.snapshot.as_ref(),
             force_share: self.force_share,

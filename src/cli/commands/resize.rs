@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::ImageFormat;
+use qcheck::crypt::luks::Header;
 use qcheck::disk::Disk;
 use qcheck::file::Intent;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
-use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
+use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
+use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_payload};
 use qcheck::storage::{FileStorage, ReadAt};
 
-use crate::cli::args::file_name::quoted;
-use crate::cli::args::format::{self, BOTH};
+use crate::cli::args::file_name::{could_not_open, quoted};
+use crate::cli::args::format::{self, ALL};
 use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::parse_preallocation;
@@ -26,7 +27,7 @@ use crate::cli::terminal::ui::Ui;
 /// Resize the disk of an image; --shrink allows a smaller one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The image's format, qcow2 or raw; detected from its first bytes if not given
+    /// The image's format, qcow2, raw or luks; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
     format: Option<ImageFormat>,
 
@@ -133,8 +134,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             let image = writable::open_qcow2(image.storage, path, options, &opener, ui)?;
             qcow2(args, image).with_context(context)?;
         }
-        ImageFormat::Raw => raw(args, image.storage).with_context(context)?,
-        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), other.name()),
+        ImageFormat::Raw => payload(args, &image.storage, 0).with_context(context)?,
+        ImageFormat::LUKS => {
+            let opened = Header::open(&image.storage, &named.key);
+            let (header, _) = opened.with_context(|| could_not_open(path))?;
+            payload(args, &image.storage, header.payload_offset()).with_context(context)?;
+        }
+        other => bail!("{}: cannot resize the format {}: {ALL}", context(), other.name()),
     }
     if !args.quiet {
         ui.out.line("Image resized.")?;
@@ -177,9 +183,11 @@ fn qcow2(args: &Args, mut image: Image) -> Result<()> {
     Ok(image.close()?)
 }
 
-fn raw(args: &Args, storage: FileStorage) -> Result<()> {
-    let size = args.new_size(in_sectors(storage.len()?))?;
-    Ok(resize_raw(&storage, size, args.options(), &signals::interruption())?)
+/// Resizes a disk that begins at an offset of its file.
+fn payload(args: &Args, storage: &FileStorage, start: u64) -> Result<()> {
+    let size = args.new_size(in_sectors(storage.len()?.saturating_sub(start)))?;
+    let (options, cancel) = (args.options(), signals::interruption());
+    Ok(resize_payload(storage, start, size, options, &cancel)?)
 }
 
 /// Reports what is past the new end.
@@ -197,7 +205,11 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }
         ImageFormat::Raw => Disk::raw(storage),
-        other => bail!("{}: cannot resize the format {}: {BOTH}", context(), other.name()),
+        ImageFormat::LUKS => {
+            let image = RawImage::luks(storage, Some(path.clone()), &named.key);
+            Disk::Raw(image.with_context(|| could_not_open(path))?)
+        }
+        other => bail!("{}: cannot resize the format {}: {ALL}", context(), other.name()),
     };
     let old = disk.size().with_context(context)?;
     let size = args.new_size(in_sectors(old)).with_context(context)?;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use qcheck::chain::Format;
 use qcheck::convert::{Input, SourceDisk};
-use qcheck::crypt::Key;
 use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
@@ -103,7 +103,7 @@ impl Opening<'_> {
         if spool::is_seekable(&file) {
             let storage = FileStorage::from_file(file)?;
             let file = ImageFile::of(storage, image.format)?;
-            return disks(self.disk(file.storage, file.format, path, &image.key)?);
+            return disks(self.disk(file.storage, file.format, path, image)?);
         }
         let mut head = vec![0; PROBE_BYTES];
         let mut read = 0;
@@ -117,8 +117,10 @@ impl Opening<'_> {
         let format = image.format.unwrap_or_else(|| probe(&head));
         let stream = io::Cursor::new(head).chain(file);
         match format {
-            ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
-            format => disks(self.disk(spool::take_in(stream)?, format, path, &image.key)?),
+            ImageFormat::Raw if self.snapshot.is_none() && image.instead.part.is_none() => {
+                Ok(Sources::Stream(Box::new(stream)))
+            }
+            format => disks(self.disk(spool::take_in(stream)?, format, path, image)?),
         }
     }
 
@@ -137,7 +139,7 @@ impl Opening<'_> {
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;
         }
-        let disk = self.disk(opened.storage, opened.format, path, &image.key);
+        let disk = self.disk(opened.storage, opened.format, path, image);
         disk.with_context(|| could_not_open(path))
     }
 
@@ -146,18 +148,21 @@ impl Opening<'_> {
         storage: FileStorage,
         format: ImageFormat,
         path: &Path,
-        key: &Key,
+        image: &Named,
     ) -> Result<Disk> {
+        image.instead.require_for(&Format::of_name(format.name()))?;
         match format {
             ImageFormat::Raw | ImageFormat::LUKS if self.snapshot.is_some() => {
                 bail!("a raw image has no snapshots")
             }
             ImageFormat::Raw => {
-                Ok(Disk::Raw(RawImage::new(Arc::new(storage), Some(path.to_owned()))))
+                let (path, part) = (Some(path.to_owned()), image.instead.part);
+                Ok(Disk::Raw(RawImage::part(Arc::new(storage), path, part)?))
             }
-            ImageFormat::Qcow2 => self.qcow2(storage, path, key),
+            ImageFormat::Qcow2 => self.qcow2(storage, path, image),
             ImageFormat::LUKS => {
-                Ok(Disk::Raw(RawImage::luks(Arc::new(storage), Some(path.to_owned()), key)?))
+                let path = Some(path.to_owned());
+                Ok(Disk::Raw(RawImage::luks(Arc::new(storage), path, &image.key)?))
             }
             ImageFormat::Other(name) => {
                 bail!("cannot read the format {name}: {BOTH}")
@@ -165,7 +170,7 @@ impl Opening<'_> {
         }
     }
 
-    fn qcow2(&self, storage: FileStorage, path: &Path, key: &Key) -> Result<Disk> {
+    fn qcow2(&self, storage: FileStorage, path: &Path, image: &Named) -> Result<Disk> {
         let storage: Arc<FileStorage> = Arc::new(storage);
         let opener = self
             .guard
@@ -183,7 +188,8 @@ impl Opening<'_> {
             let image = Image::open_read(storage.clone(), &plain, &opener)?;
             options.snapshot = Some(choice.find(image.snapshots()?)?);
         }
-        options.key = key.clone();
+        options.key = image.key.clone();
+        let options = options.with(image.instead.clone());
         Ok(Disk::Qcow2(Box::new(Image::open_read(storage, &options, &opener)?)))
     }
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::crypt::cipher::{CipherSpec, SectorCipher};
 use crate::crypt::hash::Hash;
-use crate::crypt::secret::Secret;
-use crate::crypt::stripes;
+use crate::crypt::primitive::{SectorCipher, stripes};
+use crate::crypt::secret::{Key, Secret};
+use crate::crypt::spec::CipherSpec;
 use crate::error::{Error, Result};
 use crate::format::luks::keys::{DIGEST_BYTES, LuksKeys};
 use crate::format::luks::{LUKS_BYTES, LuksHeader};
 use crate::format::luks_defects::defects;
 use crate::sector::SECTOR_LEN;
 use crate::storage::ReadAt;
+
+/// The option that names the secret of a LUKS image, in QEMU's words.
+const KEY_OPTION: &str = "key-secret";
 
 /// The key that guest data is encrypted with. It is overwritten when it is dropped.
 pub struct MasterKey(pub(super) Zeroizing<Vec<u8>>);
@@ -63,20 +66,29 @@ impl Header {
         Ok(Self { public, keys, spec, hash, at })
     }
 
+    /// The header of the LUKS image that `source` is, and the master key that a secret opens.
+    ///
+    /// Fails with [`Error::NoKey`], with [`Error::NoSecret`], and as [`Self::load`] and
+    /// [`Self::unlock`].
+    pub fn open(source: &dyn ReadAt, key: &Key) -> Result<(Self, MasterKey)> {
+        let secret = key.secret(KEY_OPTION)?;
+        let header = Self::load(source, 0, u64::MAX)?;
+        let key = header.unlock(source, secret)?;
+        Ok((header, key))
+    }
+
     /// Where the payload begins, in bytes from the start of the header.
     pub const fn payload_offset(&self) -> u64 {
         self.public.payload_offset
     }
 
-    /// The master key, from the first key slot that the passphrase opens, and that slot. This takes
-    /// the time that the iterations of the slots need. Fails with [`Error::WrongSecret`] where it
-    /// opens none.
-    pub fn unlock(&self, source: &dyn ReadAt, secret: &Secret) -> Result<(MasterKey, usize)> {
-        for (slot, record) in self.public.slots.iter().enumerate() {
-            if record.active {
-                if let Some(key) = self.try_slot(source, slot, secret)? {
-                    return Ok((key, slot));
-                }
+    /// The master key, from the first key slot that the passphrase opens. This takes the time that
+    /// the iterations of the slots need. Fails with [`Error::WrongSecret`] where it opens none.
+    pub fn unlock(&self, source: &dyn ReadAt, secret: &Secret) -> Result<MasterKey> {
+        for slot in 0..self.public.slots.len() {
+            if let Some(key) = self.try_slot(source, slot, secret)? {
+                log::info!("key slot {slot} is opened");
+                return Ok(key);
             }
         }
         Err(Error::WrongSecret)
@@ -87,7 +99,14 @@ impl Header {
         Ok(Arc::new(SectorCipher::new(&self.spec, &key.0)?))
     }
 
-    /// The master key from a key slot; `None` where the passphrase does not open it.
+    /// Bytes of the master key in the stripes of a slot.
+    pub(super) fn split_bytes(&self, slot: usize) -> usize {
+        let stripes = usize::try_from(self.public.slots[slot].stripes).unwrap_or(0);
+        self.spec.key_bytes() * stripes
+    }
+
+    /// The master key from a key slot; `None` where the slot is free, or the passphrase does not
+    /// open it.
     pub(super) fn try_slot(
         &self,
         source: &dyn ReadAt,
@@ -95,12 +114,14 @@ impl Header {
         secret: &Secret,
     ) -> Result<Option<MasterKey>> {
         let record = &self.public.slots[slot];
+        if !record.active {
+            return Ok(None);
+        }
         let key_bytes = self.spec.key_bytes();
         let mut slot_key = Zeroizing::new(vec![0; key_bytes]);
         let salt = &self.keys.slots[slot];
         self.hash.derive(secret.bytes(), salt, record.iterations, &mut slot_key);
-        let stripes = usize::try_from(record.stripes).unwrap_or(0);
-        let length = key_bytes * stripes;
+        let length = self.split_bytes(slot);
         let mut material = Zeroizing::new(vec![0; length.next_multiple_of(SECTOR_LEN)]);
         let at = self.at.saturating_add(record.key_offset);
         let failed = |e| Error::io("read key material", at, e);

@@ -1,16 +1,16 @@
 //! A new header, with one passphrase.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::header::{MasterKey, digest};
+use super::options::LuksOptions;
 use super::rate;
-use crate::crypt::cipher::{CipherSpec, IvGenerator, Mode, SectorCipher};
 use crate::crypt::hash::Hash;
+use crate::crypt::primitive::{SectorCipher, random, stripes};
 use crate::crypt::secret::Secret;
-use crate::crypt::{random, stripes};
+use crate::crypt::spec::CipherSpec;
 use crate::error::{Error, Result};
 use crate::format::luks::defects::RESERVED_BYTES;
 use crate::format::luks::keys::{DIGEST_BYTES, LuksKeys, SALT_BYTES, STRIPES, encode};
@@ -20,36 +20,7 @@ use crate::sector::SECTOR_LEN;
 /// The part of the time for a passphrase that the digest of the master key takes, as in QEMU.
 const DIGEST_SHARE: u32 = 8;
 
-/// What a new header is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LuksOptions {
-    /// The cipher of guest data and key material.
-    pub cipher: CipherSpec,
-    /// The hash of passphrases and key material.
-    pub hash: Hash,
-    /// Processor time that it takes to try a passphrase on this machine.
-    pub time: Duration,
-}
-
-/// AES-256 in XTS, SHA-256, and two seconds: what QEMU chooses.
-impl Default for LuksOptions {
-    fn default() -> Self {
-        let cipher = CipherSpec { key_bits: 256, mode: Mode::Xts, ivs: IvGenerator::Plain64 };
-        Self { cipher, hash: Hash::Sha256, time: Duration::from_secs(2) }
-    }
-}
-
 impl LuksOptions {
-    /// Bytes of the material of a key slot, in whole blocks.
-    fn material_bytes(&self) -> u64 {
-        (self.cipher.key_bytes() as u64 * u64::from(STRIPES)).next_multiple_of(RESERVED_BYTES)
-    }
-
-    /// Bytes of header and key material: where the payload begins.
-    pub fn header_bytes(&self) -> u64 {
-        RESERVED_BYTES + KEY_SLOTS as u64 * self.material_bytes()
-    }
-
     /// A header without keys, whose first slot has so many iterations.
     fn empty(&self, iterations: u32, of_slot: u32, uuid: String) -> LuksHeader {
         let name = |text: &str| Name { text: text.to_owned(), is_terminated: true };
@@ -176,6 +147,8 @@ fn uuid() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::super::header::Header;
+    use std::time::Duration;
+
     use super::*;
     use crate::storage::MemoryStorage;
 
@@ -189,8 +162,7 @@ mod tests {
                 let file = MemoryStorage::new(new.bytes().to_vec());
                 let header = Header::load(&file, 0, new.payload_offset()).unwrap();
                 assert_eq!(header.payload_offset(), new.payload_offset());
-                let (key, slot) = header.unlock(&file, &Secret::new(b"one".to_vec())).unwrap();
-                assert_eq!(slot, 0);
+                let key = header.unlock(&file, &Secret::new(b"one".to_vec())).unwrap();
                 let mut sector = vec![9; 512];
                 new.cipher().encrypt(77, &mut sector);
                 header.cipher(&key).unwrap().decrypt(77, &mut sector);

@@ -45,13 +45,16 @@ impl LuksKeys {
     }
 }
 
+/// Bytes of the state of a key slot, which its record begins with.
+pub const STATE_BYTES: usize = 4;
+
 /// Where the record of a key slot is, in bytes from the start of the header.
-const fn slot_record(slot: usize) -> usize {
+pub const fn slot_record(slot: usize) -> usize {
     SLOTS.0 + slot * SLOTS.1
 }
 
 /// The record of a key slot.
-fn encode_slot(header: &LuksHeader, keys: &LuksKeys, slot: usize) -> Vec<u8> {
+pub fn encode_slot(header: &LuksHeader, keys: &LuksKeys, slot: usize) -> Vec<u8> {
     let record = &header.slots[slot];
     let mut b = vec![0; SLOTS.1];
     BigEndian::write_u32(&mut b, if record.active { ENABLED } else { DISABLED });

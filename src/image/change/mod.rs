@@ -1,8 +1,9 @@
 //! Changes of the whole image: snapshots, another size, another backing file, another
-//! version or refcount width, and no guest data at all.
+//! version or refcount width, other passphrases, and no guest data at all.
 
 mod empty;
 mod grow;
+mod keys;
 mod labels;
 mod shrink;
 mod snapshots;

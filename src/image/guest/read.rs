@@ -1,5 +1,6 @@
 //! Reading guest bytes.
 
+use crate::crypt::no_key;
 use crate::error::{Error, Result};
 use crate::format::l2::CompressedExtent;
 use crate::format::{GuestOffset, HostOffset};
@@ -115,7 +116,7 @@ impl Image {
     /// An error where guest data is encrypted and its secret was not given.
     pub(crate) fn require_key(&self) -> Result<()> {
         match self.is_locked() {
-            true => Err(Error::NoKey { option: KEY_OPTION }),
+            true => Err(no_key(KEY_OPTION)),
             false => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::crypt::luks::Header;
+use crate::crypt::luks::{Header, MasterKey};
 use crate::crypt::{CipherSpec, Key, Secret, SectorCipher};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
@@ -28,6 +28,8 @@ enum Numbers {
 pub(crate) struct Encryption {
     cipher: Arc<SectorCipher>,
     numbers: Numbers,
+    /// The master key, where the image had a LUKS header when it was opened.
+    master: Option<MasterKey>,
 }
 
 impl fmt::Debug for Encryption {
@@ -39,7 +41,7 @@ impl fmt::Debug for Encryption {
 impl Encryption {
     /// One of LUKS with this cipher.
     pub(crate) const fn luks(cipher: Arc<SectorCipher>) -> Self {
-        Self { cipher, numbers: Numbers::Host }
+        Self { cipher, numbers: Numbers::Host, master: None }
     }
 
     /// The encryption of the image with this header; `None` where it has none, or no secret is
@@ -59,17 +61,19 @@ impl Encryption {
         }
         let secret = key.secret(KEY_OPTION)?;
         if method == CryptMethod::Luks {
-            let place = area.crypto_header().ok_or_else(|| {
-                Error::Refused("the image is encrypted and has no encryption header".into())
-            })?;
-            let header = Header::load(file, place.offset.get(), place.length)?;
-            let (key, slot) = header.unlock(file, secret)?;
-            log::info!("key slot {slot} is opened");
-            return Ok(Some(Self::luks(header.cipher(&key)?)));
+            let header = luks_header(area, file)?;
+            let key = header.unlock(file, secret)?;
+            let cipher = header.cipher(&key)?;
+            return Ok(Some(Self { master: Some(key), ..Self::luks(cipher) }));
         }
         let key = legacy_key(secret);
         let cipher = Arc::new(SectorCipher::new(&CipherSpec::LEGACY, key.bytes())?);
-        Ok(Some(Self { cipher, numbers: Numbers::Guest }))
+        Ok(Some(Self { cipher, numbers: Numbers::Guest, master: None }))
+    }
+
+    /// The master key of a LUKS header.
+    pub(in crate::image) const fn master(&self) -> Option<&MasterKey> {
+        self.master.as_ref()
     }
 
     /// Whether guest data can be written. The older encryption is only read.
@@ -110,6 +114,14 @@ impl Encryption {
     ) {
         self.cipher.encrypt(self.number(guest, host), sectors);
     }
+}
+
+/// The LUKS header of the image with this header. Fails as [`Header::load`].
+pub(in crate::image) fn luks_header(area: &HeaderArea, file: &dyn ReadAt) -> Result<Header> {
+    let place = area.crypto_header().ok_or_else(|| {
+        Error::Refused("the image is encrypted and has no encryption header".into())
+    })?;
+    Header::load(file, place.offset.get(), place.length)
 }
 
 /// The key of the older encryption: the beginning of the passphrase, with zeroes after it.

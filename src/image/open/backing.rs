@@ -1,6 +1,6 @@
 //! Opens the backing file of an image, and through it that one's.
 
-use crate::chain::{Format, Link, Walk};
+use crate::chain::{Below, Format, Link, Walk};
 use crate::error::{Error, Result};
 use crate::format::probe::ImageFormat;
 use crate::image::options::{BackingPolicy, OpenOptions};
@@ -15,10 +15,19 @@ pub(super) fn open(
     walk: &mut Walk<'_>,
 ) -> Result<Option<Backing>> {
     let named = || Link::of(area, options.path.as_deref());
+    let recorded = || area.backing_format().map(String::from_utf8_lossy);
     let link = match &options.backing {
         BackingPolicy::Instead(path, format) => Some(Link::new(path.clone(), format)),
         BackingPolicy::Leave | BackingPolicy::Layers(0) if area.header.backing_name_offset != 0 => {
             return Ok(Some(Backing::Closed));
+        }
+        BackingPolicy::Described(Below::Nothing) => None,
+        BackingPolicy::Described(Below::Image(described)) => {
+            let link = Link::described((**described).clone(), None)?;
+            Some(match recorded() {
+                Some(format) => link.or_format(&format),
+                None => link,
+            })
         }
         BackingPolicy::AsNamedOr(format) => named()?.map(|link| link.or_format(format)),
         BackingPolicy::AsNamed | BackingPolicy::Leave | BackingPolicy::Layers(_) => named()?,
@@ -31,19 +40,23 @@ pub(super) fn open(
 fn open_link(link: Link, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<Backing> {
     walk.enter(&link.path)?;
     let source = walk.opener().open_read(&link.path)?;
-    match link.format(source.as_ref())? {
-        Format::Raw => Ok(Backing::Raw(RawImage::new(source, Some(link.path)))),
+    let format = link.format(source.as_ref())?;
+    link.instead.require_for(&format)?;
+    let Link { path, key_secret, instead, .. } = link;
+    match format {
+        Format::Raw => Ok(Backing::Raw(RawImage::part(source, Some(path), instead.part)?)),
         Format::Qcow2 => {
-            let options = OpenOptions {
-                path: Some(link.path),
-                key: options.key.renamed(link.key_secret),
+            let below = OpenOptions {
+                path: Some(path),
+                key: options.key.renamed(key_secret),
                 ..OpenOptions::below(options)
             };
-            Ok(Backing::Qcow2(Box::new(Image::open_in_chain(source, &options, walk)?)))
+            let below = below.with(instead);
+            Ok(Backing::Qcow2(Box::new(Image::open_in_chain(source, &below, walk)?)))
         }
         Format::Other(name) if name == ImageFormat::LUKS.name() => {
-            let key = options.key.renamed(link.key_secret);
-            Ok(Backing::Raw(RawImage::luks(source, Some(link.path), &key)?))
+            let key = options.key.renamed(key_secret);
+            Ok(Backing::Raw(RawImage::luks(source, Some(path), &key)?))
         }
         Format::Other(name) => Err(Error::Unsupported(format!(
             "the format '{}' of the backing file is not supported (raw and qcow2 are)",

@@ -202,3 +202,131 @@ fn a_backing_file_that_an_image_describes_is_read_from_the_current_folder() {
     let ran = qcheck(folder, &["map", "sub/over"]);
     assert!(ran.code == 1 && ran.err.contains("'nbd'"), "{}", ran.err);
 }
+
+/// Files for descriptions that hold in place of what is in an image: `top` over `disk`, `outer`
+/// with an external data file, and another data file.
+fn chain(folder: &Path) {
+    qemu_create(folder, &["-f", "qcow2", "-b", "disk", "-F", "qcow2", "top"]);
+    qemu_io(folder, "top", "write -P 3 2M 64k");
+    qemu_create(folder, &["-f", "qcow2", "-o", "data_file=data,data_file_raw=on", "outer", "4M"]);
+    qemu_io(folder, "outer", "write -P 4 1M 300k");
+    fs::copy(folder.join("disk.raw"), folder.join("data2")).unwrap();
+}
+
+#[test]
+fn a_description_has_another_backing_file_data_file_or_part_of_a_file() {
+    let dir = folder();
+    let folder = dir.path();
+    chain(folder);
+    for name in [
+        r#"json:{"driver":"qcow2","file.filename":"top","backing":null}"#,
+        r#"json:{"file.filename":"top","backing":{"driver":"raw","file.filename":"disk.raw"}}"#,
+        r#"json:{"driver":"qcow2","file.filename":"top","backing.file.filename":"a:b,c"}"#,
+        "driver=qcow2,file.filename=top,backing.driver=raw,backing.file.filename=disk.raw",
+        "driver=qcow2,file.filename=top,backing=",
+        "file.filename=top,backing.driver=raw,backing.offset=1M,backing.file.filename=disk.raw",
+        "driver=qcow2,file.filename=top,backing.driver=qcow2,backing.file.filename=disk,\
+         backing.backing.driver=raw,backing.backing.size=64k,backing.backing.file.filename=disk.raw",
+        "driver=raw,offset=1M,size=1M,file.filename=disk.raw",
+        "driver=raw,offset=1024,file.filename=disk.raw,file.driver=file",
+        "driver=raw,size=0,file.filename=disk.raw",
+        "file.filename=disk.raw,offset=1M",
+        "driver=qcow2,file.filename=outer,data-file.filename=data2",
+        "driver=qcow2,file.filename=outer,data-file.driver=file,data-file.filename=data2",
+    ] {
+        let options = if name.starts_with("json:") { &[][..] } else { &["--image-opts"] };
+        same(folder, &[&["map", "--output=json"], options, &[name]].concat());
+        same(folder, &[&["measure", "-O", "qcow2"], options, &[name]].concat());
+        let convert = |program: &str| {
+            let args = [&["convert", "-O", "raw"], options, &[name, "made"]].concat();
+            let ran =
+                if program == "own" { qcheck(folder, &args) } else { qemu(folder, program, &args) };
+            assert_eq!(ran.code, 0, "{name}: {}", ran.err);
+            fs::read(folder.join("made")).unwrap()
+        };
+        assert!(convert("own") == convert("qemu-img"), "{name}");
+    }
+    same(
+        folder,
+        &[
+            "compare",
+            "--image-opts",
+            "driver=raw,offset=1M,size=1M,file.filename=disk.raw",
+            "driver=raw,offset=2M,size=1M,file.filename=disk.raw",
+        ],
+    );
+}
+
+#[test]
+fn a_backing_file_that_an_image_describes_may_be_a_part_of_a_file_or_have_another_one() {
+    let dir = folder();
+    let folder = dir.path();
+    chain(folder);
+    for (backing, format) in [
+        (
+            r#"json:{"driver":"raw","offset":1048576,"size":65536,"file":{"driver":"file","filename":"disk.raw"}}"#,
+            "raw",
+        ),
+        (r#"json:{"driver":"qcow2","file.filename":"top","backing":null}"#, "qcow2"),
+        (
+            r#"json:{"driver":"qcow2","file.filename":"top","backing.driver":"raw","backing.file.filename":"disk.raw"}"#,
+            "qcow2",
+        ),
+        (
+            r#"json:{"driver":"qcow2","file.filename":"outer","data-file":{"driver":"file","filename":"data2"}}"#,
+            "qcow2",
+        ),
+    ] {
+        qemu_create(folder, &["-f", "qcow2", "-b", backing, "-F", format, "over", "4M"]);
+        same(folder, &["map", "--output=json", "over"]);
+        let read = |program: &str| {
+            let args = ["convert", "-O", "raw", "over", "made"];
+            let ran =
+                if program == "own" { qcheck(folder, &args) } else { qemu(folder, program, &args) };
+            assert_eq!(ran.code, 0, "{backing}: {}", ran.err);
+            fs::read(folder.join("made")).unwrap()
+        };
+        assert!(read("own") == read("qemu-img"), "{backing}");
+    }
+}
+
+#[test]
+fn parts_and_other_files_that_do_not_fit_are_refused_as_by_qemu_img() {
+    let dir = folder();
+    let folder = dir.path();
+    chain(folder);
+    for options in [
+        "driver=raw,size=1000,file.filename=disk.raw",
+        "driver=raw,offset=5M,file.filename=disk.raw",
+        "driver=raw,offset=3M,size=2M,file.filename=disk.raw",
+        "driver=raw,offset=x,file.filename=disk.raw",
+        "driver=qcow2,file.filename=top,backing=foo",
+        "driver=qcow2,file.filename=top,backing.filename=disk.raw",
+        "driver=qcow2,file.filename=top,backing.file.filename=disk.raw",
+        "driver=qcow2,file.filename=top,data-file.filename=data2",
+        "driver=raw,file.filename=top,backing.filename=disk.raw",
+        "driver=qcow2,offset=512,file.filename=top",
+    ] {
+        let args = ["map", "--image-opts", options];
+        let (ours, theirs) = (qcheck(folder, &args), qemu(folder, "qemu-img", &args));
+        assert_eq!((ours.code, theirs.code), (1, 1), "{options}: {}", ours.err);
+        let words = theirs.err.lines().next().unwrap().rsplit("': ").next().unwrap();
+        if options.starts_with("driver=raw") && !options.contains("backing") {
+            assert!(ours.err.contains(words), "{options}: {} instead of {words}", ours.err);
+        }
+    }
+    for (args, option) in [
+        (
+            &["resize", "--image-opts", "driver=raw,size=512,file.filename=disk.raw", "5M"][..],
+            "size",
+        ),
+        (&["check", r#"json:{"driver":"qcow2","file.filename":"top","backing":null}"#], "backing"),
+        (
+            &["snapshot", "-l", "--image-opts", "file.filename=outer,data-file.filename=data2"],
+            "data-file",
+        ),
+    ] {
+        let ran = qcheck(folder, args);
+        assert!(ran.code == 1 && ran.err.contains(option), "{args:?}: {}", ran.err);
+    }
+}

@@ -43,7 +43,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("resize", &["image", "tables", "format", "storage"]),
     ("commit", &["convert", "resize", "disk", "image", "chain", "tables", "storage"]),
     ("rebase", &["convert", "disk", "image", "codec", "format", "storage"]),
-    ("amend", &["convert", "create", "resize", "image", "format"]),
+    ("amend", &["convert", "create", "crypt", "resize", "image", "format"]),
     ("bitmap", &["convert", "disk", "image", "format"]),
     ("snapshot", &["image", "tables", "format", "storage"]),
     ("info", &["image", "tables", "format", "storage"]),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use qcheck::ImageFormat;
-use qcheck::chain::{Described, Format};
+use qcheck::chain::{Described, Format, Instead};
 use qcheck::crypt::{Key, Secrets};
 
 use super::file_name::{self, could_not_open, quoted};
@@ -34,6 +34,8 @@ pub struct Named {
     pub format: Option<ImageFormat>,
     /// Its secret, and those of the images below it.
     pub key: Key,
+    /// What its description has in place of what is in the file.
+    pub instead: Instead,
     is_read_only: bool,
 }
 
@@ -45,8 +47,8 @@ impl AsRef<Path> for Named {
 
 impl Named {
     /// A file by its path, with its secret.
-    pub const fn file(path: PathBuf, format: Option<ImageFormat>, key: Key) -> Self {
-        Self { path, format, key, is_read_only: false }
+    pub fn file(path: PathBuf, format: Option<ImageFormat>, key: Key) -> Self {
+        Self { path, format, key, instead: Instead::default(), is_read_only: false }
     }
 
     /// The file, which is written; an error where its description makes it read-only.
@@ -75,9 +77,23 @@ impl ImageName {
         path.map_err(|error| anyhow!("{}: {error}", quoted(self.text())))
     }
 
+    /// [`Self::disk`] for a command that takes the image as it is.
+    pub fn named(
+        &self,
+        as_options: bool,
+        format: Option<ImageFormat>,
+        secrets: &Secrets,
+    ) -> Result<Named> {
+        let named = self.disk(as_options, format, secrets)?;
+        if let Some(option) = named.instead.option() {
+            bail!("{}: this command does not support the option '{option}'", quoted(self.text()));
+        }
+        Ok(named)
+    }
+
     /// The image, and its format where the name or `format` (`-f`) gives one. With `as_options`
     /// (`--image-opts`) the text is options of a block device. `secrets` are those of `--object`.
-    pub fn named(
+    pub fn disk(
         &self,
         as_options: bool,
         format: Option<ImageFormat>,
@@ -101,12 +117,12 @@ impl ImageName {
         let format = described.format_or_given(format);
         let format = format.map_err(|error| anyhow!(error).context(context()))?;
         let format = format.map(recorded_format).transpose().map_err(anyhow::Error::msg)?;
-        let Described { mut path, is_read_only, key_secret, .. } = described;
+        let Described { mut path, is_read_only, key_secret, instead, .. } = described;
         // The name alone means standard input elsewhere.
         if path == Path::new("-") {
             path = PathBuf::from("./-");
         }
-        Ok(Named { path, format, key: key(key_secret), is_read_only })
+        Ok(Named { path, format, key: key(key_secret), instead, is_read_only })
     }
 
     fn described_by_options(&self) -> qcheck::error::Result<Described> {

@@ -51,7 +51,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     };
     args.refuse_misfits(format == ImageFormat::Qcow2, sources.len())?;
     let secrets = args.objects.secrets()?;
-    let named = |source: &ImageName| source.named(args.image_opts, source_format, &secrets);
+    let named = |source: &ImageName| source.disk(args.image_opts, source_format, &secrets);
     let sources = sources.iter().map(named).collect::<Result<Vec<_>>>()?;
     let Named { path: target, key, .. } = &args.target(target, format, &secrets)?;
     let cancel = signals::interruption();

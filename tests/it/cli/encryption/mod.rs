@@ -2,6 +2,7 @@
 
 mod making;
 mod reading;
+mod slots;
 mod writing;
 
 use std::path::Path;

@@ -9,7 +9,7 @@ use qcheck::storage::FileStorage;
 use std::sync::Arc;
 
 use super::{CIPHERS, SECRET, bytes, content, create, guest, in_qcow2, luks, own, qcow2};
-use crate::support::programs::run::qemu_ok;
+use crate::support::programs::run::{qcheck, qemu, qemu_ok};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -101,4 +101,69 @@ fn a_disk_grows_over_what_its_last_cluster_had() {
     let read = bytes(dir.path(), &image);
     assert!(read[..900 << 10].iter().all(|&byte| byte == 5));
     assert!(read[900 << 10..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn luks_images_are_resized_as_by_qemu_img() {
+    let plain = content(1 << 20, 3);
+    for args in [
+        &["2M"][..],
+        &["+1000"],
+        &["--preallocation=falloc", "2M"],
+        &["--preallocation=full", "2M"],
+        &["--preallocation=metadata", "2M"],
+        &["512k"],
+        &["--shrink", "512k"],
+        &["--shrink", "-1024"],
+    ] {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let at = folders[0].path();
+        create(at, &["-f", "luks", "-o", "key-secret=s,iter-time=10", "a", "1M"]);
+        fs::write(at.join("disk"), &plain).unwrap();
+        guest(at, &luks("a"), "write -q -s disk 0 1M");
+        fs::copy(at.join("a"), folders[1].path().join("a")).unwrap();
+        let (image, (options, size)) = (luks("a"), args.split_at(args.len() - 1));
+        let args = [&["resize"], &SECRET[..], options, &["--image-opts", &image], size].concat();
+        let real = qemu(at, "qemu-img", &args);
+        let ran = qcheck(folders[1].path(), &args);
+        assert_eq!((ran.code, &ran.out), (real.code, &real.out), "{args:?}: {}", ran.err);
+        let length = |n: usize| fs::metadata(folders[n].path().join("a")).unwrap().len();
+        assert_eq!(length(1), length(0), "{args:?}");
+        let disk = bytes(folders[1].path(), &image);
+        let same = disk.len().min(plain.len());
+        assert!(disk[..same] == plain[..same], "{args:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    create(dir.path(), &["-f", "luks", "-o", "key-secret=s,iter-time=10", "a", "1M"]);
+    guest(dir.path(), &luks("a"), "write -q -P 9 0 1M");
+    let dry = ["--dry-run", "--shrink", "--image-opts", &luks("a"), "512k"];
+    let ran = own(dir.path(), "resize", &dry).success();
+    assert!(ran.out.contains("would lose 512 KiB"), "{}", ran.out);
+    let ran = own(dir.path(), "resize", &["a", "2M"]);
+    assert!(ran.err.contains("Parameter 'key-secret' is required for cipher"), "{}", ran.err);
+}
+
+#[test]
+fn an_image_over_luks_has_its_size_and_needs_no_secret_to_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    create(dir.path(), &["-f", "luks", "-o", "key-secret=s,iter-time=10", "base", "1M"]);
+    guest(dir.path(), &luks("base"), "write -q -P 9 0 1M");
+    fs::write(dir.path().join("other"), [1; 5000]).unwrap();
+    let described = r#"json:{"driver":"luks","key-secret":"s","file.filename":"base"}"#;
+    for base in ["base", described, "other", "missing"] {
+        let args = ["create", "-f", "qcow2", "-b", base, "-F", "luks"];
+        let real = qemu(dir.path(), "qemu-img", &[&args[..], &["real"]].concat());
+        let ran = qcheck(dir.path(), &[&args[..], &["own"]].concat());
+        assert_eq!(ran.code, real.code, "{base}: {} {}", ran.err, real.err);
+        assert_eq!(ran.out.replace("own", "real"), real.out, "{base}");
+        let cause = real.err.lines().next().unwrap_or_default().rsplit(": ").next().unwrap();
+        assert!(ran.err.contains(cause), "{base}: {} instead of {}", ran.err, real.err);
+        if ran.code != 0 {
+            continue;
+        }
+        let image = ["-O", "raw", "own", "raw"];
+        let read = own(dir.path(), "convert", &image);
+        assert_eq!(read.code == 0, base == described, "{base}: {}", read.err);
+    }
+    assert!(fs::read(dir.path().join("raw")).unwrap() == vec![9; 1 << 20]);
 }

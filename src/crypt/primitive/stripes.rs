@@ -5,11 +5,11 @@ use std::io;
 
 use zeroize::Zeroizing;
 
-use super::hash::Hash;
 use super::random;
+use crate::crypt::hash::Hash;
 
 /// Spreads a key over stripes as long as itself, which fill the material.
-pub(super) fn split(key: &[u8], material: &mut [u8], hash: Hash) -> io::Result<()> {
+pub(in crate::crypt) fn split(key: &[u8], material: &mut [u8], hash: Hash) -> io::Result<()> {
     let (stripes, last) = material.split_at_mut(material.len().saturating_sub(key.len()));
     random::fill(stripes)?;
     last.copy_from_slice(&diffused(stripes, key.len(), hash));
@@ -18,7 +18,7 @@ pub(super) fn split(key: &[u8], material: &mut [u8], hash: Hash) -> io::Result<(
 }
 
 /// The key of this many bytes that is spread over the material.
-pub(super) fn merge(material: &[u8], key_bytes: usize, hash: Hash) -> Zeroizing<Vec<u8>> {
+pub(in crate::crypt) fn merge(material: &[u8], key_bytes: usize, hash: Hash) -> Zeroizing<Vec<u8>> {
     let last = material.len().saturating_sub(key_bytes);
     let mut key = diffused(&material[..last], key_bytes, hash);
     add(&mut key, &material[last..]);
