@@ -18,11 +18,10 @@
 //! Long operations report to a [`Progress`] and are cancelled through it. `examples/` has whole
 //! programs.
 //!
-//! Further operations are modules: [`create`], [`amend`], [`bitmap`], [`convert`], [`commit`],
-//! [`compare`], [`measure`], [`rebase`], [`resize`], [`snapshot`], [`undo`], [`info`], [`dump`],
-//! [`verify`], [`policy`]. Each works on any [`storage::Storage`], so that images need
-//! not be files: [`check::check`] and [`repair::repair`] are [`Checker`] and [`Repair`] without a
-//! name.
+//! Further operations are modules: [`create`], [`edit`], [`convert`], [`commit`], [`compare`],
+//! [`measure`], [`rebase`], [`undo`], [`info`], [`dump`], [`verify`], [`policy`]. Each works on any
+//! [`storage::Storage`], so that images need not be files: [`check::check`] and [`repair::repair`]
+//! are [`Checker`] and [`Repair`] without a name.
 //!
 //! A problem *in* an image is a [`check::Finding`]; a problem doing the work is an [`Error`]. The
 //! library never prints, never exits and never reads the environment. `docs/design.md` describes
@@ -32,8 +31,6 @@
 #![deny(clippy::unwrap_used, clippy::cast_possible_truncation)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
-pub mod amend;
-pub mod bitmap;
 pub mod chain;
 pub mod check;
 #[doc(hidden)]
@@ -45,6 +42,7 @@ pub mod create;
 pub mod crypt;
 pub mod disk;
 pub mod dump;
+pub mod edit;
 pub mod error;
 pub mod file;
 #[doc(hidden)]
@@ -59,11 +57,9 @@ pub mod policy;
 pub mod progress;
 pub mod rebase;
 pub mod repair;
-pub mod resize;
 #[doc(hidden)]
 pub mod sector;
 mod setters;
-pub mod snapshot;
 pub mod storage;
 #[doc(hidden)]
 pub mod tables;

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_without_a_rule_is_none() {
+    fn a_policy_without_a_rule_denies_nothing() {
         assert!(!Policy::default().is_active());
         assert!(Policy::untrusted().is_active());
         assert!(!Policy::untrusted().denied.contains(&Trait::Compressed));

@@ -385,7 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_longer_than_its_entries_is_told() {
+    fn a_directory_longer_than_its_entries_is_reported() {
         let mut directory = BitmapDirectory::default();
         directory.decode(&[0; 8], 0);
         assert_eq!(directory.problems, ["it is longer than its 0 entries"]);

@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_and_names_with_dots_say_the_same() {
+    fn objects_and_names_with_dots_mean_the_same() {
         for text in [
             r#"{"driver":"qcow2","file":{"driver":"file","filename":"a:b"}}"#,
             r#"{"driver":"qcow2","file.driver":"host_device","file.filename":"a:b"}"#,
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_may_say_what_holds_in_place_of_what_is_in_the_image() {
+    fn a_description_may_replace_what_the_image_names() {
         let name = r#"json:{"driver":"qcow2","file.filename":"a","data-file.filename":"d",
             "backing":{"driver":"qcow2","file":{"filename":"b"},"backing":{"driver":"raw",
             "offset":"1k","size":512,"file":{"filename":"c"}}}}"#;

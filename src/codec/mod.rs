@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_decompressed_with_other_bytes_behind_it() {
+    fn what_is_compressed_is_decompressed_with_other_bytes_after_it() {
         let cluster: Vec<u8> = (0..65536u32).map(|n| (n / 100 % 7) as u8).collect();
         for method in [Method::Zlib, Method::Zstd] {
             let mut packed = compress(method, &cluster).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_packed_as_by_a_new_packer_whatever_came_before() {
+    fn a_cluster_is_compressed_as_by_a_new_compressor_whatever_came_before() {
         let mut state = 1u64;
         let mut next = || {
             state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_get_smaller_is_not_packed() {
+    fn what_does_not_get_smaller_is_not_compressed() {
         let mut state = 1u64;
         let mut next = || {
             state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);

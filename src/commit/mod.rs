@@ -12,9 +12,9 @@ pub use base::{Base, find_base};
 
 use crate::convert::{self, Control, ConvertOptions, Input, SourceDisk};
 use crate::disk::Disk;
+use crate::edit::resize::{ResizeOptions, resize, resize_raw};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::resize::{ResizeOptions, resize, resize_raw};
 use crate::setters::setters;
 use crate::storage::Storage;
 

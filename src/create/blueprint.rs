@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_image_lies_as_qemu_lays_it_out() {
+    fn an_empty_image_has_the_layout_of_one_of_qemu() {
         let g = geometry(16, 4, 10 << 20);
         let blueprint = Blueprint::new(&g, false, false, 0).unwrap();
         assert_eq!(blueprint.reftable.first, HostCluster::new(1));

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_cut_short_is_told_from_a_whole_one() {
+    fn an_entry_cut_short_is_distinguished_from_a_whole_one() {
         assert_eq!(BitmapEntry::decode(&entry_bytes()[..26]), Err(Truncated));
         assert_eq!(BitmapEntry::decode(&[0; 8]), Err(Truncated));
     }

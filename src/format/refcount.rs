@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn narrow_counts_are_packed_from_the_least_significant_bit() {
+    fn narrow_refcounts_are_stored_from_the_least_significant_bit() {
         let mut block = [0; 8];
         set_refcount(&mut block, 0, 1, 1);
         assert_eq!(block[0], 0b10);

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_says_what_a_table_of_bytes_says() {
+    fn a_set_has_what_a_table_of_bytes_has() {
         let mut random = 12345_u64;
         let mut below = |n: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sector_holds_tells_how_far_it_is_undone() {
+    fn what_a_sector_has_shows_how_far_it_is_undone() {
         assert_eq!(possible([true, false, false]), [0, 1]);
         assert_eq!(possible([false, true, false]), [1, 2, 3]);
         assert_eq!(possible([false, false, true]), [3, 4]);

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_long_stretches_of_zeroes_are_told_apart() {
+    fn only_long_stretches_of_zeroes_are_kept_apart() {
         let mut bytes = vec![0; 64 * 512];
         assert_eq!(runs(&bytes), [Run { range: 0..64 * 512, zero: true }]);
         bytes[3 * 512] = 1;

@@ -116,7 +116,7 @@ fn without_names_it_still_checks_like_the_image() {
 }
 
 #[test]
-fn qemu_img_says_the_same_of_the_dump() {
+fn qemu_img_reports_the_same_of_the_dump() {
     let mut broken = Vec::new();
     for base in bases().iter().filter(|base| ["plain", "bitmaps"].contains(&base.name)) {
         for (number, damaged) in damages(base).into_iter().enumerate() {
@@ -216,7 +216,7 @@ fn lost_tables_are_in_it_and_the_data_below_them_is_not() {
 }
 
 #[test]
-fn leaked_clusters_that_are_no_tables_are_not_in_it_though_they_were_looked_at() {
+fn leaked_clusters_that_are_not_tables_are_not_in_it_though_they_were_examined() {
     let mut bytes = Builder::new(4 << 20).data(0..8, 0xa5).build().bytes;
     // An L1 entry that points to nothing makes the check look for a lost table among what is leaked; one
     // leaked cluster begins like a table, and points to what is in use.
@@ -288,7 +288,7 @@ fn names_are_blanked_and_nothing_moves() {
 }
 
 #[test]
-fn bitmaps_without_names_can_still_be_told_apart() {
+fn bitmaps_without_names_can_still_be_distinguished() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "8M"]);
     for name in ["one", "two", "six"] {

@@ -77,7 +77,7 @@ fn an_image_that_another_process_holds_is_neither_checked_nor_repaired() {
 }
 
 #[test]
-fn a_plan_writes_nothing_and_says_what_the_repair_then_does() {
+fn a_plan_writes_nothing_and_lists_what_the_repair_then_does() {
     let folder = folder();
     let image = damaged(&folder);
     let before = fs::read(&image).unwrap();
@@ -91,7 +91,7 @@ fn a_plan_writes_nothing_and_says_what_the_repair_then_does() {
 }
 
 #[test]
-fn what_is_no_qcow2_image_is_repaired_only_by_name_of_the_format() {
+fn what_is_not_a_qcow2_image_is_repaired_only_by_name_of_the_format() {
     let folder = folder();
     let raw = folder.path().join("raw");
     fs::write(&raw, [0; 1 << 16]).unwrap();

@@ -52,7 +52,7 @@ fn a_repair_holds_on_random_inputs() {
 }
 
 #[test]
-fn what_fuzzing_found_stays_mended() {
+fn what_fuzzing_found_stays_repaired() {
     for (name, run) in TARGETS {
         for (file, input) in files(&folder("tests/data/fuzz", name)) {
             println!("{name}/{file}");

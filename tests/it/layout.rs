@@ -33,7 +33,7 @@ fn roles(bytes: &[u8]) -> Vec<(u64, u64, Role)> {
 }
 
 #[test]
-fn every_byte_of_every_damaged_image_is_told_of_once() {
+fn every_byte_of_every_damaged_image_is_listed_once() {
     let (mut cases, mut told) = (0, 0);
     for base in bases() {
         for damaged in damages(base) {
@@ -57,7 +57,7 @@ fn every_byte_of_every_damaged_image_is_told_of_once() {
 }
 
 #[test]
-fn every_byte_of_an_image_with_scrambled_numbers_is_told_of_once() {
+fn every_byte_of_an_image_with_scrambled_numbers_is_listed_once() {
     let mut rng = Rng::new(7);
     for round in 0..1000 {
         let all = bases();
@@ -94,7 +94,7 @@ fn each_cluster_has_the_role_that_the_image_gives_it() {
 }
 
 #[test]
-fn what_nothing_leads_to_any_more_is_leaked_or_lost() {
+fn what_nothing_refers_to_any_more_is_leaked_or_lost() {
     let built = Builder::new(4 << 20).data(0..4, 0x11).build();
     let mut leaked = built.bytes.clone();
     let at = l2_entry_at(&leaked, 4096);
@@ -147,7 +147,7 @@ fn guest_runs(bytes: Vec<u8>) -> Vec<(u64, u64, GuestState)> {
 }
 
 #[test]
-fn what_a_guest_cannot_read_is_told_as_unknown() {
+fn what_a_guest_cannot_read_is_listed_as_unknown() {
     let cluster = 1 << 14;
     let plain = Builder::new(8 * cluster).cluster_bits(14).data(0..2, 0x11);
     let parts = Content::Subclusters { allocated: 0xf, zero: 0xf0, byte: 0x22 };
@@ -181,7 +181,7 @@ fn what_a_guest_cannot_read_is_told_as_unknown() {
 }
 
 #[test]
-fn the_disk_is_told_from_its_beginning_to_its_end() {
+fn the_disk_is_listed_from_its_beginning_to_its_end() {
     let built = Builder::new((4 << 20) + 1000)
         .data(0..3, 0x11)
         .at(7, Content::Zero)
@@ -222,7 +222,7 @@ impl ReadAt for Counting {
 }
 
 #[test]
-fn one_table_behind_very_many_entries_is_not_read_without_end() {
+fn one_table_of_very_many_entries_is_not_read_without_end() {
     // 32,768 entries point to the only table, of 64 KiB: 2 GiB, if each was followed.
     let entries = 1 << 15;
     let mut bytes = Builder::new(64 << 20).cluster_bits(16).data(0..4, 0x11).build().bytes;

@@ -49,7 +49,7 @@ mod tests {
     use crate::format::{ClusterCount, HostOffset};
 
     #[test]
-    fn what_lies_past_the_end_is_kept_up_to_a_bound() {
+    fn what_is_past_the_end_is_kept_up_to_a_bound() {
         let geometry = Geometry::new(16, 4, false, 0).unwrap();
         let file_bytes = 10 << 16;
         let beyond = Beyond::new(&geometry, file_bytes);

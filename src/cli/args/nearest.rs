@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_told_from_another_word() {
+    fn a_slip_is_distinguished_from_another_word() {
         let known = ["off", "metadata", "falloc", "full", "cluster_size", "size"];
         for (given, word) in [
             ("cluster_siz", "cluster_size"),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_number_is_told_in_words() {
+    fn what_is_not_a_whole_number_is_refused_in_words() {
         assert_eq!(parse_number::<u64>("12"), Ok(12));
         for text in ["1.5", "", "x", "-1", "1k"] {
             assert!(parse_number::<u64>(text).unwrap_err().contains("whole number"), "{text}");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_told_from_what_is_too_large() {
+    fn what_is_not_a_size_is_distinguished_from_what_is_too_large() {
         for text in ["", ".", "M", "1x", "-1", "1 M", "0x", "0x1M", "1.5.5M", "١"] {
             assert_eq!(parse_size(text), Err(SizeError::NotASize), "{text}");
         }

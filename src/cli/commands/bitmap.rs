@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use qcheck::ImageFormat;
-use qcheck::bitmap::{Action, bitmap};
 use qcheck::convert::Control;
 use qcheck::crypt::Secrets;
 use qcheck::disk::Disk;
+use qcheck::edit::bitmap::{Action, bitmap};
 use qcheck::file::Intent;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 

@@ -7,9 +7,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::ImageFormat;
 use qcheck::crypt::luks::Header;
 use qcheck::disk::Disk;
+use qcheck::edit::resize::{
+    Preallocation, ResizeOptions, require_possible, resize, resize_payload,
+};
 use qcheck::file::Intent;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
-use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_payload};
 use qcheck::storage::{FileStorage, ReadAt};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_to_subtract_is_no_option_wherever_it_stands() {
+    fn a_size_to_subtract_is_not_an_option_wherever_it_is() {
         assert_eq!(expanded(&["a", "-1M", "--shrink"]), ["a", "--shrink", "--", "-1M"]);
         assert_eq!(expanded(&["--shrink", "a", "-.5G"]), ["--shrink", "a", "--", "-.5G"]);
         assert_eq!(expanded(&["a", "--", "-1M"]), ["a", "--", "-1M"]);
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_says_that_the_size_is_a_change() {
+    fn a_sign_makes_the_size_a_change() {
         assert_eq!(parse_change("1k"), Ok(Change::To(1024)));
         assert_eq!(parse_change("+1k"), Ok(Change::Longer(1024)));
         assert_eq!(parse_change("-1k"), Ok(Change::Shorter(1024)));

@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use qcheck::ImageFormat;
 use qcheck::check::{CheckOptions, check};
+use qcheck::edit::snapshot;
 use qcheck::file::Intent;
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
 use qcheck::info::{SnapshotInfo, qcow2_info};
 use qcheck::progress::Silent;
-use qcheck::snapshot;
 use qcheck::storage::FileStorage;
 
 use crate::cli::args::file_name::{could_not_open, quoted};

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_error() {
+    fn a_reader_that_went_away_is_not_an_error() {
         let mut out = Output::new(Box::new(Closed), false);
         out.line("one").unwrap();
         out.flush().unwrap();

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_beyond_the_rate_wait() {
+    fn bytes_over_the_rate_wait() {
         let rate = Rate::new(1 << 20);
         let begin = Instant::now();
         let go_on = AtomicBool::new(false);

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_enough_and_told_from_others_to_the_letter() {
+    fn names_are_short_enough_and_distinguished_from_others_to_the_letter() {
         assert!(
             DRIVERS.iter().all(|name| name.len() <= MAX_FORMAT_BYTES && is_driver(name.as_bytes()))
         );

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_past_the_room_is_a_defect_and_ends_the_list() {
+    fn a_length_past_the_end_of_the_space_is_a_defect_and_ends_the_list() {
         let mut bytes = vec![0; 32];
         BigEndian::write_u32(&mut bytes[8..], DATA_FILE);
         BigEndian::write_u32(&mut bytes[12..], u32::MAX);

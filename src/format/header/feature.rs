@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_entry_cut_short_has_the_name_that_is_there() {
+    fn a_last_entry_cut_short_has_the_name_as_far_as_it_goes() {
         let table = decode_feature_names(b"\0\x3fTest feature");
         assert_eq!(name_bits(1 << 63, FeatureKind::Incompatible, &table), ["Test feature"]);
         assert!(decode_feature_names(&[0]).is_empty());

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_no_header() {
+    fn other_bytes_are_not_a_header() {
         assert_eq!(Header::decode(b"QFI"), Err(HeaderError::NoMagic));
         assert_eq!(Header::decode(&golden()[..100]), Err(HeaderError::TooShort));
         assert_eq!(Header::decode(&[0; 512]), Err(HeaderError::NoMagic));

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_no_disks_are_known_by_what_they_begin_with() {
+    fn files_that_are_not_disks_are_recognized_by_their_first_bytes() {
         let at = |offset: usize, magic: &[u8]| {
             let mut head = vec![0; LIKENESS_BYTES];
             head[offset..offset + magic.len()].copy_from_slice(magic);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_tells_qcow_from_qcow2() {
+    fn the_version_distinguishes_qcow_from_qcow2() {
         assert_eq!(probe(b"QFI\xFB\0\0\0\x03"), ImageFormat::Qcow2);
         assert_eq!(probe(b"QFI\xFB\0\0\0\x02"), ImageFormat::Qcow2);
         assert_eq!(probe(b"QFI\xFB\0\0\0\x01"), ImageFormat::Other("qcow"));

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_inside_the_header_leaves_no_room_for_keys_either() {
+    fn a_payload_inside_the_header_leaves_no_space_for_keys_either() {
         let mut b = header();
         put(&mut b, 104, 7);
         let found = defects(&b, LENGTH);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn material_of_a_slot_in_use_lies_within_the_length() {
+    fn material_of_a_slot_in_use_is_within_the_length() {
         let end = 4096 + 32 * 4000;
         assert_eq!(defects(&header(), end), Vec::<String>::new());
         assert_eq!(

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_tells_cipher_mode_and_slots() {
+    fn a_header_has_cipher_mode_and_slots() {
         let luks = LuksHeader::decode(&header()).unwrap();
         assert_eq!(luks.cipher_algorithm(), "aes-256");
         assert_eq!((luks.chain_mode(), luks.iv_generator()), ("cbc", ("essiv", Some("sha256"))));

@@ -98,7 +98,7 @@ mod tests {
     use crate::format::ClusterCount;
 
     #[test]
-    fn a_write_to_another_structure_is_a_conflict_and_to_the_own_one_is_none() {
+    fn a_write_to_another_structure_is_a_conflict_and_one_to_its_own_is_not() {
         let run = |first, count| ClusterRun::new(HostCluster::new(first), ClusterCount::new(count));
         let mut regions = Regions::default();
         regions.add(run(0, 1), Owner::Header);

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_was_freed_is_found_again_and_a_long_run_skips_short_holes() {
+    fn space_that_was_freed_is_found_again_and_a_long_run_skips_short_holes() {
         let image = open(small(4));
         let mut meta = image.meta().unwrap();
         let first = meta.allocate(count(10)).unwrap().commit();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_extended_as_far_as_there_is_room() {
+    fn a_run_is_extended_as_far_as_there_is_space() {
         let image = open(small(4));
         let mut meta = image.meta().unwrap();
         let blocker = meta.allocate_at(HostCluster::new(20), count(1)).unwrap().unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn compressed_data_is_packed_and_each_sharer_counts() {
+    fn compressed_data_shares_clusters_and_each_sharer_counts() {
         let image = open(small(4));
         let mut meta = image.meta().unwrap();
         let mut places = Vec::new();

@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_a_run_that_leaves_them_no_room_lie_behind_it() {
+    fn blocks_of_a_run_that_leaves_them_no_space_come_after_it() {
         let image = open(small(6));
         let mut meta = image.meta().unwrap();
         meta.raise(run(64, 256), 1).unwrap();

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn free_room_inside_the_file_comes_first() {
+    fn free_space_inside_the_file_comes_first() {
         let placement = place_in(&[(0, 10), (12, 40)], Capacity::Growable).unwrap();
         assert_eq!(placement.table, HostCluster::new(10));
         assert_eq!(placement.blocks, [(ReftableIndex::new(0), HostCluster::new(11))]);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_device_has_no_room() {
+    fn a_full_device_has_no_free_space() {
         let full = place_in(&[(0, 64)], Capacity::Fixed(64 * 512));
         assert!(matches!(full, Err(Error::NoRoom { .. })));
         let two_left = place_in(&[(0, 62)], Capacity::Fixed(64 * 512)).unwrap();

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_told_from_data_by_their_words() {
+    fn tables_are_distinguished_from_data_by_their_words() {
         let end = 1 << 20;
         let shape = |words: &[u64]| of_sector(&sector(words), end);
         assert_eq!(shape(&[]), Some(Shape::Empty));

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn two_readers_share_and_a_writer_is_told_that_they_do_not_share_writing() {
+    fn two_readers_share_and_a_writer_is_refused_since_they_do_not_share_writing() {
         let (dir, files) = openings(3);
         assert_eq!(lock(&files[0], Access::Read).unwrap(), Locking::Held);
         assert_eq!(lock(&files[1], Access::Read).unwrap(), Locking::Held);

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_behind_the_end_are_found_to_the_bit() {
+    fn bits_past_the_end_are_found_to_the_bit() {
         assert!(!has_bits_from(&[0xFF, 0x07, 0], 11));
         assert!(has_bits_from(&[0xFF, 0x07, 0], 10));
         assert!(has_bits_from(&[0, 0, 0x80], 0));

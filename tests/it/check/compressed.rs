@@ -52,7 +52,7 @@ fn an_extent_inside_one_that_begins_long_before_is_found() {
 }
 
 #[test]
-fn overlaps_are_found_behind_any_number_of_extents() {
+fn overlaps_are_found_after_any_number_of_extents() {
     let tables = (1 << 22) / ENTRIES + 8;
     let (mut image, table) = image(tables, 0);
     let data = image.len() as u64;

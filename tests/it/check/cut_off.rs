@@ -69,7 +69,7 @@ fn lost_clusters(image: &[u8], cut: &[u8]) -> bool {
 }
 
 #[test]
-fn no_image_that_was_cut_off_passes_for_sound() {
+fn no_image_that_was_cut_off_is_called_clean() {
     let mut silent = Vec::new();
     for_all_cuts(|image, cut| {
         let Ok(report) = report(cut) else { return };
@@ -132,7 +132,7 @@ fn leads_past(report: &CheckReport) -> bool {
 }
 
 #[test]
-fn a_repair_makes_nothing_worse_and_takes_no_place_that_pointers_lead_to() {
+fn a_repair_makes_nothing_worse_and_takes_no_cluster_that_pointers_refer_to() {
     let mut refused = 0;
     for_all_cuts(|_, cut| {
         let size = cluster_size(cut) as usize;

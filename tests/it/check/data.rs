@@ -55,7 +55,7 @@ fn packed_at(image: &[u8], guest: u64) -> usize {
 }
 
 #[test]
-fn sound_images_of_every_kind_have_nothing_wrong_with_their_data() {
+fn clean_images_of_every_kind_have_nothing_wrong_with_their_data() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut checked = 0;
     for entry in fs::read_dir(&folder).unwrap() {
@@ -71,7 +71,7 @@ fn sound_images_of_every_kind_have_nothing_wrong_with_their_data() {
 }
 
 #[test]
-fn a_damaged_stream_is_told_with_its_offset_and_guest_range() {
+fn a_damaged_stream_is_reported_with_its_offset_and_guest_range() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     for kind in ["zlib", "zstd"] {
@@ -95,7 +95,7 @@ fn a_damaged_stream_is_told_with_its_offset_and_guest_range() {
 }
 
 #[test]
-fn a_stream_that_yields_less_than_a_cluster_is_told() {
+fn a_stream_that_yields_less_than_a_cluster_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = builder().at(9, Content::Compressed(5)).build().bytes;
     write(dir.path(), "image", &bytes);
@@ -120,7 +120,7 @@ fn a_stream_that_yields_less_than_a_cluster_is_told() {
 }
 
 #[test]
-fn damage_that_only_a_snapshot_reads_is_told_of_the_snapshot() {
+fn damage_that_only_a_snapshot_reads_is_reported_of_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let own = Snapshot::own("old", &[(4, Content::Compressed(5)), (5, Content::Data(3))]);
     let bytes = builder().snapshot(own).build().bytes;
@@ -138,7 +138,7 @@ fn damage_that_only_a_snapshot_reads_is_told_of_the_snapshot() {
 }
 
 #[test]
-fn data_past_the_end_of_the_external_data_file_is_told() {
+fn data_past_the_end_of_the_external_data_file_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let built = builder().data_file("file.data", false).build();
     let data = built.data.unwrap();
@@ -220,7 +220,7 @@ fn every_backing_file_must_be_there_and_of_its_format() {
 }
 
 #[test]
-fn a_policy_leaves_named_files_closed_and_says_so() {
+fn a_policy_leaves_named_files_closed_and_reports_it() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     write(folder, "backing", &builder().backing("trap", Some("raw")).build().bytes);
@@ -245,7 +245,7 @@ fn a_policy_leaves_named_files_closed_and_says_so() {
 }
 
 #[test]
-fn bits_of_a_bitmap_behind_the_disks_end_are_told() {
+fn bits_of_a_bitmap_past_the_disks_end_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     // 256 clusters: 32 bytes of bits, in a cluster of 4096.
     write(dir.path(), "image", &builder().bitmap("dirty", 12, 0).build().bytes);
@@ -262,7 +262,7 @@ fn bits_of_a_bitmap_behind_the_disks_end_are_told() {
 }
 
 #[test]
-fn two_bitmaps_of_one_name_are_told_without_reading_data_and_the_later_one_is_dropped() {
+fn two_bitmaps_of_one_name_are_reported_without_reading_data_and_the_later_one_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     qemu_create(folder, &["-f", "qcow2", "image", "1M"]);
@@ -284,7 +284,7 @@ fn two_bitmaps_of_one_name_are_told_without_reading_data_and_the_later_one_is_dr
 }
 
 #[test]
-fn encrypted_data_is_read_and_not_judged() {
+fn encrypted_data_is_read_and_not_checked() {
     let dir = tempfile::tempdir().unwrap();
     let mut locked = builder();
     locked.crypt_method = 1;
@@ -325,7 +325,7 @@ fn worn(bytes: Vec<u8>, bad: Vec<Range<u64>>) -> (Vec<Finding>, Vec<Range<u64>>)
 }
 
 #[test]
-fn what_cannot_be_read_is_told_cluster_by_cluster() {
+fn what_cannot_be_read_is_reported_cluster_by_cluster() {
     let image = builder().at(20, Content::Compressed(5)).bitmap("dirty", 12, 0).build().bytes;
     let entry = |guest: u64| be64(&image, l2_entry_at(&image, guest << 12)) & 0x00ff_ffff_ffff_fe00;
     let (plain, packed) = (entry(1), packed_at(&image, 20 << 12) as u64);

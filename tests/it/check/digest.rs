@@ -223,7 +223,7 @@ impl ReadAt for Counted {
 }
 
 #[test]
-fn of_many_damaged_places_the_first_is_told() {
+fn of_many_damaged_clusters_the_first_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let packed = (0..64).map(|n| (n * 256, Content::Compressed(9)));
     let mut image = Builder::new(64 << 20);
@@ -310,7 +310,7 @@ fn messages(folder: &Path, args: &[&str], code: &str) -> (i32, Value, Vec<String
 }
 
 #[test]
-fn a_disk_that_cannot_be_read_whole_has_no_digest_and_a_finding_says_why() {
+fn a_disk_that_cannot_be_read_whole_has_no_digest_and_a_finding_gives_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     let clusters = Builder::new(1 << 20).at(3, Content::Compressed(9)).data(0..2, 5);

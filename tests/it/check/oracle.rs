@@ -85,7 +85,7 @@ fn both_agree_on_bitmaps_and_encryption() {
 }
 
 #[test]
-fn both_agree_on_what_killed_writers_leave_behind() {
+fn both_agree_on_what_killed_writers_leave() {
     assert_agreement(matrix::killed());
 }
 

@@ -21,7 +21,7 @@ fn linked(folder: &Path, args: &[&str]) -> Ran {
 }
 
 #[test]
-fn the_version_is_told_as_scripts_look_for_it() {
+fn the_version_is_printed_as_scripts_look_for_it() {
     let dir = folder();
     let theirs = qemu(dir.path(), "qemu-img", &["--version"]).out;
     let version = theirs.split([' ', '(']).nth(2).unwrap();
@@ -65,7 +65,7 @@ fn errors_begin_with_its_name() {
 }
 
 #[test]
-fn what_only_qemu_img_has_is_told_by_its_name() {
+fn what_only_qemu_img_has_is_refused_by_name() {
     let dir = folder();
     for (args, word) in [
         (&["bench", "a"][..], "command"),
@@ -130,7 +130,7 @@ fn long_options(folder: &Path, command: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_long_option_of_qemu_img_is_taken_or_told_of() {
+fn every_long_option_of_qemu_img_is_taken_or_refused_by_name() {
     let dir = folder();
     let commands =
         ["amend", "check", "commit", "convert", "create", "info", "rebase", "resize", "snapshot"];
@@ -170,7 +170,7 @@ fn what_may_have_been_meant_is_suggested() {
 }
 
 #[test]
-fn a_number_that_is_none_is_answered_with_what_is_valid() {
+fn an_invalid_number_is_answered_with_what_is_valid() {
     let dir = folder();
     for args in [
         &["check", "--max-ratio", "1.5", "a"][..],

@@ -111,7 +111,7 @@ fn a_crash_leaves_the_old_image_none_or_the_new_one() {
 }
 
 #[test]
-fn every_failure_of_the_target_is_told_and_leaves_no_image() {
+fn every_failure_of_the_target_is_reported_and_leaves_no_image() {
     for (new, compress) in kinds() {
         for class in [Class::Write, Class::Sync, Class::SetLen] {
             for n in 0.. {
@@ -132,7 +132,7 @@ fn every_failure_of_the_target_is_told_and_leaves_no_image() {
 }
 
 #[test]
-fn what_the_source_cannot_give_is_an_error_or_lost_and_told() {
+fn what_the_source_cannot_give_is_an_error_or_lost_and_reported() {
     let new = new_image(Preallocation::Off, Compression::Zlib);
     for salvage in [false, true] {
         for n in 0.. {
@@ -157,7 +157,7 @@ fn what_the_source_cannot_give_is_an_error_or_lost_and_told() {
 }
 
 #[test]
-fn a_device_that_is_too_small_is_told_and_one_with_old_content_is_filled() {
+fn a_device_that_is_too_small_is_reported_and_one_with_old_content_is_filled() {
     let new = new_image(Preallocation::Off, Compression::Zlib);
     let small = Arc::new(MemoryStorage::fixed(vec![0xAA; 24 * 1024]));
     assert!(run(&source(disk()), &new, small.clone(), &options(false)).is_err());

@@ -130,7 +130,7 @@ fn the_cache_mode_unsafe_flushes_nothing() {
 }
 
 #[test]
-fn a_backing_file_without_a_recorded_format_can_be_opened_by_saying_which_it_has() {
+fn a_backing_file_without_a_recorded_format_can_be_opened_by_naming_its_format() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     chain(folder);

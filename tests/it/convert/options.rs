@@ -100,7 +100,7 @@ fn only_what_differs_from_the_backing_file_is_stored() {
 }
 
 #[test]
-fn a_target_that_is_there_is_overwritten_and_never_shortened() {
+fn a_target_that_exists_is_overwritten_and_never_shortened() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     sample(&folder.join("disk.raw"), 4, 4 << 20);
@@ -289,7 +289,7 @@ fn bitmaps_are_copied_and_broken_ones_refused_or_left_out() {
 }
 
 #[test]
-fn bitmaps_are_added_to_images_that_are_there_and_to_preallocated_ones() {
+fn bitmaps_are_added_to_images_that_exist_and_to_preallocated_ones() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     qemu_create(folder, &["-f", "qcow2", "a.qcow2", "64M"]);

@@ -89,7 +89,7 @@ fn the_lines_of_a_fleet_are_objects_with_the_host() {
 }
 
 #[test]
-fn every_recipe_passes_sound_images_and_fails_with_a_damaged_one() {
+fn every_recipe_passes_clean_images_and_fails_with_a_damaged_one() {
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ci.md");
     let scripts = scripts(&fs::read_to_string(text).unwrap());
     assert!(scripts.len() >= 6);

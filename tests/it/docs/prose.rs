@@ -125,6 +125,26 @@ fn sources() -> Vec<Line> {
     found
 }
 
+/// The names of the tests, which are sentences.
+fn names_of_tests() -> Vec<Line> {
+    let mut found = Vec::new();
+    for folder in ["src", "tests"] {
+        for path in files(&root().join(folder), "rs") {
+            let (name, code) = read(&path);
+            let mut is_test = false;
+            for (at, line) in code.lines().enumerate() {
+                let sentence =
+                    line.trim().strip_prefix("fn ").and_then(|rest| rest.split_once('('));
+                if let (true, Some((sentence, _))) = (is_test, sentence) {
+                    found.extend(lines(&name, at + 1, &sentence.replace('_', " ")));
+                }
+                is_test = line.trim() == "#[test]";
+            }
+        }
+    }
+    found
+}
+
 /// The documents and the manual pages.
 fn documents() -> Vec<Line> {
     let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
@@ -179,7 +199,8 @@ fn banned(text: &str) -> Option<(&'static str, &'static str)> {
 #[test]
 fn no_text_has_a_banned_phrase() {
     let mut wrong = Vec::new();
-    for Line { place, text } in sources().into_iter().chain(documents()).chain(help()) {
+    let all = [sources(), names_of_tests(), documents(), help()].into_iter().flatten();
+    for Line { place, text } in all {
         if let Some((phrase, instead)) = banned(&text) {
             wrong.push(format!("{place}: \"{phrase}\" (write: {instead}) in: {}", text.trim()));
         }

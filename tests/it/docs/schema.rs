@@ -100,7 +100,7 @@ fn qcow2() -> Vec<&'static str> {
 }
 
 #[test]
-fn the_output_of_check_is_as_its_schemas_say() {
+fn the_output_of_check_is_valid_by_its_schemas() {
     let scratch = images();
     for image in qcow2() {
         valid(&scratch, "check.json", &["check", "--output", "json", "--explain", image]);
@@ -130,7 +130,7 @@ fn the_output_of_check_is_as_its_schemas_say() {
 }
 
 #[test]
-fn the_output_of_a_repair_and_of_its_plan_is_as_the_schema_says() {
+fn the_output_of_a_repair_and_of_its_plan_is_valid_by_the_schema() {
     let scratch = images();
     let plan = ["check", "-r", "all", "--dry-run", "--output", "json", "damaged.qcow2"];
     let plan = valid(&scratch, "check.json", &plan);
@@ -146,7 +146,7 @@ fn the_output_of_a_repair_and_of_its_plan_is_as_the_schema_says() {
 }
 
 #[test]
-fn the_output_of_info_is_as_its_schemas_say() {
+fn the_output_of_info_is_valid_by_its_schemas() {
     let scratch = images();
     for image in [&qcow2()[..], &["raw"]].concat() {
         valid(&scratch, "info.json", &["info", "--output", "json", image]);
@@ -161,7 +161,7 @@ fn the_output_of_info_is_as_its_schemas_say() {
 }
 
 #[test]
-fn the_output_of_the_other_commands_is_as_their_schemas_say() {
+fn the_output_of_the_other_commands_is_valid_by_their_schemas() {
     let scratch = images();
     for image in ["raw", "base.qcow2", "top.qcow2", "old.qcow2"] {
         valid(&scratch, "map.json", &["map", "--output", "json", image]);

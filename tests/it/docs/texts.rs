@@ -34,7 +34,7 @@ fn the_readme_has_a_heading_for_every_command() {
 }
 
 #[test]
-fn the_debian_package_names_the_version_and_the_owners_of_the_program() {
+fn the_debian_package_names_the_version_and_the_authors_of_the_program() {
     let (cargo, copyright) = (read("Cargo.toml"), read("docs/debian/copyright"));
     let version = format!("qcheck ({}-1) ", env!("CARGO_PKG_VERSION"));
     assert!(
@@ -61,7 +61,7 @@ fn example(name: &str, args: &[&Path]) -> String {
 }
 
 #[test]
-fn the_examples_of_the_library_do_what_they_say() {
+fn the_examples_of_the_library_do_what_they_describe() {
     // Only a run of all tests has built them already.
     let build = ["build", "--quiet", "--offline", "--examples"];
     assert!(Command::new(env!("CARGO")).args(build).status().unwrap().success());

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qcheck::check::{CheckOptions, check};
+use qcheck::edit::resize::{Preallocation, ResizeOptions, resize};
 use qcheck::error::Result;
 use qcheck::image::{Image, Opened};
 use qcheck::progress::Silent;
-use qcheck::resize::{Preallocation, ResizeOptions, resize};
 use qcheck::storage::{MemoryStorage, Storage};
 
 use crate::image::invariants::violation;
@@ -243,7 +243,7 @@ fn assert_no_lie(bytes: &[u8], states: &[Vec<Stored>; 2], what: &str) {
 }
 
 #[test]
-fn no_crash_leaves_a_bitmap_that_lies() {
+fn no_crash_leaves_a_wrong_bitmap() {
     for kind in KINDS {
         let case = Case::new(kind);
         for (name, change) in changes() {
@@ -268,7 +268,7 @@ fn no_crash_leaves_a_bitmap_that_lies() {
 }
 
 #[test]
-fn no_failure_leaves_a_bitmap_that_lies() {
+fn no_failure_leaves_a_wrong_bitmap() {
     for kind in KINDS {
         let case = Case::new(kind);
         for (name, change) in changes() {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use qcheck::chain::Opener;
+use qcheck::edit::resize::{ResizeOptions, resize};
 use qcheck::error::Result;
 use qcheck::image::{Image, Opened};
-use qcheck::resize::{ResizeOptions, resize};
 use qcheck::storage::{Capacity, MemoryStorage, ReadAt, Storage};
 
 use crate::image::invariants::violation;

@@ -202,7 +202,7 @@ fn a_chain_that_comes_back_or_names_no_format_is_refused() {
 }
 
 #[test]
-fn an_image_left_without_closing_is_sound_and_at_worst_leaks() {
+fn an_image_left_without_closing_is_clean_and_at_worst_leaks() {
     let case = case(&["-o", "cluster_size=4k"]);
     let image = open_write(&case.disk, &case.path, &options(&case.path));
     for n in 0..50u64 {

@@ -55,7 +55,7 @@ fn every_way_in_which_qemu_stores_bytes_is_read() {
 }
 
 #[test]
-fn reserved_bits_are_no_reason_to_read_nothing() {
+fn reserved_bits_do_not_stop_reading() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.qcow2");
     let name = path.to_str().unwrap();
@@ -75,7 +75,7 @@ fn reserved_bits_are_no_reason_to_read_nothing() {
 }
 
 #[test]
-fn compressed_images_of_qemu_are_read_and_told_as_compressed() {
+fn compressed_images_of_qemu_are_read_and_reported_as_compressed() {
     let folder = tempfile::tempdir().unwrap();
     let raw = folder.path().join("raw");
     std::fs::write(&raw, (0..3_000_000u32).map(|n| (n / 777) as u8).collect::<Vec<_>>()).unwrap();

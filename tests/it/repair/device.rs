@@ -94,7 +94,7 @@ fn without_reftable(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_zeroed_refcount_table_on_a_device_is_built_anew_in_place() {
+fn a_zeroed_refcount_table_on_a_device_is_rebuilt_in_place() {
     let sound = filled(12, 4, 6, 0);
     let Some(whole) = Device::new(&sound) else { return };
     let device = Device::new(&without_reftable(sound)).expect("a second device");
@@ -116,7 +116,7 @@ fn nothing_is_placed_into_clusters_with_data_where_refcounts_are_lost() {
 }
 
 #[test]
-fn a_device_without_room_is_said_to_have_none_before_anything_is_written() {
+fn a_device_without_free_space_is_reported_before_anything_is_written() {
     let broken = without_reftable(image(12, 4, 0));
     let Some(device) = Device::new(&broken) else { return };
     let ran = device.repair();
@@ -164,7 +164,7 @@ fn fits(broken: &[u8], name: &str) -> bool {
 }
 
 #[test]
-fn room_inside_an_image_that_cannot_grow_is_enough_from_some_number_of_clusters_on() {
+fn space_inside_an_image_that_cannot_grow_is_enough_from_some_number_of_clusters_on() {
     let geometries =
         [(9, 0), (9, 1), (9, 3), (9, 4), (9, 5), (9, 6), (10, 3), (11, 6), (12, 4), (14, 2)];
     for (bits, order) in geometries {

@@ -70,13 +70,13 @@ fn every_plan_is_carried_out(cases: impl Iterator<Item = (String, Vec<u8>)>) -> 
 }
 
 #[test]
-fn every_repair_of_the_damage_matrix_does_what_its_plan_says() {
+fn every_repair_of_the_damage_matrix_does_what_its_plan_lists() {
     let cases = damage::bases().iter().flat_map(damage::damages).map(|d| (d.name, d.bytes));
     assert!(every_plan_is_carried_out(cases) > 5000);
 }
 
 #[test]
-fn every_repair_of_combined_damages_does_what_its_plan_says() {
+fn every_repair_of_combined_damages_does_what_its_plan_lists() {
     let cases = broken::bases().iter().flat_map(broken::damages).map(|b| (b.name, b.bytes));
     assert!(every_plan_is_carried_out(cases) > 1000);
 }
@@ -86,7 +86,7 @@ fn is_count(finding: &Finding) -> bool {
 }
 
 #[test]
-fn every_damage_that_is_mended_is_named_by_a_step_that_mends_it() {
+fn every_damage_that_is_repaired_is_named_by_a_step_that_repairs_it() {
     let mut missing = Vec::new();
     for broken in broken::bases().iter().flat_map(broken::damages) {
         let run = planned(&broken.bytes, RepairMode::All).expect("a file can grow");
@@ -117,7 +117,7 @@ fn every_damage_that_is_mended_is_named_by_a_step_that_mends_it() {
 }
 
 #[test]
-fn only_what_drops_something_is_told_to_lose_something() {
+fn only_what_drops_something_is_marked_as_losing_something() {
     for broken in broken::bases().iter().flat_map(broken::damages) {
         let run = planned(&broken.bytes, RepairMode::All).expect("a file can grow");
         let steps = run.stages.iter().flat_map(|stage| &stage.steps);
@@ -128,7 +128,7 @@ fn only_what_drops_something_is_told_to_lose_something() {
 }
 
 #[test]
-fn what_a_repair_drops_where_that_is_allowed_is_told_to_be_lossy() {
+fn what_a_repair_drops_where_that_is_allowed_is_marked_as_lossy() {
     let mut dropped = 0;
     for case in damage::bases().iter().flat_map(damage::damages) {
         let Ok(run) = planned(&case.bytes, RepairMode::Lossy) else { continue };

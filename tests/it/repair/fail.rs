@@ -122,7 +122,7 @@ const ALL_BASES: [&str; 8] = [
 ];
 
 #[test]
-fn a_repair_that_cannot_write_says_so_and_leaves_nothing_worse() {
+fn a_repair_that_cannot_write_reports_it_and_leaves_nothing_worse() {
     every_failure_of(&ALL_BASES, RepairMode::All, &CHANGING);
     every_failure_of(&ALL_BASES, RepairMode::Leaks, &CHANGING);
 }
@@ -138,7 +138,7 @@ fn a_repair_of_leaks_that_cannot_read_never_calls_a_damaged_image_clean() {
 }
 
 #[test]
-fn a_check_that_cannot_read_something_says_so_or_misses_nothing() {
+fn a_check_that_cannot_read_something_reports_it_or_misses_nothing() {
     let (mut points, mut wrong) = (0, Vec::new());
     for broken in bases().iter().flat_map(damages) {
         let whole = report(&broken.bytes).tally;

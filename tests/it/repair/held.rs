@@ -146,7 +146,7 @@ fn a_table_for_an_external_data_file_goes_to_its_own_place_only() {
 }
 
 #[test]
-fn a_leaked_bitmap_table_is_not_taken_for_an_l2_table() {
+fn a_leaked_bitmap_table_does_not_become_an_l2_table() {
     for options in ["", ",data_file=data.raw"] {
         let scratch = image(options, "4M", &["write -q -P 0x41 0 64k"]);
         let folder = scratch.path();
@@ -292,7 +292,7 @@ fn an_unknown_compression_type_is_corrected_where_nothing_is_compressed() {
 }
 
 #[test]
-fn the_json_says_that_only_a_proven_table_is_put_back() {
+fn only_a_proven_table_is_put_back_in_the_json() {
     let scratch = image("", "4M", &["write -q -P 0x41 0 64k"]);
     changed(&scratch, |bytes| set_l1(bytes, 0, 0));
     let ran = scratch.qcheck(&["check", "--output", "json", IMAGE]);
@@ -342,7 +342,7 @@ fn a_repair_with_leave_needs_no_second_run() {
 }
 
 #[test]
-fn data_that_is_taken_for_refcount_blocks_is_kept() {
+fn data_that_refcount_table_entries_point_to_is_kept() {
     // Without COPIED, entries of an L2 table are like those of a refcount table.
     let scratch = image("", "2M", &["write -q -P 0x30 0 12k"]);
     qemu_ok(scratch.path(), "qemu-img", &["snapshot", "-c", "s", IMAGE]);

@@ -86,7 +86,7 @@ fn snapshots(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
 }
 
 #[test]
-fn what_nobody_knows_in_the_header_and_in_snapshots_survives_every_repair() {
+fn unknown_parts_of_the_header_and_of_snapshots_survive_every_repair() {
     let base: &Sound = Box::leak(Box::new(decorated()));
     assert!(tally(&base.bytes).is_clean());
     let all = damages(base);
@@ -239,7 +239,7 @@ fn a_snapshot_table_that_is_cut_short_keeps_its_snapshots_in_a_repair_of_another
 }
 
 #[test]
-fn what_is_said_to_be_mended_is_found_no_more() {
+fn what_is_reported_as_repaired_is_found_no_more() {
     for_all(|broken, mode| {
         let image = MemoryStorage::new(broken.bytes.clone());
         let outcome = repair(&image, mode, &options(), &Silent).ok()?;
@@ -253,7 +253,7 @@ fn what_is_said_to_be_mended_is_found_no_more() {
 
 /// Where something else is in a table its flags wait until that has gone elsewhere.
 #[test]
-fn flags_in_a_disputed_table_are_told_when_they_are_mended() {
+fn flags_in_a_disputed_table_are_reported_when_they_are_corrected() {
     let sound = Builder::new(64 << 9).cluster_bits(9).data(0..8, 0x11).build().bytes;
     let entry = |guest: u64| l2_entry_at(&sound, guest << 9);
     let mut bytes = sound.clone();

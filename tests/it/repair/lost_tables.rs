@@ -82,7 +82,7 @@ fn guest_data_that_looks_like_a_table_is_data_of_the_table_that_maps_it() {
 
 /// With nothing but zeroes beside it, the table that maps it may be an L1 table of former times.
 #[test]
-fn where_nothing_tells_the_table_from_its_data_neither_is_put_back() {
+fn where_nothing_distinguishes_the_table_from_its_data_neither_is_put_back() {
     for leads_to in LED_TO {
         let (_, lost) = with_a_table_as_data(leads_to, 0);
         assert!(reattached(&lost) == lost, "with {leads_to:?}");

@@ -118,7 +118,7 @@ fn an_l1_entry_that_is_lost_comes_back_only_where_a_person_asks_for_it() {
 }
 
 #[test]
-fn a_lost_table_that_could_be_in_two_places_is_told_of_and_kept() {
+fn a_lost_table_that_fits_two_entries_is_reported_and_kept() {
     let sound = bytes(&roomy());
     let damaged = with(&sound, l1_entry_at(&sound, 1), 0);
     assert_held(&damaged, &[], "one of three");
@@ -174,7 +174,7 @@ fn a_cluster_that_lost_its_entry_to_a_cross_link_is_kept_until_it_may_be_lost() 
 }
 
 #[test]
-fn an_entry_that_leads_nowhere_is_kept_until_it_may_be_lost() {
+fn an_entry_that_points_nowhere_is_kept_until_it_may_be_lost() {
     let sound = bytes(&plain());
     let at = l2_entry_at(&sound, 3 * CLUSTER);
     let compressed = l2_entry_at(&sound, 30 * CLUSTER);
@@ -194,7 +194,7 @@ fn an_entry_that_leads_nowhere_is_kept_until_it_may_be_lost() {
 }
 
 #[test]
-fn an_entry_with_one_right_answer_is_mended() {
+fn an_entry_with_one_right_value_is_corrected() {
     let sound = bytes(&plain());
     let wanted = guest(&sound, &[]);
     let at = l2_entry_at(&sound, 3 * CLUSTER);
@@ -264,7 +264,7 @@ fn a_broken_bitmap_is_dropped_only_with_leave_and_the_others_stay() {
 }
 
 #[test]
-fn a_sound_image_with_a_snapshot_and_a_bitmap_is_left_alone() {
+fn a_clean_image_with_a_snapshot_and_a_bitmap_is_left_alone() {
     let scratch = Scratch::new();
     for args in [
         &["create", "-q", "-f", "qcow2", "image.qcow2", "4M"][..],
@@ -312,7 +312,7 @@ fn what_reaches_past_the_end_of_the_file_is_in_use_as_far_as_it_goes() {
 }
 
 #[test]
-fn nothing_is_written_into_guest_data_that_an_l1_entry_leads_to() {
+fn nothing_is_written_into_guest_data_that_an_l1_entry_points_to() {
     let sound = bytes(&plain());
     let data = be64(&sound, l2_entry_at(&sound, 5 * CLUSTER)) & OFFSET_MASK;
     let damaged = with(&sound, l1_entry_at(&sound, 1), data | COPIED);

@@ -46,7 +46,7 @@ fn an_image_is_made_resized_and_snapshot_on_a_device() {
 }
 
 #[test]
-fn a_device_without_room_is_told_of_and_keeps_its_image() {
+fn a_device_without_free_space_is_reported_and_keeps_its_image() {
     let Some(device) = empty(2) else { return };
     let name = device.name();
     let create = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", name, "1M"];

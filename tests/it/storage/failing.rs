@@ -132,7 +132,7 @@ fn crash_images_come_in_the_same_order_in_every_run() {
 }
 
 #[test]
-fn a_crash_image_tells_how_it_came_about() {
+fn a_crash_image_describes_how_it_was_made() {
     let log = WriteLog::new(vec![0; 2048]);
     log.write_at(0, &[1]).unwrap();
     log.sync().unwrap();

@@ -43,7 +43,10 @@ fn what_is_neither_file_nor_block_device_is_refused_without_waiting() {
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let socket = dir.path().join("socket");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    // An address has 108 bytes at most, and the folder's name can be longer.
+    let folder = File::open(dir.path()).unwrap();
+    let address = format!("/proc/self/fd/{}/socket", folder.as_raw_fd());
+    let _listener = std::os::unix::net::UnixListener::bind(address).unwrap();
     for (path, what) in [
         (dir.path().to_owned(), "a directory"),
         (fifo, "a pipe"),
@@ -141,7 +144,7 @@ fn discarding_frees_blocks_and_keeps_the_length() {
 }
 
 #[test]
-fn zeroes_take_no_room_and_reach_past_the_end() {
+fn zeroes_take_no_space_and_reach_past_the_end() {
     let (_dir, _path, file) = new_file();
     file.write_at(0, &[1; 8192]).unwrap();
     file.write_zeroes(100, 50).unwrap();
@@ -176,7 +179,7 @@ fn memory_behaves_like_a_file() {
 }
 
 #[test]
-fn memory_of_fixed_length_has_no_room_past_its_end() {
+fn memory_of_fixed_length_has_no_space_past_its_end() {
     let memory = MemoryStorage::fixed(vec![1; 1000]);
     assert_eq!(memory.capacity(), Capacity::Fixed(1000));
     memory.write_at(990, &[2; 10]).unwrap();

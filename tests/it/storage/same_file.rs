@@ -181,7 +181,7 @@ fn a_second_node_of_a_device_is_the_same_device() {
 }
 
 #[test]
-fn files_that_are_only_copies_are_no_hindrance() {
+fn files_that_are_only_copies_are_not_a_hindrance() {
     let dir = folder();
     let folder = dir.path();
     fs::copy(folder.join("base.raw"), folder.join("copy.raw")).unwrap();

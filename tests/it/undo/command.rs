@@ -231,7 +231,7 @@ fn another_image_is_refused_even_with_force() {
 }
 
 #[test]
-fn what_is_no_whole_undo_file_is_told_in_one_line() {
+fn what_is_not_a_whole_undo_file_is_reported_in_one_line() {
     let dir = folder();
     damaged(dir.path(), "a");
     repair(dir.path());

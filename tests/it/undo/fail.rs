@@ -31,7 +31,7 @@ fn is_undone(broken: &Broken, image: &[u8], file: &[u8]) -> bool {
 }
 
 #[test]
-fn a_repair_whose_record_cannot_be_written_says_so_and_can_be_undone() {
+fn a_repair_whose_record_cannot_be_written_reports_it_and_can_be_undone() {
     let mut points = 0;
     for broken in some() {
         for class in CLASSES {
@@ -75,7 +75,7 @@ fn a_recorded_repair_that_fails_can_be_undone() {
 }
 
 #[test]
-fn an_undo_that_fails_says_so_and_the_next_one_ends_it() {
+fn an_undo_that_fails_reports_it_and_the_next_one_completes_it() {
     let mut points = 0;
     for broken in some() {
         let (image, file) = (MemoryStorage::new(broken.bytes.clone()), MemoryStorage::default());

@@ -174,7 +174,7 @@ fn an_undo_file_with_a_flipped_bit_is_refused() {
 }
 
 #[test]
-fn what_is_no_undo_file_is_told_to_be_none() {
+fn what_is_not_an_undo_file_is_refused() {
     let (before, after, _) = example();
     for other in [before.as_slice(), &[1; 5000], b"some text\n"] {
         assert!(refusal(other, &after, true).contains("is not an undo file"));
@@ -225,7 +225,7 @@ fn old_bytes_of_every_kind_of_change_are_put_back() {
 }
 
 #[test]
-fn holes_take_no_room_in_the_undo_file() {
+fn holes_take_no_space_in_the_undo_file() {
     let mut before = vec![0; 64 << 20];
     before[..512].fill(9);
     before[40 << 20..(40 << 20) + 1000].fill(9);

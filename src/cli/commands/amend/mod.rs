@@ -4,10 +4,10 @@ mod key_slots;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::ImageFormat;
-use qcheck::amend::{Amendments, amend};
 use qcheck::convert::Control;
 use qcheck::crypt::Secrets;
 use qcheck::crypt::luks::Header;
+use qcheck::edit::amend::{Amendments, amend};
 use qcheck::file::Intent;
 use qcheck::image::{FileOpener, OpenOptions};
 use qcheck::storage::FileStorage;

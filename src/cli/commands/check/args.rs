@@ -249,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_behind_repair_is_its_value() {
+    fn a_mode_after_repair_is_its_value() {
         assert_eq!(expanded(&["--repair", "leaks", "image"]), ["--repair=leaks", "image"]);
         assert_eq!(expanded(&["--repair", "all", "all"]), ["--repair=all", "all"]);
         assert_eq!(expanded(&["--repair=leaks", "image"]), ["--repair=leaks", "image"]);
     }
 
     #[test]
-    fn behind_two_dashes_everything_is_a_name() {
+    fn after_two_dashes_everything_is_a_name() {
         assert_eq!(expanded(&["--", "--repair"]), ["--", "--repair"]);
         assert_eq!(expanded(&["-r", "leaks"]), ["-r", "leaks"]);
     }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn text_beyond_ascii_is_escaped_as_qemu_escapes_it() {
+    fn text_outside_ascii_is_escaped_as_qemu_escapes_it() {
         let mut out = Vec::new();
         write(&mut out, &json!({ "name": "a\"ü\u{1F4BE}\u{7f}\n/" })).unwrap();
         let text = String::from_utf8(out).unwrap();

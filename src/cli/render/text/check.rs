@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repair_is_told_in_the_order_of_qemu_img() {
+    fn a_repair_is_reported_in_the_order_of_qemu_img() {
         let reserved = at(1, Kind::L2Reserved(0x8000_0000_0006_0002));
         let flag = at(0, Kind::DataCopied { entry: 0x50000, count: 1 });
         let stale = at(3, Kind::DataCopied { entry: 0x70000, count: 2 });
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rebuild_releases_is_told_behind_it() {
+    fn what_a_rebuild_releases_is_reported_after_it() {
         let low = Kind::Count { stored: 0, referenced: 1 };
         let low = Finding::new(low, leak(6).place);
         // The first of two is released.

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_shared_out_to_the_cells_that_they_lie_in() {
+    fn bytes_are_shared_out_to_the_cells_that_they_are_in() {
         let mut grid = Grid::new(&DISK, 1000, 10, 80, 1);
         assert_eq!(grid.cell_bytes, 20);
         grid.add(15, 30, 1);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_of_zero_is_no_limit() {
+    fn a_budget_of_zero_does_not_limit() {
         assert_eq!(Budget::new(0).take(u64::MAX), u64::MAX);
         let mut budget = Budget::new(3);
         assert_eq!((budget.take(2), budget.take(2), budget.take(1)), (2, 1, 0));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_full_is_told_before_anything_is_given_out() {
+    fn a_device_that_is_full_is_reported_before_anything_is_allocated() {
         let geometry = Geometry::new(16, 4, false, 0).unwrap();
         let mut counts = Counts::new(geometry, 10 << 16).unwrap();
         let free = 10 - counts.end().get();

@@ -72,7 +72,7 @@ fn an_extent_with_a_million_references_is_decompressed_once() {
 }
 
 #[test]
-fn a_damaged_extent_with_a_million_references_is_told_in_bounded_memory() {
+fn a_damaged_extent_with_a_million_references_is_reported_in_bounded_memory() {
     let bytes = image(&[0xff; 4096], |at, _| compressed(at, 8));
     let told = bounded(&bytes, &["--data"]);
     assert!(told.contains("more: compressed-data"), "{told:.1000}");

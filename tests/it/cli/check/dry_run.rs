@@ -29,7 +29,7 @@ fn damaged(folder: &Path, name: &str) {
 }
 
 #[test]
-fn a_plan_is_printed_behind_the_verdict_and_nothing_is_written() {
+fn a_plan_is_printed_after_the_verdict_and_nothing_is_written() {
     let dir = folder();
     damaged(dir.path(), "a");
     let state = || {
@@ -55,7 +55,7 @@ fn a_plan_is_printed_behind_the_verdict_and_nothing_is_written() {
 }
 
 #[test]
-fn a_plan_as_json_stands_beside_the_keys_of_the_check() {
+fn a_plan_as_json_is_beside_the_keys_of_the_check() {
     let dir = folder();
     damaged(dir.path(), "a");
     let check = qcheck(dir.path(), &["check", "--output", "json", "a"]);
@@ -81,7 +81,7 @@ fn a_plan_as_json_stands_beside_the_keys_of_the_check() {
 }
 
 #[test]
-fn a_sound_image_needs_no_writes() {
+fn a_clean_image_needs_no_writes() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "10M"]);
     let ran = qcheck(dir.path(), &["check", "-r", "all", "--dry-run", "a"]);

@@ -107,7 +107,7 @@ fn names_come_from_a_list_or_from_standard_input() {
 }
 
 #[test]
-fn one_image_is_told_of_as_ever() {
+fn one_image_is_reported_in_the_form_of_qemu_img() {
     let dir = mixed();
     let plain = qcheck(dir.path(), &["check", "corrupt"]);
     assert!(plain.out.contains("\n2 errors were found on the image.\n"), "{}", plain.out);
@@ -166,7 +166,7 @@ fn quiet_leaves_only_what_was_found() {
 }
 
 #[test]
-fn a_chain_is_checked_once_whoever_leads_to_it() {
+fn a_chain_is_checked_once_whichever_image_names_it() {
     let dir = mixed();
     fs::create_dir(dir.path().join("sub")).unwrap();
     let overlay = |name: &str, base: &str, format: &str| {
@@ -233,7 +233,7 @@ fn a_verdict_is_one_line_whatever_the_name() {
 }
 
 #[test]
-fn a_name_that_is_no_files_does_not_stop_the_rest() {
+fn a_name_without_a_file_does_not_stop_the_rest() {
     let dir = mixed();
     let ran = qcheck(dir.path(), &["check", "clean", "nbd://host/export", "leaky"]);
     let lines = "clean: no errors\nnbd://host/export: no verdict\nleaky: 1 leaked cluster\n";
@@ -244,7 +244,7 @@ fn a_name_that_is_no_files_does_not_stop_the_rest() {
 }
 
 #[test]
-fn a_chain_without_an_end_and_names_that_are_no_files_have_no_verdict() {
+fn a_chain_without_an_end_and_names_without_a_file_have_no_verdict() {
     let dir = tempfile::tempdir().unwrap();
     let overlay = |name: &str, base: &str| {
         qemu_create(dir.path(), &["-u", "-f", "qcow2", "-b", base, "-F", "qcow2", name, "1M"]);

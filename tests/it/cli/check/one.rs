@@ -86,7 +86,7 @@ fn arguments_that_cannot_be_are_refused_with_exit_code_1() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_told_in_one_line_with_its_name_and_cause() {
+fn what_cannot_be_opened_is_reported_in_one_line_with_its_name_and_cause() {
     let dir = folder();
     let err = refusal(dir.path(), &["check", "missing"]);
     assert_eq!(err, "qcheck: Could not open 'missing': No such file or directory\n");
@@ -96,7 +96,7 @@ fn what_cannot_be_opened_is_told_in_one_line_with_its_name_and_cause() {
 }
 
 #[test]
-fn a_file_that_is_no_qcow2_is_refused_where_qcow2_was_asked_for() {
+fn a_file_that_is_not_qcow2_is_refused_where_qcow2_was_asked_for() {
     let dir = folder();
     fs::write(dir.path().join("a"), [7; 1000]).unwrap();
     let err = refusal(dir.path(), &["check", "-f", "qcow2", "a"]);
@@ -235,7 +235,7 @@ fn json_describes_each_run_of_findings() {
 }
 
 #[test]
-fn json_tells_the_guest_range_behind_a_finding() {
+fn json_has_the_guest_range_of_a_finding() {
     let dir = folder();
     corrupt_image(dir.path(), "a");
     let ran = qcheck(dir.path(), &["check", "--output", "json", "a"]);
@@ -322,7 +322,7 @@ fn messages_begin_with_the_name_under_which_the_program_was_called() {
 }
 
 #[test]
-fn progress_is_told_where_it_was_asked_for_and_never_with_quiet() {
+fn progress_is_printed_where_it_was_asked_for_and_never_with_quiet() {
     let dir = folder();
     image(dir.path(), "a");
     assert_eq!(qcheck(dir.path(), &["check", "a"]).err, "");
@@ -331,7 +331,7 @@ fn progress_is_told_where_it_was_asked_for_and_never_with_quiet() {
 }
 
 #[test]
-fn names_that_look_like_options_or_modes_are_names_behind_two_dashes() {
+fn names_that_look_like_options_or_modes_are_names_after_two_dashes() {
     let dir = folder();
     image(dir.path(), "--repair");
     assert_eq!(qcheck(dir.path(), &["check", "--", "--repair"]).code, 0);
@@ -352,7 +352,7 @@ fn both_repair(damage: impl Fn(&Path), args: &[&str]) -> (Ran, Ran) {
 }
 
 #[test]
-fn a_repair_of_leaks_is_told_as_by_qemu_img() {
+fn a_repair_of_leaks_is_reported_as_by_qemu_img() {
     for args in [
         &["-r", "leaks", "a"][..],
         &["-r", "all", "a"],
@@ -369,7 +369,7 @@ fn a_repair_of_leaks_is_told_as_by_qemu_img() {
 }
 
 #[test]
-fn a_flag_and_a_leak_are_told_and_mended_in_the_order_of_qemu_img() {
+fn a_flag_and_a_leak_are_reported_and_repaired_in_the_order_of_qemu_img() {
     let damage = |dir: &Path| {
         leaky_image(dir, "a", 2);
         let file = fs::OpenOptions::new().write(true).open(dir.join("a")).unwrap();
@@ -383,7 +383,7 @@ fn a_flag_and_a_leak_are_told_and_mended_in_the_order_of_qemu_img() {
 }
 
 #[test]
-fn leaks_that_damage_may_hide_references_to_are_kept_and_told_of() {
+fn leaks_that_damage_may_hide_references_to_are_kept_and_reported() {
     let dir = folder();
     leaky_image(dir.path(), "a", 2);
     let file = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();

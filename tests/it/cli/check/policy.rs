@@ -84,7 +84,7 @@ fn compressed_clusters_are_denied_by_their_word_alone() {
 }
 
 #[test]
-fn other_formats_are_denied_before_anything_in_them_is_believed() {
+fn other_formats_are_denied_before_anything_in_them_is_used() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "vmdk", "other", "1M"]);
     fs::write(dir.path().join("raw"), [7; 1000]).unwrap();

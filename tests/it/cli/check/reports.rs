@@ -220,7 +220,7 @@ fn characters_that_no_xml_may_have_are_left_out() {
 }
 
 #[test]
-fn digests_are_in_reports_and_told_where_nothing_else_is() {
+fn digests_are_in_reports_and_printed_where_nothing_else_is() {
     let dir = folder();
     let of = |args: &[&str]| {
         let ran = qcheck(dir.path(), &[&["check", "--digest", "sha256"], args].concat());

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use qcheck::amend::{Amendments, amend};
 use qcheck::convert::Control;
 use qcheck::create::Version;
+use qcheck::edit::amend::{Amendments, amend};
 use qcheck::error::{Error, Result};
 use qcheck::image::{Image, Opened};
 use qcheck::progress::Silent;

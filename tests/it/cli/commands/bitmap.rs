@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qcheck::bitmap::{Action, bitmap};
 use qcheck::convert::Control;
 use qcheck::disk::Disk as ReadDisk;
+use qcheck::edit::bitmap::{Action, bitmap};
 use qcheck::error::{Error, Result};
 use qcheck::image::{BackingPolicy, Image, Opened};
 use qcheck::progress::{Progress, Silent};

@@ -47,7 +47,7 @@ fn copies_are_identical_in_every_form() {
 }
 
 #[test]
-fn the_sector_of_the_first_difference_is_told() {
+fn the_sector_of_the_first_difference_is_reported() {
     let dir = folder();
     for (name, format) in DISKS.into_iter().filter(|(name, _)| *name != "empty") {
         for at in [0, 69_632, 200_000, 1 << 20, 1_400_000] {
@@ -93,7 +93,7 @@ fn other_sizes_and_odd_lengths_are_compared_alike() {
 }
 
 #[test]
-fn exit_codes_tell_what_went_wrong() {
+fn exit_codes_distinguish_what_went_wrong() {
     let dir = folder();
     for (args, code) in [
         (&["compare"][..], 1),
@@ -112,7 +112,7 @@ fn exit_codes_tell_what_went_wrong() {
 }
 
 #[test]
-fn damage_before_a_difference_is_an_error_and_after_it_is_none() {
+fn damage_before_a_difference_is_an_error_and_damage_after_it_is_not() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["a", "b"] {
         qemu_create(dir.path(), &["-f", "qcow2", name, "1M"]);

@@ -190,7 +190,7 @@ fn an_old_image_is_replaced() {
 }
 
 #[test]
-fn a_data_file_lies_where_qemu_looks_for_it() {
+fn a_data_file_is_where_qemu_looks_for_it() {
     let dir = folder();
     fs::create_dir(dir.path().join("sub")).unwrap();
     let args = ["create", "-q", "-f", "qcow2", "-o", "data_file=data", "sub/a", "1M"];
@@ -304,7 +304,7 @@ fn the_name_of_a_data_file_is_seen_from_the_current_folder_as_in_qemu() {
 }
 
 #[test]
-fn what_has_another_format_is_refused_with_those_that_there_are() {
+fn what_has_another_format_is_refused_with_the_formats_that_can_be_made() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     qemu_create(folder, &["-f", "vdi", "x.vdi", "1M"]);

@@ -30,7 +30,7 @@ fn same(folder: &Path, image: &str) {
 }
 
 #[test]
-fn every_feature_is_told_as_qemu_img_tells_it() {
+fn every_feature_is_printed_as_by_qemu_img() {
     let dir = folder();
     for (name, options) in [
         ("plain", "size=10M"),
@@ -51,7 +51,7 @@ fn every_feature_is_told_as_qemu_img_tells_it() {
 }
 
 #[test]
-fn raw_images_and_odd_lengths_are_told_alike() {
+fn raw_images_and_odd_lengths_are_reported_alike() {
     let dir = folder();
     for length in [0, 1, 511, 512, 1000, 1_023_488, 1_024_000, 5 << 30] {
         let file = fs::File::create(dir.path().join("a")).unwrap();
@@ -76,7 +76,7 @@ fn snapshots_and_bitmaps_are_listed_alike() {
 }
 
 #[test]
-fn encryption_is_told_without_a_key() {
+fn encryption_is_reported_without_a_key() {
     let dir = folder();
     for format in ["luks", "aes"] {
         let options = format!(
@@ -91,7 +91,7 @@ fn encryption_is_told_without_a_key() {
 }
 
 #[test]
-fn a_dirty_and_corrupt_image_says_so() {
+fn a_dirty_and_corrupt_image_reports_it() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
     let file = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();
@@ -103,7 +103,7 @@ fn a_dirty_and_corrupt_image_says_so() {
 }
 
 #[test]
-fn names_of_backing_files_are_told_as_given_and_as_found() {
+fn names_of_backing_files_are_printed_as_given_and_as_found() {
     let dir = folder();
     fs::create_dir(dir.path().join("sub")).unwrap();
     qemu_create(dir.path(), &["-f", "qcow2", "base", "10M"]);
@@ -151,7 +151,7 @@ fn a_backing_file_without_a_recorded_format_is_raw_or_refused() {
 }
 
 #[test]
-fn an_image_in_use_is_told_of_only_with_force_share() {
+fn an_image_in_use_is_reported_only_with_force_share() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
     let user = FileStorage::open_write(&dir.path().join("a")).unwrap();
@@ -225,7 +225,7 @@ fn same_but_for_the_chain(folder: &Path, image: &str) {
 }
 
 #[test]
-fn a_disk_has_whole_sectors_whatever_the_header_says() {
+fn a_disk_has_whole_sectors_whatever_the_header_has() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
     let file = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();

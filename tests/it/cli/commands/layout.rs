@@ -96,7 +96,7 @@ fn the_runs_of_file_and_disk_are_without_gaps() {
 }
 
 #[test]
-fn every_table_is_told_of_with_its_place() {
+fn every_table_is_listed_with_its_offset() {
     let dir = folder();
     let built = Builder::new(4 << 20).data(0..700, 0x11).bitmap("day", 12, 1).build();
     fs::write(dir.path().join("a"), &built.bytes).unwrap();
@@ -134,7 +134,7 @@ fn the_list_of_tables_is_bounded_for_people_and_whole_for_programs() {
 }
 
 #[test]
-fn what_is_wrong_is_told_below_the_part_that_it_is_about() {
+fn what_is_wrong_is_reported_after_the_part_that_it_is_about() {
     let dir = folder();
     let mut bytes = Builder::new(4 << 20).data(0..4, 0x11).build().bytes;
     let at = l2_entry_at(&bytes, 0);
@@ -148,7 +148,7 @@ fn what_is_wrong_is_told_below_the_part_that_it_is_about() {
 }
 
 #[test]
-fn counts_that_are_wrong_are_told_with_the_space_that_they_are_about() {
+fn wrong_refcounts_are_reported_with_the_space_that_they_are_about() {
     let dir = folder();
     let mut bytes = Builder::new(4 << 20).data(0..4, 0x11).build().bytes;
     let end = bytes.len() as u64 >> 12;
@@ -172,7 +172,7 @@ fn counts_that_are_wrong_are_told_with_the_space_that_they_are_about() {
 }
 
 #[test]
-fn a_header_that_leads_nowhere_is_still_told_field_by_field() {
+fn a_header_that_points_nowhere_is_still_printed_field_by_field() {
     let dir = folder();
     let mut bytes = Builder::new(4 << 20).data(0..4, 0x11).build().bytes;
     poke(&mut bytes, 20, 4, 77);

@@ -35,7 +35,7 @@ fn assert_equal(folder: &Path, images: [&str; 2]) {
 }
 
 #[test]
-fn every_way_to_tell_a_size_does_what_qemu_img_does() {
+fn every_way_to_give_a_size_does_what_qemu_img_does() {
     for options in ["compat=1.1", "compat=0.10", "cluster_size=512", "extended_l2=on"] {
         let dir = folder();
         qemu_create(dir.path(), &["-f", "qcow2", "-o", options, "a", "1M"]);
@@ -224,7 +224,7 @@ fn room(folder: &Path, image: &str) -> u64 {
 }
 
 #[test]
-fn what_is_preallocated_has_its_room_on_the_disk_and_metadata_alone_has_not() {
+fn what_is_preallocated_has_its_space_on_the_disk_and_metadata_alone_has_not() {
     let new = 8 << 20;
     for (format, options) in [("qcow2", "compat=1.1"), ("qcow2", "data_file=d"), ("raw", "")] {
         for (mode, takes) in [("off", false), ("metadata", false), ("falloc", true), ("full", true)]
@@ -245,7 +245,7 @@ fn what_is_preallocated_has_its_room_on_the_disk_and_metadata_alone_has_not() {
 }
 
 #[test]
-fn a_dirty_image_is_repaired_first_and_says_so() {
+fn a_dirty_image_is_repaired_first_and_reports_it() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "-o", "lazy_refcounts=on", "a", "1M"]);
     let crash = ["-c", "write -q -P 1 0 64k", "-c", "abort", "a"];
@@ -344,7 +344,7 @@ fn an_encrypted_disk_grows_without_its_key_only_where_nothing_has_to_be_zeroed()
 }
 
 #[test]
-fn what_a_raw_data_file_has_behind_the_disks_end_is_kept_when_the_disk_grows_over_it() {
+fn what_a_raw_data_file_has_past_the_disks_end_is_kept_when_the_disk_grows_over_it() {
     for how in ["off", "metadata", "falloc", "full"] {
         let dir = folder();
         let options = "data_file=data,data_file_raw=on,cluster_size=4k";

@@ -103,7 +103,7 @@ fn a_list_is_the_default_and_json_is_what_info_has() {
 }
 
 #[test]
-fn a_dirty_image_is_repaired_first_and_says_so() {
+fn a_dirty_image_is_repaired_first_and_reports_it() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "-o", "lazy_refcounts=on", "a", "1M"]);
     let crash = ["-c", "write -q -P 1 0 64k", "-c", "abort", "a"];
@@ -186,7 +186,7 @@ fn a_snapshot_of_an_image_with_errors_is_taken_with_a_warning() {
 }
 
 #[test]
-fn an_id_that_is_no_name_is_reported_with_the_name_of_its_snapshot() {
+fn an_id_that_is_not_a_name_is_reported_with_the_name_of_its_snapshot() {
     let dir = folder();
     qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
     qemu_ok(dir.path(), "qemu-img", &["snapshot", "-c", "before upgrade", "a"]);

@@ -180,7 +180,7 @@ fn the_last_slot_is_erased_only_with_force() {
 }
 
 #[test]
-fn all_slots_in_use_are_no_place_for_another_passphrase() {
+fn all_slots_in_use_leave_none_for_another_passphrase() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), "luks");
     let image = opened("luks", "image", "a");

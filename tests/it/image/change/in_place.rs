@@ -4,8 +4,8 @@ use std::fs;
 use std::sync::Arc;
 
 use qcheck::check::{CheckOptions, check};
+use qcheck::edit::snapshot;
 use qcheck::progress::Silent;
-use qcheck::snapshot;
 use qcheck::storage::MemoryStorage;
 
 use crate::image::change::states::{Case, Change};

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use qcheck::edit::resize::{Preallocation, ResizeOptions, resize, resize_raw};
 use qcheck::error::Result;
 use qcheck::image::{Image, Opened, Opener};
-use qcheck::resize::{Preallocation, ResizeOptions, resize, resize_raw};
 use qcheck::storage::{Capacity, MemoryStorage, ReadAt, Storage};
 
 use crate::image::invariants::violation;
@@ -139,7 +139,7 @@ const SIZES: [(u64, Preallocation); 4] = [
 ];
 
 #[test]
-fn a_data_file_is_longer_before_the_header_says_so_and_shorter_only_after() {
+fn a_data_file_is_longer_before_the_header_changes_and_shorter_only_after() {
     for kind in KINDS {
         for (size, preallocation) in SIZES {
             let (folder, disk) = case(kind);

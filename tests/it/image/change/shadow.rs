@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use qcheck::edit::resize::{ResizeOptions, resize};
+use qcheck::edit::snapshot;
 use qcheck::image::Image;
-use qcheck::resize::{ResizeOptions, resize};
-use qcheck::snapshot;
 
 use crate::image::tools::{
     Disk, assert_clean, assert_same, at, convert, open_write, options, qemu, read_all,

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use qcheck::edit::resize::{Preallocation, ResizeOptions, resize};
+use qcheck::edit::snapshot;
 use qcheck::error::Result;
 use qcheck::image::{Image, Opened};
-use qcheck::resize::{Preallocation, ResizeOptions, resize};
-use qcheck::snapshot;
 use qcheck::storage::{MemoryStorage, ReadAt, Storage};
 
 use crate::image::invariants::violation;
@@ -164,7 +164,7 @@ fn snapshots_are_taken_gone_back_to_and_deleted_and_qemu_agrees() {
 }
 
 #[test]
-fn a_snapshot_that_the_counts_cannot_tell_changes_nothing() {
+fn a_snapshot_that_the_refcounts_cannot_hold_changes_nothing() {
     let case = case("refcount_bits=1,cluster_size=4k", 160);
     let file = case.disk.files[&case.path].clone();
     let before = file.to_vec();
@@ -194,7 +194,7 @@ fn disks_grow_and_shrink_and_qemu_agrees() {
 }
 
 #[test]
-fn a_disk_does_not_get_shorter_without_being_told() {
+fn a_disk_does_not_get_shorter_unless_that_is_asked_for() {
     let case = case("cluster_size=4k", 160);
     let file = case.disk.files[&case.path].clone();
     let before = file.to_vec();

@@ -5,11 +5,11 @@ use std::fs;
 use std::sync::Arc;
 
 use qcheck::check::{CheckOptions, check};
+use qcheck::edit::resize::{Preallocation, ResizeOptions, resize};
+use qcheck::edit::snapshot;
 use qcheck::error::Result;
 use qcheck::progress::Silent;
 use qcheck::repair::{RepairMode, repair};
-use qcheck::resize::{Preallocation, ResizeOptions, resize};
-use qcheck::snapshot;
 use qcheck::storage::MemoryStorage;
 
 use crate::image::bitmaps::{Stored, stored};

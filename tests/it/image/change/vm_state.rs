@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use qcheck::resize::{Preallocation, ResizeOptions, resize};
+use qcheck::edit::resize::{Preallocation, ResizeOptions, resize};
 use qcheck::storage::MemoryStorage;
 
 use crate::image::change::states::{Case, Change};
@@ -65,7 +65,7 @@ const WAYS: [Preallocation; 4] =
     [Preallocation::Off, Preallocation::Metadata, Preallocation::Falloc, Preallocation::Full];
 
 #[test]
-fn a_disk_that_grows_has_zeroes_where_something_lay_past_its_end() {
+fn a_disk_that_grows_has_zeroes_where_something_was_past_its_end() {
     let make: [fn(&str) -> Case; 2] = [with_vm_state, with_data_past_the_end];
     for (kind, make) in KINDS.iter().flat_map(|kind| make.map(|make| (kind, make))) {
         for how in WAYS {
@@ -99,7 +99,7 @@ fn the_snapshot_keeps_its_vm_state_when_the_disk_grows_over_that_of_the_active_d
 }
 
 #[test]
-fn no_crash_shows_what_lay_past_the_end() {
+fn no_crash_shows_what_was_past_the_end() {
     for kind in KINDS {
         for case in [with_vm_state(kind), with_data_past_the_end(kind)] {
             for how in [Preallocation::Off, Preallocation::Metadata] {

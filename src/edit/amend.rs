@@ -7,11 +7,11 @@
 use crate::convert::Control;
 use crate::create::Version;
 use crate::crypt::luks::SlotChange;
+use crate::edit::resize::{ResizeOptions, require_possible_in, resize};
 use crate::error::{Error, Result};
 use crate::format::feature::{autoclear, incompatible};
 use crate::format::header::Header;
 use crate::image::Image;
-use crate::resize::{ResizeOptions, require_possible_in, resize};
 use crate::setters::setters;
 
 /// Widest refcounts, in bits (specification).
