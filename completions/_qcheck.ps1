@@ -26,7 +26,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
-            [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size')
+            [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size, its passphrases')
             [CompletionResult]::new('bitmap', 'bitmap', [CompletionResultType]::ParameterValue, 'Change a persistent bitmap of an image; all actions are done in their order, as one change')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
@@ -46,15 +46,15 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;amend' {
-            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
-            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; probed from its first bytes if not given')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or luks; detected from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or luks; detected from its first bytes if not given')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Options of the image, as name=value,...; "help" lists them')
             [CompletionResult]::new('--options', '--options', [CompletionResultType]::ParameterName, 'Options of the image, as name=value,...; "help" lists them')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'How the image is written: writeback, writethrough, none, directsync or unsafe')
             [CompletionResult]::new('--object', '--object', [CompletionResultType]::ParameterName, 'Define a secret: secret,id=NAME,file=FILE; options of images name it')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
-            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'The disk may get shorter: the data past its new end is lost')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'The disk may get shorter, and loses the data past its new end; a key slot in use may be overwritten, and the last one erased, so that nothing opens the image any more')
             [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
@@ -363,8 +363,8 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;resize' {
-            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; detected from its first bytes if not given')
-            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2 or raw; detected from its first bytes if not given')
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given')
             [CompletionResult]::new('--preallocation', '--preallocation', [CompletionResultType]::ParameterName, 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its space (falloc), or map it and fill it with zeroes (full)')
             [CompletionResult]::new('--backing-format', '--backing-format', [CompletionResultType]::ParameterName, 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image')
             [CompletionResult]::new('--object', '--object', [CompletionResultType]::ParameterName, 'Define a secret: secret,id=NAME,file=FILE; options of images name it')
@@ -413,7 +413,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help' {
-            [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size')
+            [CompletionResult]::new('amend', 'amend', [CompletionResultType]::ParameterValue, 'Change options of an image: its version, its refcounts, its size, its passphrases')
             [CompletionResult]::new('bitmap', 'bitmap', [CompletionResultType]::ParameterValue, 'Change a persistent bitmap of an image; all actions are done in their order, as one change')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')

@@ -23,7 +23,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help'
             cand -V 'Print version'
             cand --version 'Print version'
-            cand amend 'Change options of an image: its version, its refcounts, its size'
+            cand amend 'Change options of an image: its version, its refcounts, its size, its passphrases'
             cand bitmap 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
             cand check 'Check qcow2 images, and repair one with -r'
             cand commit 'Bring the data of an image into its backing file, and empty the image'
@@ -42,15 +42,15 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'qcheck;amend'= {
-            cand -f 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
-            cand --format 'The image''s format, qcow2 or raw; probed from its first bytes if not given'
+            cand -f 'The image''s format, qcow2 or luks; detected from its first bytes if not given'
+            cand --format 'The image''s format, qcow2 or luks; detected from its first bytes if not given'
             cand -o 'Options of the image, as name=value,...; "help" lists them'
             cand --options 'Options of the image, as name=value,...; "help" lists them'
             cand -t 'How the image is written: writeback, writethrough, none, directsync or unsafe'
             cand --cache 'How the image is written: writeback, writethrough, none, directsync or unsafe'
             cand --object 'Define a secret: secret,id=NAME,file=FILE; options of images name it'
             cand --color 'When output has colours'
-            cand --force 'The disk may get shorter: the data past its new end is lost'
+            cand --force 'The disk may get shorter, and loses the data past its new end; a key slot in use may be overwritten, and the last one erased, so that nothing opens the image any more'
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
             cand -p 'Show the progress'
             cand --progress 'Show the progress'
@@ -346,8 +346,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help'
         }
         &'qcheck;resize'= {
-            cand -f 'The image''s format, qcow2 or raw; detected from its first bytes if not given'
-            cand --format 'The image''s format, qcow2 or raw; detected from its first bytes if not given'
+            cand -f 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given'
+            cand --format 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given'
             cand --preallocation 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its space (falloc), or map it and fill it with zeroes (full)'
             cand --backing-format 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image'
             cand --object 'Define a secret: secret,id=NAME,file=FILE; options of images name it'
@@ -393,7 +393,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'qcheck;help'= {
-            cand amend 'Change options of an image: its version, its refcounts, its size'
+            cand amend 'Change options of an image: its version, its refcounts, its size, its passphrases'
             cand bitmap 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
             cand check 'Check qcow2 images, and repair one with -r'
             cand commit 'Bring the data of an image into its backing file, and empty the image'

@@ -29,7 +29,7 @@ always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
-complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size'
+complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size, its passphrases'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "bitmap" -d 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "commit" -d 'Bring the data of an image into its backing file, and empty the image'
@@ -46,7 +46,7 @@ complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "resize" -d 'Resize th
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "snapshot" -d 'List, create, apply or delete the snapshots of an image'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "undo" -d 'Undo a repair: put back every byte that \'check -r .. --undo FILE\' recorded before it wrote'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s f -l format -d 'The image\'s format, qcow2 or luks; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s o -l options -d 'Options of the image, as name=value,...; "help" lists them' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s t -l cache -d 'How the image is written: writeback, writethrough, none, directsync or unsafe' -r
@@ -54,7 +54,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l object -d 'Defin
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l force -d 'The disk may get shorter: the data past its new end is lost'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l force -d 'The disk may get shorter, and loses the data past its new end; a key slot in use may be overwritten, and the last one erased, so that nothing opens the image any more'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s q -l quiet -d 'Print nothing but errors'
@@ -304,7 +304,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l image-opts -d '
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s q -l quiet -d 'Print nothing but errors'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s h -l help -d 'Print help'
-complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2, raw or luks; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l preallocation -d 'What to do for the new part of the disk: nothing (off), map it (metadata), map it and reserve its space (falloc), or map it and fill it with zeroes (full)' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l backing-format -d 'The format of backing files for which an image records none, qcow2 or raw; without this such a file is raw, or refused where it begins like an image' -r -f -a "raw\t''
@@ -341,7 +341,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Print nothing on success'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is not a terminal'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size'
+complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size, its passphrases'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "bitmap" -d 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "check" -d 'Check qcow2 images, and repair one with -r'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "commit" -d 'Bring the data of an image into its backing file, and empty the image'
