@@ -7,6 +7,7 @@ mod chains;
 mod convert;
 mod digest;
 mod images;
+mod luks;
 mod measure;
 mod sizes;
 
@@ -162,6 +163,7 @@ fn main() {
     chains::rows(&folder, &wanted);
     convert::rows(&folder, &wanted);
     digest::rows(&folder, &wanted);
+    luks::rows(&wanted);
     sizes::rows(&folder, &wanted);
     let images = Images { folder };
     println!(

@@ -128,13 +128,20 @@ impl Described {
         }
         let mut options = Vec::new();
         flatten("", value, 0, &mut options)?;
-        Self::of_options(collected(options)?, 0)
+        let mut all = Options::new();
+        for (name, value) in options {
+            if all.insert(name.clone(), value).is_some() {
+                return Err(refused(format!("the option '{name}' is given twice")));
+            }
+        }
+        Self::of_options(all, 0)
     }
 
-    /// Takes options whose names are paths with dots, such as `file.filename`.
+    /// Takes options whose names are paths with dots, such as `file.filename`. The last of a name
+    /// counts.
     pub fn from_options(given: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
         let given = given.into_iter().map(|(name, value)| (name, Some(value)));
-        Self::of_options(collected(given)?, 0)
+        Self::of_options(given.collect(), 0)
     }
 
     /// `above`: how many images are above this one.
@@ -179,16 +186,6 @@ impl Described {
         }
         Ok(given.or_else(|| self.format.clone()))
     }
-}
-
-fn collected(given: impl IntoIterator<Item = (String, Option<String>)>) -> Result<Options> {
-    let mut options = Options::new();
-    for (name, value) in given {
-        if options.insert(name.clone(), value).is_some() {
-            return Err(refused(format!("the option '{name}' is given twice")));
-        }
-    }
-    Ok(options)
 }
 
 /// Takes an option out.
@@ -434,6 +431,8 @@ mod tests {
             (format!("{many}file.filename"), "a".into()),
         ];
         assert!(Described::from_options(deep).is_err());
+        let twice = ["a", "b"].map(|name| ("file.filename".to_owned(), name.to_owned()));
+        assert_eq!(Described::from_options(twice).unwrap().path, PathBuf::from("b"));
     }
 
     #[test]

@@ -94,6 +94,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     allowed.opened(&opened.storage)?;
     open::apply_cache(args.cache, &mut opened.storage, path)?;
     if opened.format != ImageFormat::Qcow2 {
+        if args.compress {
+            // qemu-img's words.
+            bail!("{}: Compression not supported for this file format", quoted(path));
+        }
         let format = opened.format.name();
         bail!(
             "{}: Could not change the backing file to '{}': an image of the format {format} has \

@@ -38,7 +38,7 @@ impl<W: Write> Printer<W> {
     pub fn add(&mut self, extent: &Extent<'_>) -> io::Result<()> {
         match self.form {
             Output::Human => self.row(extent),
-            Output::Json => self.object(&extent.into())?,
+            Output::Json => self.object(&extent.into()),
         }
         self.is_first = false;
         if self.text.len() >= PIECE { self.write_text() } else { Ok(()) }
@@ -49,7 +49,7 @@ impl<W: Write> Printer<W> {
         if self.form == Output::Json {
             // As qemu-img prints a range without bytes.
             if self.is_first {
-                self.object(&json::extents::Extent { start, ..Default::default() })?;
+                self.object(&json::extents::Extent { start, ..Default::default() });
             }
             self.text.extend_from_slice(b"]\n");
         }
@@ -79,11 +79,11 @@ impl<W: Write> Printer<W> {
     }
 
     /// A line of JSON.
-    fn object(&mut self, extent: &json::extents::Extent) -> io::Result<()> {
+    fn object(&mut self, extent: &json::extents::Extent) {
         if !self.is_first {
             self.text.extend_from_slice(b",\n");
         }
-        extent.print(&mut self.text)
+        extent.print(&mut self.text);
     }
 
     /// As C prints it with `%#x`: 0 has no prefix.

@@ -243,6 +243,13 @@ impl Loader {
             let kind = header.compression_type;
             return Err(Error::Unsupported(format!("compression type {kind} is not supported")));
         }
+        let is_zlib = header.compression_type == 0;
+        if self.writable && is_zlib == header.has_incompatible(incompatible::COMPRESSION) {
+            // QEMU's words. A reader goes by the type.
+            let must = if is_zlib { "must not" } else { "must" };
+            let message = format!("Compression type incompatible feature bit {must} be set");
+            return Err(field_error(HeaderField::CompressionType, message));
+        }
         if let CryptMethod::Unknown(method) = header.crypt_method {
             return Err(Error::Unsupported(format!("encryption method {method} is not known")));
         }
