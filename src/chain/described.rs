@@ -9,11 +9,14 @@ use serde_json::Value;
 use super::format::Format;
 use super::json;
 use crate::error::{Error, Result};
+use crate::remote::is_remote;
 
 /// What is before a description in JSON.
 const JSON: &str = "json:";
 /// Drivers that are the bytes of a file or device.
 const FILE_DRIVERS: [&str; 2] = ["file", "host_device"];
+/// The driver that is the bytes of an export of a server.
+const NBD: &str = "nbd";
 /// Options that change nothing of what is read: the description is read, not a device made of it.
 const NEUTRAL: [&str; 18] = [
     "aio",
@@ -41,7 +44,8 @@ const MAX_DEPTH: usize = 8;
 /// A file that is described by options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The file, relative to the current folder whatever image names it, as for QEMU.
+    /// The file, relative to the current folder whatever image names it, as for QEMU; or the name
+    /// of a remote one.
     pub path: PathBuf,
     format: Option<Format>,
     /// Nothing stands above the driver of the file, so that no other format fits.
@@ -79,7 +83,7 @@ impl Described {
             }
         }
         let driver = options.remove("driver");
-        let is_bare = driver.as_deref().is_some_and(|name| FILE_DRIVERS.contains(&name));
+        let is_bare = driver.as_deref().is_some_and(is_protocol);
         let format = match driver.as_deref() {
             None => None,
             Some("raw") => Some(Format::Raw),
@@ -93,15 +97,9 @@ impl Described {
             let why = format!("'{node}' names a node of a running QEMU, not a file");
             return Err(Error::Unsupported(why));
         }
-        if let Some(other) = options.remove("file.driver").filter(|_| !is_bare) {
-            if !FILE_DRIVERS.contains(&other.as_str()) {
-                return Err(unsupported_driver(&other));
-            }
-        }
-        let path = options.remove(&format!("{prefix}filename"));
-        let path = path.filter(|path| !path.is_empty() && !path.contains('\0'));
-        let missing = || refused(format!("the option '{prefix}filename' has to name a file"));
-        let path = PathBuf::from(path.ok_or_else(missing)?);
+        let below = if is_bare { None } else { options.remove("file.driver") };
+        let protocol = if is_bare { driver.as_deref() } else { below.as_deref() };
+        let path = path(protocol, &mut options, prefix)?;
         let key_secret = key_secret(format.as_ref(), &mut options)?;
         let is_read_only = options.remove("read-only").is_some_and(|value| is_on(&value));
         let is_neutral = |name: &str| NEUTRAL.contains(&name.strip_prefix("file.").unwrap_or(name));
@@ -123,6 +121,31 @@ impl Described {
         }
         Ok(given.or_else(|| self.format.clone()))
     }
+}
+
+/// Whether a driver is the bytes of a file, and no format.
+fn is_protocol(driver: &str) -> bool {
+    FILE_DRIVERS.contains(&driver) || driver == NBD && cfg!(feature = "nbd")
+}
+
+/// What a driver opens; without one, a file.
+fn path(
+    driver: Option<&str>,
+    options: &mut BTreeMap<String, String>,
+    prefix: &str,
+) -> Result<PathBuf> {
+    match driver {
+        #[cfg(feature = "nbd")]
+        Some(NBD) => return super::export::name(options, prefix),
+        Some(other) if !is_protocol(other) => return Err(unsupported_driver(other)),
+        _ => {}
+    }
+    let path = options.remove(&format!("{prefix}filename"));
+    let path = path.filter(|path| !path.is_empty() && !path.contains('\0'));
+    let missing = || refused(format!("the option '{prefix}filename' has to name a file"));
+    let path = PathBuf::from(path.ok_or_else(missing)?);
+    // The option names a file, whatever is in it.
+    Ok(if is_remote(&path) { PathBuf::from(".").join(path) } else { path })
 }
 
 /// The name of the secret. The option for it is another one in each format.
@@ -176,7 +199,8 @@ fn is_unlocked(name: &str, value: &str) -> bool {
 }
 
 fn unsupported_driver(name: &str) -> Error {
-    let why = "only qcow2, raw and luks in a file or on a host_device are";
+    let nbd = if cfg!(feature = "nbd") { ", or of an nbd server" } else { "" };
+    let why = format!("only qcow2, raw and luks in a file or on a host_device{nbd} are");
     Error::Unsupported(format!("the driver '{name}' is not supported: {why}"))
 }
 
@@ -212,13 +236,19 @@ mod tests {
         assert_eq!(bare.format_or_given(None).unwrap(), Some(Format::Raw));
         assert!(bare.format_or_given(Some(Format::Qcow2)).is_err());
         assert!(Described::of_name(b"a").is_none());
+        let odd = of(r#"json:{"file.filename":"nbd://host/x"}"#).unwrap();
+        assert_eq!(odd.path, PathBuf::from("./nbd://host/x"));
     }
 
     #[test]
     fn what_is_not_supported_is_refused_by_its_name() {
         for (text, word) in [
             (r#"{"driver":"vmdk","file.filename":"a"}"#, "vmdk"),
-            (r#"{"driver":"qcow2","file":{"driver":"nbd","host":"h"}}"#, "nbd"),
+            (r#"{"driver":"qcow2","file":{"driver":"ssh","host":"h"}}"#, "ssh"),
+            (
+                r#"{"driver":"qcow2","file":{"driver":"nbd","host":"h","tls-creds":"t"}}"#,
+                "tls-creds",
+            ),
             (r#"{"driver":"raw","file":{"driver":"qcow2","file.filename":"a"}}"#, "qcow2"),
             (r#"{"driver":"raw","offset":512,"file.filename":"a"}"#, "offset"),
             (r#"{"driver":"qcow2","file":"node0"}"#, "node0"),

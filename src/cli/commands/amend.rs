@@ -14,6 +14,7 @@ use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::new_image;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -66,7 +67,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         );
     }
     let unflushed = args.cache == Cache::Unsafe;
-    let opener = FileOpener { unflushed, ..FileOpener::default() };
+    let opener = FileOpener { unflushed, ..remote::opener() };
     let options = OpenOptions { key: named.key.clone(), ..OpenOptions::default() };
     let mut image = writable::open_qcow2(opened.storage, path, options, &opener, ui)?;
     let cancel = signals::interruption();

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::disk::Disk;
 use qcheck::file::Intent;
 use qcheck::format::probe::ImageFormat;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::image::{BackingPolicy, Image, OpenOptions};
+use qcheck::medium::Medium;
 use qcheck::resize::{Preallocation, ResizeOptions, require_possible, resize, resize_raw};
-use qcheck::storage::{FileStorage, ReadAt};
+use qcheck::storage::ReadAt;
 
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::{self, BOTH};
@@ -18,6 +19,7 @@ use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::parse_preallocation;
 use crate::cli::args::size::{human_size, parse_size};
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -128,7 +130,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => {
-            let opener = FileOpener::default();
+            let opener = remote::opener();
             let options = OpenOptions {
                 backing: args.backing(),
                 key: named.key.clone(),
@@ -181,7 +183,7 @@ fn qcow2(args: &Args, mut image: Image) -> Result<()> {
     Ok(image.close()?)
 }
 
-fn raw(args: &Args, storage: FileStorage) -> Result<()> {
+fn raw(args: &Args, storage: Medium) -> Result<()> {
     let size = args.new_size(in_sectors(storage.len()?))?;
     Ok(resize_raw(&storage, size, args.options(), &signals::interruption())?)
 }
@@ -198,7 +200,7 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
             let (path, backing) = (Some(path.clone()), args.backing());
             let options =
                 OpenOptions { path, backing, key: named.key.clone(), ..OpenOptions::default() };
-            let image = Image::open_read(storage, &options, &FileOpener::default());
+            let image = Image::open_read(storage, &options, &remote::opener());
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }
         ImageFormat::Raw => Disk::raw(storage),

@@ -11,6 +11,7 @@ use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
+use qcheck::medium::Medium;
 use qcheck::storage::FileStorage;
 
 use crate::cli::args::cache::Cache;
@@ -20,6 +21,7 @@ use crate::cli::args::image_name::Named;
 use crate::cli::args::snapshot::Choice;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::spool;
 
 /// How sources are opened.
@@ -97,7 +99,7 @@ impl Opening<'_> {
     /// since it is not read in its order.
     fn stream(&self, image: &Named) -> Result<Sources> {
         let mut file = spool::input(&image.path)?;
-        self.guard.enters(&file, "the source", &image.path);
+        self.guard.enters_open(&file, "the source", &image.path);
         let path = Path::new("");
         let disks = |disk: Disk| Ok(Sources::Disks(SourceDisk::new(vec![disk])?));
         if spool::is_seekable(&file) {
@@ -118,7 +120,7 @@ impl Opening<'_> {
         let stream = io::Cursor::new(head).chain(file);
         match format {
             ImageFormat::Raw if self.snapshot.is_none() => Ok(Sources::Stream(Box::new(stream))),
-            format => disks(self.disk(spool::take_in(stream)?, format, path, &image.key)?),
+            format => disks(self.disk(spool::take_in(stream)?.into(), format, path, &image.key)?),
         }
     }
 
@@ -141,13 +143,7 @@ impl Opening<'_> {
         disk.with_context(|| could_not_open(path))
     }
 
-    fn disk(
-        &self,
-        storage: FileStorage,
-        format: ImageFormat,
-        path: &Path,
-        key: &Key,
-    ) -> Result<Disk> {
+    fn disk(&self, storage: Medium, format: ImageFormat, path: &Path, key: &Key) -> Result<Disk> {
         match format {
             ImageFormat::Raw | ImageFormat::LUKS if self.snapshot.is_some() => {
                 bail!("a raw image has no snapshots")
@@ -165,11 +161,10 @@ impl Opening<'_> {
         }
     }
 
-    fn qcow2(&self, storage: FileStorage, path: &Path, key: &Key) -> Result<Disk> {
-        let storage: Arc<FileStorage> = Arc::new(storage);
-        let opener = self
-            .guard
-            .opener(FileOpener { force_share: self.force_share, ..FileOpener::default() });
+    fn qcow2(&self, storage: Medium, path: &Path, key: &Key) -> Result<Disk> {
+        let storage: Arc<Medium> = Arc::new(storage);
+        let opener =
+            self.guard.opener(FileOpener { force_share: self.force_share, ..remote::opener() });
         let backing = match self.backing_format {
             Some(format) => BackingPolicy::AsNamedOr(format.to_owned()),
             None => BackingPolicy::AsNamed,
