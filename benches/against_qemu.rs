@@ -6,8 +6,12 @@
 mod chains;
 mod convert;
 mod digest;
+#[expect(dead_code, reason = "the tests take more from it")]
+#[path = "../tests/it/support/servers/fake_web.rs"]
+mod fake_web;
 mod images;
 mod measure;
+mod remote;
 mod sizes;
 
 use std::fs::File;
@@ -162,6 +166,7 @@ fn main() {
     chains::rows(&folder, &wanted);
     convert::rows(&folder, &wanted);
     digest::rows(&folder, &wanted);
+    remote::rows(&folder, &wanted);
     sizes::rows(&folder, &wanted);
     let images = Images { folder };
     println!(
