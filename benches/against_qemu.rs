@@ -6,9 +6,13 @@
 mod chains;
 mod convert;
 mod digest;
+#[expect(dead_code, reason = "the tests take more from it")]
+#[path = "../tests/it/support/servers/fake_web.rs"]
+mod fake_web;
 mod images;
 mod luks;
 mod measure;
+mod remote;
 mod sizes;
 
 use std::fs::File;
@@ -164,6 +168,7 @@ fn main() {
     convert::rows(&folder, &wanted);
     digest::rows(&folder, &wanted);
     luks::rows(&wanted);
+    remote::rows(&folder, &wanted);
     sizes::rows(&folder, &wanted);
     let images = Images { folder };
     println!(

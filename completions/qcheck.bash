@@ -134,7 +134,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --color --help --version amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="-h -V --color --timeout --allow-remote-names --help --version amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -142,6 +142,10 @@ _qcheck() {
             case "${prev}" in
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -152,7 +156,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__amend)
-            opts="-f -o -t -p -q -h --format --options --force --cache --image-opts --object --progress --quiet --color --help"
+            opts="-f -o -t -p -q -h --format --options --force --cache --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -190,6 +194,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -198,7 +206,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__bitmap)
-            opts="-f -g -b -F -p -q -h --format --add --remove --clear --enable --disable --merge --granularity --source-file --source-format --image-opts --object --progress --quiet --color --help"
+            opts="-f -g -b -F -p -q -h --format --add --remove --clear --enable --disable --merge --granularity --source-file --source-format --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -248,6 +256,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -256,7 +268,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --help"
+            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -366,6 +378,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -374,7 +390,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__commit)
-            opts="-f -b -d -r -t -p -q -h --format --base --drop --rate --cache --image-opts --object --progress --quiet --color --help"
+            opts="-f -b -d -r -t -p -q -h --format --base --drop --rate --cache --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -420,6 +436,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -428,7 +448,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__compare)
-            opts="-f -F -s -T -U -p -q -h --a-format --b-format --strict --cache --image-opts --object --force-share --progress --quiet --color --help"
+            opts="-f -F -s -T -U -p -q -h --a-format --b-format --strict --cache --image-opts --object --force-share --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -466,6 +486,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -474,7 +498,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__convert)
-            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --image-opts --object --target-image-opts --force-share --progress --quiet --color --help"
+            opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --image-opts --object --target-image-opts --force-share --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -588,6 +612,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -596,7 +624,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__create)
-            opts="-f -o -b -F -u -q -h --format --options --object --backing --backing-format --backing-unsafe --quiet --color --help"
+            opts="-f -o -b -F -u -q -h --format --options --object --backing --backing-format --backing-unsafe --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -642,6 +670,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -650,7 +682,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__dd)
-            opts="-f -O -U -h --format --output-format --image-opts --object --force-share --color --help"
+            opts="-f -O -U -h --format --output-format --image-opts --object --force-share --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -680,6 +712,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -688,7 +724,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__dump)
-            opts="-f -U -q -p -h --format --blank-names --keep-slack --force-share --quiet --progress --color --help"
+            opts="-f -U -q -p -h --format --blank-names --keep-slack --force-share --quiet --progress --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -704,6 +740,10 @@ _qcheck() {
                     ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -966,7 +1006,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__info)
-            opts="-f -b -U -h --format --output --backing-chain --metadata --layout --image-opts --object --force-share --color --help"
+            opts="-f -b -U -h --format --output --backing-chain --metadata --layout --image-opts --object --force-share --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -992,6 +1032,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1000,7 +1044,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__map)
-            opts="-f -s -l -U -h --format --output --start-offset --max-length --image-opts --object --force-share --color --help"
+            opts="-f -s -l -U -h --format --output --start-offset --max-length --image-opts --object --force-share --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1042,6 +1086,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1050,7 +1098,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__measure)
-            opts="-f -O -o -s -l -U -h --format --target-format --options --size --snapshot --output --image-opts --object --force-share --color --help"
+            opts="-f -O -o -s -l -U -h --format --target-format --options --size --snapshot --output --image-opts --object --force-share --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1108,6 +1156,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1116,7 +1168,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__rebase)
-            opts="-f -b -F -u -c -t -T -U -p -q -h --format --backing --backing-format --backing-unsafe --compress --cache --backing-cache --force-share --image-opts --object --progress --quiet --color --help"
+            opts="-f -b -F -u -c -t -T -U -p -q -h --format --backing --backing-format --backing-unsafe --compress --cache --backing-cache --force-share --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1170,6 +1222,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1178,7 +1234,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__resize)
-            opts="-f -q -h --format --preallocation --shrink --backing-format --dry-run --image-opts --object --quiet --color --help"
+            opts="-f -q -h --format --preallocation --shrink --backing-format --dry-run --image-opts --object --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1208,6 +1264,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1216,7 +1276,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__snapshot)
-            opts="-f -l -c -a -d -q -U -h --format --list --create --apply --delete --output --quiet --image-opts --object --force-share --color --help"
+            opts="-f -l -c -a -d -q -U -h --format --list --create --apply --delete --output --quiet --image-opts --object --force-share --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1278,6 +1338,10 @@ _qcheck() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1286,7 +1350,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__undo)
-            opts="-q -p -h --force --quiet --progress --color --help"
+            opts="-q -p -h --force --quiet --progress --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1294,6 +1358,10 @@ _qcheck() {
             case "${prev}" in
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

@@ -58,6 +58,8 @@ pub enum Error {
         /// The format that it begins like.
         looks_like: &'static str,
     },
+    /// An image names a remote file, and such names are not to be followed.
+    RemoteName(PathBuf),
     /// The file is not a qcow2 image.
     NotQcow2,
     /// The image needs something that this program does not support; the text names it.
@@ -180,6 +182,11 @@ impl fmt::Display for Error {
                  does not prove it: a guest could have written that to a raw disk",
                 path.display()
             ),
+            Self::RemoteName(name) => write!(
+                f,
+                "'{}' is remote: names that are stored in images are followed to files alone",
+                name.display()
+            ),
             Self::NotQcow2 => {
                 f.write_str("Image is not in qcow2 format: there is no magic number at offset 0")
             }
@@ -223,6 +230,7 @@ impl std::error::Error for Error {
             Self::OpenBelow { source, .. } | Self::UndoFile { source, .. } => Some(source.as_ref()),
             Self::Locked(conflict) => Some(conflict.as_ref()),
             Self::BackingFormat { .. }
+            | Self::RemoteName(_)
             | Self::NotQcow2
             | Self::Unsupported(_)
             | Self::Header { .. }

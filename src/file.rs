@@ -4,6 +4,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::format::probe::{ImageFormat, LIKENESS_BYTES, likeness};
+use crate::medium::Medium;
+use crate::remote::{Settings, without_secrets};
 use crate::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use crate::tables::announced_format;
 
@@ -56,13 +58,14 @@ impl Intent {
 #[derive(Debug)]
 pub struct ImageFile {
     /// Its bytes.
-    pub storage: FileStorage,
+    pub storage: Medium,
     /// Its format: the one given, or the one that its first bytes announce.
     pub format: ImageFormat,
 }
 
 impl ImageFile {
-    /// Opens and locks the image at `path`. Without a format its first bytes decide. With `share`
+    /// Opens and locks the image at `path`, or one that [`remote`](crate::remote) opens,
+    /// with the default settings. Without a format its first bytes decide. With `share`
     /// it is read though another program may be writing it.
     ///
     /// Fails with [`Error::Open`], with [`Error::Locked`] if another process excludes this use, and
@@ -74,17 +77,19 @@ impl ImageFile {
         share: bool,
     ) -> Result<Self> {
         let opened = match intent.writes() {
-            true => FileStorage::open_write(path),
-            false => FileStorage::open_read(path),
+            true => Medium::open_write(path, Settings::default()),
+            false => Medium::open_read(path, Settings::default()),
         };
-        let storage = opened.map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let storage =
+            opened.map_err(|source| Error::Open { path: without_secrets(path), source })?;
         let file = Self::of(storage, format)?;
         file.lock(intent, share)?;
         Ok(file)
     }
 
     /// Takes a file that is open already, and no locks.
-    pub fn of(storage: FileStorage, format: Option<ImageFormat>) -> Result<Self> {
+    pub fn of(storage: impl Into<Medium>, format: Option<ImageFormat>) -> Result<Self> {
+        let storage = storage.into();
         let format = match format {
             Some(format) => format,
             None => announced_format(&storage)?,
@@ -93,11 +98,11 @@ impl ImageFile {
     }
 
     /// Takes the locks for an intent. A file system without locks only causes a warning in
-    /// the log, as in QEMU.
+    /// the log, as in QEMU. What is remote has no locks.
     pub fn lock(&self, intent: Intent, share: bool) -> Result<()> {
-        match intent.access(self.format, share) {
-            Some(access) => lock_or_warn(&self.storage, access),
-            None => Ok(()),
+        match (intent.access(self.format, share), self.storage.as_file()) {
+            (Some(access), Some(file)) => lock_or_warn(file, access),
+            _ => Ok(()),
         }
     }
 

@@ -53,9 +53,11 @@ pub mod info;
 #[doc(hidden)]
 pub mod layout;
 pub mod measure;
+pub mod medium;
 pub mod policy;
 pub mod progress;
 pub mod rebase;
+pub mod remote;
 pub mod repair;
 #[doc(hidden)]
 pub mod sector;

@@ -1,19 +1,17 @@
 //! A file described by options instead of a name, as in `json:{"driver":"qcow2",..}` in an image
 //! and in QEMU's options of a block device.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::format::Format;
 use super::json;
+use super::options::{Options, children, is_protocol, node_error, path, text, unsupported_driver};
 use crate::error::{Error, Result};
 
 /// What is before a description in JSON.
 const JSON: &str = "json:";
-/// Drivers that are the bytes of a file or device.
-const FILE_DRIVERS: [&str; 2] = ["file", "host_device"];
 /// Options that change nothing of what is read: the description is read, not a device made of it.
 const NEUTRAL: [&str; 18] = [
     "aio",
@@ -41,13 +39,11 @@ const MAX_NESTING: usize = 64;
 /// Most backing files of a description.
 const MAX_BACKING: usize = 30;
 
-/// Options by their names, which are paths with dots; `None` is the `null` of JSON.
-type Options = BTreeMap<String, Option<String>>;
-
 /// A file that is described by options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The file, relative to the current folder whatever image names it, as for QEMU.
+    /// The file, relative to the current folder whatever image names it, as for QEMU; or the name
+    /// of a remote one.
     pub path: PathBuf,
     format: Option<Format>,
     /// Nothing stands above the driver of the file, so that no other format fits.
@@ -147,7 +143,7 @@ impl Described {
     /// `above`: how many images are above this one.
     fn of_options(mut options: Options, above: usize) -> Result<Self> {
         let driver = text(&mut options, "driver")?;
-        let is_bare = driver.as_deref().is_some_and(|name| FILE_DRIVERS.contains(&name));
+        let is_bare = driver.as_deref().is_some_and(is_protocol);
         let format = match driver.as_deref() {
             None => None,
             Some("raw") => Some(Format::Raw),
@@ -157,16 +153,13 @@ impl Described {
             Some(other) => return Err(unsupported_driver(other)),
         };
         let path = match is_bare {
-            true => file(&mut options, "filename")?,
+            true => path(driver.as_deref(), &mut options, "")?,
             false => {
                 if let Some(Some(node)) = options.get("file") {
                     return Err(node_error(node));
                 }
-                let mut child = children(&mut options, "file.");
-                let path = child_file(&mut child, "file.")?;
-                options
-                    .extend(child.into_iter().map(|(name, value)| (format!("file.{name}"), value)));
-                path
+                let driver = text(&mut options, "file.driver")?;
+                path(driver.as_deref(), &mut options, "file.")?
             }
         };
         let key_secret = key_secret(format.as_ref(), &mut options)?;
@@ -186,47 +179,6 @@ impl Described {
         }
         Ok(given.or_else(|| self.format.clone()))
     }
-}
-
-/// Takes an option out.
-fn text(options: &mut Options, name: &str) -> Result<Option<String>> {
-    match options.remove(name) {
-        None => Ok(None),
-        Some(Some(value)) => Ok(Some(value)),
-        Some(None) => Err(Error::Unsupported(format!("the option '{name}' is not supported"))),
-    }
-}
-
-/// Takes the options of a child out, without what is before their names.
-fn children(options: &mut Options, prefix: &str) -> Options {
-    let (own, rest) =
-        std::mem::take(options).into_iter().partition(|(name, _)| name.starts_with(prefix));
-    *options = rest;
-    let own: Options = own;
-    own.into_iter().map(|(name, value)| (name[prefix.len()..].to_owned(), value)).collect()
-}
-
-/// The path of a child that is the bytes of a file.
-fn child_file(child: &mut Options, prefix: &str) -> Result<PathBuf> {
-    if let Some(other) =
-        text(child, "driver")?.filter(|name| !FILE_DRIVERS.contains(&name.as_str()))
-    {
-        return Err(unsupported_driver(&other));
-    }
-    file(child, "filename").map_err(|_| missing(&format!("{prefix}filename")))
-}
-
-fn file(options: &mut Options, name: &str) -> Result<PathBuf> {
-    let path = text(options, name)?.filter(|path| !path.is_empty() && !path.contains('\0'));
-    path.map(PathBuf::from).ok_or_else(|| missing(name))
-}
-
-fn missing(name: &str) -> Error {
-    refused(format!("the option '{name}' has to name a file"))
-}
-
-fn node_error(node: &str) -> Error {
-    Error::Unsupported(format!("'{node}' names a node of a running QEMU, not a file"))
 }
 
 /// What the description has in place of what is in a file of this format, or of one that is not
@@ -251,10 +203,10 @@ fn instead(
     }
     if matches!(format, None | Some(Format::Qcow2)) {
         instead.backing = below(options, above)?;
-        let mut data = children(options, "data-file.");
-        if !data.is_empty() {
-            instead.data_file = Some(child_file(&mut data, "data-file.")?);
-            require_neutral(&data)?;
+        if options.keys().any(|name| name.starts_with("data-file.")) {
+            let driver = text(options, "data-file.driver")?;
+            instead.data_file = Some(path(driver.as_deref(), options, "data-file.")?);
+            require_neutral(&children(options, "data-file."))?;
         }
     }
     Ok(instead)
@@ -369,11 +321,6 @@ fn is_unlocked(name: &str, value: &str) -> bool {
     name.ends_with("locking") && value == "off"
 }
 
-fn unsupported_driver(name: &str) -> Error {
-    let why = "only qcow2, raw and luks in a file or on a host_device are";
-    Error::Unsupported(format!("the driver '{name}' is not supported: {why}"))
-}
-
 fn refused(why: String) -> Error {
     Error::Refused(why)
 }
@@ -406,6 +353,8 @@ mod tests {
         assert_eq!(bare.format_or_given(None).unwrap(), Some(Format::Raw));
         assert!(bare.format_or_given(Some(Format::Qcow2)).is_err());
         assert!(Described::of_name(b"a").is_none());
+        let odd = of(r#"json:{"file.filename":"nbd://host/x"}"#).unwrap();
+        assert_eq!(odd.path, PathBuf::from("./nbd://host/x"));
     }
 
     #[test]
@@ -439,7 +388,11 @@ mod tests {
     fn what_is_not_supported_is_refused_by_its_name() {
         for (text, word) in [
             (r#"{"driver":"vmdk","file.filename":"a"}"#, "vmdk"),
-            (r#"{"driver":"qcow2","file":{"driver":"nbd","host":"h"}}"#, "nbd"),
+            (r#"{"driver":"qcow2","file":{"driver":"ssh","host":"h"}}"#, "ssh"),
+            (
+                r#"{"driver":"qcow2","file":{"driver":"nbd","host":"h","tls-creds":"t"}}"#,
+                "tls-creds",
+            ),
             (r#"{"driver":"raw","file":{"driver":"qcow2","file.filename":"a"}}"#, "qcow2"),
             (r#"{"driver":"qcow2","offset":512,"file.filename":"a"}"#, "offset"),
             (r#"{"driver":"raw","offset":"x","file.filename":"a"}"#, "'offset' expects a"),

@@ -1,16 +1,19 @@
 //! The only place that follows names stored in an image: of its backing file, that one's backing
 //! file and so on, and of external data files.
 //!
-//! * `name`: which file a name means; [`Described`]: a file that options describe; `opener`: how it
-//!   is opened
+//! * `name`: which file a name means; [`Described`]: a file that options describe; `export`: an
+//!   export of a server that they describe; `opener`: how it is opened
 //! * [`Walk`]: from image to image, with one rule for formats, loops and depth
 
 mod described;
+#[cfg(feature = "nbd")]
+mod export;
 mod format;
 mod json;
 mod link;
 mod name;
 mod opener;
+mod options;
 mod stop;
 mod walk;
 

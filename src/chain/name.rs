@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::described::Described;
 use crate::error::{Error, Result};
 use crate::format::extension::DATA_FILE;
+use crate::remote::{is_remote, protocol};
 use crate::tables::HeaderArea;
 
 /// The file that a name in an image means: relative to the image's folder, unless it is a
-/// description of a file.
+/// description of a file or the name of a remote one.
 pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(name);
     if name.is_empty() || name.contains(&0) {
@@ -18,6 +19,10 @@ pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
     }
     if let Some(described) = Described::of_name(name) {
         return Ok(described?.path);
+    }
+    let path = Path::new(OsStr::from_bytes(name));
+    if is_remote(path) {
+        return Ok(path.to_owned());
     }
     let local = name.strip_prefix(b"file:");
     if local.is_none() && is_protocol(name) {
@@ -28,10 +33,14 @@ pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
     if local.is_some_and(is_protocol) {
         return Ok(Path::new(".").join(path));
     }
-    Ok(match image.and_then(Path::parent) {
-        Some(folder) if local.is_none() => folder.join(path),
-        _ => path.to_owned(),
-    })
+    match image.and_then(Path::parent).filter(|_| local.is_none() && !path.is_absolute()) {
+        // An export has no folder.
+        Some(_) if image.and_then(protocol) == Some("nbd") => {
+            Err(Error::Refused(format!("'{text}' is relative to an image that is not in a folder")))
+        }
+        Some(folder) => Ok(folder.join(path)),
+        None => Ok(path.to_owned()),
+    }
 }
 
 /// Whether a colon stands in the first part of a path, where QEMU sees the name of a protocol.
@@ -58,7 +67,7 @@ mod tests {
         assert_eq!(of("file:base.raw").unwrap(), Path::new("base.raw"));
         assert_eq!(of("file:odd:name").unwrap(), Path::new("./odd:name"));
         assert_eq!(of("./odd:name").unwrap(), Path::new("/vm/disks/./odd:name"));
-        assert!(of("nbd://host/x").is_err());
+        assert!(of("ssh://host/x").is_err());
         assert!(of("json:{}").is_err());
         assert_eq!(of(r#"json:{"file.filename":"base"}"#).unwrap(), Path::new("base"));
     }

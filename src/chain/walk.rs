@@ -55,6 +55,7 @@ impl<'a> Walk<'a> {
 
     /// Goes on to this file.
     pub fn enter(&mut self, path: &Path) -> std::result::Result<(), Stop> {
+        self.opener.may_follow(path).map_err(|error| Stop::Name(path.to_owned(), error))?;
         let identity = self.opener.identity(path);
         if self.seen.contains(&identity) {
             return Err(Stop::Loop(path.to_owned()));

@@ -23,6 +23,7 @@ use commands::{
     amend, bitmap, check, commit, compare, convert, create, dd, dump, info, map, measure, rebase,
     resize, snapshot, undo,
 };
+use files::remote::Remote;
 use render::exit::ExitCode;
 use terminal::color::When;
 use terminal::ui::Ui;
@@ -36,6 +37,9 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, display_order = 1000,
           value_name = "auto|always|never", hide_possible_values = true)]
     color: When,
+
+    #[command(flatten)]
+    remote: Remote,
 
     #[command(subcommand)]
     command: Command,
@@ -90,6 +94,7 @@ pub fn main() -> std::process::ExitCode {
     let code = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => {
             ui.set_color(cli.color);
+            cli.remote.apply();
             run(&cli, &mut ui)
         }
         Err(error) => usage(&error, &mut ui),
@@ -166,7 +171,10 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
     result.unwrap_or_else(|error| {
         let text = match ui.out.has_failed() {
             true => format!("could not write the result: {}", fault::root(&error)),
-            false => format!("{}{}", fault::line(&error), cli.hint(&error)),
+            false => {
+                let hint = cli.hint(&error) + &fault::remote_hint(&error);
+                format!("{}{hint}", fault::line(&error))
+            }
         };
         // A failure of standard error itself cannot be reported.
         let _ = ui.error(&text);

@@ -13,6 +13,7 @@ use crate::file::{ImageFile, Intent};
 use crate::format::probe::ImageFormat;
 use crate::policy::{Policy, Violation};
 use crate::progress::{Cancellation, Progress, Silent};
+use crate::remote::Settings;
 use crate::storage::{Cancelable, ReadAt};
 use crate::verify::Algorithm;
 
@@ -35,6 +36,7 @@ pub struct Checker<'a> {
     path: PathBuf,
     format: Option<ImageFormat>,
     share: bool,
+    remote: Option<Settings>,
     policy: Policy,
     data: bool,
     digest: Option<Algorithm>,
@@ -57,6 +59,7 @@ impl<'a> Checker<'a> {
             path: path.into(),
             format: None,
             share: false,
+            remote: None,
             policy: Policy::default(),
             data: false,
             digest: None,
@@ -76,6 +79,13 @@ impl<'a> Checker<'a> {
     /// be a state that it never had.
     pub const fn share(mut self, share: bool) -> Self {
         self.share = share;
+        self
+    }
+
+    /// How remote files are used that the image names. `None`, the default: they are not opened,
+    /// since such a name is of whoever made the image.
+    pub const fn remote_names(mut self, settings: Option<Settings>) -> Self {
+        self.remote = settings;
         self
     }
 
@@ -192,6 +202,7 @@ impl<'a> Checker<'a> {
         Deep {
             path: &self.path,
             share: self.share,
+            remote: self.remote,
             policy: &self.policy,
             data: self.data,
             digest: self.digest,

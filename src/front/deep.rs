@@ -13,6 +13,7 @@ use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
 use crate::policy::{MAX_RATIO, Policy, Trait};
 use crate::progress::Progress;
+use crate::remote::Settings;
 use crate::storage::ReadAt;
 use crate::verify::{Algorithm, Digests, Files, Wanted, deep, digest, digests};
 
@@ -20,6 +21,7 @@ use crate::verify::{Algorithm, Digests, Files, Wanted, deep, digest, digests};
 pub struct Deep<'a> {
     pub path: &'a Path,
     pub share: bool,
+    pub remote: Option<Settings>,
     pub policy: &'a Policy,
     pub data: bool,
     pub digest: Option<Algorithm>,
@@ -44,7 +46,8 @@ impl Deep<'_> {
 
     /// Reads data and makes digests, where requested; what the policy denies is not opened.
     fn read(&self, image: &Arc<dyn ReadAt>, survey: &mut Survey) -> Digests {
-        let opener = FileOpener { force_share: self.share, ..FileOpener::default() };
+        let opener =
+            FileOpener { force_share: self.share, remote: self.remote, ..FileOpener::default() };
         let allowed = |denied| {
             let is = !self.policy.denied.contains(&denied);
             is.then_some(&opener as &dyn Opener)

@@ -7,11 +7,12 @@ use crate::check::CheckOptions;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::probe::ImageFormat;
+use crate::medium::Medium;
 use crate::progress::{Cancellation, Progress, Silent};
 use crate::repair::{
     DryRun, Hints, Reattach, RepairMode, RepairOutcome, Request, dry_run, repair_as_asked,
 };
-use crate::storage::{Cancelable, FileStorage, Latch, Storage};
+use crate::storage::{Cancelable, Latch, Storage};
 
 /// Repairs one image: opens and locks it, records what is overwritten where that is requested,
 /// repairs, and checks again.
@@ -166,7 +167,7 @@ impl<'a> Repair<'a> {
     fn with<T>(
         &self,
         file: ImageFile,
-        work: impl FnOnce(Cancelable<FileStorage>, &dyn Progress) -> Result<T>,
+        work: impl FnOnce(Cancelable<Medium>, &dyn Progress) -> Result<T>,
     ) -> Result<T> {
         if file.format != ImageFormat::Qcow2 {
             return Err(Error::NotQcow2);

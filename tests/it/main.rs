@@ -11,6 +11,7 @@ mod fuzz_seeds;
 mod fuzzing;
 mod image;
 mod layout;
+mod remote;
 mod repair;
 mod storage;
 mod support;

@@ -37,6 +37,7 @@ pub fn run(ctx: &mut Context) -> Refcounts {
             refcounts.unreadable = true;
         }
     }
+    request_blocks(ctx, &refcounts.entries);
     let mut owned = Owned { table: ctx.geometry.span(offset, bytes), blocks: HashSet::new() };
     for (index, &bits) in (0u64..).zip(&refcounts.entries) {
         if bits != 0 {
@@ -45,6 +46,18 @@ pub fn run(ctx: &mut Context) -> Refcounts {
         }
     }
     refcounts
+}
+
+/// Has the blocks requested before they are compared, where they are not read from a file: a server
+/// may be far away.
+fn request_blocks(ctx: &Context, entries: &[u64]) {
+    if ctx.source.file().is_some() {
+        return;
+    }
+    let offsets = entries.iter().map(|&bits| ReftableEntry(bits).offset().get());
+    for offset in offsets.filter(|&offset| offset != 0 && offset < ctx.file_bytes) {
+        ctx.source.will_need(offset..offset.saturating_add(ctx.geometry.cluster_bytes()));
+    }
 }
 
 /// Clusters of refcount structures.

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use qcheck::remote::{is_remote, without_secrets};
 
 /// What qemu-img takes for something else than a file when a name begins with it and a colon.
 const PROTOCOLS: [&str; 21] = [
@@ -48,10 +49,13 @@ pub fn parse(name: OsString) -> Result<PathBuf, String> {
         });
     }
     let Some(protocol) = protocol(bytes) else { return Ok(PathBuf::from(name)) };
+    if is_remote(Path::new(&name)) {
+        return Ok(PathBuf::from(name));
+    }
     match PROTOCOLS.iter().any(|known| known.as_bytes() == protocol) {
-        true => {
-            Err("only local files are opened; qemu-storage-daemon can show others as one".into())
-        }
+        true => Err("of remote files, those of nbd://, nbd+unix://, http:// and https:// are \
+                 opened; qemu-storage-daemon can show others so"
+            .into()),
         false => {
             let (protocol, name) = (String::from_utf8_lossy(protocol), name.to_string_lossy());
             Err(format!("Unknown protocol '{protocol}': write './{name}' for a file of this name"))
@@ -65,9 +69,9 @@ fn protocol(name: &[u8]) -> Option<&[u8]> {
     (name[colon] == b':').then(|| &name[..colon])
 }
 
-/// A file name in messages, quoted.
+/// A file name in messages, quoted, without what may be secret in it.
 pub fn quoted(path: &Path) -> impl fmt::Display {
-    format!("'{}'", path.display())
+    format!("'{}'", without_secrets(path).display())
 }
 
 /// The beginning of qemu-img's line for a file that cannot be opened, which programs match.
@@ -90,10 +94,16 @@ mod tests {
             ("./a:b", "./a:b"),
             ("a/b:c", "a/b:c"),
             ("./nbd:b", "./nbd:b"),
+            ("nbd://host/x", "nbd://host/x"),
+            ("file:nbd://host", "./nbd://host"),
         ] {
             assert_eq!(parsed(name).as_deref(), Ok(file));
         }
-        assert!(parsed("nbd://host/x").is_err() && parsed("json:{}").is_err());
+        assert!(
+            parsed("ssh://host/x").is_err()
+                && parsed("nbd:host:1").is_err()
+                && parsed("json:{}").is_err()
+        );
         assert!(parsed("foo:bar").unwrap_err().contains("Unknown protocol 'foo'"));
     }
 }

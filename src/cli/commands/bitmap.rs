@@ -12,7 +12,7 @@ use qcheck::crypt::Secrets;
 use qcheck::disk::Disk;
 use qcheck::edit::bitmap::{Action, bitmap};
 use qcheck::file::Intent;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::image::{BackingPolicy, Image, OpenOptions};
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
@@ -20,6 +20,7 @@ use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -134,7 +135,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     }
     let source = args.source()?;
     let options = OpenOptions::default().backing(BackingPolicy::Leave);
-    let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui)?;
+    let image = writable::open_qcow2(opened.storage, path, options, &remote::opener(), ui)?;
     let cancel = signals::interruption();
     let meter = args.changed.meter(ui);
     let control = Control { cancel: &cancel, progress: &meter };
@@ -183,7 +184,7 @@ impl Args {
             ImageFormat::Qcow2 => {
                 let options =
                     OpenOptions::default().path(Some(path.clone())).backing(BackingPolicy::Leave);
-                let image = Image::open_read(storage, &options, &FileOpener::default());
+                let image = Image::open_read(storage, &options, &remote::opener());
                 Ok(Some(Disk::Qcow2(Box::new(image.with_context(|| could_not_open(path))?))))
             }
             other => bail!("{}: cannot read the format {}: {BOTH}", quoted(path), other.name()),

@@ -18,6 +18,7 @@ use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::size::parse_size;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -65,7 +66,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let guard = Guard::default();
     guard.enters(&opened.storage, "the image", path);
     let name = args.base.as_deref().map(OsStr::new);
-    let base = find_base(&opened.storage, path, name, &FileOpener::default());
+    let base = find_base(&opened.storage, path, name, &remote::opener());
     let base = base.with_context(context)?;
     let backing = BackingPolicy::Layers(base.layers - 1);
     // What is not valid is not read: the image is emptied afterwards.
@@ -107,7 +108,7 @@ impl Args {
         ui: &mut Ui,
     ) -> Result<Image> {
         let unflushed = self.cache == Cache::Unsafe;
-        let opener = guard.opener(FileOpener { unflushed, ..FileOpener::default() });
+        let opener = guard.opener(FileOpener { unflushed, ..remote::opener() });
         writable::open_qcow2(opened.storage, path, options, &opener, ui)
     }
 

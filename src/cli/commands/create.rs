@@ -11,7 +11,8 @@ use qcheck::crypt::Secrets;
 use qcheck::error::Error;
 use qcheck::format::luks::LUKS_BYTES;
 use qcheck::info::LuksHeader;
-use qcheck::storage::{Access, FileStorage, ReadAt, Storage, is_null_device};
+use qcheck::medium::Medium;
+use qcheck::storage::{Access, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::cache::Cache;
@@ -24,6 +25,7 @@ use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::args::size::parse_size;
 use crate::cli::files::guard::{Allowed, Guard};
 use crate::cli::files::new_file::{HowNew, NewFile};
+use crate::cli::files::remote;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
@@ -214,7 +216,8 @@ fn disk_size(file: &Path, format: ImageFormat) -> Result<u64> {
     if format == ImageFormat::Raw && is_null_device(file) {
         return Ok(0);
     }
-    let storage = FileStorage::open_read(file).with_context(|| could_not_open(file))?;
+    let storage = Medium::open_read(file, remote::settings());
+    let storage = storage.with_context(|| could_not_open(file))?;
     let context = || format!("Could not open backing file {}", quoted(file));
     match format {
         ImageFormat::Raw => {

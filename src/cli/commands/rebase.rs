@@ -21,6 +21,7 @@ use crate::cli::args::image_name::changed::Changed;
 use crate::cli::files::disks::Opening;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::progress::Meter;
@@ -145,7 +146,7 @@ impl Args {
     ) -> Result<Image> {
         let path = named.path.as_path();
         let unflushed = self.cache == Cache::Unsafe;
-        let opener = FileOpener { force_share: self.force_share, unflushed };
+        let opener = FileOpener { force_share: self.force_share, unflushed, ..remote::opener() };
         let options = OpenOptions::default().backing(backing).key(named.key.clone());
         writable::open_qcow2(opened.storage, path, options, &opener, ui)
     }

@@ -11,8 +11,9 @@ use qcheck::edit::resize::{
     Preallocation, ResizeOptions, require_possible, resize, resize_payload,
 };
 use qcheck::file::Intent;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
-use qcheck::storage::{FileStorage, ReadAt};
+use qcheck::image::{BackingPolicy, Image, OpenOptions, RawImage};
+use qcheck::medium::Medium;
+use qcheck::storage::ReadAt;
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, ALL};
@@ -21,6 +22,7 @@ use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::new_image::parse_preallocation;
 use crate::cli::args::size::{human_size, parse_size};
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -131,7 +133,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let context = || quoted(path).to_string();
     match image.format {
         ImageFormat::Qcow2 => {
-            let opener = FileOpener::default();
+            let opener = remote::opener();
             let options = OpenOptions::default().backing(args.backing()).key(named.key.clone());
             let image = writable::open_qcow2(image.storage, path, options, &opener, ui)?;
             qcow2(args, image).with_context(context)?;
@@ -186,7 +188,7 @@ fn qcow2(args: &Args, mut image: Image) -> Result<()> {
 }
 
 /// Resizes a disk that begins at an offset of its file.
-fn payload(args: &Args, storage: &FileStorage, start: u64) -> Result<()> {
+fn payload(args: &Args, storage: &Medium, start: u64) -> Result<()> {
     let size = args.new_size(in_sectors(storage.len()?.saturating_sub(start)))?;
     let (options, cancel) = (args.options(), signals::interruption());
     Ok(resize_payload(storage, start, size, options, &cancel)?)
@@ -203,7 +205,7 @@ fn dry_run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         ImageFormat::Qcow2 => {
             let (path, backing) = (Some(path.clone()), args.backing());
             let options = OpenOptions::default().path(path).backing(backing).key(named.key.clone());
-            let image = Image::open_read(storage, &options, &FileOpener::default());
+            let image = Image::open_read(storage, &options, &remote::opener());
             Disk::Qcow2(Box::new(image.with_context(context)?))
         }
         ImageFormat::Raw => Disk::raw(storage),

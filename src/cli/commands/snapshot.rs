@@ -8,10 +8,10 @@ use qcheck::ImageFormat;
 use qcheck::check::{CheckOptions, check};
 use qcheck::edit::snapshot;
 use qcheck::file::Intent;
-use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::image::{BackingPolicy, Image, OpenOptions};
 use qcheck::info::{SnapshotInfo, qcow2_info};
+use qcheck::medium::Medium;
 use qcheck::progress::Silent;
-use qcheck::storage::FileStorage;
 
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, QCOW2_ONLY};
@@ -19,6 +19,7 @@ use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::json::described::image::Snapshot;
@@ -126,14 +127,14 @@ fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
         warn_of_errors(&opened.storage, ui).with_context(|| quoted(path).to_string())?;
     }
     let options = OpenOptions::default().backing(BackingPolicy::Leave);
-    let image = writable::open_qcow2(opened.storage, path, options, &FileOpener::default(), ui)?;
+    let image = writable::open_qcow2(opened.storage, path, options, &remote::opener(), ui)?;
     change_qcow2(args, image).with_context(|| quoted(path).to_string())?;
     Ok(ExitCode::Success)
 }
 
 /// Warns that the image has errors, which a snapshot keeps. Those of one that is dirty are repaired
 /// first.
-fn warn_of_errors(storage: &FileStorage, ui: &mut Ui) -> Result<()> {
+fn warn_of_errors(storage: &Medium, ui: &mut Ui) -> Result<()> {
     if qcow2_info(storage)?.dirty {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use qcheck::disk::Disk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
+use qcheck::medium::Medium;
 use qcheck::storage::FileStorage;
 
 use crate::cli::args::cache::Cache;
@@ -20,6 +21,7 @@ use crate::cli::args::image_name::Named;
 use crate::cli::args::snapshot::Choice;
 use crate::cli::files::guard::Guard;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::spool;
 
 /// How sources are opened.
@@ -97,7 +99,7 @@ impl Opening<'_> {
     /// since it is not read in its order.
     fn stream(&self, image: &Named) -> Result<Sources> {
         let mut file = spool::input(&image.path)?;
-        self.guard.enters(&file, "the source", &image.path);
+        self.guard.enters_open(&file, "the source", &image.path);
         let path = Path::new("");
         let disks = |disk: Disk| Ok(Sources::Disks(SourceDisk::new(vec![disk])?));
         if spool::is_seekable(&file) {
@@ -120,7 +122,7 @@ impl Opening<'_> {
             ImageFormat::Raw if self.snapshot.is_none() && image.instead.part.is_none() => {
                 Ok(Sources::Stream(Box::new(stream)))
             }
-            format => disks(self.disk(spool::take_in(stream)?, format, path, image)?),
+            format => disks(self.disk(spool::take_in(stream)?.into(), format, path, image)?),
         }
     }
 
@@ -145,7 +147,7 @@ impl Opening<'_> {
 
     fn disk(
         &self,
-        storage: FileStorage,
+        storage: Medium,
         format: ImageFormat,
         path: &Path,
         image: &Named,
@@ -170,11 +172,10 @@ impl Opening<'_> {
         }
     }
 
-    fn qcow2(&self, storage: FileStorage, path: &Path, image: &Named) -> Result<Disk> {
-        let storage: Arc<FileStorage> = Arc::new(storage);
-        let opener = self
-            .guard
-            .opener(FileOpener { force_share: self.force_share, ..FileOpener::default() });
+    fn qcow2(&self, storage: Medium, path: &Path, image: &Named) -> Result<Disk> {
+        let storage: Arc<Medium> = Arc::new(storage);
+        let opener =
+            self.guard.opener(FileOpener { force_share: self.force_share, ..remote::opener() });
         let backing = match self.backing_format {
             Some(format) => BackingPolicy::AsNamedOr(format.to_owned()),
             None => BackingPolicy::AsNamed,

@@ -10,10 +10,13 @@ use qcheck::ImageFormat;
 use qcheck::chain::{self, FileOpener, Format, Link, Opener, Walk};
 use qcheck::error::{Error, Result as LibraryResult};
 use qcheck::file::ImageFile;
-use qcheck::storage::{FileId, FileStorage, ReadAt, Storage};
+use qcheck::medium::Medium;
+use qcheck::remote::{self as servers, is_remote};
+use qcheck::storage::{FileId, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::file_name::quoted;
+use crate::cli::files::remote;
 
 /// The files of one command. Every file that it reads is entered before the first one is opened for
 /// writing, and each that it writes is looked up first.
@@ -26,17 +29,30 @@ enum Key {
     Existing(FileId),
     /// A file that is to be created: its folder, and its name there.
     Absent(FileId, PathBuf),
+    /// One that a server has: its name in one form.
+    Remote(PathBuf),
 }
 
 impl Key {
     /// `None` where neither the file nor its folder can be looked at: opening it reports why.
     fn of(path: &Path) -> Option<Self> {
+        if is_remote(path) {
+            return Some(Self::Remote(servers::identity(path)));
+        }
         if let Ok(id) = FileId::of_path(path) {
             return Some(Self::Existing(id));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = FileId::of_path(folder.unwrap_or(Path::new("."))).ok()?;
         Some(Self::Absent(folder, PathBuf::from(path.file_name()?)))
+    }
+
+    /// Of an image that is open.
+    fn of_medium(medium: &Medium) -> Option<Self> {
+        match medium.as_file() {
+            Some(file) => FileId::of_open(file).ok().map(Self::Existing),
+            None => medium.path().and_then(Self::of),
+        }
     }
 }
 
@@ -45,8 +61,13 @@ impl Guard {
         self.0.borrow_mut().extend(key.map(|key| (key, format!("{role} {}", quoted(path)))));
     }
 
+    /// Enters an image that is open.
+    pub fn enters(&self, medium: &Medium, role: &str, path: &Path) {
+        self.enter(Key::of_medium(medium), role, path);
+    }
+
     /// Enters a file that is open.
-    pub fn enters(&self, file: impl AsFd, role: &str, path: &Path) {
+    pub fn enters_open(&self, file: impl AsFd, role: &str, path: &Path) {
         self.enter(FileId::of_open(file).ok().map(Key::Existing), role, path);
     }
 
@@ -54,7 +75,7 @@ impl Guard {
     /// as far as it can be followed: an image that another process uses can be one, and so can one
     /// that is damaged.
     pub fn reads_chain(&self, path: &Path, format: Option<ImageFormat>) {
-        let files = FileOpener::default();
+        let files = remote::opener();
         let mut walk = Walk::new(&files, None);
         let mut next = Some((path.to_owned(), format));
         while let Some((path, format)) = next.take() {
@@ -72,7 +93,8 @@ impl Guard {
         path: &Path,
         format: Option<ImageFormat>,
     ) -> Option<(PathBuf, Option<ImageFormat>)> {
-        let file = ImageFile::of(FileStorage::open_read(path).ok()?, format).ok()?;
+        let medium = Medium::open_read(path, remote::settings()).ok()?;
+        let file = ImageFile::of(medium, format).ok()?;
         if file.format != ImageFormat::Qcow2 {
             return None;
         }
@@ -132,8 +154,8 @@ impl<'a> Allowed<'a> {
 
     /// The file is open now. A name that meant no file before, or was given to another one since,
     /// is looked at again.
-    pub fn opened(&self, file: impl AsFd) -> Result<()> {
-        let key = FileId::of_open(file).ok().map(Key::Existing);
+    pub fn opened(&self, medium: &Medium) -> Result<()> {
+        let key = Key::of_medium(medium);
         if key == self.key {
             return Ok(());
         }
@@ -152,8 +174,9 @@ pub struct Guarded<'a> {
 
 impl Guarded<'_> {
     fn entered(&self, file: Arc<dyn ReadAt>, role: &str, path: &Path) -> Arc<dyn ReadAt> {
-        if let Some(open) = file.file() {
-            self.guard.enters(open, role, path);
+        match file.file() {
+            Some(open) => self.guard.enters_open(open, role, path),
+            None => self.guard.enter(Key::of(path), role, path),
         }
         file
     }
@@ -172,6 +195,10 @@ impl Opener for Guarded<'_> {
         let allowed = self.guard.writes("the data file", path);
         allowed.map_err(|error| Error::Refused(error.to_string()))?;
         self.files.open_write(path)
+    }
+
+    fn may_follow(&self, path: &Path) -> LibraryResult<()> {
+        self.files.may_follow(path)
     }
 
     fn identity(&self, path: &Path) -> PathBuf {

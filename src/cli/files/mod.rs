@@ -4,6 +4,7 @@ pub mod disks;
 pub mod guard;
 pub mod new_file;
 pub mod open;
+pub mod remote;
 pub mod spool;
 pub mod targets;
 pub mod workers;

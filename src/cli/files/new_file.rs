@@ -9,10 +9,13 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use log::Level;
 use qcheck::file::lock_or_warn;
+use qcheck::medium::Medium;
+use qcheck::remote::is_remote;
 use qcheck::storage::{Access, FileStorage, Latch};
 
 use super::guard::Allowed;
 use super::open::apply_cache;
+use super::remote;
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::options::Options;
@@ -44,7 +47,7 @@ impl HowNew {
 pub struct NewFile {
     path: PathBuf,
     /// Its bytes.
-    pub storage: Arc<Latch<FileStorage>>,
+    pub storage: Arc<Latch<Medium>>,
     is_new: bool,
 }
 
@@ -52,11 +55,13 @@ impl NewFile {
     /// Opens and locks the file for this access; it keeps its content for now.
     pub fn open(file: &Allowed<'_>, access: Access, how: HowNew) -> Result<Self> {
         let (allowed, path) = (file, file.path());
-        let is_new = !path.exists();
-        let mut file = FileStorage::open_or_create(path)
+        let is_new = !is_remote(path) && !path.exists();
+        let mut file = Medium::open_or_create(path, remote::settings())
             .with_context(|| format!("Could not create {}", quoted(path)))?;
         allowed.opened(&file)?;
-        lock_or_warn(&file, access).with_context(|| could_not_open(path))?;
+        if let Some(file) = file.as_file() {
+            lock_or_warn(file, access).with_context(|| could_not_open(path))?;
+        }
         if how.nocow {
             file.disable_copy_on_write();
         }
@@ -78,9 +83,13 @@ impl NewFile {
     /// Makes and locks a file; an existing one is an error.
     pub fn create_new(path: &Path) -> Result<Self> {
         let file = FileStorage::create_new(path).context("Could not create the file")?;
-        let file =
-            Self { path: path.to_owned(), storage: Arc::new(Latch::new(file)), is_new: true };
-        let locked = lock_or_warn(file.storage.get_ref(), Access::Write);
+        let file = Self {
+            path: path.to_owned(),
+            storage: Arc::new(Latch::new(Medium::from(file))),
+            is_new: true,
+        };
+        let locked = file.storage.get_ref().as_file();
+        let locked = locked.map_or(Ok(()), |file| lock_or_warn(file, Access::Write));
         match locked.with_context(|| could_not_open(path)) {
             Ok(()) => Ok(file),
             Err(error) => {
@@ -93,7 +102,7 @@ impl NewFile {
     /// A file without a name.
     pub fn nameless() -> Result<Self> {
         let file = FileStorage::from_file(super::spool::nameless()?)?;
-        Ok(Self { path: PathBuf::new(), storage: Arc::new(Latch::new(file)), is_new: false })
+        Ok(Self { path: PathBuf::new(), storage: Arc::new(Latch::new(file.into())), is_new: false })
     }
 
     /// Takes a file away that was not there before; returns whether one is left that is not what it

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use qcheck::ImageFormat;
 use qcheck::chain::Link;
 use qcheck::file::{ImageFile, Intent};
-use qcheck::storage::FileStorage;
+use qcheck::medium::Medium;
 
-use super::spool;
+use super::{remote, spool};
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::recorded_format;
@@ -23,9 +23,13 @@ pub fn open(
 ) -> Result<ImageFile> {
     let storage = match (intent.writes(), spool::is_standard(path)) {
         (true, true) => bail!("{}: a stream can only be read", quoted(path)),
-        (false, true) => spool::seekable(path)?,
-        (true, false) => FileStorage::open_write(path).with_context(|| could_not_open(path))?,
-        (false, false) => FileStorage::open_read(path).with_context(|| could_not_open(path))?,
+        (false, true) => spool::seekable(path)?.into(),
+        (true, false) => {
+            Medium::open_write(path, remote::settings()).with_context(|| could_not_open(path))?
+        }
+        (false, false) => {
+            Medium::open_read(path, remote::settings()).with_context(|| could_not_open(path))?
+        }
     };
     let file = ImageFile::of(storage, format).with_context(|| quoted(path).to_string())?;
     file.lock(intent, share).with_context(|| could_not_open(path))?;
@@ -62,7 +66,7 @@ pub fn seems(path: &Path, likeness: &str) -> String {
 }
 
 /// Applies a cache mode to the writes of a file.
-pub fn apply_cache(cache: Cache, storage: &mut FileStorage, path: &Path) -> Result<()> {
+pub fn apply_cache(cache: Cache, storage: &mut Medium, path: &Path) -> Result<()> {
     if cache == Cache::Unsafe {
         storage.leave_unflushed();
     }
@@ -70,7 +74,7 @@ pub fn apply_cache(cache: Cache, storage: &mut FileStorage, path: &Path) -> Resu
 }
 
 /// Makes an open file be read, or also written, past the page cache.
-pub fn bypass_cache(storage: &mut FileStorage, path: &Path, writing: bool) -> Result<()> {
+pub fn bypass_cache(storage: &mut Medium, path: &Path, writing: bool) -> Result<()> {
     let bypassed = storage.bypass_cache(writing);
     bypassed.with_context(|| format!("{}: the page cache cannot be bypassed", quoted(path)))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use qcheck::ImageFormat;
-use qcheck::chain::{FileOpener, Stop, Walk};
+use qcheck::chain::{Opener, Stop, Walk};
 use qcheck::crypt::Key;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::tables::HeaderArea;
@@ -17,6 +17,7 @@ use qcheck::tables::HeaderArea;
 use super::open;
 use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::image_name::{ImageName, Named};
+use crate::cli::files::remote;
 use crate::cli::terminal::fault;
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
@@ -91,7 +92,7 @@ impl Target {
 type Identity = (PathBuf, Option<ImageFormat>, Option<PathBuf>);
 
 fn identity(target: &Target, format: Option<ImageFormat>) -> Identity {
-    let full = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let full = |path: &Path| remote::opener().identity(path);
     let folder = target.path.parent().map(|folder| match folder.as_os_str().is_empty() {
         true => full(Path::new(".")),
         false => full(folder),
@@ -104,7 +105,7 @@ fn identity(target: &Target, format: Option<ImageFormat>) -> Identity {
 pub fn with_chains(images: Vec<Target>, share: bool) -> Vec<Target> {
     let mut seen: HashMap<Identity, usize> = HashMap::new();
     let mut all: Vec<Target> = Vec::new();
-    let files = FileOpener::default();
+    let files = remote::opener();
     for image in images {
         let mut walk = Walk::new(&files, Some(&image.path));
         let mut next = Some(image);

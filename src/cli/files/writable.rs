@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use qcheck::check::CheckOptions;
 use qcheck::image::{Image, OpenOptions, Opened, Opener};
+use qcheck::medium::Medium;
 use qcheck::repair::{RepairMode, repair};
-use qcheck::storage::FileStorage;
 
 use crate::cli::args::file_name::could_not_open;
 use crate::cli::terminal::progress::Meter;
@@ -16,7 +16,7 @@ use crate::cli::terminal::ui::Ui;
 /// Opens a qcow2 image for writing. One that is marked dirty is checked and repaired first, with a
 /// notice.
 pub fn open_qcow2(
-    storage: FileStorage,
+    storage: Medium,
     path: &Path,
     options: OpenOptions,
     opener: &dyn Opener,
@@ -26,7 +26,7 @@ pub fn open_qcow2(
 }
 
 fn open_clean(
-    storage: FileStorage,
+    storage: Medium,
     path: &Path,
     options: OpenOptions,
     opener: &dyn Opener,

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use qcheck::check::Survey;
 use qcheck::layout::Layout;
-use qcheck::storage::{FileStorage, ReadAt};
+use qcheck::medium::Medium;
+use qcheck::storage::ReadAt;
 
 /// An image and what a check found in it.
 pub struct Inspected {
     /// Its name, as given.
     pub path: PathBuf,
     /// Its bytes.
-    pub storage: FileStorage,
-    /// Bytes that it takes on its file system.
-    pub disk_bytes: u64,
+    pub storage: Medium,
+    /// Bytes that it takes on its file system, where that is known.
+    pub disk_bytes: Option<u64>,
     /// What was found.
     pub survey: Survey,
 }

@@ -41,6 +41,14 @@ pub fn lock_hint(error: &anyhow::Error) -> String {
     }
 }
 
+/// What helps where an image names a remote file.
+pub fn remote_hint(error: &anyhow::Error) -> String {
+    match library(error) {
+        Some(Error::RemoteName(_)) => "; --allow-remote-names opens it".into(),
+        _ => String::new(),
+    }
+}
+
 /// What helps where the format of a backing file is not recorded; `option` gives it.
 pub fn format_hint(error: &anyhow::Error, option: &str) -> String {
     match library(error) {

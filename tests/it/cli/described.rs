@@ -127,7 +127,7 @@ fn what_is_not_supported_is_refused_by_name_and_nothing_is_made() {
     let dir = folder();
     let folder = dir.path();
     for (args, word) in [
-        (&["info", r#"json:{"driver":"nbd","host":"h"}"#][..], "'nbd'"),
+        (&["info", r#"json:{"driver":"ssh","host":"h"}"#][..], "'ssh'"),
         (&["info", r#"json:{"driver":"qcow2","file":"node"}"#], "'node'"),
         (&["info", r#"json:{"driver":"qcow2"}"#], "file.filename"),
         (&["info", r#"json:{"driver":"qcow2","file.filename":"disk","foo":1}"#], "foo"),
@@ -197,10 +197,11 @@ fn a_backing_file_that_an_image_describes_is_read_from_the_current_folder() {
         let [one, two] = ["sub/one", "sub/two"].map(|name| fs::read(folder.join(name)).unwrap());
         assert!(one[..512] == two[..512], "{backing}");
     }
-    let foreign = r#"json:{"driver":"qcow2","file":{"driver":"nbd","host":"h"}}"#;
+    let foreign =
+        r#"json:{"driver":"qcow2","file":{"driver":"ssh","host":"h","path":"/p","user":"u"}}"#;
     qemu_ok(folder, "qemu-img", &["rebase", "-u", "-b", foreign, "-F", "qcow2", "sub/over"]);
     let ran = qcheck(folder, &["map", "sub/over"]);
-    assert!(ran.code == 1 && ran.err.contains("'nbd'"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("'ssh'"), "{}", ran.err);
 }
 
 /// Files for descriptions that hold in place of what is in an image: `top` over `disk`, `outer`

@@ -9,6 +9,7 @@ pub mod measure;
 pub mod programs;
 pub mod rng;
 pub mod sample;
+pub mod servers;
 pub mod skip;
 pub mod storages;
 #[allow(dead_code, reason = "not every test of repairs asks for all of it")]

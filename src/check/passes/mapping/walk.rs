@@ -68,7 +68,9 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     ctx.progress.stage("L2 tables", table_bytes);
     let reads = reads(&mapping.tables, cluster_bytes);
     let skip_holes = table_bytes > MANY_BYTES;
-    for read in reads.iter().filter(|_| !skip_holes) {
+    // What is not a file may be far away, and has no holes that would be skipped.
+    let hints = !skip_holes || ctx.source.file().is_none();
+    for read in reads.iter().filter(|_| hints) {
         let first = mapping.tables[read.start as usize].offset.get();
         let bytes = u64::from(read.end - read.start) * cluster_bytes;
         ctx.source.will_need(first..first.saturating_add(bytes));

@@ -157,7 +157,7 @@ mod tests {
             assert!(named.written().is_ok());
         }
         assert!(named("disk.qcow2", true).unwrap_err().to_string().contains("disk.qcow2"));
-        assert!(named("nbd://host", false).is_err());
+        assert!(named("ssh://host", false).is_err());
         let read = named("file.filename=a,read-only=on", true).unwrap();
         assert!(read.format.is_none() && read.written().is_err());
         let both = ImageName("file.filename=a".into()).named(

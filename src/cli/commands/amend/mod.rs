@@ -10,7 +10,7 @@ use qcheck::crypt::luks::Header;
 use qcheck::edit::amend::{Amendments, amend};
 use qcheck::file::Intent;
 use qcheck::image::{FileOpener, OpenOptions};
-use qcheck::storage::FileStorage;
+use qcheck::medium::Medium;
 
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::file_name::{could_not_open, quoted};
@@ -20,6 +20,7 @@ use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::new_image;
 use crate::cli::args::options::{self, Asked, Options, Table};
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::files::writable;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::signals;
@@ -77,7 +78,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// Changes the key slots of a LUKS image.
-fn luks(args: &Args, named: &Named, given: &Options, storage: &FileStorage) -> Result<()> {
+fn luks(args: &Args, named: &Named, given: &Options, storage: &Medium) -> Result<()> {
     let slots =
         Given { options: given, prefix: "", secrets: &named.key.secrets, force: args.force };
     let Some(change) = slots.change()? else { return Ok(()) };
@@ -88,17 +89,11 @@ fn luks(args: &Args, named: &Named, given: &Options, storage: &FileStorage) -> R
     changed.with_context(|| quoted(&named.path).to_string())
 }
 
-fn qcow2(
-    args: &Args,
-    named: &Named,
-    given: &Options,
-    storage: FileStorage,
-    ui: &mut Ui,
-) -> Result<()> {
+fn qcow2(args: &Args, named: &Named, given: &Options, storage: Medium, ui: &mut Ui) -> Result<()> {
     let path = &named.path;
     let amendments = args.amendments(given, &named.key.secrets)?;
     let unflushed = args.cache == Cache::Unsafe;
-    let opener = FileOpener { unflushed, ..FileOpener::default() };
+    let opener = FileOpener { unflushed, ..remote::opener() };
     let options = OpenOptions::default().key(named.key.clone());
     let mut image = writable::open_qcow2(storage, path, options, &opener, ui)?;
     let cancel = signals::interruption();

@@ -13,8 +13,8 @@ use qcheck::{Checked, Checker, Error, Repair, front};
 use super::args::Args;
 use super::repair::{self, with_advice};
 use crate::cli::args::file_name::quoted;
-use crate::cli::files::open;
 use crate::cli::files::targets::Target;
+use crate::cli::files::{open, remote};
 use crate::cli::render::outcome::Outcome;
 use crate::cli::render::verdict::{Judged, Verdict};
 use crate::cli::terminal::fault;
@@ -93,6 +93,7 @@ impl<'a> Judge<'a> {
 
     fn checker<'b>(&self, target: &Target, meter: &'b Meter) -> Checker<'b> {
         let mut checker = Checker::new(&target.path).policy(self.policy.clone());
+        checker = checker.remote_names(remote::names());
         checker = checker.key(target.key.clone());
         if let Some(format) = target.format {
             checker = checker.format(format);

@@ -17,6 +17,7 @@ use crate::cli::args::image_name::Named;
 use crate::cli::args::output::Output;
 use crate::cli::files::disks::{Opening, Sources};
 use crate::cli::files::guard::Guard;
+use crate::cli::files::remote;
 use crate::cli::files::spool;
 use crate::cli::terminal::ui::Ui;
 
@@ -53,6 +54,7 @@ impl Job<'_> {
                 let opener = self.guard.opener(FileOpener {
                     force_share: self.args.force_share,
                     unflushed: self.args.target_cache == Cache::Unsafe,
+                    ..remote::opener()
                 });
                 Target::open(path, asked, self.args.target_is_zero, &opener, ui)
             }

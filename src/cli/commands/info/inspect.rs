@@ -7,7 +7,7 @@ use qcheck::ImageFormat;
 use qcheck::check::{CheckOptions, survey};
 use qcheck::file::Intent;
 use qcheck::layout::{self, Field};
-use qcheck::storage::FileStorage;
+use qcheck::medium::Medium;
 
 use crate::cli::args::file_name::quoted;
 use crate::cli::args::format::QCOW2_ONLY;
@@ -19,7 +19,7 @@ use crate::cli::terminal::ui::Ui;
 /// An image of which the header may be all that can be read.
 pub struct Begun {
     path: PathBuf,
-    storage: FileStorage,
+    storage: Medium,
     /// The fields of its header.
     pub fields: Vec<Field>,
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use qcheck::ImageFormat;
-use qcheck::chain::{FileOpener, Walk};
+use qcheck::chain::Walk;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::info::{luks_info, qcow2_info};
-use qcheck::storage::{Capacity, ReadAt, Storage};
+use qcheck::remote::{identity, protocol, without_secrets};
+use qcheck::storage::{Capacity, FileStorage, ReadAt, Storage};
 use qcheck::tables::HeaderArea;
 
 use crate::cli::args::file_name::{could_not_open, quoted};
@@ -19,6 +20,7 @@ use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::image_name::{self, ImageName, Named};
 use crate::cli::args::output::Output;
 use crate::cli::files::open;
+use crate::cli::files::remote;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::image::ImageInfo;
 use crate::cli::render::json::described::image::Image;
@@ -136,7 +138,7 @@ fn layout(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
 /// The image, and with `--backing-chain` those below it.
 fn chain(args: &Args, image: &Named, ui: &mut Ui) -> Result<Vec<ImageInfo>> {
     let mut chain: Vec<ImageInfo> = Vec::new();
-    let files = FileOpener::default();
+    let files = remote::opener();
     let mut walk = Walk::new(&files, Some(&image.path));
     let mut next = Some((image.path.clone(), image.format));
     while let Some((path, format)) = next.take() {
@@ -190,12 +192,12 @@ fn look(
     };
     let is_file = image.storage.capacity() == Capacity::Growable;
     Ok(ImageInfo {
-        filename: path.to_string_lossy().into_owned(),
+        filename: identity(&without_secrets(path)).to_string_lossy().into_owned(),
         format: image.format.name(),
-        protocol: if is_file { "file" } else { "host_device" },
+        protocol: protocol(path).unwrap_or(if is_file { "file" } else { "host_device" }),
         file_bytes,
         disk_bytes: image.storage.disk_usage().with_context(context)?,
-        extent_size_hint: image.storage.extent_size_hint(),
+        extent_size_hint: image.storage.as_file().and_then(FileStorage::extent_size_hint),
         virtual_bytes: match (&qcow2, &luks) {
             (Some(qcow2), _) => qcow2.geometry.virtual_size(),
             (None, Some(luks)) => file_bytes.saturating_sub(luks.payload_offset),

@@ -18,7 +18,8 @@ pub fn print(out: &mut Output, image: &ImageInfo) -> io::Result<()> {
     out.line(&format!("image: {}", image.filename))?;
     out.line(&format!("file format: {}", image.format))?;
     out.line(&format!("virtual size: {}", sized(image.virtual_bytes)))?;
-    out.line(&format!("disk size: {}", human_size(image.disk_bytes)))?;
+    let disk_size = image.disk_bytes.map_or_else(|| "unavailable".to_owned(), human_size);
+    out.line(&format!("disk size: {disk_size}"))?;
     if image.is_encrypted() {
         out.line("encrypted: yes")?;
     }
@@ -50,7 +51,7 @@ pub fn print(out: &mut Output, image: &ImageInfo) -> io::Result<()> {
     out.line(&format!("    filename: {}", image.filename))?;
     out.line(&format!("    protocol type: {}", image.protocol))?;
     out.line(&format!("    file length: {}", sized(image.file_bytes)))?;
-    out.line(&format!("    disk size: {}", human_size(image.disk_bytes)))?;
+    out.line(&format!("    disk size: {disk_size}"))?;
     if let Some(bytes) = image.extent_size_hint {
         out.line("    Format specific information:")?;
         out.line(&format!("        extent size hint: {bytes}"))?;

@@ -28,8 +28,9 @@ pub struct Image<'a> {
     cluster_size: Option<u64>,
     /// `qcow2`, `raw` or `luks`.
     format: &'static str,
-    /// Bytes that the file takes on its file system.
-    actual_size: u64,
+    /// Bytes that the file takes on its file system, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     format_specific: Option<FormatSpecific<'a>>,
     /// The backing file, seen from the current folder.
@@ -41,8 +42,10 @@ pub struct Image<'a> {
     /// The backing file, as the image names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     backing_filename: Option<&'a str>,
-    /// Whether the image was not closed by its last writer.
-    dirty_flag: bool,
+    /// Whether the image was not closed by its last writer; left out for a remote one that is not
+    /// qcow2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_flag: Option<bool>,
 }
 
 /// What an image is read from.
@@ -64,13 +67,17 @@ struct File<'a> {
     /// Bytes of the file.
     virtual_size: u64,
     filename: &'a str,
-    /// `file` or `host_device`.
+    /// `file`, `host_device`, or the protocol of a remote one.
     format: &'static str,
-    /// Bytes that it takes on its file system.
-    actual_size: u64,
-    format_specific: FileSpecific,
+    /// Bytes that it takes on its file system, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
+    /// Left out for a remote one, like the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format_specific: Option<FileSpecific>,
     /// Always false.
-    dirty_flag: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_flag: Option<bool>,
 }
 
 /// What only files have.
@@ -243,24 +250,25 @@ impl<'a> From<&'a ImageInfo> for Image<'a> {
             full_backing_filename: image.full_backing_name(),
             encrypted: image.is_encrypted().then_some(true),
             backing_filename: qcow2.and_then(|q| q.backing_name.as_deref()),
-            dirty_flag: qcow2.is_some_and(|q| q.dirty),
+            dirty_flag: qcow2.map(|q| q.dirty).or((!image.is_remote()).then_some(false)),
         }
     }
 }
 
 impl<'a> From<&'a ImageInfo> for File<'a> {
     fn from(image: &'a ImageInfo) -> Self {
+        let is_local = !image.is_remote();
         Self {
             children: [],
             virtual_size: image.file_bytes,
             filename: &image.filename,
             format: image.protocol,
             actual_size: image.disk_bytes,
-            format_specific: FileSpecific {
+            format_specific: is_local.then_some(FileSpecific {
                 r#type: "file",
                 data: FileData { extent_size_hint: image.extent_size_hint },
-            },
-            dirty_flag: false,
+            }),
+            dirty_flag: is_local.then_some(false),
         }
     }
 }

@@ -25,8 +25,9 @@ pub struct Metadata<'a> {
     filename: Cow<'a, str>,
     /// Bytes.
     file_length: u64,
-    /// Bytes that the file takes on its file system.
-    actual_size: u64,
+    /// Bytes that the file takes on its file system, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
     /// Bytes.
     cluster_size: u64,
     /// The fields of the header, in its order.
