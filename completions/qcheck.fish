@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_qcheck_global_optspecs
-    string join \n color= h/help V/version
+    string join \n color= timeout= allow-remote-names h/help V/version
 end
 
 function __fish_qcheck_needs_command
@@ -27,6 +27,8 @@ end
 complete -c qcheck -n "__fish_qcheck_needs_command" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_needs_command" -l timeout -d 'How long a server has for an answer' -r
+complete -c qcheck -n "__fish_qcheck_needs_command" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_needs_command" -s V -l version -d 'Print version'
 complete -c qcheck -n "__fish_qcheck_needs_command" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size, its passphrases'
@@ -54,10 +56,12 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l object -d 'Defin
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l force -d 'The disk may get shorter, and loses the data past its new end; a key slot in use may be overwritten, and the last one erased, so that nothing opens the image any more'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand amend" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s f -l format -d 'The image\'s format; only qcow2 has bitmaps; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -70,6 +74,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l object -d 'Defi
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l add -d 'Add a bitmap, which records writes'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l remove -d 'Remove the bitmap, also one that was left in use'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l clear -d 'Clear all bits'
@@ -78,6 +83,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l disable -d 'Rec
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand bitmap" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -131,6 +137,7 @@ blake3\t'What b3sum prints of the raw disk, made by several threads'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l dry-run -d 'Print what a repair would write, and write nothing; the exit code is that of the check'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-data-loss -d 'With -r all: drop what cannot be repaired, that is mappings that point to nothing and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l image-opts -d 'Take the images as options, as in driver=qcow2,file.filename=NAME'
@@ -140,6 +147,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the backing files of the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -150,10 +158,12 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l object -d 'Defi
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s d -l drop -d 'Do not empty the image'
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s f -l a-format -d 'The format of the first image, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -164,11 +174,13 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l object -d 'Def
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s s -l strict -d 'Also compare the sizes, and which ranges the images record as data, zeroes or nothing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l image-opts -d 'Take the images as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s U -l force-share -d 'Read the images even if another program has them open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compare" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s f -l source-format -d 'The format of the sources, qcow2 or raw; detected from their first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -193,6 +205,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l object -d 'Def
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s c -l compress -d 'Compress the target\'s clusters'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s W -l oob-writes -d 'Accepted as by qemu-img: writes are never in order, and the target looks the same every time'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s n -l no-create -d 'Write into an existing image'
@@ -207,6 +220,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l target-image-o
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s U -l force-share -d 'Read the sources even if another program has them open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s q -l quiet -d 'Show no progress and no losses'
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s f -l format -d 'The new image\'s format: qcow2, raw or luks' -r -f -a "raw\t''
 qcow2\t''"
@@ -218,8 +232,10 @@ qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s u -l backing-unsafe -d 'Do not open the backing file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s q -l quiet -d 'Do not print what is created'
+complete -c qcheck -n "__fish_qcheck_using_subcommand create" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand create" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s f -l format -d 'The format of the disk that is read, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -229,19 +245,23 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l object -d 'Define a
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l image-opts -d 'Take the disk that is read as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s U -l force-share -d 'Read the disk even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dd" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s f -l format -d 'The image\'s format; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l blank-names -d 'Overwrite the names of files, snapshots and bitmaps with others of the same length'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l keep-slack -d 'Keep the unused rest of metadata clusters, which may hold former guest data'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s q -l quiet -d 'Print no result'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s p -l progress -d 'Show progress even where standard error is not a terminal'
+complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand dump" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -251,11 +271,13 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l object -d 'Define
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s b -l backing-chain -d 'Show the backing file too, and its backing file, and so on'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l metadata -d 'Show every header field and every table with its offset, and which bytes of the file are for what; not together with --layout'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l layout -d 'Draw the layout of the file and the allocation of the disk; with --output json print runs; not together with --metadata'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand info" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand info" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -267,8 +289,10 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l object -d 'Define 
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand map" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s f -l format -d 'The format of the image that is measured, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -283,8 +307,10 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l object -d 'Def
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s U -l force-share -d 'Read the image even if another program has it open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -297,12 +323,14 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l object -d 'Defi
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s u -l backing-unsafe -d 'Only record the backing file: look at no data, and open neither the old nor the new one'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s c -l compress -d 'Compress the clusters that the image gets'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s U -l force-share -d 'Read backing files even if another program has them open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s p -l progress -d 'Show the progress'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s q -l quiet -d 'Print nothing but errors'
+complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand rebase" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s f -l format -d 'The image\'s format, qcow2, raw or luks; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -313,10 +341,12 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l object -d 'Defi
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l shrink -d 'Allow the disk to get shorter: the data past its new end is lost'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l dry-run -d 'Report the data that a shorter disk would lose, and change nothing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s q -l quiet -d 'Print nothing on success'
+complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand resize" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s f -l format -d 'The image\'s format, qcow2 or raw; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
@@ -329,17 +359,21 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l object -d 'De
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s l -l list -d 'List the snapshots; this is what is done if nothing else is requested'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s q -l quiet -d 'Accepted as by qemu-img: only a list prints anything'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s U -l force-share -d 'List even if another program has the image open for writing'
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l force -d 'Put the bytes back even if the image has changed since; the result may be inconsistent'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s q -l quiet -d 'Print nothing on success'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s p -l progress -d 'Show progress even where standard error is not a terminal'
+complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "amend" -d 'Change options of an image: its version, its refcounts, its size, its passphrases'
 complete -c qcheck -n "__fish_qcheck_using_subcommand help; and not __fish_seen_subcommand_from amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help" -f -a "bitmap" -d 'Change a persistent bitmap of an image; all actions are done in their order, as one change'

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::driver::{is_protocol, path, unsupported_driver};
 use super::format::Format;
 use super::json;
-use super::options::{Options, children, is_protocol, node_error, path, text, unsupported_driver};
+use super::options::{Options, children, node_error, text};
 use crate::error::{Error, Result};
 
 /// What is before a description in JSON.

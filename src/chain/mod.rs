@@ -6,6 +6,7 @@
 //! * [`Walk`]: from image to image, with one rule for formats, loops and depth
 
 mod described;
+mod driver;
 #[cfg(feature = "nbd")]
 mod export;
 mod format;

@@ -65,7 +65,7 @@ fn without_a_flush_every_write_is_durable_by_itself() {
 }
 
 #[test]
-fn what_is_no_answer_is_one_error() {
+fn what_is_not_an_answer_is_one_error() {
     let (image, dir) = (image(), tempfile::tempdir().unwrap());
     for (fault, words) in [
         (Fault::Cookie, "answers a request that was not made"),

@@ -79,7 +79,7 @@ fn a_read_in_a_row_is_requested_ahead() {
 }
 
 #[test]
-fn what_is_no_answer_is_one_error_in_time() {
+fn what_is_not_an_answer_is_one_error_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let content = image(dir.path());
     for (fault, words) in [
@@ -115,7 +115,7 @@ fn what_is_no_answer_is_one_error_in_time() {
 }
 
 #[test]
-fn a_failure_that_passes_is_no_failure() {
+fn a_failure_that_passes_does_not_end_a_command() {
     let dir = tempfile::tempdir().unwrap();
     let content = image(dir.path());
     for fault in [

@@ -41,7 +41,7 @@ fn compare(folder: &Path, format: &str, name: &str) {
 }
 
 #[test]
-fn every_command_that_reads_says_of_an_export_what_qemu_img_says() {
+fn every_command_that_reads_prints_of_an_export_what_qemu_img_prints() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     disks::make(folder);
