@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::sector::SECTOR;
 use crate::storage::{Capacity, ReadAt, Storage};
 
-/// Most bytes that are encrypted at once.
-const PIECE: u64 = 1 << 20;
+/// Most bytes that are encrypted at once: a copy of them stays in the cache of the processor.
+const PIECE: u64 = 128 << 10;
 
 /// What is from an offset of a file to its end, encrypted by sectors. The first has the number 0.
 ///

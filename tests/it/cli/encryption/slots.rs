@@ -145,6 +145,10 @@ fn key_slots_are_changed_and_refused_as_by_qemu_img() {
             let cause = real.err.trim_start_matches("qemu-img: ").trim_end();
             assert!(ran.err.contains(cause), "{what}: {} instead of {}", ran.err, real.err);
             let at = folders[1].path();
+            if ran.code != 0 {
+                assert!(fs::read(at.join("image")).unwrap() == made[format], "{what}");
+                continue;
+            }
             assert_eq!(slots(at, format), slots(folders[0].path(), format), "{what}");
             for secret in ["a", "b", "c"] {
                 assert_eq!(opens(at, format, secret), open.contains(secret), "{what}: {secret}");
