@@ -59,8 +59,9 @@ impl Opener for FileOpener {
         let medium = Medium::open_read(path, settings).map_err(|e| open_error(path, e))?;
         let access = if self.force_share { Access::ReadShared } else { Access::Read };
         let locking = medium.as_file().map(|file| lock(file, access)).transpose()?;
+        let locking = locking.map_or_else(|| "none".to_owned(), |locking| format!("{locking:?}"));
         let name = without_secrets(path);
-        log::info!("'{}': read below an image, lock: {locking:?}", name.display());
+        log::info!("'{}': read below an image, lock: {locking}", name.display());
         Ok(Arc::new(medium))
     }
 

@@ -197,7 +197,8 @@ fn every_backing_file_must_be_there_and_of_its_format() {
         ("folder", Some("raw"), 2, "is a directory"),
         ("/dev/zero", Some("raw"), 2, "is a character device"),
         ("vm.vmdk", Some("vmdk"), 1, "vmdk is not supported"),
-        ("nbd://host/disk", Some("raw"), 1, "does not name a local file"),
+        ("ssh://host/disk", Some("raw"), 1, "does not name a local file"),
+        ("nbd://host/disk", Some("raw"), 1, "is remote"),
     ];
     for (name, format, expected, text) in cases {
         for image in ["image", "above"] {

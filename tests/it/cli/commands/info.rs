@@ -189,9 +189,9 @@ fn names_with_colons_are_files_as_in_qemu_img() {
     same(dir.path(), "file:top:1");
     let absolute = format!("file:{}", dir.path().join("top:1").display());
     same(dir.path(), &absolute);
-    let refused = qcheck(dir.path(), &["info", "nbd://localhost"]);
+    let refused = qcheck(dir.path(), &["info", "ssh://localhost"]);
     assert_eq!(refused.code, 1);
-    assert!(refused.err.contains("only local files are opened"), "{}", refused.err);
+    assert!(refused.err.contains("of remote files, those of nbd://"), "{}", refused.err);
 }
 
 #[test]
