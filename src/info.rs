@@ -113,7 +113,7 @@ pub fn qcow2_info(source: &dyn ReadAt) -> Result<Qcow2Info> {
         backing_name: area.backing_name.as_deref().map(text),
         backing_format: area.extension(extension::BACKING_FORMAT).map(text),
         bitmaps: bitmaps(source, &area)?,
-        snapshots: snapshots(source, &area),
+        snapshots: snapshots(source, &area)?,
     })
 }
 
@@ -166,10 +166,11 @@ fn bitmaps(source: &dyn ReadAt, area: &HeaderArea) -> Result<Vec<BitmapInfo>> {
     Ok(infos.collect())
 }
 
-fn snapshots(source: &dyn ReadAt, area: &HeaderArea) -> Vec<SnapshotInfo> {
+fn snapshots(source: &dyn ReadAt, area: &HeaderArea) -> Result<Vec<SnapshotInfo>> {
     let count = area.header.snapshot_count.min(MAX_SNAPSHOTS);
     let table = SnapshotTable::load(source, area.header.snapshot_table, count);
     if let Some(problem) = &table.problem {
+        source.require_reachable()?;
         log::warn!("snapshot table: {problem}");
     }
     let entries = table.entries.iter();
@@ -182,5 +183,5 @@ fn snapshots(source: &dyn ReadAt, area: &HeaderArea) -> Vec<SnapshotInfo> {
         vm_clock_nsec: entry.header.vm_clock_nsec,
         icount: entry.icount().filter(|&count| count != u64::MAX),
     });
-    infos.collect()
+    Ok(infos.collect())
 }

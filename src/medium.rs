@@ -154,6 +154,9 @@ impl ReadAt for Medium {
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.bytes().next_data(offset)
     }
+    fn failure(&self) -> Option<io::Error> {
+        self.bytes().failure()
+    }
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.bytes().file()
     }

@@ -40,8 +40,13 @@ pub fn name(options: &mut Options, prefix: &str) -> Result<PathBuf> {
         }
     };
     // What a name cannot have is found where the name is read.
-    let name = address.map(|address| address.name());
-    let name = name.and_then(|name| Address::parse(&name).map(|_| name));
+    let name = address.and_then(|address| {
+        let name = address.name();
+        match Address::parse(&name)? == address {
+            true => Ok(name),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "the host is not valid")),
+        }
+    });
     name.map(PathBuf::from).map_err(|error: io::Error| refused(&error.to_string()))
 }
 
@@ -74,6 +79,7 @@ mod tests {
             "host=h,path=/s",
             "server.type=unix,server.host=h",
             "server.type=inet,server.host=h,server.port=x",
+            "host=127.0.0.1/b,export=x",
         ] {
             assert!(of(wrong).is_err(), "{wrong}");
         }

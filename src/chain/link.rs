@@ -9,6 +9,7 @@ use super::stop::Stop;
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
+use crate::remote::without_secrets;
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, announced_format};
 
@@ -68,6 +69,18 @@ impl Link {
     pub fn or_format(self, format: &str) -> Self {
         let recorded = self.recorded.or_else(|| Some(Format::of_name(format)));
         Self { recorded, ..self }
+    }
+
+    /// An error where the name of the file has something in place of what is in the file: the file
+    /// alone is not what is meant.
+    pub fn require_plain(&self) -> Result<()> {
+        match self.instead.option() {
+            None => Ok(()),
+            Some(option) => Err(Error::Unsupported(format!(
+                "'{}' is described with the option '{option}', which only reading an image takes",
+                without_secrets(&self.path).display()
+            ))),
+        }
     }
 
     /// The format that is recorded.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::described::Described;
 use crate::error::{Error, Result};
 use crate::format::extension::DATA_FILE;
-use crate::remote::{is_remote, protocol};
+use crate::remote::{beside, is_remote};
 use crate::tables::HeaderArea;
 
 /// The file that a name in an image means: relative to the image's folder, unless it is a
@@ -18,13 +18,20 @@ pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
         return Err(Error::Refused(format!("'{}' is not a file name", text.escape_debug())));
     }
     if let Some(described) = Described::of_name(name) {
-        return Ok(described?.path);
+        let path = described?.path;
+        return match image.is_some_and(is_remote) && !is_remote(&path) {
+            true => Err(of_this_machine(&path.to_string_lossy())),
+            false => Ok(path),
+        };
     }
     let path = Path::new(OsStr::from_bytes(name));
     if is_remote(path) {
         return Ok(path.to_owned());
     }
     let local = name.strip_prefix(b"file:");
+    if image.is_some_and(is_remote) && (local.is_some() || path.is_absolute()) {
+        return Err(of_this_machine(&text));
+    }
     if local.is_none() && is_protocol(name) {
         return Err(Error::Unsupported(format!("'{text}' does not name a local file")));
     }
@@ -33,14 +40,20 @@ pub fn resolve(image: Option<&Path>, name: &[u8]) -> Result<PathBuf> {
     if local.is_some_and(is_protocol) {
         return Ok(Path::new(".").join(path));
     }
-    match image.and_then(Path::parent).filter(|_| local.is_none() && !path.is_absolute()) {
-        // An export has no folder.
-        Some(_) if image.and_then(protocol) == Some("nbd") => {
-            Err(Error::Refused(format!("'{text}' is relative to an image that is not in a folder")))
+    match image.filter(|_| local.is_none() && !path.is_absolute()) {
+        Some(image) if is_remote(image) => beside(image, &text).ok_or_else(|| {
+            Error::Refused(format!("'{text}' is relative to an image that is not in a folder"))
+        }),
+        Some(image) => {
+            Ok(image.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path)))
         }
-        Some(folder) => Ok(folder.join(path)),
         None => Ok(path.to_owned()),
     }
+}
+
+/// Whoever makes an image on a server does not choose what is read of this machine.
+fn of_this_machine(name: &str) -> Error {
+    Error::Refused(format!("'{name}' is a file of this machine, named by an image on a server"))
 }
 
 /// Whether a colon stands in the first part of a path, where QEMU sees the name of a protocol.
@@ -49,10 +62,16 @@ fn is_protocol(name: &[u8]) -> bool {
     colon.is_some_and(|colon| !name[..colon].contains(&b'/'))
 }
 
-/// The external data file that an image names; `None` where it names none. Unlike a backing file's,
-/// QEMU takes this name from the current folder.
-pub fn data_file(area: &HeaderArea) -> Result<Option<PathBuf>> {
-    area.extension(DATA_FILE).map(|name| resolve(None, name)).transpose()
+/// The external data file that the image at `image` names; `None` where it names none. Unlike a
+/// backing file's, QEMU takes this name from the current folder.
+pub fn data_file(area: &HeaderArea, image: Option<&Path>) -> Result<Option<PathBuf>> {
+    let path = area.extension(DATA_FILE).map(|name| resolve(None, name)).transpose()?;
+    match path {
+        Some(path) if image.is_some_and(is_remote) && !is_remote(&path) => {
+            Err(of_this_machine(&path.to_string_lossy()))
+        }
+        path => Ok(path),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::remote::without_secrets;
 
 /// Most images in a chain (QEMU's limit).
 pub const MAX_DEPTH: usize = 200;
@@ -63,13 +64,18 @@ impl std::error::Error for Stop {}
 impl From<Stop> for Error {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::Unreadable(path, Self::Io { source, .. }) => Self::Open { path, source },
+            Stop::Unreadable(path, Self::Io { source, .. }) => {
+                Self::Open { path: without_secrets(&path), source }
+            }
             Stop::Name(_, error) | Stop::Unreadable(_, error) => error,
             Stop::Loop(path) => {
+                let path = without_secrets(&path);
                 Self::Refused(format!("the backing chain comes back to '{}'", path.display()))
             }
             Stop::TooLong(_) => Self::Refused(stop.to_string()),
-            Stop::Unrecorded { path, looks_like } => Self::BackingFormat { path, looks_like },
+            Stop::Unrecorded { path, looks_like } => {
+                Self::BackingFormat { path: without_secrets(&path), looks_like }
+            }
         }
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::link::Link;
 use super::opener::Opener;
 use super::stop::{MAX_DEPTH, Stop};
-use crate::error::Error;
 use crate::tables::HeaderArea;
 
 /// The images on the way so far.
@@ -34,7 +33,8 @@ impl<'a> Walk<'a> {
         self.opener
     }
 
-    /// Goes on to the backing file of the image at `image`, if it names one.
+    /// Goes on to the backing file of the image at `image`, if it names one. A name with options in
+    /// place of what is in the file is not followed: who walks looks at files alone.
     pub fn next(
         &mut self,
         area: &HeaderArea,
@@ -42,12 +42,7 @@ impl<'a> Walk<'a> {
     ) -> std::result::Result<Option<Link>, Stop> {
         let link = Link::of(area, Some(image)).map_err(|e| Stop::Name(image.to_owned(), e))?;
         if let Some(link) = &link {
-            if link.instead.backing.is_some() {
-                let why =
-                    "a description with the option 'backing' is not followed from image to image";
-                let error = Error::Unsupported(why.into());
-                return Err(Stop::Name(image.to_owned(), error));
-            }
+            link.require_plain().map_err(|error| Stop::Name(image.to_owned(), error))?;
             self.enter(&link.path)?;
         }
         Ok(link)

@@ -92,6 +92,8 @@ pub fn survey(
     }
     found_last.into_iter().for_each(|finding| ctx.found.push(finding));
     let report = report(&mut ctx, last);
+    // What could not be read for this reason is not a finding.
+    source.require_reachable()?;
     let claims = Claims { claims, claims_beyond, beyond };
     let seen = Seen { mapping, refcounts, compared, claims, held, wrong_flags };
     Ok(seen.into_survey(ctx, report))

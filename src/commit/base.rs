@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain::{Format, Link, Opener, Walk, resolve};
 use crate::error::{Error, Result};
+use crate::remote::without_secrets;
 use crate::storage::ReadAt;
 use crate::tables::HeaderArea;
 
@@ -55,8 +56,8 @@ pub fn find_base(
         None => "Image does not have a backing file".into(),
         Some(name) => format!(
             "Did not find '{}' in the backing chain of '{}'",
-            Path::new(name).display(),
-            path.display()
+            without_secrets(Path::new(name)).display(),
+            without_secrets(path).display()
         ),
     }))
 }

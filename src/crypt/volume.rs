@@ -67,6 +67,10 @@ impl<S: ReadAt> ReadAt for Volume<S> {
         Ok(self.inner.len()?.saturating_sub(self.offset).next_multiple_of(SECTOR))
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.inner.failure()
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.len()?.saturating_sub(offset);
         let wanted = buf.len().min(length(left));

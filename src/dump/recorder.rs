@@ -43,6 +43,10 @@ impl ReadAt for Recorder<'_> {
         self.source.next_data(offset)
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.source.failure()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.source.will_need(range);
     }

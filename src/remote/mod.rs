@@ -55,18 +55,38 @@ pub fn protocol(name: &Path) -> Option<&'static str> {
     scheme(name).map(|scheme| scheme.split('+').next().unwrap_or(scheme))
 }
 
-/// The name without what may be secret in it: user, password and parameters.
+/// The name without what may be secret in it: user, password and, of a web server's, parameters.
 pub fn without_secrets(name: &Path) -> PathBuf {
-    #[cfg(feature = "http")]
-    if let Some("http" | "https") = scheme(name) {
-        let shown = name.to_str().map(http::Location::parse);
-        return match shown {
-            Some(Ok(at)) => at.to_string().into(),
-            // What is not valid is not shown either.
-            _ => format!("{}://", scheme(name).unwrap_or_default()).into(),
-        };
+    // A scheme that is not supported may have a password after it too.
+    let is_scheme =
+        |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let parts = name.to_str().and_then(|text| text.split_once("://"));
+    let Some((scheme, rest)) = parts.filter(|(scheme, _)| is_scheme(scheme)) else {
+        return name.to_owned();
+    };
+    let rest = if scheme.starts_with("http") { before(rest, &['?', '#']) } else { rest };
+    let authority = before(rest, &['/', '?', '#']);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{}", &rest[authority.len()..]).into()
+}
+
+/// The file that a name relative to the folder of a remote image means: a path below the same
+/// folder. `None`: the image is not in one, as an export of an NBD server is not.
+#[cfg(feature = "http")]
+pub fn beside(image: &Path, name: &str) -> Option<PathBuf> {
+    let (scheme, text) = (scheme(image)?, image.to_str()?);
+    if !scheme.starts_with("http") {
+        return None;
     }
-    name.to_owned()
+    let start = scheme.len() + "://".len();
+    let whole = before(&text[start..], &['?', '#']);
+    let folder = whole.rsplit_once('/').map_or(whole, |(folder, _)| folder);
+    Some(format!("{scheme}://{folder}/{}", uri::encoded(name)).into())
+}
+
+/// What is before the first of these characters.
+fn before<'a>(text: &'a str, marks: &[char]) -> &'a str {
+    text.split(marks).next().unwrap_or_default()
 }
 
 /// One name for each remote file, whatever the ways to write it.
@@ -78,7 +98,7 @@ pub fn identity(name: &Path) -> PathBuf {
         }
         #[cfg(feature = "nbd")]
         (Some(_), Some(text)) => {
-            nbd::Address::parse(text).map_or_else(|_| name.to_owned(), |at| at.name().into())
+            nbd::Address::parse(text).map_or_else(|_| name.to_owned(), |at| at.identity().into())
         }
         _ => name.to_owned(),
     }
@@ -109,9 +129,39 @@ pub fn open(name: &Path, write: bool, settings: Settings) -> io::Result<Box<dyn 
     }
 }
 
+/// Likewise: without web servers, no remote image is in a folder.
+#[cfg(not(feature = "http"))]
+pub fn beside(_image: &Path, _name: &str) -> Option<PathBuf> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "http")]
+    fn names_beside_an_image_have_its_folder_and_none_of_its_parameters() {
+        for (image, want) in [
+            ("http://h/a/top.qcow2?k=a/b", "http://h/a/b%20c%23"),
+            ("http://h", "http://h/b%20c%23"),
+            ("https://me:pw@h:8/x", "https://me:pw@h:8/b%20c%23"),
+        ] {
+            assert_eq!(beside(Path::new(image), "b c#"), Some(want.into()), "{image}");
+        }
+        assert_eq!(beside(Path::new("nbd://h/x"), "b"), None);
+        for (name, shown) in [
+            ("http://me:a@b@h/x?sig=1", "http://h/x"),
+            ("https://h?sig=1", "https://h"),
+            ("nbd://me:pw@h/x", "nbd://h/x"),
+            ("nbd+unix:///x?socket=/a@b", "nbd+unix:///x?socket=/a@b"),
+            ("ssh://me:pw@h/x", "ssh://h/x"),
+            ("./ssh://me:pw@h/x", "./ssh://me:pw@h/x"),
+            ("me:pw@h", "me:pw@h"),
+        ] {
+            assert_eq!(without_secrets(Path::new(name)), Path::new(shown), "{name}");
+        }
+    }
 
     #[test]
     fn a_name_is_remote_by_its_scheme_alone() {

@@ -33,6 +33,8 @@ impl fmt::Display for Server {
 pub struct Stream {
     socket: Socket,
     timeout: Duration,
+    /// The time that there was at first until the deadline.
+    patience: Duration,
     deadline: Instant,
 }
 
@@ -58,7 +60,11 @@ impl Stream {
             let why = crate::error::cause(&error);
             io::Error::new(kind, format!("Failed to connect to '{server}': {why}"))
         };
-        Ok(Self { socket: connected.map_err(failed)?, timeout, deadline: after(timeout) })
+        Ok(Self::of(connected.map_err(failed)?, timeout))
+    }
+
+    fn of(socket: Socket, timeout: Duration) -> Self {
+        Self { socket, timeout, patience: timeout, deadline: after(timeout) }
     }
 
     /// From now on there is this time for what is requested.
@@ -74,12 +80,18 @@ impl Stream {
             Socket::Tcp(tcp) => Socket::Tcp(tcp.try_clone()?),
             Socket::Unix(unix) => Socket::Unix(unix.try_clone()?),
         };
-        Ok(Self { socket, timeout: self.timeout, deadline: after(self.timeout) })
+        Ok(Self::of(socket, self.timeout))
     }
 
     /// From now on there is the whole time again.
     pub fn restart_clock(&mut self) {
-        self.deadline = after(self.timeout);
+        self.restart_clock_times(1);
+    }
+
+    /// From now on there is the whole time so many times over.
+    pub fn restart_clock_times(&mut self, times: u32) {
+        self.patience = self.timeout.saturating_mul(times);
+        self.deadline = after(self.patience);
     }
 
     /// Ends the connection in both directions, for all clones.
@@ -93,7 +105,7 @@ impl Stream {
 
     fn time_left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(late(self.timeout)) } else { Ok(left) }
+        if left.is_zero() { Err(late(self.patience)) } else { Ok(left) }
     }
 }
 
@@ -111,7 +123,8 @@ fn after(timeout: Duration) -> Instant {
 
 fn tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
+    let unknown = |error| io::Error::new(io::ErrorKind::NotFound, crate::error::cause(&error));
+    for address in (host, port).to_socket_addrs().map_err(unknown)? {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(stream) => {
                 // Requests are small and waited for.
@@ -145,7 +158,7 @@ impl Read for Stream {
                 io::ErrorKind::UnexpectedEof,
                 "the server closed the connection",
             )),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late(self.timeout)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late(self.patience)),
             other => other,
         }
     }
@@ -159,7 +172,7 @@ impl Write for Stream {
             Socket::Unix(unix) => unix.set_write_timeout(left).and_then(|()| unix.write(buf)),
         };
         match outcome {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late(self.timeout)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late(self.patience)),
             other => other,
         }
     }

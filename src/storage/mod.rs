@@ -60,6 +60,20 @@ pub trait ReadAt: Send + Sync {
         self.next_data(offset).is_ok_and(|data| data.is_none_or(behind))
     }
 
+    /// Why nothing can be read any more, where that is so: a connection is lost, or a remote file
+    /// has changed. No verdict follows from what was read before.
+    fn failure(&self) -> Option<io::Error> {
+        None
+    }
+
+    /// An error where nothing can be read any more.
+    fn require_reachable(&self) -> crate::error::Result<()> {
+        match self.failure() {
+            None => Ok(()),
+            Some(error) => Err(crate::error::Error::file("read the image", error)),
+        }
+    }
+
     /// The open file that these bytes are, if they are one as it stands.
     fn file(&self) -> Option<BorrowedFd<'_>> {
         None

@@ -201,13 +201,14 @@ fn backing_size(
     if args.backing_unsafe {
         // Its name need not be one that can be followed.
         if let Ok(link) = link {
-            guard.reads_chain(&link.path, Some(format));
+            guard.reads_chain(&link, Some(format));
         }
         return Ok(None);
     }
-    let file = link?.path;
-    guard.reads_chain(&file, Some(format));
-    disk_size(&file, format).map(Some)
+    let link = link?;
+    link.require_plain()?;
+    guard.reads_chain(&link, Some(format));
+    disk_size(&link.path, format).map(Some)
 }
 
 /// The size of an image's disk. No data is read, so that no lock is needed: a machine that runs can

@@ -88,7 +88,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let new = args.new_backing(path)?;
     let guard = Guard::default();
     if let Some(New { link: Ok(link), format, .. }) = &new {
-        guard.reads_chain(&link.path, Some(*format));
+        guard.reads_chain(link, Some(*format));
     }
     let allowed = guard.writes("the image", path)?;
     let mut opened = open::open(path, named.format, Intent::Change, false)?;
@@ -202,6 +202,7 @@ impl Args {
             guard: &Guard::default(),
         };
         let context = format!("Could not open new backing file {}", quoted(&link.path));
+        link.require_plain()?;
         let key = key.renamed(link.key_secret);
         opening.open(&Named::file(link.path, Some(format), key)).context(context)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use qcheck::ImageFormat;
-use qcheck::chain::{self, FileOpener, Format, Link, Opener, Walk};
+use qcheck::chain::{self, Below, FileOpener, Format, Instead, Link, Opener, Walk};
 use qcheck::error::{Error, Result as LibraryResult};
 use qcheck::file::ImageFile;
 use qcheck::medium::Medium;
@@ -74,16 +74,28 @@ impl Guard {
     /// Enters an image that is named as a backing file, and whatever is below it, without locks and
     /// as far as it can be followed: an image that another process uses can be one, and so can one
     /// that is damaged.
-    pub fn reads_chain(&self, path: &Path, format: Option<ImageFormat>) {
+    pub fn reads_chain(&self, link: &Link, format: Option<ImageFormat>) {
         let files = remote::opener();
-        let mut walk = Walk::new(&files, None);
-        let mut next = Some((path.to_owned(), format));
-        while let Some((path, format)) = next.take() {
-            self.enter(Key::of(&path), "the backing file", &path);
-            if walk.enter(&path).is_err() {
+        let mut walk = Walk::new(&files, Some(&link.path));
+        let mut next = Some((link.clone(), format));
+        while let Some((link, format)) = next.take() {
+            self.enter(Key::of(&link.path), "the backing file", &link.path);
+            self.reads_instead(&link.instead);
+            next = self.below(&link.path, format);
+            if next.as_ref().is_some_and(|(link, _)| walk.enter(&link.path).is_err()) {
                 return;
             }
-            next = self.below(&path, format);
+        }
+    }
+
+    /// Enters what a description names in place of what is in the image.
+    fn reads_instead(&self, instead: &Instead) {
+        if let Some(data) = &instead.data_file {
+            self.enter(Key::of(data), "the data file", data);
+        }
+        let Some(Below::Image(described)) = &instead.backing else { return };
+        if let Ok(link) = Link::described((**described).clone(), None) {
+            self.reads_chain(&link, None);
         }
     }
 
@@ -92,19 +104,21 @@ impl Guard {
         &self,
         path: &Path,
         format: Option<ImageFormat>,
-    ) -> Option<(PathBuf, Option<ImageFormat>)> {
+    ) -> Option<(Link, Option<ImageFormat>)> {
         let medium = Medium::open_read(path, remote::settings()).ok()?;
         let file = ImageFile::of(medium, format).ok()?;
         if file.format != ImageFormat::Qcow2 {
             return None;
         }
         let area = HeaderArea::load(&file.storage).ok()?;
-        if let (true, Ok(Some(data))) = (area.header.has_data_file(), chain::data_file(&area)) {
+        if let (true, Ok(Some(data))) =
+            (area.header.has_data_file(), chain::data_file(&area, Some(path)))
+        {
             self.enter(Key::of(&data), "the data file", &data);
         }
         let link = Link::of(&area, Some(path)).ok()??;
         let is_raw = link.recorded() == Some(Format::Raw);
-        Some((link.path, is_raw.then_some(ImageFormat::Raw)))
+        Some((link, is_raw.then_some(ImageFormat::Raw)))
     }
 
     /// Lets a file be written, and enters it; an error where it is one that was entered.

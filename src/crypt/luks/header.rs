@@ -37,6 +37,8 @@ pub struct Header {
     pub(super) hash: Hash,
     /// Where it begins.
     pub(super) at: u64,
+    /// Bytes that header and key material have there.
+    pub(super) length: u64,
 }
 
 impl Header {
@@ -63,7 +65,7 @@ impl Header {
             let name = public.hash.text.escape_debug();
             Error::Unsupported(format!("the hash '{name}' is not supported: SHA-1 and SHA-2 are"))
         })?;
-        Ok(Self { public, keys, spec, hash, at })
+        Ok(Self { public, keys, spec, hash, at, length })
     }
 
     /// The header of the LUKS image that `source` is, and the master key that a secret opens.

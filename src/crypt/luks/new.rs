@@ -65,8 +65,8 @@ impl NewHeader {
         let key = MasterKey(random_key(options.cipher.key_bytes())?);
         let cipher = Arc::new(SectorCipher::new(&options.cipher, &key.0)?);
         let time = options.time;
-        let iterations = rate::iterations(options.hash, DIGEST_BYTES, time / DIGEST_SHARE);
-        let of_slot = rate::iterations(options.hash, key.0.len(), time);
+        let iterations = rate::iterations(options.hash, DIGEST_BYTES, time / DIGEST_SHARE)?;
+        let of_slot = rate::iterations(options.hash, key.0.len(), time)?;
         let header = options.empty(iterations, of_slot, uuid()?);
         let mut keys = LuksKeys {
             digest: [0; DIGEST_BYTES],

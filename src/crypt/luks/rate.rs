@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::crypt::hash::Hash;
+use crate::error::{Error, Result};
 
 /// Processor time that a measurement takes at least.
 const LONG_ENOUGH: Duration = Duration::from_millis(50);
@@ -12,7 +13,9 @@ const LONG_ENOUGH: Duration = Duration::from_millis(50);
 const FEWEST: u32 = 1000;
 
 /// Iterations that derive a key of so many bytes in this processor time.
-pub(super) fn iterations(hash: Hash, key_bytes: usize, time: Duration) -> u32 {
+///
+/// Fails with [`Error::Refused`], in QEMU's words, where they are more than a header can have.
+pub(super) fn iterations(hash: Hash, key_bytes: usize, time: Duration) -> Result<u32> {
     let mut key = vec![0; key_bytes];
     let mut tried = FEWEST;
     let taken = loop {
@@ -27,7 +30,12 @@ pub(super) fn iterations(hash: Hash, key_bytes: usize, time: Duration) -> u32 {
     };
     let taken = taken.as_nanos().max(1);
     let count = u128::from(tried) * time.as_nanos() / taken;
-    u32::try_from(count).unwrap_or(u32::MAX).max(FEWEST)
+    let count = u32::try_from(count).map_err(|_| {
+        let most = u32::MAX;
+        let why = "Numerical result out of range";
+        Error::Refused(format!("PBKDF iterations {count} larger than {most}: {why}"))
+    })?;
+    Ok(count.max(FEWEST))
 }
 
 /// Processor time of this thread: what other programs use does not make keys weaker.

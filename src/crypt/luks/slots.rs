@@ -51,15 +51,29 @@ impl Header {
                 "Invalid keyslot {slot} specified, must be between 0 and {last}"
             ));
         }
-        Ok(SlotPlan(match change {
+        let (planned, slots) = match change {
             SlotChange::Add { secret, slot, time, force } => {
                 let slot = self.slot_to_add(*slot, *force)?;
-                Planned::Add { secret: secret.clone(), slot, time: *time }
+                (Planned::Add { secret: secret.clone(), slot, time: *time }, vec![slot])
             }
             SlotChange::Erase { slot, secret, force } => {
-                Planned::Erase(self.slots_to_erase(source, *slot, secret.as_ref(), *force)?)
+                let slots = self.slots_to_erase(source, *slot, secret.as_ref(), *force)?;
+                (Planned::Erase(slots.clone()), slots)
             }
-        }))
+        };
+        match slots.into_iter().find(|&slot| !self.has_space(slot)) {
+            None => Ok(SlotPlan(planned)),
+            Some(slot) => refused(format!(
+                "Keyslot {slot} has its key material past the end of the encryption header"
+            )),
+        }
+    }
+
+    /// Whether the material of a slot is inside the header. A free slot may name any offset.
+    fn has_space(&self, slot: usize) -> bool {
+        let bytes = self.split_bytes(slot).next_multiple_of(SECTOR_LEN) as u64;
+        let end = self.public.slots[slot].key_offset.checked_add(bytes);
+        end.is_some_and(|end| end <= self.length.min(self.public.payload_offset))
     }
 
     fn slot_to_add(&self, slot: Option<usize>, force: bool) -> Result<usize> {
@@ -133,7 +147,7 @@ impl Header {
             }
             Planned::Add { secret, slot, time } => (secret, *slot, *time),
         };
-        let iterations = rate::iterations(self.hash, key.0.len(), time);
+        let iterations = rate::iterations(self.hash, key.0.len(), time)?;
         let salt = salt()?;
         let material = seal(&self.spec, self.hash, key, secret, (&salt, iterations))?;
         if !self.is_active(slot) {
@@ -154,7 +168,7 @@ impl Header {
     }
 
     fn free_slot(&self) -> Option<usize> {
-        (0..KEY_SLOTS).find(|&slot| !self.is_active(slot))
+        (0..KEY_SLOTS).find(|&slot| !self.is_active(slot) && self.has_space(slot))
     }
 
     /// Takes a free slot into use.

@@ -340,7 +340,7 @@ impl Loader {
             Some(path) => path.clone(),
             None => {
                 let missing = || Error::Refused("the external data file has no name".into());
-                chain::data_file(&self.area)?.ok_or_else(missing)?
+                chain::data_file(&self.area, options.path.as_deref())?.ok_or_else(missing)?
             }
         };
         let file: Arc<dyn Storage> = match self.writable {

@@ -71,15 +71,14 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         loop {
             let left = self.settings.timeout.saturating_sub(begin.elapsed());
-            // A server that hangs leaves time for a second request.
-            let patience = (left / 2).max(Duration::from_millis(500)).min(self.settings.timeout);
+            let patience = left.max(Duration::from_millis(100));
             let (error, after) = match self.follow(range, patience) {
                 Ok(content) => return Ok(content),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(error, after)) => (error, after),
             };
-            let wait = after.unwrap_or_else(|| with_jitter(pause));
-            if begin.elapsed() + wait >= self.settings.timeout {
+            let wait = after.map_or_else(|| with_jitter(pause), |after| after.max(FIRST_PAUSE));
+            if wait >= self.settings.timeout.saturating_sub(begin.elapsed()) {
                 return Err(error);
             }
             log::info!("{}: {error}: again after {} ms", self.named, wait.as_millis());
@@ -95,7 +94,8 @@ impl Client {
 
     /// Requests a range, following redirects.
     fn follow(&self, range: &Range<u64>, patience: Duration) -> Result<Vec<u8>, Failure> {
-        let mut at = lock(&self.current).clone();
+        let began = lock(&self.current).clone();
+        let (mut at, mut is_again) = (began.clone(), false);
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.request(&at, range, patience)?;
             let status = answer.head.status;
@@ -106,10 +106,14 @@ impl Client {
                     let to = to.ok_or_else(missing).map_err(Failure::Final)?;
                     at = at.redirected(to).map_err(Failure::Final)?;
                 }
-                // Redirects that are signed are valid for some time.
-                401 | 403 | 404 | 410 if at != self.named && *lock(&self.current) == at => {
-                    at = self.named.clone();
-                    *lock(&self.current) = at.clone();
+                // Redirects that are signed are valid for some time. Other requests may have found
+                // that out already.
+                401 | 403 | 404 | 410 if at != self.named && at == began && !is_again => {
+                    (at, is_again) = (self.named.clone(), true);
+                    let mut current = lock(&self.current);
+                    if *current == began {
+                        *current = at.clone();
+                    }
                 }
                 _ => {
                     let content = self.taken(&at, range, answer)?;
@@ -210,10 +214,12 @@ const CHANGED: &str = "the file was changed on the server while it was read";
 /// What an error of a connection means.
 fn classed(error: io::Error) -> Failure {
     match error.kind() {
-        // TLS that is refused, and names that are not known, stay so.
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
-            Failure::Final(error)
-        }
+        // TLS that is refused, names that are not known, and ports where nobody listens stay so.
+        io::ErrorKind::InvalidData
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::Other => Failure::Final(error),
         _ => Failure::Passing(error, None),
     }
 }

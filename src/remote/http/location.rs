@@ -61,10 +61,15 @@ impl Location {
         let scheme = if self.is_secure { "https" } else { "http" };
         let folder = || self.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         let to = to.split('#').next().unwrap_or(to);
+        let is_absolute =
+            to.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['/', '?']));
         let absolute = match to {
-            _ if to.contains("://") => to.to_owned(),
+            _ if is_absolute => to.to_owned(),
             _ if to.starts_with("//") => format!("{scheme}:{to}"),
             _ if to.starts_with('/') => format!("{scheme}://{}{to}", self.authority()),
+            _ if to.starts_with('?') => {
+                format!("{scheme}://{}{}{to}", self.authority(), self.path())
+            }
             _ => format!("{scheme}://{}{}/{to}", self.authority(), folder()),
         };
         let mut new = Self::parse(&absolute)?;

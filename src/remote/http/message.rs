@@ -12,6 +12,8 @@ use super::location::Location;
 
 /// Most bytes before the content of an answer.
 const MAX_HEAD: u64 = 64 << 10;
+/// Bytes of the longest object, as of the longest file.
+const LONGEST: u64 = i64::MAX as u64;
 /// Most interim answers before the one that counts.
 const MAX_INTERIM: usize = 8;
 
@@ -95,14 +97,15 @@ impl Head {
             let (start, last) = part.split_once('-')?;
             let (start, last): (u64, u64) = (start.trim().parse().ok()?, last.trim().parse().ok()?);
             let whole: u64 = whole.trim().parse().ok()?;
-            (start <= last && last < whole).then_some((start..last + 1, whole))
+            (start <= last && last < whole && whole <= LONGEST).then_some((start..last + 1, whole))
         };
         parsed().ok_or_else(|| violation("the range of a part is not valid"))
     }
 
     /// The length of the whole where no part of it was requested.
     pub fn unsatisfied_length(&self) -> Option<u64> {
-        self.field("content-range")?.strip_prefix("bytes */")?.trim().parse().ok()
+        let whole = self.field("content-range")?.strip_prefix("bytes */")?.trim().parse().ok()?;
+        (whole <= LONGEST).then_some(whole)
     }
 
     /// Reads the content, which has to be so many bytes.
@@ -187,7 +190,13 @@ mod tests {
         let head = head.unwrap();
         assert_eq!((head.status, head.keeps, head.field("etag")), (206, true, Some("\"a\"")));
         assert_eq!(head.content_range().unwrap(), (5..10, 20));
-        for wrong in ["bytes 9-5/20", "bytes 5-20/20", "bytes 5-9/*", "5-9/20", "bytes a-9/20"] {
+        for wrong in [
+            "bytes 9-5/20",
+            "bytes 5-20/20",
+            "bytes 5-9/*",
+            "5-9/20",
+            "bytes 0-9/9223372036854775808",
+        ] {
             let text = format!("HTTP/1.1 206 x\r\nContent-Range: {wrong}\r\n\r\n");
             assert!(self::head(&text).unwrap().content_range().is_err(), "{wrong}");
         }

@@ -108,6 +108,7 @@ impl Object {
                 self.employ(&state);
             }
             self.shared.changed.notify_all();
+            state.pages.give_way(own.end - own.start);
             state.pages.begin(&own);
             state = self.shared.load(state, &own);
         }
@@ -137,8 +138,10 @@ impl Shared {
         pages: &Range<u64>,
     ) -> MutexGuard<'a, State> {
         drop(state);
+        let leaving = Leaving { shared: self, pages };
         let range = pages.start * PAGE..(pages.end * PAGE).min(self.bytes);
         let loaded = self.client.get(&range);
+        std::mem::forget(leaving);
         let mut state = self.state();
         match loaded {
             Ok(content) => state.pages.arrive(pages, &content),
@@ -158,6 +161,21 @@ impl Shared {
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is under way. A panic during it must not leave others waiting.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    pages: &'a Range<u64>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.pages.leave(self.pages);
+        state.failed.get_or_insert((io::ErrorKind::Other, "a request panicked".into()));
+        self.shared.changed.notify_all();
     }
 }
 
@@ -181,6 +199,11 @@ impl ReadAt for Object {
             self.read(&(offset..offset + inside as u64), &mut buf[..inside])?;
         }
         Ok(inside)
+    }
+
+    fn failure(&self) -> Option<io::Error> {
+        let state = self.shared.state();
+        state.failed.as_ref().map(|(kind, why)| io::Error::new(*kind, why.clone()))
     }
 
     fn will_need(&self, range: Range<u64>) {

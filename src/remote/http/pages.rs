@@ -13,6 +13,8 @@ const LONGEST: u64 = 256;
 const READ: usize = 8192;
 /// Most pages that are here or on their way and were not read: 24 MiB.
 const UNREAD: usize = 6144;
+/// Most ranges that wait for their request; the oldest hints are dropped.
+const WANTED: usize = 1 << 16;
 /// Requests for ranges with so many pages between them are made as one.
 const GAP: u64 = 2;
 
@@ -22,6 +24,8 @@ pub struct Pages {
     here: HashMap<u64, Page>,
     /// Pages that were read, in that order.
     read: VecDeque<u64>,
+    /// Pages that may not have been read, in the order in which they came.
+    unread: VecDeque<u64>,
     loading: HashSet<u64>,
     /// What is needed now, then what will be needed.
     urgent: VecDeque<Range<u64>>,
@@ -72,7 +76,32 @@ impl Pages {
                 self.here.remove(&oldest);
             }
         }
+        while self.unread.front().is_some_and(|&page| !self.is_unread(page)) {
+            self.unread.pop_front();
+        }
         true
+    }
+
+    fn is_unread(&self, page: u64) -> bool {
+        self.here.get(&page).is_some_and(|page| !page.was_read)
+    }
+
+    /// How many pages are here or on their way and were not read.
+    fn waiting(&self) -> usize {
+        self.here.len() - self.read.len() + self.loading.len()
+    }
+
+    /// A reader needs as many pages that nobody requested ahead. Where those that were fill their
+    /// space, the oldest are given up: they may never be read.
+    pub fn give_way(&mut self, pages: u64) {
+        let mut left = if self.waiting() < UNREAD { 0 } else { pages };
+        while left > 0 {
+            let Some(oldest) = self.unread.pop_front() else { return };
+            if self.is_unread(oldest) {
+                self.here.remove(&oldest);
+                left -= 1;
+            }
+        }
     }
 
     /// Runs of pages of a range that are neither here nor on their way, each short enough for one
@@ -99,6 +128,9 @@ impl Pages {
             Some(last) if last.end == pages.start => last.end = pages.end,
             _ => self.wanted.push_back(pages),
         }
+        if self.wanted.len() > WANTED {
+            self.wanted.pop_front();
+        }
     }
 
     /// How many ranges wait for their request.
@@ -114,18 +146,17 @@ impl Pages {
     /// The next pages to request, which are entered; `None` while nothing is to be requested.
     pub fn next(&mut self) -> Option<Range<u64>> {
         loop {
-            let unread = self.here.len() - self.read.len() + self.loading.len();
-            let queue = match self.urgent.is_empty() {
-                false => &mut self.urgent,
-                true if unread < UNREAD => &mut self.wanted,
-                true => return None,
-            };
+            let is_urgent = !self.urgent.is_empty();
+            if !is_urgent && self.waiting() >= UNREAD {
+                return None;
+            }
+            let queue = if is_urgent { &mut self.urgent } else { &mut self.wanted };
             let next = queue.pop_front()?;
             let mut runs = self.missing(&next).into_iter();
             let Some(mut run) = runs.next() else { continue };
             // What is left of it comes first again.
-            let queue = if self.urgent.is_empty() { &mut self.wanted } else { &mut self.urgent };
             if run.end < next.end {
+                let queue = if is_urgent { &mut self.urgent } else { &mut self.wanted };
                 queue.push_front(run.end..next.end);
             }
             self.join(&mut run);
@@ -151,6 +182,7 @@ impl Pages {
     pub fn arrive(&mut self, pages: &Range<u64>, content: &[u8]) {
         for (page, bytes) in pages.clone().zip(content.chunks(PAGE_LEN)) {
             self.here.insert(page, Page { bytes: bytes.into(), was_read: false });
+            self.unread.push_back(page);
         }
         self.leave(pages);
     }
@@ -182,6 +214,30 @@ mod tests {
         assert_eq!(pages.missing(&(3..8)), vec![6..8]);
         pages.leave(&(4..6));
         assert_eq!(pages.missing(&(3..8)), vec![4..8]);
+    }
+
+    #[test]
+    fn pages_that_are_never_read_do_not_end_reading_ahead() {
+        let mut pages = Pages::default();
+        let request = |pages: &mut Pages| {
+            let run = pages.next()?;
+            let bytes = usize::try_from(run.end - run.start).unwrap() * PAGE_LEN;
+            pages.arrive(&run, &vec![1; bytes]);
+            Some(run)
+        };
+        pages.want(0..2 * UNREAD as u64);
+        while request(&mut pages).is_some() {}
+        let far = 1 << 30;
+        pages.want(far..far + LONGEST);
+        assert_eq!(request(&mut pages), None);
+        pages.give_way(3 * LONGEST);
+        assert!(!pages.has(0) && pages.has(UNREAD as u64 - 1));
+        assert!(request(&mut pages).is_some());
+        // What was read is not given up.
+        let mut buf = [0; 10];
+        assert!(pages.copy((UNREAD as u64 - 1) * PAGE, &mut buf));
+        pages.give_way(u64::MAX);
+        assert!(pages.has(UNREAD as u64 - 1) && !pages.has(UNREAD as u64 - 2));
     }
 
     #[test]

@@ -59,6 +59,17 @@ impl Address {
         Ok(Self { server: Server::Tcp(host.to_owned(), port), export: export.to_owned() })
     }
 
+    /// One name for each export, whatever the ways to write it.
+    pub fn identity(&self) -> String {
+        let server = match &self.server {
+            Server::Tcp(host, port) => Server::Tcp(host.to_ascii_lowercase(), *port),
+            Server::Unix(path) => {
+                Server::Unix(path.canonicalize().unwrap_or_else(|_| path.clone()))
+            }
+        };
+        Self { server, export: self.export.clone() }.name()
+    }
+
     /// The name of this export that [`Self::parse`] takes, in the form of QEMU's.
     pub fn name(&self) -> String {
         let slash = if self.export.is_empty() { "" } else { "/" };

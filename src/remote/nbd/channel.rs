@@ -15,6 +15,8 @@ use super::wire::{
 };
 use crate::remote::stream::Stream;
 
+/// How many times the usual time a server has that may have much to write before it answers.
+const SLOW: u32 = 20;
 /// Data up to this length is sent together with its request.
 const JOINED: usize = 64 << 10;
 
@@ -57,6 +59,11 @@ impl Channel {
         let receiver = Receiver { source, shared: shared.clone(), structured };
         let reader = thread::Builder::new().name("nbd".into()).spawn(|| receiver.run())?;
         Ok(Self { sender: Mutex::new(stream), shared, reader: Some(reader) })
+    }
+
+    /// Why the connection cannot be used any more, where that is so.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.shared.state().refuse_if_broken().err()
     }
 
     /// Sends a request, and the data that belongs to it.
@@ -189,9 +196,10 @@ impl Receiver {
     }
 
     /// Reads a simple reply or one chunk of a structured one. The server has the whole time for
-    /// each.
+    /// each, and longer where it may have much to write first.
     fn next_part(&mut self) -> io::Result<()> {
-        self.source.get_mut().restart_clock();
+        let is_slow = self.shared.state().replies.values().any(Reply::is_slow);
+        self.source.get_mut().restart_clock_times(if is_slow { SLOW } else { 1 });
         let mut head = [0; 16];
         self.source.read_exact(&mut head)?;
         let mut fields = Fields(&head);

@@ -239,6 +239,10 @@ impl ReadAt for Export {
         Ok(usize::try_from(inside).unwrap_or(buf.len()))
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.channel.failure()
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let mut at = offset;
         while at < self.bytes {

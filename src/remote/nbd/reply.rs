@@ -43,6 +43,13 @@ pub struct Chunk {
 }
 
 impl Reply {
+    /// Whether the server may have to write much before it answers.
+    pub const fn is_slow(&self) -> bool {
+        let is_slow =
+            matches!(self.request.command, Command::Flush | Command::Trim | Command::WriteZeroes);
+        is_slow && !self.is_done
+    }
+
     /// An answer of which nothing is there yet.
     pub fn to(request: Request) -> Self {
         let bytes = if request.command == Command::Read { request.length as usize } else { 0 };

@@ -42,6 +42,10 @@ impl<S: ReadAt> ReadAt for Cancelable<S> {
         self.guard(|inner| inner.next_data(offset))
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.inner.failure()
+    }
+
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner.file()
     }

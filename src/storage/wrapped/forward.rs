@@ -21,6 +21,9 @@ macro_rules! forward {
             fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
                 (**self).next_data(offset)
             }
+            fn failure(&self) -> Option<io::Error> {
+                (**self).failure()
+            }
             fn file(&self) -> Option<BorrowedFd<'_>> {
                 (**self).file()
             }

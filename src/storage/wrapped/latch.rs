@@ -89,6 +89,10 @@ impl<S: Storage> ReadAt for Latch<S> {
         self.inner.next_data(offset)
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.inner.failure()
+    }
+
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner.file()
     }

@@ -20,6 +20,10 @@ impl ReadAt for Peeked<'_> {
         Ok(count)
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.0.failure()
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.0.next_data(offset)
     }

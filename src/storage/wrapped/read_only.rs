@@ -27,6 +27,9 @@ impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.0.next_data(offset)
     }
+    fn failure(&self) -> Option<io::Error> {
+        self.0.failure()
+    }
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.0.file()
     }

@@ -42,6 +42,10 @@ impl<R: ReadAt> ReadAt for Window<R> {
         Ok(data.map(|data| cut(data.start)..cut(data.end)).filter(|data| !data.is_empty()))
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        self.inner.failure()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.inner.will_need(self.place(range.start)..self.place(range.end));
     }

@@ -12,6 +12,7 @@ use crate::format::extension::DATA_FILE;
 use crate::format::feature::autoclear;
 use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
+use crate::remote::without_secrets;
 use crate::storage::ReadAt;
 use crate::tables::{HeaderArea, announced_format};
 use crate::verify::Files;
@@ -76,7 +77,7 @@ pub(super) fn data_file(
         tell(Kind::NotOpened("the external data file"));
         return DataFile::Closed;
     };
-    match open_data_file(area, opener) {
+    match open_data_file(area, files.path, opener) {
         Ok((file, bytes, problem)) => {
             if let Some(problem) = problem {
                 tell(Kind::DataFile { problem, unseen: false });
@@ -93,17 +94,22 @@ pub(super) fn data_file(
 /// Opens the external data file of an image; also returns whether it is too short.
 fn open_data_file(
     area: &HeaderArea,
+    image: &Path,
     opener: &dyn Opener,
 ) -> Seen<(Arc<dyn ReadAt>, u64, Option<String>)> {
-    let path = chain::data_file(area).map_err(|e| Problem::unseen(e.to_string()))?;
+    let path = chain::data_file(area, Some(image)).map_err(|e| Problem::unseen(e.to_string()))?;
     let path = path.ok_or_else(|| Problem::wrong("the image does not name it"))?;
     let file = opener.open_data_file(&path).map_err(|e| Problem::of(&e))?;
     let bytes = file.len().map_err(|e| Problem::unseen(e.to_string()))?;
     let disk = area.geometry.virtual_size();
     let raw = area.header.autoclear & autoclear::DATA_FILE_RAW != 0;
     let short = raw && bytes.next_multiple_of(512) < disk;
-    let problem =
-        short.then(|| format!("'{}' has {bytes} bytes where the disk has {disk}", path.display()));
+    let problem = short.then(|| {
+        format!(
+            "'{}' has {bytes} bytes where the disk has {disk}",
+            without_secrets(&path).display()
+        )
+    });
     Ok((file, bytes, problem))
 }
 
@@ -132,8 +138,9 @@ fn follow(area: &HeaderArea, files: &Files<'_>, opener: &dyn Opener) -> Seen<()>
     let mut next = below(&mut walk, area, files.path)?;
     while let Some((path, area)) = next {
         if let (true, Some(opener)) = (area.header.has_data_file(), files.data_file) {
-            let (_, _, short) = open_data_file(&area, opener)
-                .map_err(|p| named(p, &format!("data file of '{}'", path.display())))?;
+            let (_, _, short) = open_data_file(&area, &path, opener).map_err(|p| {
+                named(p, &format!("data file of '{}'", without_secrets(&path).display()))
+            })?;
             if let Some(short) = short {
                 return Err(Problem::wrong(format!("data file {short}")));
             }
@@ -155,7 +162,7 @@ fn below(
     above: &Path,
 ) -> Seen<Option<(PathBuf, HeaderArea)>> {
     let Some(link) = walk.next(area, above).map_err(stopped)? else { return Ok(None) };
-    let of_this = |problem| named(problem, &format!("'{}'", link.path.display()));
+    let of_this = |problem| named(problem, &format!("'{}'", without_secrets(&link.path).display()));
     let file = walk.opener().open_read(&link.path).map_err(|e| Problem::of(&e))?;
     match link.format(file.as_ref()).map_err(|stop| of_this(stopped(stop)))? {
         Format::Raw => Ok(None),
@@ -187,9 +194,10 @@ fn require_recorded(recorded: &Format, file: &dyn ReadAt) -> Seen<()> {
 /// What a chain that is not followed further means for the image.
 fn stopped(stop: Stop) -> Problem {
     match stop {
-        Stop::Name(image, Error::Header { .. }) => {
-            Problem::wrong(format!("its name in '{}' is out of range", image.display()))
-        }
+        Stop::Name(image, Error::Header { .. }) => Problem::wrong(format!(
+            "its name in '{}' is out of range",
+            without_secrets(&image).display()
+        )),
         Stop::Name(_, error) | Stop::Unreadable(_, error) => Problem::unseen(error.to_string()),
         Stop::Unrecorded { .. } => Problem::wrong(stop.to_string()),
         Stop::Loop(_) | Stop::TooLong(_) => Problem::wrong(Error::from(stop).to_string()),

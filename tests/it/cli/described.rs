@@ -331,3 +331,30 @@ fn parts_and_other_files_that_do_not_fit_are_refused_as_by_qemu_img() {
         assert!(ran.code == 1 && ran.err.contains(option), "{args:?}: {}", ran.err);
     }
 }
+
+#[test]
+fn what_writes_or_records_an_image_refuses_a_description_of_a_part_of_it() {
+    let dir = folder();
+    let folder = dir.path();
+    chain(folder);
+    let part = r#"json:{"driver":"raw","offset":1048576,"size":1048576,"file":{"driver":"file","filename":"disk.raw"}}"#;
+    let other = r#"json:{"driver":"qcow2","file":{"driver":"file","filename":"outer"},"data-file":{"driver":"file","filename":"data2"}}"#;
+    qemu_create(folder, &["-f", "qcow2", "-b", part, "-F", "raw", "above"]);
+    qemu_io(folder, "above", "write -P 9 0 64k");
+    let files = ["above", "data", "data2", "disk", "disk.raw", "outer", "top"];
+    let content = || files.map(|name| fs::read(folder.join(name)).unwrap());
+    let before = content();
+    for (args, word) in [
+        (&["commit", "above"][..], "offset"),
+        (&["rebase", "-b", part, "-F", "raw", "top"], "offset"),
+        (&["convert", "-O", "qcow2", "-B", part, "-F", "raw", "disk.raw", "made"], "offset"),
+        (&["create", "-f", "qcow2", "-b", part, "-F", "raw", "made"], "offset"),
+        (&["create", "-f", "qcow2", "-b", other, "-F", "qcow2", "made"], "data-file"),
+        (&["create", "-u", "-f", "qcow2", "-b", other, "-F", "qcow2", "data2", "1M"], "same file"),
+    ] {
+        let ran = qcheck(folder, args);
+        assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(word), "{args:?}: {}", ran.err);
+        assert!(content() == before && !folder.join("made").exists(), "{args:?}");
+    }
+}

@@ -31,8 +31,8 @@ const ROOMS: [(&str, &[&str]); 27] = [
     (
         "verify",
         &[
-            "convert", "crypt", "disk", "check", "image", "chain", "tables", "codec", "format",
-            "storage",
+            "convert", "crypt", "disk", "check", "image", "chain", "tables", "remote", "codec",
+            "format", "storage",
         ],
     ),
     (
@@ -43,7 +43,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
         ],
     ),
     ("edit", &["convert", "create", "disk", "image", "tables", "crypt", "format", "storage"]),
-    ("commit", &["convert", "edit", "disk", "image", "chain", "tables", "storage"]),
+    ("commit", &["convert", "edit", "disk", "image", "chain", "remote", "tables", "storage"]),
     ("rebase", &["convert", "disk", "image", "codec", "format", "storage"]),
     ("info", &["image", "tables", "format", "storage"]),
 ];

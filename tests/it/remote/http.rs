@@ -108,7 +108,14 @@ fn what_is_not_an_answer_is_one_error_in_time() {
             let begin = Instant::now();
             let ran = qcheck(dir.path(), &["--timeout=1", "check", "--data", &server.name("x")]);
             assert!(begin.elapsed() < Duration::from_secs(30), "{fault:?}");
-            assert!(ran.code != 0, "{fault:?} after {after}: {}", ran.out);
+            let lines = ran.err.lines().count();
+            assert_eq!(
+                (ran.code, lines),
+                (1, 1),
+                "{fault:?} after {after}: {}{}",
+                ran.out,
+                ran.err
+            );
             assert!(ran.err.contains(words), "{fault:?} after {after}: {}", ran.err);
         }
     }

@@ -115,3 +115,27 @@ fn a_relative_name_in_an_image_on_a_server_is_refused() {
     let ran = qcheck(folder, &["map", &server.name()]);
     assert!(ran.code == 1 && ran.err.contains("relative to an image"), "{ran:?}");
 }
+
+#[test]
+fn an_image_on_a_server_names_no_file_of_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    fs::write(folder.join("secret"), vec![7; 65536]).unwrap();
+    let secret = folder.join("secret").display().to_string();
+    let described =
+        format!(r#"json:{{"driver":"raw","file":{{"driver":"file","filename":"{secret}"}}}}"#);
+    for name in [secret.clone(), format!("file:{secret}"), described] {
+        qemu_create(folder, &["-f", "qcow2", "-u", "-b", &name, "-F", "raw", "over", "64k"]);
+        let server = FakeNbd::start(fs::read(folder.join("over")).unwrap(), Manner::default());
+        for args in
+            [&["convert", "-O", "raw"][..], &["--allow-remote-names", "convert", "-O", "raw"]]
+        {
+            let ran = qcheck(folder, &[args, &[&server.name(), "made"]].concat());
+            assert_eq!(ran.code, 1, "{name}: {}", ran.err);
+            assert!(ran.err.contains("is a file of this machine"), "{name}: {}", ran.err);
+            assert!(!folder.join("made").exists(), "{name}");
+        }
+        // The same image as a file is read as by qemu-img.
+        assert_eq!(qcheck(folder, &["compare", "over", "secret"]).code, 0, "{name}");
+    }
+}

@@ -7,6 +7,7 @@ use qcheck::ImageFormat;
 use qcheck::check::CheckOptions;
 use qcheck::file::Intent;
 use qcheck::policy::Policy;
+use qcheck::remote::without_secrets;
 use qcheck::threads;
 use qcheck::{Checked, Checker, Error, Repair, front};
 
@@ -56,7 +57,7 @@ impl<'a> Judge<'a> {
     /// Comes to a verdict on one image.
     pub fn judge(&self, target: &Target) -> Judged {
         let begun = Instant::now();
-        let name = target.path.to_string_lossy().into_owned();
+        let name = without_secrets(&target.path).to_string_lossy().into_owned();
         let mut judged = Judged::new(name, target.is_below);
         if let Some(problem) = &target.problem {
             judged.verdict = Verdict::Failed(problem.clone());

@@ -133,6 +133,7 @@ impl Asked {
         let link = Link::named(Some(target), name.as_bytes(), Some(Format::of_name(format)));
         let format = parse_format(format).map_err(|error| anyhow!("backing file: {error}"))?;
         let link = link?;
+        link.require_plain()?;
         let key = self.key.renamed(link.key_secret);
         self.backing = Some(Named::file(link.path, Some(format), key));
         Ok(())

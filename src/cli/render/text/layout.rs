@@ -5,6 +5,7 @@ use std::io;
 use anstyle::AnsiColor::{Black, Blue, BrightGreen, Cyan, Green, Magenta, Red, White, Yellow};
 use anstyle::Style;
 use qcheck::layout::{FileRun, GuestMap, GuestState, Layout, Role};
+use qcheck::remote::without_secrets;
 
 use crate::cli::args::size::human_size;
 use crate::cli::render::inspected::Inspected;
@@ -211,7 +212,7 @@ pub fn print(out: &mut Output, image: &Inspected, width: usize) -> io::Result<()
         let (offset, bytes) = layout.bytes_of(&run);
         file.add(offset.get(), bytes, of_run(&run));
     });
-    let name = image.path.display().to_string();
+    let name = without_secrets(&image.path).display().to_string();
     title(out, &name, image.survey.file_bytes, &file, unit)?;
     file.print(out)?;
     let more = image.survey.report.unlisted;

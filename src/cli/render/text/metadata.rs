@@ -7,6 +7,7 @@ use std::path::Path;
 use qcheck::check::{Finding, Kind, Place, RegionKind, Source, Verb};
 use qcheck::format::HostOffset;
 use qcheck::layout::{self, Field, Role, Structures, Table, Totals};
+use qcheck::remote::without_secrets;
 
 use crate::cli::args::size::human_size;
 use crate::cli::render::inspected::Inspected;
@@ -53,7 +54,7 @@ impl Part {
 
 /// Prints the name and the header's fields.
 pub fn head(out: &mut Output, path: &Path, fields: &[Field]) -> io::Result<()> {
-    out.line(&format!("image: {}", path.display()))?;
+    out.line(&format!("image: {}", without_secrets(path).display()))?;
     out.line("")?;
     out.styled(&[(STRONG, "Header:")])?;
     out.line("      at  size  field                    value")?;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use qcheck::layout::GuestMap;
+use qcheck::remote::without_secrets;
 use serde::Serialize;
 
 use super::space::Space;
@@ -70,8 +71,9 @@ struct GuestRun {
 /// Prints one object.
 pub fn print(out: &mut Output, image: &Inspected) -> io::Result<()> {
     let geometry = &image.survey.area.geometry;
+    let shown = without_secrets(&image.path);
     let layout = Layout {
-        filename: image.path.to_string_lossy(),
+        filename: shown.to_string_lossy(),
         file_length: image.survey.file_bytes,
         cluster_size: geometry.cluster_bytes(),
         virtual_size: geometry.virtual_size(),

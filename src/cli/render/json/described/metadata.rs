@@ -6,6 +6,7 @@ use std::io;
 use qcheck::check::{RegionKind, Source, Verb, place_text};
 use qcheck::format::{HostOffset, L2Index};
 use qcheck::layout::{self, ExtensionPlace, Structures};
+use qcheck::remote::without_secrets;
 use serde::Serialize;
 
 use super::space::Space;
@@ -207,8 +208,9 @@ pub fn print(out: &mut Output, image: &Inspected, fields: &[layout::Field]) -> i
         let bitmaps = structures.bitmaps.iter();
         bitmaps.map(|b| Bitmap { name: &b.name, table: Table::from(&b.table) }).collect()
     });
+    let shown = without_secrets(&image.path);
     let metadata = Metadata {
-        filename: image.path.to_string_lossy(),
+        filename: shown.to_string_lossy(),
         file_length: survey.file_bytes,
         actual_size: image.disk_bytes,
         cluster_size: area.geometry.cluster_bytes(),
