@@ -75,6 +75,13 @@ impl Client {
             let (error, after) = match self.follow(range, patience) {
                 Ok(content) => return Ok(content),
                 Err(Failure::Final(error)) => return Err(error),
+                // Where nobody listens at first there is no server; later it may come back.
+                Err(Failure::Passing(error, _))
+                    if error.kind() == io::ErrorKind::ConnectionRefused
+                        && self.version().is_none() =>
+                {
+                    return Err(error);
+                }
                 Err(Failure::Passing(error, after)) => (error, after),
             };
             let wait = after.map_or_else(|| with_jitter(pause), |after| after.max(FIRST_PAUSE));
@@ -214,10 +221,9 @@ const CHANGED: &str = "the file was changed on the server while it was read";
 /// What an error of a connection means.
 fn classed(error: io::Error) -> Failure {
     match error.kind() {
-        // TLS that is refused, names that are not known, and ports where nobody listens stay so.
+        // TLS that is refused, and names that are not known, stay so.
         io::ErrorKind::InvalidData
         | io::ErrorKind::InvalidInput
-        | io::ErrorKind::ConnectionRefused
         | io::ErrorKind::NotFound
         | io::ErrorKind::Other => Failure::Final(error),
         _ => Failure::Passing(error, None),

@@ -122,6 +122,16 @@ fn what_is_not_an_answer_is_one_error_in_time() {
 }
 
 #[test]
+fn where_nobody_listens_is_an_error_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let ran = qcheck(dir.path(), &["--timeout=100", "check", "http://127.0.0.1:1/x"]);
+    assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{}", ran.err);
+    assert!(ran.err.contains("Failed to connect to '127.0.0.1:1'"), "{}", ran.err);
+    assert!(begin.elapsed() < Duration::from_secs(50));
+}
+
+#[test]
 fn a_failure_that_passes_does_not_end_a_command() {
     let dir = tempfile::tempdir().unwrap();
     let content = image(dir.path());
