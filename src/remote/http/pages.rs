@@ -165,15 +165,15 @@ impl Pages {
         }
     }
 
-    /// Lengthens a run by what is queued and follows shortly after it.
+    /// Lengthens a run by what is queued and overlaps it or follows shortly after it.
     fn join(&mut self, run: &mut Range<u64>) {
         while let Some(next) = self.wanted.front() {
-            let is_near = next.start >= run.end && next.start - run.end <= GAP;
-            let is_whole = is_near && next.end - run.start <= LONGEST;
+            let is_near = next.start >= run.start && next.start <= run.end + GAP;
+            let is_whole = is_near && next.end.max(run.end) - run.start <= LONGEST;
             if !is_whole || (run.end..next.end).any(|page| self.has(page)) {
                 return;
             }
-            run.end = next.end;
+            run.end = next.end.max(run.end);
             self.wanted.pop_front();
         }
     }
@@ -236,6 +236,7 @@ mod tests {
         // What was read is not given up.
         let mut buf = [0; 10];
         assert!(pages.copy((UNREAD as u64 - 1) * PAGE, &mut buf));
+        while request(&mut pages).is_some() {}
         pages.give_way(u64::MAX);
         assert!(pages.has(UNREAD as u64 - 1) && !pages.has(UNREAD as u64 - 2));
     }
