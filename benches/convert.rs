@@ -48,7 +48,7 @@ const ROWS: &[Row] = &[
         name: "convert -W raw to compressed zlib",
         source: raw,
         args: &["-c", "-W", "-O", "qcow2"],
-        goal: 1.5,
+        goal: 2.5,
         copy: false,
     },
     Row {
