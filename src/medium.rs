@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use crate::remote::{self, Settings, is_remote};
-use crate::storage::{Capacity, FileStorage, ReadAt, Storage};
+use crate::storage::{Capacity, FileStorage, ReadAt, Storage, forward};
 
 /// An open image, whatever it is stored on.
 #[derive(Debug)]
@@ -144,62 +144,7 @@ impl Medium {
     }
 }
 
-impl ReadAt for Medium {
-    fn len(&self) -> io::Result<u64> {
-        self.bytes().len()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.bytes().read_at(offset, buf)
-    }
-    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.bytes().next_data(offset)
-    }
-    fn failure(&self) -> Option<io::Error> {
-        self.bytes().failure()
-    }
-    fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.bytes().file()
-    }
-    fn will_need(&self, range: Range<u64>) {
-        self.bytes().will_need(range);
-    }
-    fn peek_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.bytes().peek_at(offset, buf)
-    }
-}
-
-impl Storage for Medium {
-    fn capacity(&self) -> Capacity {
-        self.storage().capacity()
-    }
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.storage().write_at(offset, data)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.storage().set_len(len)
-    }
-    fn sync(&self) -> io::Result<()> {
-        match self {
-            Self::Remote(remote) if !remote.flushes => Ok(()),
-            _ => self.storage().sync(),
-        }
-    }
-    fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.storage().discard(offset, length)
-    }
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.storage().allocate(offset, length)
-    }
-    fn copy_from(
-        &self,
-        offset: u64,
-        from: &dyn ReadAt,
-        from_offset: u64,
-        length: u64,
-    ) -> io::Result<bool> {
-        self.storage().copy_from(offset, from, from_offset, length)
-    }
-    fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.storage().write_zeroes(offset, length)
-    }
-}
+forward!([] [] Medium, self => self.bytes(), self.storage(), match self {
+    Self::Remote(remote) if !remote.flushes => Ok(()),
+    _ => self.storage().sync(),
+});

@@ -19,7 +19,7 @@ pub use identity::FileId;
 pub use lock::{Access, Locking, lock};
 pub use memory::MemoryStorage;
 pub(crate) use ranges::RangeSet;
-pub(crate) use wrapped::{Cancelable, Peeked, ReadOnly, Window};
+pub(crate) use wrapped::{Cancelable, Peeked, ReadOnly, Window, forward};
 pub use wrapped::{Latch, Overlay};
 pub(crate) use zero::is_zero;
 

@@ -9,62 +9,65 @@ use std::sync::Arc;
 
 use crate::storage::{Capacity, ReadAt, Storage};
 
+/// Passes the accesses of a type on: reads, writes, and what a flush is. `$this` is `self`, and the
+/// brackets have the parameters of the two implementations.
 macro_rules! forward {
-    ($pointer:ty) => {
-        impl<T: ReadAt + ?Sized> ReadAt for $pointer {
-            fn len(&self) -> io::Result<u64> {
-                (**self).len()
+    ([$($reader:tt)*] [$($writer:tt)*] $type:ty,
+     $this:ident => $reads:expr, $writes:expr, $sync:expr) => {
+        impl<$($reader)*> ReadAt for $type {
+            fn len(&$this) -> io::Result<u64> {
+                $reads.len()
             }
-            fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-                (**self).read_at(offset, buf)
+            fn read_at(&$this, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+                $reads.read_at(offset, buf)
             }
-            fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-                (**self).next_data(offset)
+            fn next_data(&$this, offset: u64) -> io::Result<Option<Range<u64>>> {
+                $reads.next_data(offset)
             }
-            fn failure(&self) -> Option<io::Error> {
-                (**self).failure()
+            fn failure(&$this) -> Option<io::Error> {
+                $reads.failure()
             }
-            fn file(&self) -> Option<BorrowedFd<'_>> {
-                (**self).file()
+            fn file(&$this) -> Option<BorrowedFd<'_>> {
+                $reads.file()
             }
-            fn peek_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-                (**self).peek_at(offset, buf)
+            fn peek_at(&$this, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+                $reads.peek_at(offset, buf)
             }
-            fn will_need(&self, range: Range<u64>) {
-                (**self).will_need(range);
+            fn will_need(&$this, range: Range<u64>) {
+                $reads.will_need(range);
             }
         }
 
-        impl<T: Storage + ?Sized> Storage for $pointer {
-            fn capacity(&self) -> Capacity {
-                (**self).capacity()
+        impl<$($writer)*> Storage for $type {
+            fn capacity(&$this) -> Capacity {
+                $writes.capacity()
             }
-            fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-                (**self).write_at(offset, data)
+            fn write_at(&$this, offset: u64, data: &[u8]) -> io::Result<()> {
+                $writes.write_at(offset, data)
             }
-            fn set_len(&self, len: u64) -> io::Result<()> {
-                (**self).set_len(len)
+            fn set_len(&$this, len: u64) -> io::Result<()> {
+                $writes.set_len(len)
             }
-            fn sync(&self) -> io::Result<()> {
-                (**self).sync()
+            fn sync(&$this) -> io::Result<()> {
+                $sync
             }
-            fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
-                (**self).discard(offset, length)
+            fn discard(&$this, offset: u64, length: u64) -> io::Result<()> {
+                $writes.discard(offset, length)
             }
-            fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-                (**self).allocate(offset, length)
+            fn allocate(&$this, offset: u64, length: u64) -> io::Result<()> {
+                $writes.allocate(offset, length)
             }
             fn copy_from(
-                &self,
+                &$this,
                 offset: u64,
                 from: &dyn ReadAt,
                 from_offset: u64,
                 length: u64,
             ) -> io::Result<bool> {
-                (**self).copy_from(offset, from, from_offset, length)
+                $writes.copy_from(offset, from, from_offset, length)
             }
-            fn write_zeroes(&self, offset: u64, length: u64) -> io::Result<()> {
-                (**self).write_zeroes(offset, length)
+            fn write_zeroes(&$this, offset: u64, length: u64) -> io::Result<()> {
+                $writes.write_zeroes(offset, length)
             }
         }
     };
@@ -108,8 +111,17 @@ macro_rules! guard_writes {
     };
 }
 
+pub(crate) use forward;
 pub(super) use guard_writes;
 
-forward!(&T);
-forward!(Box<T>);
-forward!(Arc<T>);
+/// Passes the accesses of a pointer on.
+macro_rules! forward_pointer {
+    ($pointer:ty) => {
+        forward!([T: ReadAt + ?Sized] [T: Storage + ?Sized] $pointer,
+                 self => (**self), (**self), (**self).sync());
+    };
+}
+
+forward_pointer!(&T);
+forward_pointer!(Box<T>);
+forward_pointer!(Arc<T>);

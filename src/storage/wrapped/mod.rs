@@ -9,6 +9,7 @@ mod read_only;
 mod window;
 
 pub(crate) use cancelable::Cancelable;
+pub(crate) use forward::forward;
 pub use latch::Latch;
 pub use overlay::Overlay;
 pub(crate) use peeked::Peeked;
