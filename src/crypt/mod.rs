@@ -2,7 +2,7 @@
 //!
 //! * [`Secret`], [`Secrets`]: passphrases by the names under which options refer to them; [`Key`]:
 //!   which of them opens an image
-//! * [`CipherSpec`], [`Hash`]: ciphers and hashes by their names
+//! * [`CipherSpec`], [`enum@Hash`]: ciphers and hashes by their names
 //! * [`SectorCipher`]: AES in XTS and CBC, sector by sector; `primitive`: what the crates for it do
 //! * [`luks`]: opens and makes LUKS headers of version 1
 //! * [`Volume`]: the payload of a LUKS image as a disk

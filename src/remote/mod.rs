@@ -3,7 +3,7 @@
 //! A name that begins with a protocol's scheme is opened here, and becomes a storage like a file's.
 //! Which schemes there are depends on the features of the crate; without any of them, no name is
 //! remote. `uri`: the parts of such names; `stream`: connections; [`Settings`]: how they are used;
-//! [`nbd`]: `nbd://` and `nbd+unix://`; [`http`]: `http://` and `https://`, which are only read.
+//! `nbd`: `nbd://` and `nbd+unix://`; `http`: `http://` and `https://`, which are only read.
 
 #[cfg(feature = "http")]
 pub mod http;
