@@ -10,9 +10,12 @@ pub mod http;
 #[cfg(feature = "nbd")]
 pub mod nbd;
 mod settings;
+// Sockets in the file system, two directions at once and parameters of names are NBD's alone.
 #[cfg(any(feature = "nbd", feature = "http"))]
+#[cfg_attr(not(feature = "nbd"), allow(dead_code))]
 mod stream;
 #[cfg(any(feature = "nbd", feature = "http"))]
+#[cfg_attr(not(feature = "nbd"), allow(dead_code))]
 pub(crate) mod uri;
 
 use std::io;
