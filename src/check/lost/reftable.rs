@@ -75,6 +75,15 @@ impl Reftable {
         Ok(get_refcount(&sector, order, entry))
     }
 
+    /// The clusters with its blocks for the file.
+    pub fn blocks(&self, source: &dyn ReadAt) -> io::Result<Vec<HostCluster>> {
+        let clusters = self.geometry.clusters_for(source.len()?);
+        let blocks = clusters.get().div_ceil(self.geometry.refblock_entries());
+        let entries = load_entries(source, self.offset, blocks)?;
+        let offsets = entries.into_iter().map(|entry| ReftableEntry(entry).offset());
+        Ok(offsets.filter_map(|at| self.geometry.cluster_exact(at)).collect())
+    }
+
     /// Goes through the blocks of the whole file; `None` where one has no valid offset.
     fn measured(mut self, source: &dyn ReadAt, file_bytes: u64) -> io::Result<Option<Self>> {
         let geometry = self.geometry;

@@ -98,7 +98,7 @@ fn block(
     } else if offset.get() != 0 {
         // Counted before the block itself, whose claim makes it one more.
         let others = ctx.map.get(cluster);
-        let genuine = others == 0
+        let genuine = others == 0 && !entry.has_reserved_bits()
             || !owned.contains(cluster)
                 && is_genuine(ctx, index, offset).unwrap_or_else(|error| {
                     let error = error.to_string();

@@ -13,7 +13,7 @@ use crate::format::{Geometry, HostCluster, HostOffset, L1Index};
 use crate::repair::plan::pointers::{self, Tables};
 use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::step::Step;
-use crate::repair::plan::target::stored_count;
+use crate::repair::plan::stored;
 use crate::storage::Storage;
 
 /// Plans them.
@@ -74,14 +74,17 @@ impl Known<'_> {
         if self.quarantine.is_raised(cluster) {
             return Ok(0);
         }
-        stored_count(self.storage, self.survey, cluster)
+        stored::count(&self.storage, self.survey, cluster)
     }
 
     /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be
     /// relied on.
     fn misses_nothing(&self) -> bool {
         let survey = self.survey;
-        survey.report.tally.leaks == 0 && !survey.too_low && survey.uncounted.is_empty()
+        survey.report.tally.leaks == 0
+            && !survey.too_low
+            && survey.uncounted.is_empty()
+            && self.quarantine.trusts_counts()
     }
 }
 
@@ -160,7 +163,7 @@ fn l1_entry(
     } else {
         survey.map.get(cluster) == tables.times(table)
             && !survey.garbage.contains(&table)
-            && stored_count(known.storage, survey, cluster)? > 0
+            && stored::count(&known.storage, survey, cluster)? > 0
     };
     if !certain {
         return Ok(None);
@@ -182,7 +185,9 @@ fn l2_entry(known: &Known, spot: &Spot, fixes: Vec<&'static str>) -> Result<Opti
     // Of an entry in which more is wrong, the zero flag need not be right, and a backing file shows
     // the difference.
     let is_plain = entry.bits & L2Entry::RESERVED == 0 || survey.area.backing_name.is_none();
-    let none = is_misplaced(survey, entry) && is_plain && known.misses_nothing();
+    // Noise has any offset: nothing of what it replaced is left in it.
+    let in_file = entry.offset().get() < survey.file_bytes;
+    let none = is_misplaced(survey, entry) && is_plain && in_file && known.misses_nothing();
     for right in [Some(right), none.then(|| right.without_cluster())].into_iter().flatten() {
         if right != entry && is_certain(known, entry, right, spot)? {
             let bytes = right.encode(geometry);

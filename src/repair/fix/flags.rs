@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::check::survey::visits::Visit;
 use crate::check::{Kind, Place, Source, Survey};
 use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
@@ -30,7 +31,7 @@ pub fn plan(
     });
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
-    let writable = pointers::is_undisputed_l1(survey);
+    let writable = pointers::is_undisputed_l1(survey) && !leads_nowhere(survey);
     for (index, bits) in survey.wrong_l1_flags().filter(|_| writable) {
         let entry = L1Entry(bits);
         let geometry = &survey.area.geometry;
@@ -48,6 +49,22 @@ pub fn plan(
         }
     }
     Ok(steps)
+}
+
+/// Whether the active L1 table may be something else: it points to blank tables alone, while lost
+/// tables belong somewhere.
+fn leads_nowhere(survey: &Survey) -> bool {
+    let findings = &survey.report.findings;
+    let blank = findings.iter().filter_map(|finding| match (&finding.kind, finding.place) {
+        (Kind::BlankTable { .. }, Place::L1(Source::Active, index)) => Some(index),
+        _ => None,
+    });
+    let blank: HashSet<L1Index> = blank.collect();
+    let in_file = |visit: &Visit| visit.entry.offset().get() < survey.file_bytes;
+    let active = survey.visits.iter().filter(|visit| visit.source == Source::Active);
+    let mut active = active.filter(in_file);
+    findings.iter().any(|finding| matches!(finding.kind, Kind::OrphanTable(_)))
+        && active.all(|visit| blank.contains(&visit.index))
 }
 
 /// Tables in which every entry is for another guest offset, by its offset in the external data

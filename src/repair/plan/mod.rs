@@ -10,4 +10,5 @@ pub mod quarantine;
 pub mod rebuild;
 pub mod room;
 pub mod step;
+pub mod stored;
 pub mod target;

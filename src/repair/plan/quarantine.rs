@@ -162,6 +162,11 @@ impl Quarantine {
         }
     }
 
+    /// Whether every refcount could be relied on before the repair changed any.
+    pub const fn trusts_counts(&self) -> bool {
+        self.trusted
+    }
+
     /// Clusters with data of which no refcount shows whether they are in use: each is counted once.
     pub const fn uncounted(&self) -> &RefcountMap {
         &self.uncounted
@@ -435,8 +440,13 @@ fn left_behind(
     let mut found = HashSet::new();
     for at in unreferenced(source, survey, HostCluster::new(0)..end).take(MAX_LEFT_BEHIND) {
         let at = at?;
-        if former.kind(source, geometry.offset_of(at))?.is_some() {
-            found.insert(at);
+        let Some(kind) = former.kind(source, geometry.offset_of(at))? else { continue };
+        found.insert(at);
+        if let Former::Table(table) = kind {
+            // Of a small image a block has too few refcounts to be recognised by itself.
+            let failed = |e| Error::io("read a refcount table", table.offset.get(), e);
+            let blocks = table.blocks(source).map_err(failed)?.into_iter();
+            found.extend(blocks.filter(|&block| survey.map.get(block) == 0));
         }
     }
     Ok(found)

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::quarantine::Quarantine;
+use super::stored;
 use crate::check::Survey;
 use crate::check::survey::refcount_map::RefcountMap;
-use crate::error::{Error, Result};
-use crate::format::refcount::{self, get_refcount};
+use crate::error::Result;
+use crate::format::refcount;
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};
 use crate::repair::RepairMode;
 use crate::storage::Storage;
@@ -96,7 +97,7 @@ fn hold_range(
         let (index, _) = geometry.refcount_place(at);
         let entries = ClusterCount::new(geometry.refblock_entries());
         let stop = (geometry.first_cluster_of_block(index) + entries).min(range.end);
-        if let Some(block) = stored(storage, survey, index)? {
+        if let Some(block) = stored::block(storage, survey, index)? {
             hold(survey, quarantine, target, (at..stop, &block), all);
         }
         at = stop;
@@ -117,9 +118,13 @@ fn hold(
     let first_of_block = geometry.first_cluster_of_block(index);
     let length = usize::try_from((range.end - range.start).get()).unwrap_or(usize::MAX);
     let entries = first.get() as usize..first.get() as usize + length;
+    let is_noise = is_noise(survey, index, stored);
     for (entry, count) in refcount::counted(stored, geometry.refcount_order(), entries) {
         let at = first_of_block + ClusterCount::new(entry as u64);
         let referenced = target.get(at);
+        if is_noise && !survey.has(at) {
+            continue;
+        }
         // A value that cannot be a refcount, among others that are, does not show that the cluster
         // is free.
         let count = match survey.plausible.excludes(count, referenced) && !all {
@@ -127,25 +132,26 @@ fn hold(
             true => referenced.max(1),
             false => count,
         };
-        if count > referenced && !quarantine.is_vacated(at) {
+        // No image has a second reference to its header.
+        let is_header = at == HostCluster::new(0);
+        if count > referenced && !is_header && !quarantine.is_vacated(at) {
             target.add(at, ClusterCount::new(1), count - referenced);
         }
     }
 }
 
-/// The stored refcount of a cluster; 0 where it has no valid block.
-pub fn stored_count(storage: &dyn Storage, survey: &Survey, cluster: HostCluster) -> Result<u64> {
-    let (index, entry) = survey.area.geometry.refcount_place(cluster);
-    let order = survey.area.geometry.refcount_order();
-    let block = stored(storage, survey, index)?;
-    Ok(block.map_or(0, |block| get_refcount(&block, order, entry.get() as usize)))
-}
-
-/// A valid block's content.
-fn stored(storage: &dyn Storage, survey: &Survey, index: ReftableIndex) -> Result<Option<Vec<u8>>> {
-    let Some(block) = survey.refcounts.block(index).filter(|b| b.sound) else { return Ok(None) };
-    let mut bytes = vec![0; survey.area.geometry.cluster_len()];
-    let failed = |e| Error::io("read a refcount block", block.offset.get(), e);
-    storage.read_padded_at(block.offset.get(), &mut bytes).map_err(failed)?;
-    Ok(Some(bytes))
+/// Whether most refcounts that a block has for clusters of the file are higher than any can be: then
+/// those for clusters past its end do not show that it was longer.
+fn is_noise(survey: &Survey, index: ReftableIndex, stored: &[u8]) -> bool {
+    let geometry = &survey.area.geometry;
+    let first = geometry.first_cluster_of_block(index);
+    let clusters = geometry.clusters_for(survey.file_bytes).get().saturating_sub(first.get());
+    let in_file = usize::try_from(clusters.min(geometry.refblock_entries())).unwrap_or(0);
+    let (mut all, mut impossible) = (0u64, 0u64);
+    for (entry, count) in refcount::counted(stored, geometry.refcount_order(), 0..in_file) {
+        let referenced = survey.map.get(first + ClusterCount::new(entry as u64));
+        all += 1;
+        impossible += u64::from(!survey.plausible.allows(count, referenced));
+    }
+    2 * impossible > all
 }

@@ -16,14 +16,14 @@ pub use basis::{Hints, Names};
 use std::collections::HashSet;
 
 use super::fix::compression;
-use super::plan::pointers;
+use super::plan::{pointers, stored};
 use crate::check::lost::reftable;
 use crate::check::{CheckOptions, Finding, Kind, Place, RegionKind, Source, Survey, survey};
 use crate::error::{Error, Result};
-use crate::format::L1Index;
 use crate::format::crypto::CryptMethod;
 use crate::format::feature::incompatible;
 use crate::format::header::{Header, HeaderField};
+use crate::format::{HostCluster, L1Index};
 use crate::progress::{Progress, Silent};
 use crate::sector::SECTOR_LEN;
 use crate::storage::{Capacity, Overlay as Writable, ReadAt, Storage};
@@ -162,7 +162,7 @@ pub fn check_sizes(
     }
     let is_described = describes_itself(&storage, header)?;
     let leads_somewhere = leads_somewhere || is_described;
-    if leads_somewhere && present.is_convincing() {
+    if leads_somewhere && present.is_convincing() || is_described && ends_with(storage, survey)? {
         return Ok(None);
     }
     let mut remains = Remains::read(&storage)?;
@@ -394,6 +394,17 @@ fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     let failed = |e| Error::io("read the refcounts", header.reftable.get(), e);
     let own = reftable::widths(source, header).map_err(failed)?;
     Ok(own.contains(&header.refcount_order))
+}
+
+/// Whether the refcounts end where the file does: with clusters of another size they end earlier, or
+/// later.
+fn ends_with(storage: &dyn Storage, survey: &Survey) -> Result<bool> {
+    let clusters = survey.area.geometry.clusters_for(survey.file_bytes).get();
+    let is_beyond = |finding: &Finding| matches!(finding.kind, Kind::CountedBeyondEnd);
+    if clusters == 0 || survey.report.findings.iter().any(is_beyond) {
+        return Ok(false);
+    }
+    Ok(stored::count(&storage, survey, HostCluster::new(clusters - 1))? > 0)
 }
 
 /// Whether an entry of the active L1 table points to a table of its own in which nothing is wrong:

@@ -8,7 +8,7 @@ use crate::support::images::bytes::{COMPRESSED, COPIED, OFFSET_MASK};
 pub struct Case<'a> {
     pub truth: &'a Truth<'a>,
     pub damaged: View<'a>,
-    before: Vec<Vec<Segment>>,
+    pub(super) before: Vec<Vec<Segment>>,
 }
 
 /// The image after a repair.
@@ -158,9 +158,13 @@ impl<'a> Case<'a> {
             }
             // Bitmaps without their bit belong to nobody.
             let stale = self.damaged.head.as_ref().is_some_and(|head| head.autoclear & 1 == 0);
-            let data = kept.iter().all(|role| matches!(role, Role::Data(..)));
+            let lost = kept.iter().all(|role| match role {
+                Role::Data(..) | Role::Bitmap => true,
+                Role::L2(disk, index) => self.is_lost_as_in_a_crash(*disk, *index),
+                _ => false,
+            });
             let bitmap = kept.iter().all(|role| **role == Role::Bitmap);
-            if like_a_crash && (data || bitmap) || bitmap && stale {
+            if like_a_crash && lost || bitmap && stale {
                 continue;
             }
             let why = if !self.is_unchanged(number as u64, &kept, after) {
