@@ -6,7 +6,7 @@
 //! and a copy would remove the sign of it. Comes when all refcounts are right: what is taken is
 //! counted before it is pointed to, and what is left becomes a leak that the next round releases.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::check::affected::references::{self, Owner};
@@ -303,6 +303,16 @@ pub fn data_of(
     Ok(data.collect())
 }
 
+/// The L1 entries of L2 tables that need copies, without those of the first position of each.
+pub fn other_entries(survey: &Survey) -> impl Iterator<Item = Visit> {
+    let shared = SharedTables::of(survey);
+    let mut kept: HashMap<HostOffset, L1Index> = HashMap::new();
+    let visits = survey.visits.iter().filter(move |visit| shared.has(survey, *visit));
+    visits.filter(move |visit| {
+        *kept.entry(visit.entry.offset()).or_insert(visit.index) != visit.index
+    })
+}
+
 /// L2 tables that need copies.
 struct SharedTables {
     /// At more than one guest position.
@@ -329,13 +339,16 @@ impl SharedTables {
         Self { twice, uncounted }
     }
 
+    /// Whether an L1 entry points to one of them.
+    fn has(&self, survey: &Survey, visit: Visit) -> bool {
+        let table = visit.entry.offset();
+        survey.area.geometry.is_aligned(table)
+            && (self.twice.contains(&table) || self.uncounted.contains(&table))
+    }
+
     /// The L1 entries that point to them.
     fn visits<'a>(&self, survey: &'a Survey) -> impl Iterator<Item = Visit> + use<'a, '_> {
-        survey.visits.iter().filter(|visit| {
-            let table = visit.entry.offset();
-            survey.area.geometry.is_aligned(table)
-                && (self.twice.contains(&table) || self.uncounted.contains(&table))
-        })
+        survey.visits.iter().filter(|visit| self.has(survey, *visit))
     }
 
     /// How many copies are needed at least: snapshots may share one.

@@ -5,58 +5,45 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::cross_links;
-use crate::check::{Finding, Kind, Place, Source, Survey};
+use crate::check::report::kind::tables::L1_RESERVED_BITS;
+use crate::check::{Finding, Kind, Place, Source, Survey, Visit};
 use crate::error::Result;
 use crate::format::l1::{COPIED, L1Entry, OFFSET_MASK};
 use crate::format::l2::{L2Entry, Meaning, ZERO};
 use crate::format::{Geometry, HostCluster, HostOffset, L1Index};
 use crate::repair::plan::pointers::{self, Tables};
 use crate::repair::plan::quarantine::Quarantine;
-use crate::repair::plan::step::Step;
+use crate::repair::plan::step::{Entries, Step};
 use crate::repair::plan::stored;
 use crate::storage::Storage;
 
 /// Plans them.
 pub fn plan(storage: &dyn Storage, survey: &Survey, quarantine: &Quarantine) -> Result<Vec<Step>> {
-    let known = Known { storage, survey, quarantine };
+    let known = Known { storage, survey, quarantine, counts: stored::Counts::of(&storage, survey) };
     let damaged = survey.report.findings.iter().filter(|finding| finding.is_damaged_entry());
     let damaged: Vec<_> = damaged.collect();
     if damaged.is_empty() {
         return Ok(Vec::new());
     }
     let tables = Tables::of(survey);
-    let owned: HashSet<_> = survey.report.findings.iter().flat_map(slots).copied().collect();
     let twice: HashSet<HostOffset> =
         survey.report.findings.iter().filter_map(table_twice).collect();
     let mut crossed = Crossed::default();
     let mut seen = HashSet::new();
-    let mut steps = Vec::new();
+    let mut steps = l1_entries(&known, &tables)?;
     for finding in damaged {
-        let fixes = vec![finding.code()];
-        let step = match (&finding.kind, finding.place) {
-            (Kind::L1Reserved(bits), Place::L1(source, index)) => {
-                let Some(at) = pointers::l1_entry(survey, source, index) else { continue };
-                // Where a lost table may belong there is another value.
-                if owned.contains(&(source, index)) || !seen.insert(at) {
-                    continue;
-                }
-                l1_entry(&known, &tables, (at, L1Entry(*bits)), fixes)?
-            }
-            (_, Place::L2(source, l1, l2)) => {
-                let Some(table) = tables.get(source, l1) else { continue };
-                let at = pointers::l2_entry(survey, table, l2);
-                // Below a pointer that may be wrong nothing is.
-                let usable = pointers::is_l2_table(survey, table) && !twice.contains(&table);
-                if !usable || !seen.insert(at) {
-                    continue;
-                }
-                let crossed = crossed.of(&known, table)?;
-                let (times, is_active) = (tables.times(table), source == Source::Active);
-                l2_entry(&known, &Spot { at, times, is_active, crossed }, fixes)?
-            }
-            _ => None,
-        };
-        steps.extend(step);
+        let Place::L2(source, l1, l2) = finding.place else { continue };
+        let Some(table) = tables.get(source, l1) else { continue };
+        let at = pointers::l2_entry(survey, table, l2);
+        // Below a pointer that may be wrong nothing is.
+        let usable = pointers::is_l2_table(survey, table) && !twice.contains(&table);
+        if !usable || !seen.insert(at) {
+            continue;
+        }
+        let crossed = crossed.of(&known, table)?;
+        let (times, is_active) = (tables.times(table), source == Source::Active);
+        let spot = Spot { at, times, is_active, crossed };
+        steps.extend(l2_entry(&known, &spot, vec![finding.code()])?);
     }
     Ok(steps)
 }
@@ -66,6 +53,7 @@ struct Known<'a> {
     storage: &'a dyn Storage,
     survey: &'a Survey,
     quarantine: &'a Quarantine,
+    counts: stored::Counts<'a>,
 }
 
 impl Known<'_> {
@@ -74,7 +62,7 @@ impl Known<'_> {
         if self.quarantine.is_raised(cluster) {
             return Ok(0);
         }
-        stored::count(&self.storage, self.survey, cluster)
+        self.counts.get(cluster)
     }
 
     /// Whether no cluster can be missing its reference: none is leaked, and every refcount can be
@@ -145,32 +133,46 @@ fn slots(finding: &Finding) -> &[(Source, L1Index)] {
     }
 }
 
-/// An L1 entry without its reserved bits, where nothing else refers to its table.
-fn l1_entry(
-    known: &Known,
-    tables: &Tables,
-    (at, entry): (HostOffset, L1Entry),
-    fixes: Vec<&'static str>,
-) -> Result<Option<Step>> {
+/// L1 entries without their reserved bits, where nothing else refers to their tables.
+fn l1_entries(known: &Known, tables: &Tables) -> Result<Vec<Step>> {
     let survey = known.survey;
-    let table = entry.offset();
+    let what = ["an L1 entry without reserved bits", "L1 entries without reserved bits"];
+    let mut entries = Entries::new(what);
+    let findings = &survey.report.findings;
+    // Where a lost table may belong there is another value.
+    let owned: HashSet<_> = findings.iter().flat_map(slots).copied().collect();
+    let mut add = |source, index, value| {
+        if !owned.contains(&(source, index)) {
+            let at = pointers::l1_entry(survey, source, index);
+            at.into_iter().for_each(|at| entries.push(at, value, L1_RESERVED_BITS.code));
+        }
+    };
+    // Those without an offset.
+    for finding in findings.iter().filter(|_| known.misses_nothing()) {
+        if let (Kind::L1Reserved(bits), Place::L1(source, index)) = (&finding.kind, finding.place) {
+            if L1Entry(*bits).offset().get() == 0 {
+                add(source, index, 0);
+            }
+        }
+    }
+    for Visit { source, index, entry } in &survey.visits {
+        if entry.has_reserved_bits() && is_certain_table(known, tables, entry.offset())? {
+            add(source, index, entry.offset().get() | entry.0 & COPIED);
+        }
+    }
+    Ok(entries.into_steps())
+}
+
+/// Whether this is an L2 table for sure, to which nothing but L1 entries refers.
+fn is_certain_table(known: &Known, tables: &Tables, table: HostOffset) -> Result<bool> {
+    let survey = known.survey;
     let in_file = table.get() < survey.file_bytes;
     let Some(cluster) = survey.area.geometry.cluster_exact(table).filter(|_| in_file) else {
-        return Ok(None);
+        return Ok(false);
     };
-    let certain = if table.get() == 0 {
-        known.misses_nothing()
-    } else {
-        survey.map.get(cluster) == tables.times(table)
-            && !survey.garbage.contains(&table)
-            && stored::count(&known.storage, survey, cluster)? > 0
-    };
-    if !certain {
-        return Ok(None);
-    }
-    let flags = if table.get() == 0 { 0 } else { entry.0 & COPIED };
-    let bytes = (table.get() | flags).to_be_bytes().to_vec();
-    Ok(Some(Step::bytes(at, bytes, "an L1 entry without reserved bits", fixes)))
+    Ok(survey.map.get(cluster) == tables.times(table)
+        && !survey.garbage.contains(&table)
+        && known.counts.get(cluster)? > 0)
 }
 
 /// An L2 entry as it must have been, where that is certain.

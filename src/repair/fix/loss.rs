@@ -4,10 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::{bitmap_directory, lengths, snapshot_table};
+use super::{bitmap_directory, cross_links, lengths, snapshot_table};
 use crate::check::affected::references::{self, Owner};
-use crate::check::report::Slot;
-use crate::check::report::kind::tables::{CUT_OFF, L1_RESERVED_BITS, OVERLAP};
+use crate::check::report::kind::tables::{
+    BEYOND_END, CUT_OFF, L1_RESERVED_BITS, L2_TABLE_TWICE, L2_TABLE_UNALIGNED, OVERLAP,
+};
+use crate::check::survey::extent::Extent;
 use crate::check::{Finding, Kind, Place, RegionKind, Row, Source, Survey, Visit};
 use crate::error::{Error, Result};
 use crate::format::geometry::SUBCLUSTERS;
@@ -17,7 +19,7 @@ use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::repair::plan::pointers::{self, Tables};
 use crate::repair::plan::quarantine::Condemned;
 use crate::repair::plan::room::Space;
-use crate::repair::plan::step::{RepairPlan, StageKind, Step};
+use crate::repair::plan::step::{Entries, RepairPlan, StageKind, Step};
 use crate::storage::{ReadAt, Storage};
 
 /// Plans it: comes when nothing else is left to repair. What explains other damage goes first, and
@@ -34,6 +36,7 @@ pub fn plan(plan: &mut RepairPlan, space: &Space) -> Result<()> {
         dropped.extend(pointing_nowhere(survey, &tables));
         let before = space.quarantine.condemned().iter().filter(|(_, (table, _))| table.get() > 0);
         dropped.extend(before.map(|(slot, why)| (*slot, *why)));
+        dropped.retain(|_, (table, _)| nowhere(survey, *table).is_none());
         plan.stage(StageKind::DroppedL1, l1_entries(survey, &tables, &dropped));
     }
     if plan.stages.is_empty() {
@@ -79,6 +82,24 @@ fn pointing_nowhere(survey: &Survey, tables: &Tables) -> Condemned {
         }
     }
     dropped
+}
+
+/// Why no L2 table can be at this offset: the row of the finding about an L1 entry that points
+/// there.
+fn nowhere(survey: &Survey, table: HostOffset) -> Option<&'static Row> {
+    let geometry = &survey.area.geometry;
+    if Extent::of(geometry, survey.file_bytes, table, geometry.cluster_bytes()).is_beyond() {
+        return Some(&BEYOND_END);
+    }
+    (!geometry.is_aligned(table)).then_some(&L2_TABLE_UNALIGNED)
+}
+
+/// Where an L1 entry is that may be dropped: in a snapshot's table nothing else may be there.
+fn writable_entry(survey: &Survey, source: Source, index: L1Index) -> Option<HostOffset> {
+    match source {
+        Source::Active => pointers::disputed_l1_entry(survey, source, index),
+        Source::Snapshot(_) => pointers::l1_entry(survey, source, index),
+    }
 }
 
 /// The L1 entries that point to what is another structure for sure.
@@ -154,22 +175,28 @@ fn can_be_l2(source: &dyn ReadAt, survey: &Survey, table: HostOffset) -> Result<
 }
 
 /// What is left of the entries that are dropped: of one through which a table can be read, all but
-/// its reserved bits.
+/// its reserved bits. Those that point where no table can be are dropped whether or not their
+/// findings are kept.
 fn l1_entries(survey: &Survey, tables: &Tables, dropped: &Condemned) -> Vec<Step> {
-    let write = |(&(source, index), &(table, row)): (&Slot, &(HostOffset, &'static Row))| {
-        let offset = match source {
-            Source::Active => pointers::disputed_l1_entry(survey, source, index)?,
-            Source::Snapshot(_) => pointers::l1_entry(survey, source, index)?,
-        };
+    let what = ["an L1 entry that points nowhere", "L1 entries that point nowhere"];
+    let mut entries = Entries::new(what);
+    for (&(source, index), &(table, row)) in dropped {
+        let Some(at) = writable_entry(survey, source, index) else { continue };
+        // Another one by now.
         if tables.get(source, index).unwrap_or_default() != table {
-            return None; // Another one by now.
+            continue;
         }
         let readable = row == &L1_RESERVED_BITS && pointers::is_l2_table(survey, table);
         let left = if readable { L1Entry::new(table, false).0 } else { 0 };
-        let what = "an L1 entry that points nowhere";
-        Some(Step::bytes(offset, left.to_be_bytes().to_vec(), what, vec![row.code]).lossy())
-    };
-    dropped.iter().filter_map(write).collect()
+        entries.push(at, left, row.code);
+    }
+    for Visit { source, index, entry } in &survey.visits {
+        let Some(row) = nowhere(survey, entry.offset()) else { continue };
+        if let Some(at) = writable_entry(survey, source, index) {
+            entries.push(at, 0, row.code);
+        }
+    }
+    entries.into_lossy_steps()
 }
 
 /// The entries with something wrong, each with all that is wrong with it.
@@ -197,10 +224,25 @@ fn l2_entries(storage: &dyn Storage, survey: &Survey, tables: &Tables) -> Result
     Ok(steps)
 }
 
-/// Entries that need a copy of their cluster where none can be made, as there is no free space or
-/// the data is encrypted: those of clusters that are metadata, and all but the first of clusters
-/// with more references than can be counted.
+/// Entries that need a copy of their cluster where none can be made, as there is no free space, too
+/// many are needed or the data is encrypted: those of clusters that are metadata, and all but the
+/// first of L2 tables at several positions and of clusters with more references than can be
+/// counted.
 pub fn without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
+    let what = ["an L1 entry of a shared L2 table", "L1 entries of a shared L2 table"];
+    let mut entries = Entries::new(what);
+    for Visit { source, index, .. } in cross_links::other_entries(survey) {
+        if let Some(at) = writable_entry(survey, source, index) {
+            entries.push(at, 0, L2_TABLE_TWICE.code);
+        }
+    }
+    let mut steps = entries.into_lossy_steps();
+    steps.extend(data_without_copies(source, survey));
+    steps
+}
+
+/// The L2 entries among them.
+fn data_without_copies(source: &dyn ReadAt, survey: &Survey) -> Vec<Step> {
     let (mut metadata, mut uncounted) = (HashSet::new(), HashSet::new());
     for finding in &survey.report.findings {
         let Place::Clusters(first, count) = finding.place else { continue };

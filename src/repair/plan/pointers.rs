@@ -1,7 +1,7 @@
 //! Where pointers are, and whether a repair may write there: only into clusters that are one
 //! structure's alone.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
 
 use crate::check::{RegionKind, Source, Survey, Visits};
 use crate::error::{Error, Result};
@@ -88,17 +88,14 @@ pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Opt
 #[derive(Debug)]
 pub struct Tables<'a> {
     visits: &'a Visits,
-    times: HashMap<HostOffset, u64>,
+    /// The offsets in the entries in ascending order, once they were counted.
+    sorted: OnceCell<Vec<HostOffset>>,
 }
 
 impl<'a> Tables<'a> {
     /// Those of an image.
     pub fn of(survey: &'a Survey) -> Self {
-        let mut times = HashMap::new();
-        for visit in &survey.visits {
-            *times.entry(visit.entry.offset()).or_default() += 1;
-        }
-        Self { visits: &survey.visits, times }
+        Self { visits: &survey.visits, sorted: OnceCell::new() }
     }
 
     /// The table that an L1 entry points to.
@@ -108,7 +105,13 @@ impl<'a> Tables<'a> {
 
     /// How many L1 entries point to a table.
     pub fn times(&self, table: HostOffset) -> u64 {
-        self.times.get(&table).copied().unwrap_or(0)
+        let sorted = self.sorted.get_or_init(|| {
+            let mut offsets: Vec<_> = self.visits.iter().map(|v| v.entry.offset()).collect();
+            offsets.sort_unstable();
+            offsets
+        });
+        let first = sorted.partition_point(|&offset| offset < table);
+        sorted[first..].partition_point(|&offset| offset == table) as u64
     }
 }
 

@@ -10,6 +10,9 @@ use crate::format::header::{HeaderField, encode_field};
 use crate::format::{Geometry, HostOffset, ReftableIndex};
 use crate::repair::RepairMode;
 
+/// Bytes of table entries that one step writes, at most.
+const MAX_JOINED: usize = 64 << 10;
+
 /// Which refcounts of a block are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CountChange {
@@ -105,6 +108,49 @@ impl Step {
     #[must_use]
     pub fn lossy(self) -> Self {
         Self { risk: Risk::Lossy, ..self }
+    }
+}
+
+/// Steps that write table entries of 8 bytes: entries that are side by side are one step, since
+/// there can be millions.
+#[derive(Debug)]
+pub struct Entries {
+    /// The name of one entry, and of several.
+    what: [&'static str; 2],
+    steps: Vec<Step>,
+}
+
+impl Entries {
+    /// None yet.
+    pub const fn new(what: [&'static str; 2]) -> Self {
+        Self { what, steps: Vec::new() }
+    }
+
+    /// Adds an entry with the code of what it repairs.
+    pub fn push(&mut self, at: HostOffset, value: u64, code: &'static str) {
+        let value = value.to_be_bytes();
+        match self.steps.last_mut() {
+            Some(Step { write: Write::Bytes { offset, bytes, what }, fixes, .. })
+                if offset.saturating_add(bytes.len() as u64) == at && bytes.len() < MAX_JOINED =>
+            {
+                bytes.extend(value);
+                *what = self.what[1];
+                if !fixes.contains(&code) {
+                    fixes.push(code);
+                }
+            }
+            _ => self.steps.push(Step::bytes(at, value.to_vec(), self.what[0], vec![code])),
+        }
+    }
+
+    /// The steps.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+
+    /// The steps, by which something is lost.
+    pub fn into_lossy_steps(self) -> Vec<Step> {
+        self.steps.into_iter().map(Step::lossy).collect()
     }
 }
 

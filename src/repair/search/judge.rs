@@ -6,12 +6,16 @@ use super::remains::Remains;
 use crate::check::{self, CheckOptions, Survey};
 use crate::error::{Error, Result};
 use crate::format::ClusterCount;
+use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::MAX_L1_BYTES;
 use crate::progress::Silent;
 use crate::storage::ReadAt;
 
-/// Checks that are made at most: each reads all tables that a candidate points to.
-const MAX_CHECKS: usize = 96;
+/// Checks of images with short L1 tables that are made at most: each reads all tables that a
+/// candidate points to.
+const MAX_CHECKS: u64 = 96;
+/// An L1 table of so many bytes costs as much as another check.
+const L1_BYTES_OF_A_CHECK: u64 = 512 << 10;
 /// Findings that are kept of a candidate.
 const KEPT_FINDINGS: usize = 1000;
 
@@ -20,7 +24,7 @@ pub struct Judge<'a> {
     source: &'a dyn ReadAt,
     remains: &'a Remains,
     options: CheckOptions,
-    checks: usize,
+    checks: u64,
     best: Option<(Worth, Candidate)>,
 }
 
@@ -90,7 +94,8 @@ impl<'a> Judge<'a> {
         if self.checks >= MAX_CHECKS {
             return Ok(());
         }
-        self.checks += 1;
+        let l1_bytes = u64::from(candidate.header.l1_entries) * TABLE_ENTRY_BYTES;
+        self.checks += 1 + l1_bytes / L1_BYTES_OF_A_CHECK;
         let head = candidate.head(self.remains);
         let overlay = Overlay::new(self.source, &head, candidate.least_bytes);
         let survey = match check::survey(&overlay, &self.options, &Silent) {

@@ -396,15 +396,21 @@ fn describes_itself(source: &dyn ReadAt, header: &Header) -> Result<bool> {
     Ok(own.contains(&header.refcount_order))
 }
 
-/// Whether the refcounts end where the file does: with clusters of another size they end earlier, or
-/// later.
+/// Whether the refcounts end about where the file does: with clusters of half the size they end in
+/// its middle, with larger ones past its end. A repair that was interrupted made the file longer.
 fn ends_with(storage: &dyn Storage, survey: &Survey) -> Result<bool> {
     let clusters = survey.area.geometry.clusters_for(survey.file_bytes).get();
     let is_beyond = |finding: &Finding| matches!(finding.kind, Kind::CountedBeyondEnd);
-    if clusters == 0 || survey.report.findings.iter().any(is_beyond) {
+    if survey.report.findings.iter().any(is_beyond) {
         return Ok(false);
     }
-    Ok(stored::count(&storage, survey, HostCluster::new(clusters - 1))? > 0)
+    let counts = stored::Counts::of(&storage, survey);
+    for cluster in (clusters - clusters / 4..clusters).rev().map(HostCluster::new) {
+        if counts.get(cluster)? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an entry of the active L1 table points to a table of its own in which nothing is wrong:

@@ -43,7 +43,10 @@ impl ReadAt for Overlay<'_> {
     }
 
     fn will_need(&self, range: Range<u64>) {
-        self.source.will_need(range);
+        // A file was read by the check before, but for its holes.
+        if self.source.file().is_none() {
+            self.source.will_need(range);
+        }
     }
 }
 

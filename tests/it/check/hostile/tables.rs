@@ -149,6 +149,14 @@ fn the_longest_l1_table_takes_little_more_memory_than_it_has_bytes() {
 #[test]
 fn a_repair_of_the_longest_l1_table_takes_little_more_memory_than_it_has_bytes() {
     repaired(&longest(|_| 3 << 16), 32 << 20, "one table for four million entries");
+    let past_end = |n| ((1000 + n) << 16) | COPIED;
+    repaired(&longest(past_end), 32 << 20, "four million tables past the end");
+    let reserved = |_| (3 << 16) | 1 << 60;
+    repaired(&longest(reserved), 32 << 20, "four million entries with a reserved bit");
+    let spread = |n| ((n % 516) << 16) | COPIED;
+    repaired(&longest(spread), 32 << 20, "every cluster is an L2 table");
+    let unaligned = |n| (n % 60_000 * 512) | COPIED;
+    repaired(&longest(unaligned), 32 << 20, "tables in the middle of clusters");
 }
 
 /// Appends snapshots with this L1 table and so many bytes of extra data.
