@@ -153,10 +153,6 @@ fn a_repair_of_the_longest_l1_table_takes_little_more_memory_than_it_has_bytes()
     repaired(&longest(past_end), 32 << 20, "four million tables past the end");
     let reserved = |_| (3 << 16) | 1 << 60;
     repaired(&longest(reserved), 32 << 20, "four million entries with a reserved bit");
-    let spread = |n| ((n % 516) << 16) | COPIED;
-    repaired(&longest(spread), 32 << 20, "every cluster is an L2 table");
-    let unaligned = |n| (n % 60_000 * 512) | COPIED;
-    repaired(&longest(unaligned), 32 << 20, "tables in the middle of clusters");
 }
 
 /// Appends snapshots with this L1 table and so many bytes of extra data.
