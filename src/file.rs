@@ -20,6 +20,8 @@ pub enum Intent {
     ReadMetadata,
     /// Read its guest data.
     ReadData,
+    /// Read its guest data, also that of a raw disk that others are writing.
+    ReadLive,
     /// Write guest data.
     WriteData,
     /// Change its size.
@@ -40,16 +42,15 @@ impl Intent {
         let has_metadata = matches!(format, ImageFormat::Qcow2 | ImageFormat::LUKS);
         match (self, has_metadata) {
             (Self::Describe, false) => None,
-            (Self::Describe | Self::ReadMetadata | Self::ReadData, _) if share => {
-                Some(Access::ReadShared)
-            }
+            _ if share && !self.writes() => Some(Access::ReadShared),
             (Self::Describe, true) => Some(Access::Describe),
             // A raw image has no metadata.
-            (Self::ReadMetadata, false) => Some(Access::ReadShared),
-            (Self::ReadMetadata, true) | (Self::ReadData, _) => Some(Access::Read),
-            (Self::WriteData, false) => Some(Access::WriteShared),
+            (Self::ReadMetadata | Self::ReadLive, false) => Some(Access::ReadShared),
+            (Self::ReadMetadata | Self::ReadLive, true) | (Self::ReadData, _) => Some(Access::Read),
+            // Of a raw image only the data can be changed.
+            (Self::WriteData | Self::Change, false) => Some(Access::WriteShared),
             (Self::Resize, false) => Some(Access::ResizeShared),
-            (Self::WriteData | Self::Resize, true) | (Self::Change, _) => Some(Access::Write),
+            (Self::WriteData | Self::Resize | Self::Change, true) => Some(Access::Write),
         }
     }
 }

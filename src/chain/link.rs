@@ -1,10 +1,12 @@
 //! A backing file as an image names it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::described::{Described, Instead};
 use super::format::Format;
 use super::name::resolve;
+use super::opener::Opener;
 use super::stop::Stop;
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
@@ -86,6 +88,19 @@ impl Link {
     /// The format that is recorded.
     pub fn recorded(&self) -> Option<Format> {
         self.recorded.clone()
+    }
+
+    /// Whether it is read as a raw disk, or not at all.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.recorded, None | Some(Format::Raw))
+    }
+
+    /// Opens the file, as what it is recorded to be.
+    pub fn open(&self, opener: &dyn Opener) -> Result<Arc<dyn ReadAt>> {
+        match self.is_raw() {
+            true => opener.open_raw(&self.path),
+            false => opener.open_read(&self.path),
+        }
     }
 
     /// The format in which `source`, the file, is read. One that is not recorded is raw, and never

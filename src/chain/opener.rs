@@ -12,6 +12,10 @@ use crate::storage::{Access, MemoryStorage, ReadAt, Storage, is_null_device, loc
 pub trait Opener {
     /// Opens a backing file for reading.
     fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>>;
+    /// Opens a backing file that is a raw disk for reading.
+    fn open_raw(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        self.open_read(path)
+    }
     /// Opens an external data file for reading.
     fn open_data_file(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
         self.open_read(path)
@@ -33,6 +37,9 @@ pub trait Opener {
 pub struct FileOpener {
     /// Read files that others may be writing (`-U`, `--force-share`).
     pub force_share: bool,
+    /// Read raw disks and data files that others may be writing, as all of `qemu-img`'s commands do
+    /// but `convert` of its sources.
+    pub live: bool,
     /// Leave files that are written unflushed.
     pub unflushed: bool,
     /// How remote files are used that images name; `None`: they are not opened. A name in an image
@@ -48,21 +55,34 @@ impl FileOpener {
             settings => Ok(settings.unwrap_or_default()),
         }
     }
-}
 
-impl Opener for FileOpener {
-    fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+    /// Opens a file for reading, with these locks unless all are shared.
+    fn open(&self, path: &Path, access: Access) -> Result<Arc<dyn ReadAt>> {
         if is_null_device(path) {
             return Ok(Arc::new(MemoryStorage::new(Vec::new())));
         }
         let settings = self.settings(path)?;
         let medium = Medium::open_read(path, settings).map_err(|e| open_error(path, e))?;
-        let access = if self.force_share { Access::ReadShared } else { Access::Read };
+        let access = if self.force_share { Access::ReadShared } else { access };
         let locking = medium.as_file().map(|file| lock(file, access)).transpose()?;
         let locking = locking.map_or_else(|| "none".to_owned(), |locking| format!("{locking:?}"));
         let name = without_secrets(path);
         log::info!("'{}': read below an image, lock: {locking}", name.display());
         Ok(Arc::new(medium))
+    }
+}
+
+impl Opener for FileOpener {
+    fn open_read(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        self.open(path, Access::Read)
+    }
+
+    fn open_raw(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        self.open(path, if self.live { Access::ReadShared } else { Access::Read })
+    }
+
+    fn open_data_file(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
+        self.open(path, if self.live { Access::ReadData } else { Access::Read })
     }
 
     fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>> {

@@ -40,7 +40,7 @@ pub fn find_base(
         let Some(link) = walk.next(&area, &above)? else { break };
         let stored = area.backing_name.as_deref().unwrap_or_default();
         let is_base = name.is_none_or(|name| means(name, stored, &link, &above, opener));
-        let below = opener.open_read(&link.path)?;
+        let below = link.open(opener)?;
         let format = link.format(below.as_ref())?;
         if is_base {
             return Ok(Base { path: link.path, format, layers });

@@ -10,9 +10,10 @@ use qcheck::commit::{Base, CommitOptions, Target, commit, find_base};
 use qcheck::convert::Control;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions};
+use qcheck::storage::ReadAt;
 
 use crate::cli::args::cache::{Cache, parse_cache};
-use crate::cli::args::file_name::quoted;
+use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::format::{self, BOTH, recorded_format};
 use crate::cli::args::image_name::changed::Changed;
 use crate::cli::args::size::parse_size;
@@ -58,7 +59,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let named = args.changed.named(args.format)?;
     let path = named.written()?;
     let context = || quoted(path).to_string();
-    let opened = args.opened(path, named.format)?;
+    let opened = args.opened(path, named.format, Intent::Change)?;
     if opened.format != ImageFormat::Qcow2 {
         // qemu-img's words, which programs match.
         bail!("{}: Image does not have a backing file", context());
@@ -74,7 +75,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let mut image = args.qcow2(opened, path, options, &guard, ui)?;
     let cancel = signals::interruption();
     image.cancel_on(cancel.clone())?;
-    let target = args.target(&base, &guard, ui)?;
+    let target = args.target(&base, image.virtual_size(), &guard, ui)?;
     let options = CommitOptions::default()
         .layers(base.layers)
         .keep(args.drop || args.base.is_some())
@@ -93,8 +94,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 impl Args {
-    fn opened(&self, path: &Path, format: Option<ImageFormat>) -> Result<ImageFile> {
-        let mut opened = open::open(path, format, Intent::Resize, false)?;
+    fn opened(
+        &self,
+        path: &Path,
+        format: Option<ImageFormat>,
+        intent: Intent,
+    ) -> Result<ImageFile> {
+        let mut opened = open::open(path, format, intent, false)?;
         open::apply_cache(self.cache, &mut opened.storage, path)?;
         Ok(opened)
     }
@@ -112,15 +118,19 @@ impl Args {
         writable::open_qcow2(opened.storage, path, options, &opener, ui)
     }
 
-    fn target(&self, base: &Base, guard: &Guard, ui: &mut Ui) -> Result<Target> {
+    /// The base, for a disk of `bytes`.
+    fn target(&self, base: &Base, bytes: u64, guard: &Guard, ui: &mut Ui) -> Result<Target> {
         let path = &base.path;
         let format = recorded_format(base.format.clone()).map_err(anyhow::Error::msg)?;
         if let ImageFormat::Other(name) = format {
             bail!("{}: cannot write the format {name}: {BOTH}", quoted(path));
         }
         let allowed = guard.writes("the base", path)?;
-        let opened = self.opened(path, Some(format))?;
+        let opened = self.opened(path, Some(format), Intent::WriteData)?;
         allowed.opened(&opened.storage)?;
+        if format == ImageFormat::Raw && opened.storage.len()? < bytes {
+            opened.lock(Intent::Resize, false).with_context(|| could_not_open(path))?;
+        }
         Ok(match format {
             ImageFormat::Qcow2 => {
                 let image = self.qcow2(opened, path, OpenOptions::default(), guard, ui)?;

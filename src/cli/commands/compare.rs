@@ -122,6 +122,7 @@ impl Args {
         let opening = Opening {
             snapshot: None,
             force_share: self.force_share,
+            live: true,
             backing_format: None,
             cache,
             guard: &Guard::default(),

@@ -18,8 +18,9 @@ use crate::cli::args::image_name::ImageName;
 use crate::cli::args::image_name::object::Objects;
 use crate::cli::args::options::Options;
 use crate::cli::args::size::parse_size;
-use crate::cli::files::disks::Opening;
+use crate::cli::files::disks::{Opening, Sources};
 use crate::cli::files::guard::Guard;
+use crate::cli::files::spool;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::terminal::progress::Meter;
 use crate::cli::terminal::signals;
@@ -157,6 +158,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let opening = Opening {
         snapshot: None,
         force_share: args.force_share,
+        live: true,
         backing_format: None,
         cache: Cache::Writeback,
         guard: &guard,
@@ -164,21 +166,51 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let disk = opening.open(&image)?;
     let source = operands.source(disk, ui)?;
     let asked = Asked::new(format, Options::default(), Cache::Writeback, Key::default())?;
-    let context = || format!("{}: {}", quoted(&operands.output), format.name());
-    let target = Target::create(&operands.output, asked, source.bytes(), &guard)?;
     let cancel = signals::interruption();
     let meter = Meter::new(ui.name(), false, false, ui.err.is_terminal());
     let control = Control { cancel: &cancel, progress: &meter };
-    let outcome = target.convert(Input::Disks(&source), &ConvertOptions::default(), control);
+    let outcome = match spool::is_stream(&operands.output) {
+        true => to_stream(source, asked, &operands.output, &guard, control),
+        false => to_file(&source, asked, &operands.output, &guard, control),
+    };
     meter.finish();
-    match outcome {
-        Ok(_) => target.close().with_context(context)?,
+    outcome?;
+    Ok(ExitCode::Success)
+}
+
+fn to_stream(
+    source: SourceDisk,
+    asked: Asked,
+    path: &Path,
+    guard: &Guard,
+    control: Control<'_>,
+) -> Result<()> {
+    let mut out = spool::output(path)?;
+    guard.writes_open(&out, path)?;
+    if asked.needs_size() {
+        bail!("{}: {} cannot be written as a stream", quoted(path), asked.format().name());
+    }
+    let (sources, options) = (Sources::Disks(source), ConvertOptions::default());
+    let written = asked.write_into(sources, &mut out, &options, control);
+    written.map(drop).with_context(|| quoted(path).to_string())
+}
+
+fn to_file(
+    source: &SourceDisk,
+    asked: Asked,
+    path: &Path,
+    guard: &Guard,
+    control: Control<'_>,
+) -> Result<()> {
+    let context = format!("{}: {}", quoted(path), asked.format().name());
+    let target = Target::create(path, asked, source.bytes(), guard)?;
+    match target.convert(Input::Disks(source), &ConvertOptions::default(), control) {
+        Ok(_) => target.close().context(context),
         Err(error) => {
             let left = target.give_up();
-            return Err(error.context(format!("{}{left}", quoted(&operands.output))));
+            Err(error.context(format!("{}{left}", quoted(path))))
         }
     }
-    Ok(ExitCode::Success)
 }
 
 impl Operands {

@@ -65,6 +65,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let opening = Opening {
         snapshot: None,
         force_share: args.force_share,
+        live: true,
         backing_format: None,
         cache: Cache::Writeback,
         guard: &Guard::default(),

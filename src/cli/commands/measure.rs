@@ -125,6 +125,7 @@ impl Args {
         let opening = Opening {
             snapshot: self.snapshot.as_ref(),
             force_share: self.force_share,
+            live: true,
             backing_format: None,
             cache: Cache::Writeback,
             guard: &Guard::default(),

@@ -197,6 +197,7 @@ impl Args {
         let opening = Opening {
             snapshot: None,
             force_share: self.force_share,
+            live: true,
             backing_format: None,
             cache: self.backing_cache,
             guard: &Guard::default(),

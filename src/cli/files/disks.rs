@@ -12,7 +12,7 @@ use qcheck::file::{ImageFile, Intent};
 use qcheck::format::probe::{ImageFormat, PROBE_BYTES, probe};
 use qcheck::image::{BackingPolicy, FileOpener, Image, OpenOptions, RawImage};
 use qcheck::medium::Medium;
-use qcheck::storage::FileStorage;
+use qcheck::storage::{FileStorage, MemoryStorage, is_null_device};
 
 use crate::cli::args::cache::Cache;
 use crate::cli::args::file_name::could_not_open;
@@ -30,6 +30,8 @@ pub struct Opening<'a> {
     pub snapshot: Option<&'a Choice>,
     /// Others may be writing them.
     pub force_share: bool,
+    /// Others may be writing those that are raw disks.
+    pub live: bool,
     /// The format of backing files for which an image records none.
     pub backing_format: Option<&'a str>,
     /// How they are read.
@@ -136,7 +138,12 @@ impl Opening<'_> {
     /// Opens a source of which only metadata is read, so that an encrypted one needs no secret.
     pub fn open_metadata(&self, image: &Named) -> Result<Disk> {
         let path = &image.path;
-        let mut opened = open::open(path, image.format, Intent::ReadData, self.force_share)?;
+        let is_raw = image.format.is_none_or(|format| format == ImageFormat::Raw);
+        if is_raw && is_null_device(path) && self.snapshot.is_none() {
+            return Ok(Disk::raw(Arc::new(MemoryStorage::new(Vec::new()))));
+        }
+        let intent = if self.live { Intent::ReadLive } else { Intent::ReadData };
+        let mut opened = open::open(path, image.format, intent, self.force_share)?;
         self.guard.enters(&opened.storage, "the source", path);
         if self.cache.is_direct() {
             open::bypass_cache(&mut opened.storage, path, false)?;
@@ -155,7 +162,7 @@ impl Opening<'_> {
         image.instead.require_for(&Format::of_name(format.name()))?;
         match format {
             ImageFormat::Raw | ImageFormat::LUKS if self.snapshot.is_some() => {
-                bail!("a raw image has no snapshots")
+                bail!("Failed to load snapshot: a raw image has no snapshots")
             }
             ImageFormat::Raw => {
                 let (path, part) = (Some(path.to_owned()), image.instead.part);
@@ -174,8 +181,11 @@ impl Opening<'_> {
 
     fn qcow2(&self, storage: Medium, path: &Path, image: &Named) -> Result<Disk> {
         let storage: Arc<Medium> = Arc::new(storage);
-        let opener =
-            self.guard.opener(FileOpener { force_share: self.force_share, ..remote::opener() });
+        let opener = self.guard.opener(FileOpener {
+            force_share: self.force_share,
+            live: self.live,
+            ..remote::opener()
+        });
         let backing = match self.backing_format {
             Some(format) => BackingPolicy::AsNamedOr(format.to_owned()),
             None => BackingPolicy::AsNamed,

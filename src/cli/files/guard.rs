@@ -201,6 +201,10 @@ impl Opener for Guarded<'_> {
         Ok(self.entered(self.files.open_read(path)?, "the backing file", path))
     }
 
+    fn open_raw(&self, path: &Path) -> LibraryResult<Arc<dyn ReadAt>> {
+        Ok(self.entered(self.files.open_raw(path)?, "the backing file", path))
+    }
+
     fn open_data_file(&self, path: &Path) -> LibraryResult<Arc<dyn ReadAt>> {
         Ok(self.entered(self.files.open_data_file(path)?, "the data file", path))
     }

@@ -44,7 +44,7 @@ pub fn names() -> Option<Settings> {
     GIVEN.get().filter(|given| given.allow_remote_names).map(|_| settings())
 }
 
-/// How files are opened that images name.
+/// How files are opened that images name: as by qemu-img.
 pub fn opener() -> FileOpener {
-    FileOpener { remote: names(), ..FileOpener::default() }
+    FileOpener { remote: names(), live: true, ..FileOpener::default() }
 }

@@ -39,7 +39,7 @@ pub(super) fn open(
 
 fn open_link(link: Link, options: &OpenOptions, walk: &mut Walk<'_>) -> Result<Backing> {
     walk.enter(&link.path)?;
-    let source = walk.opener().open_read(&link.path)?;
+    let source = link.open(walk.opener())?;
     let format = link.format(source.as_ref())?;
     link.instead.require_for(&format)?;
     let Link { path, key_secret, instead, .. } = link;

@@ -49,6 +49,8 @@ pub enum Access {
     Describe,
     /// Reading; others may read too.
     Read,
+    /// Reading a file that has only data in it; others may write it, and not resize it.
+    ReadData,
     /// Reading, writing and resizing; others may do none of it, except for [`Access::ReadShared`].
     Write,
     /// Reading, writing and resizing a file that has only data in it; others may write too, if they
@@ -65,7 +67,7 @@ impl Access {
     fn used(self) -> &'static [Permission] {
         match self {
             Self::Describe => &[],
-            Self::ReadShared | Self::Read => &[ConsistentRead],
+            Self::ReadShared | Self::Read | Self::ReadData => &[ConsistentRead],
             Self::WriteShared => &[ConsistentRead, Write],
             Self::Write | Self::WriteData | Self::ResizeShared => &[ConsistentRead, Write, Resize],
         }
@@ -74,7 +76,7 @@ impl Access {
     fn unshared(self) -> &'static [Permission] {
         match self {
             Self::ReadShared | Self::WriteShared | Self::ResizeShared => &[],
-            Self::WriteData => &[Resize],
+            Self::ReadData | Self::WriteData => &[Resize],
             Self::Describe | Self::Read | Self::Write => &[Write, Resize],
         }
     }
@@ -82,7 +84,7 @@ impl Access {
     /// Whether the file is written.
     pub const fn writes(self) -> bool {
         match self {
-            Self::ReadShared | Self::Describe | Self::Read => false,
+            Self::ReadShared | Self::Describe | Self::Read | Self::ReadData => false,
             Self::Write | Self::WriteData | Self::WriteShared | Self::ResizeShared => true,
         }
     }

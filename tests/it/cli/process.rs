@@ -122,6 +122,16 @@ fn the_last_format_counts_and_dev_null_is_an_empty_backing_file() {
     let ours = fs::read(folder.join("new")).unwrap();
     qemu_ok(folder, "qemu-img", &args);
     assert!(ours == fs::read(folder.join("new")).unwrap());
+    qemu_create(folder, &["-f", "qcow2", "-b", "new.raw", "-F", "raw", "top"]);
+    for args in [
+        &["rebase", "-b", "/dev/null", "-F", "raw", "top"][..],
+        &["map", "/dev/null"],
+        &["compare", "-f", "raw", "/dev/null", "new.raw"],
+        &["convert", "-f", "raw", "/dev/null", "empty.raw"],
+    ] {
+        let (ours, theirs) = (qcheck(folder, args), qemu(folder, "qemu-img", args));
+        assert_eq!((ours.code, ours.out, ours.err.as_str()), (0, theirs.out, ""), "{args:?}");
+    }
     let ran = qcheck(folder, &["create", "-f", "foo", "other", "1M"]);
     assert!(ran.code == 1 && ran.err.contains("unknown format 'foo'"), "{}", ran.err);
 }

@@ -227,6 +227,9 @@ fn names_of_open_files_and_fifos_are_streams_like_a_dash() {
         "$Q convert disk.qcow2 /dev/fd/3 3>&1 >&2 | cat > out",
         "cat disk.raw | $Q convert /dev/fd/5 /dev/stdout 5<&0 | cat > out",
         "mkfifo in; (cat disk.raw > in &); $Q convert in out",
+        "$Q dd if=disk.qcow2 of=/dev/stdout | cat > out",
+        "$Q dd if=disk.qcow2 of=- > out",
+        "mkfifo dd; (cat dd > out; touch done) & $Q dd if=disk.qcow2 of=dd; wait",
         "mkfifo to; (cat to > out; touch done) & $Q convert disk.qcow2 to; wait",
     ] {
         let ran = shell(folder, command);
@@ -236,9 +239,11 @@ fn names_of_open_files_and_fifos_are_streams_like_a_dash() {
         fs::remove_file(folder.join("out")).unwrap();
     }
     // A whole image, since its tables come before the data.
-    let ran = shell(folder, "$Q convert -O qcow2 disk.raw /dev/stdout | cat > out.qcow2");
-    assert!(ran.status.success());
-    assert_same(folder, "out.qcow2");
+    for command in ["convert -O qcow2 disk.raw /dev/stdout", "dd -O qcow2 if=disk.raw of=-"] {
+        let ran = shell(folder, &format!("$Q {command} | cat > out.qcow2"));
+        assert!(ran.status.success(), "{command}");
+        assert_same(folder, "out.qcow2");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::support::programs::run::{Ran, qcheck, qemu, qemu_create, qemu_io, qem
 const BYTES: [u8; 8] = [100, 101, 102, 103, 200, 201, 202, 203];
 
 /// The file that another program holds, and the command.
-const CASES: [(&str, &str); 34] = [
+const CASES: [(&str, &str); 62] = [
     ("r.raw", "info r.raw"),
     ("q.qcow2", "info q.qcow2"),
     ("r.raw", "info --backing-chain tr.qcow2"),
@@ -48,6 +48,34 @@ const CASES: [(&str, &str); 34] = [
     ("r.raw", "resize -f raw r.raw 2M"),
     ("q.qcow2", "resize -f qcow2 q.qcow2 2M"),
     ("d.raw", "resize -f qcow2 e.qcow2 2M"),
+    ("r.raw", "resize tr.qcow2 2M"),
+    ("r.raw", "map -f raw r.raw"),
+    ("r.raw", "map tr.qcow2"),
+    ("q.qcow2", "map q.qcow2"),
+    ("q.qcow2", "map tq.qcow2"),
+    ("d.raw", "map e.qcow2"),
+    ("d.raw", "map te.qcow2"),
+    ("r.raw", "measure -O qcow2 -f raw r.raw"),
+    ("r.raw", "measure -O qcow2 tr.qcow2"),
+    ("q.qcow2", "measure -O qcow2 tq.qcow2"),
+    ("d.raw", "measure -O qcow2 e.qcow2"),
+    ("r.raw", "compare -f raw r.raw -F raw s.raw"),
+    ("r.raw", "compare tr.qcow2 tr.qcow2"),
+    ("q.qcow2", "compare q.qcow2 tq.qcow2"),
+    ("d.raw", "compare e.qcow2 tr.qcow2"),
+    ("r.raw", "dd -f raw if=r.raw of=n.raw"),
+    ("r.raw", "dd if=tr.qcow2 of=n.raw"),
+    ("q.qcow2", "dd if=tq.qcow2 of=n.raw"),
+    ("d.raw", "dd if=e.qcow2 of=n.raw"),
+    ("r.raw", "rebase -F raw -b r.raw tq.qcow2"),
+    ("r.raw", "rebase -F raw -b s.raw tr.qcow2"),
+    ("q.qcow2", "rebase -F raw -b s.raw tq.qcow2"),
+    ("r.raw", "amend -o lazy_refcounts=on tr.qcow2"),
+    ("q.qcow2", "amend -o lazy_refcounts=on tq.qcow2"),
+    ("q.qcow2", "commit tq.qcow2"),
+    ("d.raw", "convert -O qcow2 te.qcow2 n.qcow2"),
+    ("r.raw", "convert -O qcow2 -B tr.qcow2 -F qcow2 s.raw n.qcow2"),
+    ("r.raw", "convert -n -f raw -O qcow2 s.raw tr.qcow2"),
 ];
 
 /// Images of every kind, in a folder.
@@ -60,7 +88,11 @@ fn images(folder: &Path) {
     qemu_ok(folder, "qemu-img", &["snapshot", "-c", "one", "q.qcow2"]);
     let external = "data_file=d.raw,data_file_raw=on";
     qemu_create(folder, &["-f", "qcow2", "-o", external, "e.qcow2", "1M"]);
-    for (below, format, name) in [("r.raw", "raw", "tr.qcow2"), ("q.qcow2", "qcow2", "tq.qcow2")] {
+    for (below, format, name) in [
+        ("r.raw", "raw", "tr.qcow2"),
+        ("q.qcow2", "qcow2", "tq.qcow2"),
+        ("e.qcow2", "qcow2", "te.qcow2"),
+    ] {
         qemu_create(folder, &["-f", "qcow2", "-b", below, "-F", format, name]);
     }
 }

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use qcheck::convert::{
-    Control, ConvertOptions, ConvertReport, Input, Outlet, SourceDisk, convert_to_stream, verify,
-};
+use qcheck::convert::{Control, ConvertOptions, ConvertReport, SourceDisk, verify};
 use qcheck::image::FileOpener;
 
 use super::args::Args;
@@ -87,7 +85,7 @@ impl Job<'_> {
             || asked.is_qcow2() && !asked.streams(self.args.compress || self.args.bitmaps);
         match is_spooled {
             true => self.by_way_of_a_file(sources, asked, path, &mut out),
-            false => self.at_once(sources, asked, &mut out),
+            false => asked.write_into(sources, &mut out, &self.options, self.control),
         }
         .with_context(|| quoted(path).to_string())
     }
@@ -110,27 +108,11 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// Writes the target while the sources are read.
-    fn at_once(
-        &self,
-        mut sources: Sources,
-        mut asked: Asked,
-        out: &mut File,
-    ) -> Result<ConvertReport> {
-        let (options, control) = (&self.options, self.control);
-        if !asked.is_qcow2() {
-            return Ok(convert_to_stream(sources.input(), Outlet::Raw, out, options, control)?);
-        }
-        let source = sources.into_disks()?;
-        let new = asked.new_image(source.bytes())?;
-        let (input, outlet) = (Input::Disks(&source), Outlet::Qcow2(&new));
-        Ok(convert_to_stream(input, outlet, out, options, control)?)
-    }
-
     fn verify(&self, source: &SourceDisk, made: &Named) -> Result<()> {
         let opening = Opening {
             snapshot: None,
             force_share: false,
+            live: false,
             backing_format: None,
             cache: self.args.target_cache,
             guard: &Guard::default(),

@@ -132,6 +132,7 @@ impl Args {
         Opening {
             snapshot: self.source_snapshot.as_ref().or(self.snapshot.as_ref()),
             force_share: self.force_share,
+            live: false,
             backing_format: self.source_backing_format.as_deref(),
             cache: self.source_cache,
             guard,

@@ -1,5 +1,6 @@
 //! The target of a conversion: made, or opened, and taken away again when it fails.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use qcheck::ImageFormat;
 use qcheck::chain::{Format, Link};
 use qcheck::codec::Method;
-use qcheck::convert::{self, Control, ConvertOptions, ConvertReport, Input, SourceDisk};
+use qcheck::convert::{
+    self, Control, ConvertOptions, ConvertReport, Input, Outlet, SourceDisk, convert_to_stream,
+};
 use qcheck::create::{NewImage, Preallocation};
 use qcheck::crypt::luks::NewHeader;
 use qcheck::crypt::{Key, Volume};
@@ -23,7 +26,7 @@ use crate::cli::args::image_name::Named;
 use crate::cli::args::new_image;
 use crate::cli::args::new_image::encryption::Given;
 use crate::cli::args::options::Options;
-use crate::cli::files::disks::Opening;
+use crate::cli::files::disks::{Opening, Sources};
 use crate::cli::files::guard::{Allowed, Guard};
 use crate::cli::files::new_file::{HowNew, NewFile};
 use crate::cli::files::open;
@@ -77,6 +80,24 @@ impl Asked {
     pub fn new_image(&mut self, size: u64) -> Result<NewImage> {
         self.given.set_number("size", size);
         new_image::new_qcow2(&self.given, &self.key.secrets)
+    }
+
+    /// Writes such a target into a stream while its sources are read.
+    pub fn write_into(
+        mut self,
+        mut sources: Sources,
+        out: &mut File,
+        options: &ConvertOptions,
+        control: Control<'_>,
+    ) -> Result<ConvertReport> {
+        if !self.is_qcow2() {
+            let input = sources.input();
+            return Ok(convert_to_stream(input, Outlet::Raw, out, options, control)?);
+        }
+        let source = sources.into_disks()?;
+        let new = self.new_image(source.bytes())?;
+        let (input, outlet) = (Input::Disks(&source), Outlet::Qcow2(&new));
+        Ok(convert_to_stream(input, outlet, out, options, control)?)
     }
 
     /// The secret of the target and those of other images.
@@ -143,8 +164,8 @@ impl Asked {
         let Some(image) = &self.backing else { return Ok(None) };
         let opening = Opening {
             snapshot: None,
-            // As in qemu-img: only data that is in an image has to stay as it is.
-            force_share: image.format == Some(ImageFormat::Raw),
+            force_share: false,
+            live: true,
             backing_format: None,
             cache: Cache::Writeback,
             guard,
