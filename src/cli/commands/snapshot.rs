@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use qcheck::ImageFormat;
 use qcheck::check::{CheckOptions, check};
 use qcheck::edit::snapshot;
@@ -120,8 +120,7 @@ fn change(args: &Args, image: &Named, ui: &mut Ui) -> Result<ExitCode> {
     let path = image.written()?;
     let opened = open::open(path, image.format, Intent::Change, false)?;
     if opened.format != ImageFormat::Qcow2 {
-        let format = opened.format.name();
-        bail!("{}: an image of the format {format} has no snapshots: {QCOW2_ONLY}", quoted(path));
+        return Err(not_supported(args, opened.format)).with_context(|| quoted(path).to_string());
     }
     if !args.create.is_empty() {
         warn_of_errors(&opened.storage, ui).with_context(|| quoted(path).to_string())?;
@@ -150,10 +149,27 @@ fn warn_of_errors(storage: &Medium, ui: &mut Ui) -> Result<()> {
     Ok(())
 }
 
+/// The beginning of an error is qemu-img's, which programs match.
+fn could_not(what: &str, name: &str) -> String {
+    format!("Could not {what} snapshot '{name}'")
+}
+
+/// An image of this format has no snapshots.
+fn not_supported(args: &Args, format: ImageFormat) -> anyhow::Error {
+    // qemu-img's words, too.
+    let first = |names: &[String]| names.first().cloned();
+    let (what, name, why) = match (first(&args.create), first(&args.apply)) {
+        (Some(name), _) => ("create", name, "Operation not supported"),
+        (None, Some(name)) => ("apply", name, "Block driver does not support snapshots"),
+        (None, None) => ("delete", first(&args.delete).unwrap_or_default(), "snapshot not found"),
+    };
+    let format = format.name();
+    let why = anyhow!("{why}: an image of the format {format} has none: {QCOW2_ONLY}");
+    why.context(could_not(what, &name))
+}
+
 fn change_qcow2(args: &Args, mut image: Image) -> Result<()> {
     image.cancel_on(signals::interruption())?;
-    // The beginnings are qemu-img's, which programs match.
-    let could_not = |what, name: &str| format!("Could not {what} snapshot '{name}'");
     if let Some(name) = args.create.first() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         snapshot::create(&mut image, name, now).with_context(|| could_not("create", name))?;

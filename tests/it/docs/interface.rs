@@ -62,18 +62,28 @@ const CASES: [(&str, &[&str]); 32] = [
         ],
     ),
     ("No space left on device", &["convert -O qcow2 image.qcow2 DEVICE"]),
-    ("snapshot not found", &["snapshot -d none image.qcow2"]),
+    ("snapshot not found", &["snapshot -d none image.qcow2", "snapshot -d none -f raw raw"]),
     (
         "Failed to load snapshot",
-        &["snapshot -a none image.qcow2", "convert -l none image.qcow2 new"],
+        &[
+            "snapshot -a none image.qcow2",
+            "convert -l none image.qcow2 new",
+            "convert -l none -f raw raw new",
+        ],
     ),
     (
         "Can't find snapshot",
         &["convert -l none image.qcow2 new", "convert -l snapshot.id=7 image.qcow2 new"],
     ),
-    ("Could not create snapshot", &["snapshot -c x external.qcow2"]),
-    ("Could not delete snapshot 'none'", &["snapshot -d none image.qcow2"]),
-    ("Could not apply snapshot 'none'", &["snapshot -a none image.qcow2"]),
+    ("Could not create snapshot", &["snapshot -c x external.qcow2", "snapshot -c x -f raw raw"]),
+    (
+        "Could not delete snapshot 'none'",
+        &["snapshot -d none image.qcow2", "snapshot -d none -f raw raw"],
+    ),
+    (
+        "Could not apply snapshot 'none'",
+        &["snapshot -a none image.qcow2", "snapshot -a none -f raw raw"],
+    ),
     (
         "Backing file specified without backing format",
         &["create -f qcow2 -b image.qcow2 new", "create -f qcow2 -o backing_file=raw new"],
