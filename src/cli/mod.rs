@@ -139,12 +139,12 @@ impl Cli {
             | Command::Bitmap(_)
             | Command::Commit(_)
             | Command::Create(_)
-            | Command::Undo(_) => String::new(),
+            | Command::Undo(_) => fault::record_hint(error),
             Command::Resize(_) => fault::format_hint(error, "--backing-format"),
             Command::Convert(_) => {
                 fault::lock_hint(error) + &fault::format_hint(error, "--source-backing-format")
             }
-            _ => fault::lock_hint(error),
+            _ => fault::lock_hint(error) + &fault::record_hint(error),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use qcheck::ImageFormat;
 use qcheck::chain::Link;
 use qcheck::file::{ImageFile, Intent};
 use qcheck::medium::Medium;
+use qcheck::{Error, ImageFormat};
 
 use super::{remote, spool};
 use crate::cli::args::cache::Cache;
@@ -45,7 +45,7 @@ pub fn format_below(link: &Link, share: bool) -> Result<ImageFormat> {
     }
     // One that cannot be opened now is reported by whoever opens it to read it.
     if let Ok(opened) = open(&link.path, None, Intent::Describe, share) {
-        link.format(&opened.storage)?;
+        link.format(&opened.storage).map_err(Error::from)?;
     }
     Ok(ImageFormat::Raw)
 }

@@ -23,7 +23,7 @@ fn text(part: &(dyn std::error::Error + 'static)) -> String {
 
 /// [`line`], and what helps a command that reads.
 pub fn failure(error: &anyhow::Error) -> String {
-    format!("{}{}", line(error), lock_hint(error))
+    format!("{}{}{}", line(error), lock_hint(error), record_hint(error))
 }
 
 /// The cause alone.
@@ -55,6 +55,17 @@ pub fn format_hint(error: &anyhow::Error, option: &str) -> String {
         Some(Error::BackingFormat { looks_like, .. }) => {
             format!("; if it is such an image, {option} {looks_like} opens it")
         }
+        _ => String::new(),
+    }
+}
+
+/// Likewise, where the command has no such option.
+pub fn record_hint(error: &anyhow::Error) -> String {
+    match library(error) {
+        Some(Error::BackingFormat { looks_like, .. }) => format!(
+            "; if it is such an image, 'rebase -u' of the image that names it, with -F \
+             {looks_like} and the same -b, records that"
+        ),
         _ => String::new(),
     }
 }

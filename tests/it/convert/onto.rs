@@ -145,6 +145,16 @@ fn a_backing_file_without_a_recorded_format_can_be_opened_by_naming_its_format()
     let wanted = "does not record the format of 'base.qcow2'";
     let hint = "; if it is such an image, --source-backing-format qcow2 opens it\n";
     assert!(ran.err.contains(wanted) && ran.err.ends_with(hint), "{}", ran.err);
+    // No other command has an option for it: the image can be made to record it.
+    for command in ["map", "measure -O raw", "commit", "amend -o lazy_refcounts=on"] {
+        let args: Vec<&str> = command.split(' ').chain(["source.qcow2"]).collect();
+        let ran = qcheck(folder, &args);
+        let hint =
+            "; if it is such an image, 'rebase -u' of the image that names it, with -F qcow2";
+        assert!(ran.code == 1 && ran.err.contains(hint), "{command}: {}", ran.err);
+    }
+    let ran = qcheck(folder, &["info", "--backing-chain", "source.qcow2"]);
+    assert!(ran.code == 1 && ran.err.contains("'rebase -u'"), "{}", ran.err);
     convert_ok(folder, &["--source-backing-format", "qcow2", "source.qcow2", "out.raw"]);
     assert!(
         fs::read(folder.join("out.raw")).unwrap() == fs::read(folder.join("disk.raw")).unwrap()
