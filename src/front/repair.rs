@@ -143,7 +143,7 @@ impl<'a> Repair<'a> {
                 repair_as_asked(storage, &self.request, &self.options, progress, &mut ())
             };
             match &self.undo {
-                Some(path) => UndoFile::create(path)?.record(image, repair),
+                Some(path) => UndoFile::create(path, &image)?.record(image, repair),
                 None => repair(&Latch::new(image)),
             }
         })

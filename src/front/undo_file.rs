@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::file::lock_or_warn;
-use crate::storage::{Access, FileStorage, Latch, Storage};
+use crate::storage::{Access, FileId, FileStorage, Latch, ReadAt, Storage};
 use crate::undo::{Durable, UndoLog};
 
 /// An undo file that a repair is to write.
@@ -17,8 +17,14 @@ pub struct UndoFile<'a> {
 }
 
 impl<'a> UndoFile<'a> {
-    /// Makes the file, or takes an empty one that exists.
-    pub fn create(path: &'a Path) -> Result<Self> {
+    /// Makes the file, or takes an empty one that exists; never the file of `image`, by whatever
+    /// name.
+    pub fn create(path: &'a Path, image: &dyn ReadAt) -> Result<Self> {
+        let is_image = |file| FileId::of_open(file).ok() == FileId::of_path(path).ok();
+        if path.exists() && image.file().is_some_and(is_image) {
+            let why = "is the file of the image; nothing was written".into();
+            return Err(named(path, Error::Refused(why)));
+        }
         let failed = |source| Error::Create { path: path.to_owned(), source };
         let (file, is_ours) = match Durable::create(path) {
             Ok(file) => (file, true),

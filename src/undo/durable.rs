@@ -1,5 +1,6 @@
 //! Files whose name a crash does not take away.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -11,12 +12,18 @@ use crate::storage::{FileStorage, Storage, sync_directory_of};
 pub struct Durable<S>(S);
 
 impl Durable<FileStorage> {
-    /// Makes a file and flushes its folder. An error of the kind `AlreadyExists` where there is
-    /// one of this name.
+    /// Makes a file and flushes its folder; where that fails the file is removed. An error of the
+    /// kind `AlreadyExists` where there is one of this name.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = FileStorage::create_new(path)?;
-        sync_directory_of(path)?;
-        Ok(Self(file))
+        match sync_directory_of(path) {
+            Ok(()) => Ok(Self(file)),
+            Err(error) => {
+                // What is left then is an empty file, which the next repair takes.
+                let _ = fs::remove_file(path);
+                Err(error)
+            }
+        }
     }
 
     /// Opens an existing file and flushes its folder, since whoever made it may not have.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 use qcheck::storage::{Access, FileStorage, lock};
 
@@ -104,11 +105,36 @@ fn an_empty_file_is_taken_and_any_other_is_never_overwritten() {
         assert!(error.contains(&format!("'{name}'")), "{error}");
         assert!(bytes(dir.path(), "a") == before, "{error}");
     }
+    // It is no other process that uses the image.
+    fs::hard_link(dir.path().join("a"), dir.path().join("h")).unwrap();
+    for name in ["a", "h"] {
+        let error = refusal(dir.path(), &["check", "-r", "all", "--undo", name, "a"]);
+        assert!(error.contains(&format!("'{name}': is the file of the image")), "{error}");
+    }
     assert_eq!(bytes(dir.path(), "u"), b"mine");
     fs::write(dir.path().join("u"), "").unwrap();
     repair(dir.path());
     assert_eq!(qcheck(dir.path(), &["undo", "u", "a"]).code, 0);
     assert!(bytes(dir.path(), "a") == before);
+}
+
+#[test]
+fn an_undo_file_whose_folder_cannot_be_flushed_is_taken_away_again() {
+    let dir = folder();
+    let path = dir.path();
+    let before = damaged(path, "a");
+    fs::create_dir(path.join("closed")).unwrap();
+    fs::copy(assert_cmd::cargo::cargo_bin!("qcheck"), path.join("qcheck")).unwrap();
+    // Files can be made in such a folder, but it cannot be opened, except by root.
+    let script = "chmod 755 . qcheck; chmod 666 a; chmod 733 closed
+if [ \"$(id -u)\" = 0 ]; then as='setpriv --reuid 65534 --clear-groups'; else chmod 333 closed; fi
+$as ./qcheck check -r all --undo closed/u a
+code=$?; chmod 755 closed; exit $code";
+    let mut shell = Command::new("sh");
+    let ran: Ran = shell.current_dir(path).args(["-c", script]).output().unwrap().into();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("could not create 'closed/u': Permission denied"), "{ran:?}");
+    assert!(bytes(path, "a") == before && !path.join("closed/u").exists());
 }
 
 /// An image of qemu-img's with a megabyte of leaked data, which a repair punches out; its bytes.
