@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qcheck::progress::Progress;
 
 use super::signals;
-use super::ui::Ui;
+use super::ui::{QEMU_IMG, Ui};
 
 /// How long an operation may take before its progress is drawn.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -47,9 +47,11 @@ pub struct Lines {
 }
 
 impl Meter {
-    /// Chooses by what the user requested and where standard error goes.
+    /// Chooses by what the user requested and where standard error goes. Under qemu-img's name
+    /// nothing is drawn: it has no bar.
     pub fn new(name: &str, wanted: bool, quiet: bool, terminal: bool) -> Self {
-        let can_draw = terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let is_dumb = || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let can_draw = terminal && name != QEMU_IMG && !is_dumb();
         let shown = match (quiet, can_draw, wanted) {
             (true, ..) | (false, false, false) => Shown::Hidden,
             (false, true, _) => Shown::Bar(Bar::new()),
@@ -61,9 +63,9 @@ impl Meter {
     }
 
     /// As qemu-img shows it: percents where `wanted` asks for them and standard output is not a
-    /// terminal, and what [`Meter::new`] chooses otherwise.
+    /// terminal, or the program has qemu-img's name, and what [`Meter::new`] chooses otherwise.
     pub fn of_qemu(ui: &Ui, wanted: bool, quiet: bool) -> Self {
-        if wanted && !quiet && !ui.out.is_terminal() {
+        if wanted && !quiet && (!ui.out.is_terminal() || ui.name() == QEMU_IMG) {
             return Self::percent();
         }
         Self::new(ui.name(), wanted, quiet, ui.err.is_terminal())

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::programs::run::{Ran, qcheck, qemu, qemu_create, qemu_ok};
 
@@ -51,6 +51,26 @@ fn commands_answer_as_qemu_img_does() {
         assert_eq!(linked(dir.path(), args), qemu(dir.path(), "qemu-img", args), "{args:?}");
     }
     assert!(linked(dir.path(), &["check", "--help"]).out.contains("Usage: qemu-img check"));
+}
+
+#[test]
+fn on_a_terminal_it_shows_percents_where_asked_and_draws_nothing() {
+    let dir = folder();
+    let on_a_terminal = |program: &str, option: &str| {
+        let mut script = Command::new("script");
+        let line = format!("{program} convert {option} -r 1M -O raw a copy");
+        script.current_dir(dir.path()).env("TERM", "xterm").args(["-qec", &line, "/dev/null"]);
+        let output = script.stdin(Stdio::null()).output().expect("script starts");
+        assert!(output.status.success(), "{line}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // A program that runs it on a terminal of its own searches for the same line.
+    let end = "\r    (100.00/100%)\r\r\n";
+    let ours = on_a_terminal("./qemu-img", "-p");
+    assert!(on_a_terminal("qemu-img", "-p").ends_with(end));
+    assert!(ours.ends_with(end) && !ours.contains('\x1b'), "{ours:?}");
+    assert_eq!(on_a_terminal("qemu-img", ""), "");
+    assert_eq!(on_a_terminal("./qemu-img", ""), "");
 }
 
 #[test]
