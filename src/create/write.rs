@@ -31,8 +31,8 @@ impl NewImage {
         if self.external != data_file.is_some() {
             return Err(Error::Refused("the data file has to be given where there is one".into()));
         }
-        need_room(storage, self.blueprint.file_bytes(&self.geometry), "the new image")?;
         self.preallocation.require_on(data_file.unwrap_or(storage))?;
+        need_room(storage, self.blueprint.file_bytes(&self.geometry), "the new image")?;
         if let Some(data_file) = data_file {
             raw(data_file, self.geometry.virtual_size(), self.preallocation, progress)?;
         }

@@ -141,6 +141,8 @@ fn a_device_cannot_be_given_space_ahead_and_the_words_are_those_of_qemu_img() {
         let resize = format!("--preallocation={mode}");
         for args in [
             &["create", "-f", "qcow2", "-o", &option, name, "1M"][..],
+            // Too long for the device, which is not why it is refused.
+            &["create", "-f", "qcow2", "-o", &option, name, "8M"],
             &["convert", "-f", "raw", "-O", "qcow2", "-o", &option, "disk.raw", name],
             &["resize", "-f", "qcow2", &resize, name, "2M"],
         ] {
