@@ -1,10 +1,11 @@
-//! The transcript and the picture of the README are from real runs. With `QCHECK_REGENERATE` they
-//! are written.
+//! The transcript and the picture of the README are from real runs, and its examples work. With
+//! `QCHECK_REGENERATE` transcript and picture are written.
 
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::programs::run::qcheck;
 
@@ -155,4 +156,50 @@ fn cells(out: &mut String, text: &str, style: &Style, column: usize, row: usize)
         )
         .unwrap();
     }
+}
+
+/// The commands that a part of the README shows, in their order.
+fn shown(readme: &str, from: &str, to: &str) -> Vec<String> {
+    let (_, rest) = readme.split_once(from).unwrap();
+    let (part, _) = rest.split_once(to).unwrap();
+    let mut is_code = false;
+    let mut lines = Vec::new();
+    for line in part.lines() {
+        match line {
+            "```sh" => is_code = true,
+            "```" => is_code = false,
+            line if is_code => lines.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_examples_work_when_pasted_in_order_and_stay_small() {
+    let dir = folder();
+    fs::create_dir_all(dir.path().join("tests/data")).unwrap();
+    let damaged = "tests/data/damaged.qcow2";
+    fs::copy(path(damaged), dir.path().join(damaged)).unwrap();
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    let lines = shown(&readme, "\n## Use\n", "\n### All commands\n");
+    assert!(lines.len() > 60, "{lines:?}");
+    // A verdict has a code of its own; 1 is a failure of every command.
+    let mut script = String::new();
+    for (n, line) in lines.iter().enumerate() {
+        writeln!(script, "{line}\n[ $? != 1 ] || echo 'failed: {n}'").unwrap();
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_qcheck")).parent().unwrap();
+    let search = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.current_dir(dir.path()).env("PATH", search).args(["-c", &script]);
+    let output = bash.stdin(Stdio::null()).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let number = |line: &str| line.strip_prefix("failed: ")?.parse::<usize>().ok();
+    let failed: Vec<_> = printed.lines().filter_map(number).map(|n| &lines[n]).collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(failed.is_empty(), "{failed:#?}\n{errors}");
+    let files = fs::read_dir(dir.path().join("try")).unwrap().map(|file| file.unwrap());
+    let used: u64 = files.map(|file| file.metadata().unwrap().blocks() * 512).sum();
+    assert!(used < 64 << 20, "{used} bytes");
 }
