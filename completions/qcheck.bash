@@ -157,7 +157,7 @@ _qcheck() {
             ;;
         qcheck__subcmd__amend)
             opts="-f -o -t -p -q -h --format --options --force --cache --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -202,12 +202,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__bitmap)
             opts="-f -g -b -F -p -q -h --format --add --remove --clear --enable --disable --merge --granularity --source-file --source-format --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -264,12 +264,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__check)
             opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -386,12 +386,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__commit)
             opts="-f -b -d -r -t -p -q -h --format --base --drop --rate --cache --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -444,12 +444,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__compare)
             opts="-f -F -s -T -U -p -q -h --a-format --b-format --strict --cache --image-opts --object --force-share --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -494,12 +494,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__convert)
             opts="-f -O -o -c -B -F -l -s -S -m -W -n -t -T -r -C -U -p -q -h --source-format --target-format --target-options --compress --backing --backing-format --source-backing-format --source-snapshot --sparse-size --parallel --oob-writes --no-create --target-is-zero --target-cache --source-cache --rate --copy-range-offloading --salvage --bitmaps --skip-broken-bitmaps --verify --output --image-opts --object --target-image-opts --force-share --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -549,15 +549,24 @@ _qcheck() {
                     return 0
                     ;;
                 --source-snapshot)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    while IFS= read -r name; do
+                        [[ $name == "${cur}"* ]] && COMPREPLY+=("$(printf '%q' "$name")")
+                    done < <(_qcheck_snapshots)
                     return 0
                     ;;
                 -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    while IFS= read -r name; do
+                        [[ $name == "${cur}"* ]] && COMPREPLY+=("$(printf '%q' "$name")")
+                    done < <(_qcheck_snapshots)
                     return 0
                     ;;
                 -s)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    while IFS= read -r name; do
+                        [[ $name == "${cur}"* ]] && COMPREPLY+=("$(printf '%q' "$name")")
+                    done < <(_qcheck_snapshots)
                     return 0
                     ;;
                 --sparse-size)
@@ -620,12 +629,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__create)
             opts="-f -o -b -F -u -q -h --format --options --object --backing --backing-format --backing-unsafe --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -678,12 +687,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__dd)
             opts="-f -O -U -h --format --output-format --image-opts --object --force-share --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -720,12 +729,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__dump)
             opts="-f -U -q -p -h --format --blank-names --keep-slack --force-share --quiet --progress --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -750,7 +759,7 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__help)
@@ -1007,7 +1016,7 @@ _qcheck() {
             ;;
         qcheck__subcmd__info)
             opts="-f -b -U -h --format --output --backing-chain --metadata --layout --image-opts --object --force-share --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1040,12 +1049,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__map)
             opts="-f -s -l -U -h --format --output --start-offset --max-length --image-opts --object --force-share --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1094,12 +1103,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__measure)
             opts="-f -O -o -s -l -U -h --format --target-format --options --size --snapshot --output --image-opts --object --force-share --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1137,11 +1146,17 @@ _qcheck() {
                     return 0
                     ;;
                 --snapshot)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    while IFS= read -r name; do
+                        [[ $name == "${cur}"* ]] && COMPREPLY+=("$(printf '%q' "$name")")
+                    done < <(_qcheck_snapshots)
                     return 0
                     ;;
                 -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=()
+                    while IFS= read -r name; do
+                        [[ $name == "${cur}"* ]] && COMPREPLY+=("$(printf '%q' "$name")")
+                    done < <(_qcheck_snapshots)
                     return 0
                     ;;
                 --output)
@@ -1164,12 +1179,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__rebase)
             opts="-f -b -F -u -c -t -T -U -p -q -h --format --backing --backing-format --backing-unsafe --compress --cache --backing-cache --force-share --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1230,12 +1245,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__resize)
             opts="-f -q -h --format --preallocation --shrink --backing-format --dry-run --image-opts --object --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1272,12 +1287,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__snapshot)
             opts="-f -l -c -a -d -q -U -h --format --list --create --apply --delete --output --quiet --image-opts --object --force-share --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1346,12 +1361,12 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__undo)
             opts="-q -p -h --force --quiet --progress --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1368,7 +1383,7 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
     esac

@@ -399,5 +399,7 @@ function __fish_qcheck_snapshots
             string replace -rf '^ *"name": "([^"\\\\]*)",?$' '$1'
     end
 end
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -x -a "(__fish_qcheck_snapshots)"
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -x -a "(__fish_qcheck_snapshots)"
+complete -c qcheck -n "__fish_qcheck_using_subcommand convert" -l source-snapshot -s l -s s -x -a "(__fish_qcheck_snapshots)"
+complete -c qcheck -n "__fish_qcheck_using_subcommand measure" -l snapshot -s l -x -a "(__fish_qcheck_snapshots)"
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l apply -s a -x -a "(__fish_qcheck_snapshots)"
+complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -l delete -s d -x -a "(__fish_qcheck_snapshots)"

@@ -7,8 +7,19 @@ use clap_complete::{Shell, generate};
 
 use crate::cli::Cli;
 
-/// The options of `snapshot` that take the name of a snapshot that exists.
-const TAKING_A_SNAPSHOT: [&str; 4] = ["--apply", "-a", "--delete", "-d"];
+/// The commands with options that take the name of a snapshot that exists.
+const TAKING_A_SNAPSHOT: [(&str, &[&str]); 4] = [
+    ("convert", &["--source-snapshot", "-l", "-s"]),
+    ("measure", &["--snapshot", "-l"]),
+    ("snapshot", &["--apply", "-a"]),
+    ("snapshot", &["--delete", "-d"]),
+];
+
+/// Where the part of bash's script for one command begins, before its name, and where it ends.
+const SECTION_START: &str = "\n        qcheck__subcmd__";
+const SECTION_END: &str = "\n            ;;";
+/// What it ends with.
+const BASH_OPTIONS: &str = r#"COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )"#;
 
 /// Prints the snapshots of the images on the command line. A name with a quote or a backslash is
 /// left out: JSON escapes those. Nothing expands what an image contains.
@@ -49,8 +60,6 @@ const FISH: &str = r#"function __fish_qcheck_snapshots
             string replace -rf '^ *"name": "([^"\\\\]*)",?$' '$1'
     end
 end
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s a -l apply -x -a "(__fish_qcheck_snapshots)"
-complete -c qcheck -n "__fish_qcheck_using_subcommand snapshot" -s d -l delete -x -a "(__fish_qcheck_snapshots)"
 "#;
 
 /// The files and what is in them.
@@ -70,7 +79,7 @@ pub fn completions() -> Vec<(PathBuf, Vec<u8>)> {
         let text = match shell {
             Shell::Bash => bash(&text),
             Shell::Zsh => zsh(&text),
-            Shell::Fish => text + FISH,
+            Shell::Fish => fish(&text),
             _ => text,
         };
         (Path::new("completions").join(name), text.into_bytes())
@@ -79,30 +88,59 @@ pub fn completions() -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn bash(text: &str) -> String {
-    let start = text.find("        qcheck__subcmd__snapshot)\n            opts=").unwrap();
-    let (before, rest) = text.split_at(start);
-    let (snapshot, after) = rest.split_at(rest.find("        qcheck__subcmd__undo)\n").unwrap());
-    let mut snapshot = snapshot.to_owned();
-    for option in TAKING_A_SNAPSHOT {
-        let case = |what| format!("                {option})\n                    {what}\n");
-        assert!(snapshot.contains(&case(BASH_FILES)), "{option}");
-        snapshot = snapshot.replace(&case(BASH_FILES), &case(BASH_SNAPSHOTS));
-    }
+    let mut sections = text.split_inclusive(SECTION_END).map(bash_section).collect::<String>();
     let locals = "local i cur prev opts cmd";
-    format!("{BASH}{before}{snapshot}{after}").replace(locals, &format!("{locals} name"))
+    sections = sections.replace(locals, &format!("{locals} name"));
+    format!("{BASH}{sections}")
+}
+
+/// The part of the script for one command: words that do not begin with a dash are files, which
+/// bash completes where nothing is offered.
+fn bash_section(text: &str) -> String {
+    let Some(start) = text.find(SECTION_START) else { return text.to_owned() };
+    let command = text[start + SECTION_START.len()..].split(')').next().unwrap();
+    if command.starts_with("help") {
+        return text.to_owned();
+    }
+    let mut text = text.replace(" || ${COMP_CWORD} -eq 2 ]]", " ]]");
+    let end = text.rfind(BASH_OPTIONS).unwrap();
+    text.replace_range(end..end + BASH_OPTIONS.len(), "COMPREPLY=()");
+    let options = TAKING_A_SNAPSHOT.iter().filter(|(taker, _)| *taker == command);
+    for option in options.flat_map(|(_, options)| *options) {
+        let case = |what| format!("                {option})\n                    {what}\n");
+        assert!(text.contains(&case(BASH_FILES)), "{command} {option}");
+        text = text.replace(&case(BASH_FILES), &case(BASH_SNAPSHOTS));
+    }
+    text
 }
 
 fn zsh(text: &str) -> String {
-    let lines = text.lines().map(|line| {
-        let takes = |option: &str| {
-            ["+[", "=["].iter().any(|mark| line.starts_with(&format!("'*{option}{mark}")))
-        };
-        match TAKING_A_SNAPSHOT.iter().any(|option| takes(option)) {
-            true => line.replace(":_default'", ":_qcheck_snapshots'"),
-            false => line.to_owned(),
-        }
+    // `snapshot -d` takes a name alone, which is how its value is called.
+    let takes_one = |line: &str| {
+        line.contains(":SNAPSHOT:_default'")
+            || line.starts_with("'*-d+[")
+            || line.starts_with("'*--delete=[")
+    };
+    let lines = text.lines().map(|line| match takes_one(line) {
+        true => line.replace(":_default'", ":_qcheck_snapshots'"),
+        false => line.to_owned(),
     });
     let text = lines.collect::<Vec<_>>().join("\n") + "\n";
     let (head, rest) = text.split_once('\n').unwrap();
     format!("{head}\n{ZSH}{rest}")
+}
+
+fn fish(text: &str) -> String {
+    let mut text = text.to_owned() + FISH;
+    for (command, options) in TAKING_A_SNAPSHOT {
+        text += &format!("complete -c qcheck -n \"__fish_qcheck_using_subcommand {command}\"");
+        for option in options {
+            text += &match option.strip_prefix("--") {
+                Some(long) => format!(" -l {long}"),
+                None => format!(" -s {}", option.trim_start_matches('-')),
+            };
+        }
+        text += " -x -a \"(__fish_qcheck_snapshots)\"\n";
+    }
+    text
 }

@@ -68,11 +68,27 @@ fn snapshots_of_the_image_are_offered_and_nothing_in_their_names_is_run() {
         assert_eq!(all.len(), 3, "{all:?}");
         assert!(all[2].starts_with(r"be\$\(touch"), "{all:?}");
     }
+    for words in [["convert", "disk", "-l", "o"], ["measure", "disk", "--snapshot", "o"]] {
+        assert_eq!(completed(folder, &words), ["other"], "{words:?}");
+    }
     assert_eq!(completed(folder, &["snapshot", "disk", "-a", ""]).len(), 4);
     assert_eq!(completed(folder, &["snapshot", "absent", "-a", ""]).len(), 0);
     assert!(!folder.join("ran").exists());
     let names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["disk"]);
+}
+
+#[test]
+fn after_a_command_files_are_offered_and_options_after_a_dash() {
+    let dir = tempfile::tempdir().unwrap();
+    // Where nothing is offered bash completes the names of files.
+    for command in ["check", "info", "convert", "snapshot"] {
+        assert_eq!(completed(dir.path(), &[command, ""]), [""; 0], "{command}");
+        assert_eq!(completed(dir.path(), &[command, "x", ""]), [""; 0], "{command}");
+        assert!(completed(dir.path(), &[command, "-"]).len() > 5, "{command}");
+    }
+    assert!(completed(dir.path(), &[""]).contains(&"check".to_owned()));
+    assert!(completed(dir.path(), &["help", ""]).contains(&"check".to_owned()));
 }
 
 /// What a shell prints for a script with this argument. `None`: it is not installed.
@@ -112,13 +128,16 @@ fn fish_offers_formats_and_snapshots() {
     let dir = tempfile::tempdir().unwrap();
     with_snapshots(dir.path());
     let complete = r#"source $argv[2]
-for line in "create -f " "convert -O q" "snapshot disk -a be" "snapshot disk --delete o"
+for line in "create -f " "convert -O q" "snapshot disk -a be" "snapshot disk --delete o" "convert disk -l o" "measure disk -l o"
     complete -C "qcheck $line" | sort
 end"#;
     let options = &["--no-config"];
     let found = printed("fish", options, complete, &scripts().join("qcheck.fish"), dir.path());
     if let Some(found) = found {
-        assert_eq!(found, ["qcow2", "raw", "qcow2", "be fore", "before", "other"]);
+        assert_eq!(
+            found,
+            ["qcow2", "raw", "qcow2", "be fore", "before", "other", "other", "other"]
+        );
     }
 }
 
@@ -138,7 +157,8 @@ _qcheck_snapshots"#;
         assert_eq!(found, ["before", "be fore", "other"]);
     }
     let text = fs::read_to_string(script).unwrap();
-    for option in ["'*-a+[", "'*--apply=[", "'*-d+[", "'*--delete=["] {
+    for option in ["'*-a+[", "'*--apply=[", "'*-d+[", "'*--delete=[", "'-l+[Read", "'--snapshot=["]
+    {
         let line = text.lines().find(|line| line.starts_with(option)).unwrap();
         assert!(line.contains(":_qcheck_snapshots'"), "{line}");
     }
