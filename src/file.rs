@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::probe::{ImageFormat, LIKENESS_BYTES, likeness};
+use crate::format::probe::{ImageFormat, LIKENESS_BYTES, likeness, likeness_of_end};
 use crate::medium::Medium;
 use crate::remote::{Settings, without_secrets};
+use crate::sector::SECTOR_LEN;
 use crate::storage::{Access, FileStorage, Locking, ReadAt, lock};
 use crate::tables::announced_format;
 
@@ -107,15 +108,20 @@ impl ImageFile {
         }
     }
 
-    /// What a raw image seems to be instead, by its first bytes; `None` for a disk, for any other
-    /// format, and where they cannot be read.
+    /// What a raw image seems to be instead, by its first and last bytes; `None` for a disk, for any
+    /// other format, and where they cannot be read.
     pub fn likeness(&self) -> Option<String> {
         if self.format != ImageFormat::Raw {
             return None;
         }
         let mut head = vec![0; LIKENESS_BYTES];
         let length = self.storage.read_at(0, &mut head).ok()?;
-        likeness(head.get(..length)?)
+        likeness(head.get(..length)?).or_else(|| {
+            let mut end = [0; SECTOR_LEN];
+            let at = self.storage.len().ok()?.checked_sub(SECTOR_LEN as u64)?;
+            self.storage.read_exact_at(at, &mut end).ok()?;
+            likeness_of_end(&end).map(str::to_owned)
+        })
     }
 }
 

@@ -75,17 +75,29 @@ impl ImageFormat {
 }
 
 /// Magic numbers of files that are not disks: the offset, the bytes, the name.
-const LIKENESSES: [(usize, &[u8], &str); 9] = [
+const LIKENESSES: [(usize, &[u8], &str); 14] = [
     (0, b"\x1F\x8B\x08", "a gzip file: decompress it first"),
     (0, b"\xFD7zXZ\0", "an xz file: decompress it first"),
     (0, b"\x28\xB5\x2F\xFD", "a zstd file: decompress it first"),
     (0, b"BZh", "a bzip2 file: decompress it first"),
+    (0, b"\x04\x22\x4D\x18", "an lz4 file: decompress it first"),
+    (0, b"\x89LZO\0\r\n\x1A\n", "an lzop file: decompress it first"),
     (0, b"PK\x03\x04", "a zip archive: extract the image first"),
+    (0, b"7z\xBC\xAF\x27\x1C", "a 7z archive: extract the image first"),
+    (0, b"Rar!\x1A\x07", "a rar archive: extract the image first"),
+    (0, b"VMA\0", "a backup of Proxmox VE: extract the image first"),
     (257, b"ustar", "a tar archive: extract the image first"),
     (32769, b"CD001", "an ISO 9660 file system"),
     (0, b"<!DOCTYPE html", "an HTML page"),
     (0, b"<html", "an HTML page"),
 ];
+
+/// What the last [`SECTOR_LEN`] bytes of a file show that [`probe`] takes for a raw disk: an image
+/// with a footer in place of a header.
+pub fn likeness_of_end(end: &[u8]) -> Option<&'static str> {
+    let is_fixed_vhd = end.starts_with(b"conectix");
+    is_fixed_vhd.then_some("a fixed VHD image: a raw disk, and a footer of 512 bytes")
+}
 
 /// What a file that [`probe`] takes for a raw disk seems to be, by its first [`LIKENESS_BYTES`];
 /// `None` for a disk.

@@ -124,6 +124,12 @@ fn formats_without_a_checker_end_with_63_as_in_qemu_img() {
     }
 }
 
+/// A disk with a footer in place of a header, as Azure takes it: qemu-img reads it as raw.
+fn fixed_vhd(folder: &Path) -> Vec<u8> {
+    qemu_create(folder, &["-f", "vpc", "-o", "subformat=fixed,force_size=on", "vhd", "1M"]);
+    fs::read(folder.join("vhd")).unwrap()
+}
+
 #[test]
 fn what_a_file_seems_to_be_is_a_notice_of_check_and_info() {
     let dir = folder();
@@ -132,6 +138,8 @@ fn what_a_file_seems_to_be_is_a_notice_of_check_and_info() {
         (b"\x28\xB5\x2F\xFD\0", "seems to be a zstd file"),
         (b"<!doctype HTML>\n", "seems to be an HTML page"),
         (b"hello\n", "seems to be text"),
+        (b"VMA\0\0\0\0\x01", "seems to be a backup of Proxmox VE"),
+        (&fixed_vhd(dir.path()), "seems to be a fixed VHD image"),
     ] {
         fs::write(dir.path().join("image"), bytes).unwrap();
         for (args, code) in [(["check", "image"], 63), (["info", "image"], 0)] {
