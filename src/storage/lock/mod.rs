@@ -127,7 +127,13 @@ fn lock_at_once(file: &FileStorage, access: Access) -> Result<Locking> {
     if result.is_err() {
         release(file.as_fd());
     }
-    result.map(|()| Locking::Held)
+    result.map(|()| {
+        if let Some(path) = file.path() {
+            let (used, unshared) = (names(access.used()), names(access.unshared()));
+            log::info!("'{}': locks held for {used}; not shared: {unshared}", path.display());
+        }
+        Locking::Held
+    })
 }
 
 fn take(file: &FileStorage, access: Access) -> Result<()> {
@@ -197,6 +203,13 @@ fn unshared_byte(permission: Permission) -> u8 {
 fn all_bytes() -> impl Iterator<Item = u8> {
     let all: [_; PERMISSIONS as usize] = [ConsistentRead, Write, WriteUnchanged, Resize];
     all.map(used_byte).into_iter().chain(all.map(unshared_byte))
+}
+
+fn names(permissions: &[Permission]) -> String {
+    match permissions {
+        [] => "nothing".into(),
+        some => some.iter().map(|&permission| name(permission)).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// The name of a permission in QEMU's messages.

@@ -24,7 +24,15 @@ fn files_formats_and_stages_are_logged_where_that_is_asked_for() {
     qemu_create(folder, &["-f", "qcow2", "-b", "base", "-F", "qcow2", "over"]);
     qemu_io(folder, "base", "write -P 1 0 64k");
     for (args, words) in [
-        (&["convert", "-O", "raw", "over", "made"][..], &["'over': format qcow2", "'base'"][..]),
+        (
+            &["convert", "-O", "raw", "over", "made"][..],
+            &[
+                "'over': format qcow2",
+                "'over': locks held for consistent read; not shared: write, resize\n",
+                "'base'",
+                "'made': locks held for consistent read, write, resize; not shared: resize\n",
+            ][..],
+        ),
         (&["check", "over"], &["'over': format qcow2", "info: ", "ends with Success after"]),
         (&["map", "over"], &["'base': read below an image, lock: Held"]),
     ] {
