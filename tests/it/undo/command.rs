@@ -105,7 +105,7 @@ fn an_empty_file_is_taken_and_any_other_is_never_overwritten() {
         assert!(error.contains(&format!("'{name}'")), "{error}");
         assert!(bytes(dir.path(), "a") == before, "{error}");
     }
-    // It is no other process that uses the image.
+    // The lock is not that of another process.
     fs::hard_link(dir.path().join("a"), dir.path().join("h")).unwrap();
     for name in ["a", "h"] {
         let error = refusal(dir.path(), &["check", "-r", "all", "--undo", name, "a"]);
