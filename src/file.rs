@@ -108,8 +108,8 @@ impl ImageFile {
         }
     }
 
-    /// What a raw image seems to be instead, by its first and last bytes; `None` for a disk, for any
-    /// other format, and where they cannot be read.
+    /// What a raw image seems to be instead, by its first and last bytes; `None` for a disk, for
+    /// any other format, and where they cannot be read.
     pub fn likeness(&self) -> Option<String> {
         if self.format != ImageFormat::Raw {
             return None;

@@ -107,6 +107,15 @@ pub fn identity(name: &Path) -> PathBuf {
     }
 }
 
+/// The name that [`open`] takes for an export in QEMU's older form: `nbd:HOST:PORT` or
+/// `nbd:unix:PATH`, with `:exportname=NAME` where it is not the default one. `None` for a name of
+/// any other form; an error of the kind [`io::ErrorKind::InvalidInput`] for one that is not valid.
+#[cfg(feature = "nbd")]
+pub fn of_older_form(name: &str) -> Option<io::Result<PathBuf>> {
+    let rest = name.strip_prefix("nbd:").filter(|rest| !rest.starts_with("//"))?;
+    Some(nbd::Address::parse_older(rest).map(|address| address.name().into()))
+}
+
 /// Opens what a name means, for reading or also for writing.
 ///
 /// Fails with [`io::ErrorKind::InvalidInput`] for a name that is not valid, and with the error of

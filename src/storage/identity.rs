@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, fstat, major, minor};
 
 /// A file or a block device, whatever name it was opened by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,16 +23,30 @@ impl FileId {
     pub fn of_path(path: &Path) -> io::Result<Self> {
         let metadata: Metadata = fs::metadata(path)?;
         Ok(match metadata.file_type().is_block_device() {
-            true => Self::Device(metadata.rdev()),
+            true => Self::of_device(metadata.rdev()),
             false => Self::File(metadata.dev(), metadata.ino()),
         })
+    }
+
+    /// A block device; a loop device that shows a file from its beginning is that file.
+    fn of_device(number: u64) -> Self {
+        let device = format!("/sys/dev/block/{}:{}/loop", major(number), minor(number));
+        let shown = |name: &str| fs::read_to_string(format!("{device}/{name}"));
+        let file = match (shown("offset").as_deref().map(str::trim), shown("backing_file")) {
+            (Ok("0"), Ok(name)) => fs::metadata(name.trim_end_matches('\n')).ok(),
+            _ => None,
+        };
+        match file {
+            Some(file) if file.is_file() => Self::File(file.dev(), file.ino()),
+            _ => Self::Device(number),
+        }
     }
 
     /// A file that is open. Fails with the system's error.
     pub fn of_open(file: impl AsFd) -> io::Result<Self> {
         let stat = fstat(file)?;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::BlockDevice => Self::Device(stat.st_rdev),
+            FileType::BlockDevice => Self::of_device(stat.st_rdev),
             _ => Self::File(stat.st_dev, stat.st_ino),
         })
     }

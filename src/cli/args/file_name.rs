@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use qcheck::remote::{is_remote, without_secrets};
+use qcheck::remote::{is_remote, of_older_form, without_secrets};
 
 /// What qemu-img takes for something else than a file when a name begins with it and a colon.
 const PROTOCOLS: [&str; 21] = [
@@ -52,6 +52,9 @@ pub fn parse(name: OsString) -> Result<PathBuf, String> {
     if is_remote(Path::new(&name)) {
         return Ok(PathBuf::from(name));
     }
+    if let Some(path) = name.to_str().and_then(of_older_form) {
+        return path.map_err(|error| format!("an NBD server: {error}"));
+    }
     match PROTOCOLS.iter().any(|known| known.as_bytes() == protocol) {
         true => Err("of remote files, those of nbd://, nbd+unix://, http:// and https:// are \
                  opened; qemu-storage-daemon can show others so"
@@ -96,12 +99,13 @@ mod tests {
             ("./nbd:b", "./nbd:b"),
             ("nbd://host/x", "nbd://host/x"),
             ("file:nbd://host", "./nbd://host"),
+            ("nbd:unix:/s:exportname=x", "nbd+unix:///x?socket=/s"),
         ] {
             assert_eq!(parsed(name).as_deref(), Ok(file));
         }
         assert!(
             parsed("ssh://host/x").is_err()
-                && parsed("nbd:host:1").is_err()
+                && parsed("nbd:host").is_err()
                 && parsed("json:{}").is_err()
         );
         assert!(parsed("foo:bar").unwrap_err().contains("Unknown protocol 'foo'"));

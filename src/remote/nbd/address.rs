@@ -59,6 +59,24 @@ impl Address {
         Ok(Self { server: Server::Tcp(host.to_owned(), port), export: export.to_owned() })
     }
 
+    /// An address in QEMU's older form, after its `nbd:`: `HOST:PORT` or `unix:PATH`, then
+    /// `:exportname=NAME` where it is not the default export.
+    pub fn parse_older(text: &str) -> io::Result<Self> {
+        let (server, export) = match text.split_once(":exportname=") {
+            Some((_, "")) => return Err(invalid("the name of the export is missing")),
+            Some(parts) => parts,
+            None => (text, ""),
+        };
+        if let Some(path) = server.strip_prefix("unix:") {
+            let server = Server::Unix(PathBuf::from(path));
+            return Ok(Self { server, export: export.to_owned() });
+        }
+        let missing = || invalid("a host is followed by a colon and a port");
+        let (host, port) = server.rsplit_once(':').ok_or_else(missing)?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Self::of_host(host, Some(port), export)
+    }
+
     /// One name for each export, whatever the ways to write it.
     pub fn identity(&self) -> String {
         let server = match &self.server {
@@ -105,6 +123,17 @@ mod tests {
             let address = Address::parse(name).unwrap();
             assert_eq!((&address.server, address.export.as_str()), (&server, export), "{name}");
             assert_eq!(Address::parse(&address.name()).unwrap(), address);
+        }
+        for (older, name) in [
+            ("host:7", "nbd://host:7"),
+            ("[::1]:7:exportname=a:b", "nbd://[::1]:7/a%3Ab"),
+            ("unix:/a:b:exportname=x", "nbd+unix:///x?socket=/a%3Ab"),
+            ("unix:s", "nbd+unix://?socket=s"),
+        ] {
+            assert_eq!(Address::parse_older(older).unwrap().name(), name);
+        }
+        for older in ["host", "7", "host:x", "host:7:exportname=", "host:7:other=1"] {
+            assert!(Address::parse_older(older).is_err(), "{older}");
         }
         for name in [
             "nbd+unix:///x",

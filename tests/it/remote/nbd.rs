@@ -94,12 +94,17 @@ fn an_export_is_found_over_tcp_by_name_by_options_and_in_json() {
     same(folder, &["map", "--image-opts", "--output=json", &options]);
     let bare = format!("driver=nbd,server.type=unix,server.path={socket},export=disk");
     same(folder, &["map", "--image-opts", &bare]);
+    // QEMU's older form, which scripts still have.
+    let older = format!("nbd:unix:{socket}:exportname=disk");
+    same(folder, &["check", &older]);
+    same(folder, &["info", "-f", "qcow2", &older]);
 
     drop(server);
     let port = free_port();
     let _tcp = Server::qemu_nbd_on_port(&folder.join("disk"), port);
     same(folder, &["check", &format!("nbd://127.0.0.1:{port}/")]);
     same(folder, &["map", "--output=json", &format!("nbd://localhost:{port}")]);
+    same(folder, &["map", "--output=json", &format!("nbd:localhost:{port}")]);
 }
 
 #[test]

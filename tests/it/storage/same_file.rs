@@ -181,6 +181,17 @@ fn a_second_node_of_a_device_is_the_same_device() {
 }
 
 #[test]
+fn a_loop_device_is_the_file_that_it_shows() {
+    let Some(device) = Device::new(&vec![5; 1 << 20]) else { return };
+    for (source, target) in [(device.name(), "disk"), ("disk", device.name())] {
+        let args = ["convert", "-U", "-f", "raw", "-O", "qcow2", source, target];
+        let ran = qcheck(device.folder(), &args);
+        assert!(ran.code == 1 && ran.err.contains("is the same file as the source"), "{ran:?}");
+        assert!(device.bytes() == vec![5; 1 << 20], "{args:?} wrote");
+    }
+}
+
+#[test]
 fn files_that_are_only_copies_are_not_a_hindrance() {
     let dir = folder();
     let folder = dir.path();
