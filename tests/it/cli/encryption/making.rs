@@ -153,10 +153,15 @@ fn the_lines_and_errors_are_those_of_qemu_img() {
 fn sizes_are_measured_as_by_qemu_img() {
     let dir = folder();
     for options in [
-        &["-O", "luks", "-o", "key-secret=s"][..],
-        &["-O", "luks", "-o", "key-secret=s,cipher-alg=aes-128,cipher-mode=cbc"],
-        &["-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s"],
-        &["-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,cluster_size=2M"],
+        &["-O", "luks", "-o", "key-secret=s,iter-time=10"][..],
+        &["-O", "luks", "-o", "key-secret=s,iter-time=10,cipher-alg=aes-128,cipher-mode=cbc"],
+        &["-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"],
+        &[
+            "-O",
+            "qcow2",
+            "-o",
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,cluster_size=2M",
+        ],
     ] {
         for what in [&["--size", "1M"][..], &["--size", "0"], &["disk"]] {
             let args = [&["measure"], &SECRET[..], options, what].concat();
