@@ -1,6 +1,6 @@
 //! The image that a command changes in place, and what the command shows meanwhile.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qcheck::ImageFormat;
 
 use super::object::Objects;
@@ -27,14 +27,16 @@ pub struct Changed {
     pub quiet: bool,
 
     /// The image
-    #[arg(value_parser = parser())]
-    image: ImageName,
+    #[arg(value_parser = parser(), required = true)]
+    image: Option<ImageName>,
 }
 
 impl Changed {
     /// The image; `format` is that of `-f`.
     pub fn named(&self, format: Option<ImageFormat>) -> Result<Named> {
-        self.image.named(self.image_opts, format, &self.objects.secrets()?)
+        // qemu-img's words.
+        let image = self.image.as_ref().context("Expecting one image file name")?;
+        image.named(self.image_opts, format, &self.objects.secrets()?)
     }
 
     /// The meter, as requested.

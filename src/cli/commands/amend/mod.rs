@@ -29,6 +29,7 @@ use key_slots::Given;
 
 /// Change options of an image: its version, its refcounts, its size, its passphrases.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("image", |image| image.required(false)))]
 pub struct Args {
     /// The image's format, qcow2 or luks; detected from its first bytes if not given
     #[arg(short, long, value_name = "FMT", value_parser = format::parser(), hide_possible_values = true)]
@@ -55,13 +56,18 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
+    // With a format the options are listed without an image.
+    if let Some(format) = args.format {
+        let table = table_of(format)?;
+        if let Asked::Help = options::parse(&args.options, table)? {
+            options::help(&mut ui.out, table, true)?;
+            return Ok(ExitCode::Success);
+        }
+    }
     let named = args.changed.named(args.format)?;
     let path = named.written()?;
     let mut opened = open::open(path, named.format, Intent::Change, false)?;
-    let table = Table::of_amend(opened.format).ok_or_else(|| {
-        let (file, format) = (quoted(path), opened.format.name());
-        anyhow!("{file}: Format driver '{format}' does not support option amendment: {QCOW2_ONLY}")
-    })?;
+    let table = table_of(opened.format).with_context(|| quoted(path).to_string())?;
     let given = match options::parse(&args.options, table)? {
         Asked::Help => {
             options::help(&mut ui.out, table, true)?;
@@ -75,6 +81,14 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         _ => qcow2(args, &named, &given, opened.storage, ui)?,
     }
     Ok(ExitCode::Success)
+}
+
+/// The options of a format that can be changed.
+fn table_of(format: ImageFormat) -> Result<Table> {
+    let name = format.name();
+    Table::of_amend(format).ok_or_else(|| {
+        anyhow!("Format driver '{name}' does not support option amendment: {QCOW2_ONLY}")
+    })
 }
 
 /// Changes the key slots of a LUKS image.

@@ -205,6 +205,29 @@ fn what_cannot_be_amended_is_refused_in_qemu_imgs_words_and_nothing_is_written()
 }
 
 #[test]
+fn options_that_can_be_amended_are_listed_without_an_image_as_by_qemu_img() {
+    for (args, code) in [
+        (&["-f", "qcow2", "-o", "help"][..], 0),
+        (&["-f", "luks", "-o", "help"], 0),
+        (&["-f", "qcow2", "-o", "help", "missing"], 0),
+        (&["-f", "raw", "-o", "help"], 1),
+        (&["-o", "help"], 1),
+    ] {
+        let (_, [real, own]) = both(|_| {}, &[&["amend"], args].concat());
+        assert_eq!((real.code, own.code), (code, code), "{args:?}: {}", own.err);
+        let names = |text: &str| -> Vec<String> {
+            let lines = text.lines().map(|line| line.split(" - ").next().unwrap_or_default());
+            lines.map(|line| line.trim_end().to_owned()).collect()
+        };
+        assert_eq!(names(&own.out), names(&real.out), "{args:?}");
+        let said = |text: &str| text.split_once(": ").map(|(_, said)| said.trim().to_owned());
+        let (own, real) = (said(&own.err), said(&real.err));
+        let begins = own.unwrap_or_default().starts_with(&real.unwrap_or_default());
+        assert!(begins, "{args:?}");
+    }
+}
+
+#[test]
 fn what_version_2_cannot_keep_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
