@@ -140,8 +140,8 @@ fn hold(
     }
 }
 
-/// Whether most refcounts that a block has for clusters of the file are higher than any can be: then
-/// those for clusters past its end do not show that it was longer.
+/// Whether most refcounts that a block has for clusters of the file are higher than any can be:
+/// then those for clusters past its end do not show that it was longer.
 fn is_noise(survey: &Survey, index: ReftableIndex, stored: &[u8]) -> bool {
     let geometry = &survey.area.geometry;
     let first = geometry.first_cluster_of_block(index);

@@ -142,16 +142,17 @@ fn qemu_writes_to_an_image_that_we_read_by_force() {
 #[test]
 fn the_bytes_that_we_lock_are_those_that_qemu_locks() {
     let (_dir, path) = image();
+    let path = path.canonicalize().unwrap();
     for (access, options) in [
         (Access::ReadShared, &["-U", "-r"] as &[&str]),
         (Access::Read, &["-r"]),
         (Access::Write, &[]),
     ] {
         let holder = Holder::open(options, &path);
-        let theirs = locked_bytes(&path);
+        let theirs = locked_bytes(holder.child.id(), &path);
         drop(holder);
         let file = try_lock(&path, access).unwrap();
-        assert_eq!(locked_bytes(&path), theirs, "{access:?}");
+        assert_eq!(locked_bytes(std::process::id(), &path), theirs, "{access:?}");
         assert!(!theirs.is_empty());
         drop(file);
     }
@@ -192,17 +193,22 @@ fn who_holds_an_image_is_named_and_what_helps() {
     assert!(ran.err.contains("the image [image.qcow2]?") && ran.err.contains(&id.to_string()));
 }
 
-/// The locked ranges of a file, from the system's list of locks.
-fn locked_bytes(path: &Path) -> Vec<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let inode = format!(":{}", std::fs::metadata(path).unwrap().ino());
-    let list = std::fs::read_to_string("/proc/locks").unwrap();
-    let of_file = list.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [.., place, first, last] = fields[..] else { return None };
-        place.ends_with(&inode).then(|| (first.parse().unwrap(), last.parse().unwrap()))
-    });
-    let mut ranges: Vec<(u64, u64)> = of_file.collect();
+/// The ranges of a file that a process has locked. The system's list of locks names files by
+/// numbers that files of other file systems have too.
+fn locked_bytes(process: u32, path: &Path) -> Vec<(u64, u64)> {
+    let mut ranges = Vec::new();
+    for open in std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten() {
+        if std::fs::read_link(open.path()).ok().as_deref() != Some(path) {
+            continue;
+        }
+        let number = open.file_name().into_string().unwrap();
+        let info = std::fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")).unwrap();
+        for line in info.lines().filter(|line| line.starts_with("lock:")) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [.., first, last] = fields[..] else { panic!("{line}") };
+            ranges.push((first.parse().unwrap(), last.parse().unwrap()));
+        }
+    }
     ranges.sort_unstable();
     ranges
 }
