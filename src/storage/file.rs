@@ -12,6 +12,7 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom, copy_file_range, fadvise, fal
 use rustix::io::Errno;
 
 use super::{Capacity, ReadAt, Storage, extent_size};
+use crate::error::cause;
 
 /// Most bytes in one buffer of zeroes.
 const ZERO_BUFFER: usize = 1 << 20;
@@ -112,7 +113,8 @@ impl FileStorage {
         let Some((bytes, level)) = self.extent_size else { return };
         if let Err(error) = extent_size::set(&self.file, bytes) {
             let path = self.path.as_deref().unwrap_or(Path::new("the image"));
-            log::log!(level, "'{}': the extent size hint was not set: {error}", path.display());
+            let (path, why) = (path.display(), cause(&error));
+            log::log!(level, "'{path}': the extent size hint was not set: {why}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::encoding::{
     Commit, ENTRIES, Entry, Header, MAX_CHUNK, Recorded, SHORT, State, sha256, short,
 };
+use crate::error::cause;
 use crate::sector::{SECTOR, SECTOR_LEN};
 use crate::storage::{ReadAt, Storage, is_zero};
 
@@ -131,7 +132,7 @@ impl Writer {
 
 /// The same error, marked as not an error of the image.
 fn told(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("the undo file: {error}"))
+    io::Error::new(error.kind(), format!("the undo file: {}", cause(&error)))
 }
 
 fn digests_of(bytes: &[u8]) -> Vec<u8> {

@@ -148,7 +148,8 @@ fn below(
     let target = |path, format| Target { is_below: true, ..Target::listed(path, format) };
     let refused = |error| {
         let of = quoted(&image.path);
-        let problem = Some(format!("backing file of {of}: {}", fault::line(&error)));
+        let why = fault::line(&error) + &fault::record_hint(&error);
+        let problem = Some(format!("backing file of {of}: {why}"));
         let path = name.as_deref().unwrap_or("?");
         Target { problem, ..target(path.into(), None) }
     };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::forward::guard_writes;
+use crate::error::cause;
 use crate::storage::{Capacity, ReadAt, Storage};
 
 /// A storage that, after its first failed write, flush or change of length, refuses every further
@@ -18,7 +19,7 @@ use crate::storage::{Capacity, ReadAt, Storage};
 #[derive(Debug)]
 pub struct Latch<S> {
     inner: S,
-    first_failure: OnceLock<String>,
+    first_failure: OnceLock<(io::ErrorKind, String)>,
     is_touched: AtomicBool,
     interruption: Option<Arc<AtomicBool>>,
 }
@@ -41,7 +42,7 @@ impl<S: Storage> Latch<S> {
 
     /// The error that closed the latch, as text; `None` while all is well.
     pub fn first_failure(&self) -> Option<&str> {
-        self.first_failure.get().map(String::as_str)
+        self.first_failure.get().map(|(_, text)| text.as_str())
     }
 
     /// Whether anything was asked of it but reading, be it that it failed.
@@ -60,8 +61,9 @@ impl<S: Storage> Latch<S> {
     }
 
     fn guard<T>(&self, call: impl FnOnce(&S) -> io::Result<T>) -> io::Result<T> {
-        if let Some(first) = self.first_failure.get() {
-            return Err(io::Error::other(format!("refused after an earlier failure: {first}")));
+        if let Some((kind, first)) = self.first_failure.get() {
+            let why = format!("refused after an earlier failure: {first}");
+            return Err(io::Error::new(*kind, why));
         }
         self.is_touched.store(true, Ordering::Relaxed);
         let is_set = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
@@ -71,7 +73,7 @@ impl<S: Storage> Latch<S> {
         };
         outcome.inspect_err(|error| {
             // Of failures at the same time, one is the first.
-            let _ = self.first_failure.set(error.to_string());
+            let _ = self.first_failure.set((error.kind(), cause(error)));
         })
     }
 }

@@ -217,6 +217,7 @@ fn after_a_failure_the_latch_lets_nothing_but_reads_through() {
         assert_eq!(latch.first_failure(), None);
         assert_eq!(fails(&latch).unwrap_err().raw_os_error(), Some(libc::EIO));
         let first = latch.first_failure().unwrap().to_owned();
+        assert_eq!(first, "Input/output error", "without the system's number");
         for (_, change) in changes {
             let error = change(&latch).unwrap_err().to_string();
             assert_eq!(error, format!("refused after an earlier failure: {first}"));

@@ -267,7 +267,8 @@ fn a_chain_without_an_end_and_names_without_a_file_have_no_verdict() {
     fs::write(dir.path().join("unrecorded"), builder.build().bytes).unwrap();
     let ran = qcheck(dir.path(), &["check", "--backing-chain", "unrecorded"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("not recorded"), "{}", ran.err);
+    let reported = ran.err.contains("does not record the format of 'a'");
+    assert!(reported && ran.err.contains("'rebase -u'"), "{}", ran.err);
 }
 
 #[test]
