@@ -59,7 +59,11 @@ fn on_a_terminal_it_shows_percents_where_asked_and_draws_nothing() {
     let on_a_terminal = |program: &str, option: &str| {
         let mut script = Command::new("script");
         let line = format!("{program} convert {option} -r 1M -O raw a copy");
-        script.current_dir(dir.path()).env("TERM", "xterm").args(["-qec", &line, "/dev/null"]);
+        script.current_dir(dir.path()).env("TERM", "xterm").env("LC_ALL", "C").args([
+            "-qec",
+            &line,
+            "/dev/null",
+        ]);
         let output = script.stdin(Stdio::null()).output().expect("script starts");
         assert!(output.status.success(), "{line}");
         String::from_utf8(output.stdout).unwrap()

@@ -168,7 +168,7 @@ fn phrases_that_programs_match_are_in_the_output_of_both() {
     let ours = folder.join("qemu-img");
     let run = |program: &Path, args: &[&str]| -> Ran {
         let mut command = Command::new(program);
-        command.current_dir(folder).args(args).output().unwrap().into()
+        command.current_dir(folder).env_remove("COLUMNS").args(args).output().unwrap().into()
     };
     for (phrase, commands) in CASES {
         for command in commands {
@@ -198,8 +198,8 @@ fn formats_are_found_in_the_help_as_in_that_of_older_versions() {
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("qemu-img");
     symlink(assert_cmd::cargo::cargo_bin!("qcheck"), &link).unwrap();
-    let help =
-        String::from_utf8(Command::new(link).arg("--help").output().unwrap().stdout).unwrap();
+    let help = Command::new(link).env_remove("COLUMNS").arg("--help").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
     let line = help.lines().find(|line| line.starts_with(OLDER));
     assert_eq!(line, Some("Supported formats: qcow2 raw"));
 }

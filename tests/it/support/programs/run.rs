@@ -83,6 +83,7 @@ pub fn run<S: AsRef<OsStr>>(
         .current_dir(folder)
         .env("LC_ALL", "C")
         .env_remove("RUST_LOG")
+        .env_remove("COLUMNS")
         .timeout(patience)
         .output();
     let output = output
