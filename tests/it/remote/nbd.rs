@@ -71,7 +71,9 @@ fn what_only_qcheck_shows_is_the_same_of_an_export_and_of_its_file() {
         let [near, far] =
             ["near", &name].map(|image| qcheck(folder, &[command, &[image]].concat()));
         assert_eq!(near.code, 0, "{command:?}: {}", near.err);
-        assert_eq!(far.out.replace(&name, "near"), near.out, "{command:?}: {}", far.err);
+        // The heading of the drawn map wraps where the name of the socket is long.
+        let far_out = far.out.replace(&name, "near").replace("\n  a cell is", "; a cell is");
+        assert_eq!(far_out, near.out, "{command:?}: {}", far.err);
     }
     let ran = qcheck(folder, &["dump", &name, "dumped"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
