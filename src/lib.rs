@@ -18,8 +18,8 @@
 //! Long operations report to a [`Progress`] and are cancelled through it. `examples/` has whole
 //! programs.
 //!
-//! Further operations are modules: [`create`], [`edit`], [`convert`], [`commit`], [`compare`],
-//! [`measure`], [`rebase`], [`undo`], [`info`], [`dump`], [`verify`], [`policy`]. Each works on any
+//! Further operations are modules: [`create`], [`edit`], [`convert`], [`commit`], [`compact`],
+//! [`compare`], [`measure`], [`rebase`], [`undo`], [`info`], [`dump`], [`verify`], [`policy`]. Each works on any
 //! [`storage::Storage`], so that images need not be files: [`check::check`] and [`repair::repair`]
 //! are [`Checker`] and [`Repair`] without a name.
 //!
@@ -36,6 +36,7 @@ pub mod check;
 #[doc(hidden)]
 pub mod codec;
 pub mod commit;
+pub mod compact;
 pub mod compare;
 pub mod convert;
 pub mod create;

@@ -20,8 +20,8 @@ use log::LevelFilter;
 
 use args::{examples, nearest, qemu};
 use commands::{
-    amend, bitmap, check, commit, compare, convert, create, dd, dump, info, map, measure, rebase,
-    resize, snapshot, undo,
+    amend, bitmap, check, commit, compact, compare, convert, create, dd, dump, info, map, measure,
+    rebase, resize, snapshot, undo,
 };
 use files::remote::Remote;
 use render::exit::ExitCode;
@@ -55,6 +55,8 @@ enum Command {
     Check(check::Args),
     #[command(after_help = examples::COMMIT)]
     Commit(commit::Args),
+    #[command(after_help = examples::COMPACT)]
+    Compact(compact::Args),
     #[command(after_help = examples::COMPARE)]
     Compare(compare::Args),
     #[command(after_help = examples::CONVERT)]
@@ -138,6 +140,7 @@ impl Cli {
             Command::Amend(_)
             | Command::Bitmap(_)
             | Command::Commit(_)
+            | Command::Compact(_)
             | Command::Create(_)
             | Command::Undo(_) => fault::record_hint(error),
             Command::Resize(_) => fault::format_hint(error, "--backing-format"),
@@ -155,6 +158,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Bitmap(args) => bitmap::run(args, ui),
         Command::Check(args) => check::run(args, ui),
         Command::Commit(args) => commit::run(args, ui),
+        Command::Compact(args) => compact::run(args, ui),
         Command::Compare(args) => compare::run(args, ui),
         Command::Convert(args) => convert::run(args, ui),
         Command::Create(args) => create::run(args, ui),

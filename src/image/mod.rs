@@ -4,6 +4,7 @@
 //! The modules, each using only those listed after it:
 //!
 //! * `open`: what may be opened, and what is loaded
+//! * `moves`: clusters that go to other places of the file, or are no longer needed
 //! * `change`: snapshots and another size, switched to at once
 //! * `guest`: guest bytes, from several threads at once ([`Image::read`], [`Image::write`],
 //!   [`Image::write_zeroes`], [`Image::discard`], [`Image::write_compressed`])
@@ -29,7 +30,7 @@ use crate::crypt::SectorCipher;
 use crate::error::{Error, Result};
 use crate::format::header::Header;
 use crate::format::{ClusterCount, Geometry, GuestCluster, GuestOffset, HostOffset};
-use crate::storage::{ReadAt, Storage};
+use crate::storage::{Capacity, ReadAt, Storage};
 use crate::tables::HeaderArea;
 
 mod bitmaps;
@@ -37,6 +38,7 @@ mod change;
 mod damage;
 mod guest;
 mod meta;
+mod moves;
 mod open;
 mod options;
 mod order;
@@ -56,6 +58,7 @@ pub(crate) use change::write_zero_buffers;
 pub use change::{BackingLabel, Preallocation};
 pub use damage::Damage;
 pub use guest::{Run, RunKind, Stored};
+pub(crate) use moves::{Copying, Holder, Packed, PackedStep, Reference, References, Step, Window};
 pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
 pub use raw::RawImage;
@@ -165,6 +168,11 @@ impl Image {
     /// The image file.
     pub(crate) fn storage(&self) -> &dyn ReadAt {
         self.file.as_ref()
+    }
+
+    /// Whether the image file can get longer.
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.file.capacity()
     }
 
     /// Host offset of the L1 table of the disk that is read.

@@ -35,6 +35,13 @@ Examples:
   qcheck commit overlay.qcow2
   qcheck commit -b base.qcow2 -p overlay.qcow2";
 
+/// For `compact`.
+pub const COMPACT: &str = "\
+Examples:
+  qcheck compact --dry-run --zeroes disk.qcow2
+  qcheck compact --zeroes -p disk.qcow2
+  qcheck compact --target-size 20G /dev/vg/lv";
+
 /// For `compare`.
 pub const COMPARE: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use super::compare_or_write;
 use crate::cli::render::json::checked::verdict;
 use crate::cli::render::json::described::{image, layout, metadata};
-use crate::cli::render::json::{extents, losses, measured, sarif};
+use crate::cli::render::json::{compacted, extents, losses, measured, sarif};
 
 /// The schema of what a program prints as a `T`.
 fn schema<T: JsonSchema>(name: &str, title: &str) -> (PathBuf, Vec<u8>) {
@@ -40,6 +40,7 @@ fn schemas() -> Vec<(PathBuf, Vec<u8>)> {
         schema::<layout::Layout<'_>>("info-layout", "qcheck info --layout --output json"),
         schema::<metadata::Metadata<'_>>("info-metadata", "qcheck info --metadata --output json"),
         schema::<Vec<extents::Extent>>("map", "qcheck map --output json"),
+        schema::<compacted::Compacted>("compact", "qcheck compact --output json"),
         schema::<measured::Measured>("measure", "qcheck measure --output json"),
         schema::<Vec<image::Snapshot<'_>>>("snapshot", "qcheck snapshot -l --output json"),
     ]

@@ -17,4 +17,5 @@ pub(crate) use buffer::{Buffer, Pool};
 pub(crate) use in_order::InOrder;
 pub(crate) use item::{Item, Items, Kind};
 pub(crate) use pipeline::{Target, Work, run};
+pub(crate) use rate::Rate;
 pub use salvage::Loss;

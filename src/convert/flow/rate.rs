@@ -17,12 +17,12 @@ pub(crate) struct Rate {
 
 impl Rate {
     /// A limit of at least one byte a second.
-    pub(in crate::convert) fn new(bytes_per_second: u64) -> Self {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::new(Instant::now()) }
     }
 
     /// Waits until `bytes` may be read.
-    pub(in crate::convert) fn take(&self, bytes: u64, cancel: &AtomicBool) {
+    pub(crate) fn take(&self, bytes: u64, cancel: &AtomicBool) {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let start = (*free_at).max(Instant::now());
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);

@@ -78,7 +78,7 @@ impl Image {
             .map_err(|source| Error::io("read guest data", host.get(), source))
     }
 
-    fn read_compressed(
+    pub(in crate::image) fn read_compressed(
         &self,
         at: GuestOffset,
         extent: CompressedExtent,

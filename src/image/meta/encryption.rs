@@ -71,6 +71,11 @@ impl Encryption {
         Ok(Some(Self { cipher, numbers: Numbers::Guest, master: None }))
     }
 
+    /// The same encryption of guest data, without what changes key slots.
+    pub(in crate::image) fn of_data(&self) -> Self {
+        Self { cipher: Arc::clone(&self.cipher), numbers: self.numbers, master: None }
+    }
+
     /// The master key of a LUKS header.
     pub(in crate::image) const fn master(&self) -> Option<&MasterKey> {
         self.master.as_ref()
@@ -85,6 +90,11 @@ impl Encryption {
                 Err(Error::Unsupported(why.into()))
             }
         }
+    }
+
+    /// Whether the same data are encrypted in another way at another place of the file.
+    pub(in crate::image) fn depends_on_host(&self) -> bool {
+        self.numbers == Numbers::Host
     }
 
     fn number(&self, guest: GuestOffset, host: HostOffset) -> u64 {

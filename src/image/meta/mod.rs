@@ -51,6 +51,8 @@ pub(in crate::image) struct Meta {
     /// While a change of the whole image is made in place: the dirty bit is set before its first
     /// step.
     pub(in crate::image) in_place: bool,
+    /// Refcounts are not deferred, whatever the image says of lazy refcounts.
+    pub(in crate::image) is_eager: bool,
     /// Once this is set, a change that is built aside is given up.
     pub(in crate::image) cancel: Option<Arc<AtomicBool>>,
 }
@@ -97,7 +99,7 @@ impl Meta {
         if self.switch.is_some() || self.header().version < 3 {
             return Ok(());
         }
-        let lazy = self.header().compatible & compatible::LAZY_REFCOUNTS != 0;
+        let lazy = self.header().compatible & compatible::LAZY_REFCOUNTS != 0 && !self.is_eager;
         if lazy || self.in_place {
             self.set_dirty(true)?;
         }

@@ -1,6 +1,7 @@
 //! Opening an image: which features are served, what is loaded, and what is refused.
 
 mod backing;
+mod copy;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -198,6 +199,7 @@ impl Loader {
             prepared: false,
             switch: None,
             in_place: false,
+            is_eager: false,
             cancel: None,
         };
         Ok(Image {

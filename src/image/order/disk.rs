@@ -30,6 +30,8 @@ pub(in crate::image) struct Disk {
     file_unsynced: bool,
     data_unsynced: bool,
     failed: bool,
+    /// Bytes of metadata that were written.
+    written: u64,
     /// While a change is built aside: the bytes of the clusters allocated for it.
     aside: Option<RangeSet>,
 }
@@ -52,6 +54,7 @@ impl Disk {
             file_unsynced: false,
             data_unsynced: false,
             failed: false,
+            written: 0,
             aside: None,
         }
     }
@@ -59,6 +62,11 @@ impl Disk {
     /// The header as stored in the file.
     pub(in crate::image) const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Bytes of metadata that were written since the image was opened.
+    pub(in crate::image) const fn written(&self) -> u64 {
+        self.written
     }
 
     /// An error where an earlier failure has left it open what the file holds.
@@ -288,6 +296,7 @@ impl Disk {
     fn write_raw(&mut self, at: HostOffset, bytes: &[u8], what: &str) -> Result<()> {
         self.require_fresh(at, bytes.len() as u64);
         self.file_unsynced = true;
+        self.written += bytes.len() as u64;
         let done = self.file.write_at(at.get(), bytes);
         self.failed |= done.is_err() && self.aside.is_none();
         done.map_err(|source| Error::io(format!("write {what}"), at.get(), source))

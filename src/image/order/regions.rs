@@ -73,6 +73,11 @@ impl Regions {
         self.owners.contains_key(&cluster)
     }
 
+    /// Whether metadata other than an L2 table is in this cluster.
+    pub(in crate::image) fn is_fixed(&self, cluster: HostCluster) -> bool {
+        self.owners.get(&cluster).is_some_and(|owners| owners & !(Owner::L2 as u16) != 0)
+    }
+
     /// The cluster after the last that holds metadata.
     pub(in crate::image) fn end(&self) -> HostCluster {
         self.owners.keys().max().map_or(HostCluster::new(0), |last| last.next())

@@ -182,7 +182,7 @@ impl Meta {
     }
 
     /// Whether nothing refers to a cluster, and no metadata is in it.
-    fn is_free(&mut self, cluster: HostCluster) -> Result<bool> {
+    pub(in crate::image) fn is_free(&mut self, cluster: HostCluster) -> Result<bool> {
         Ok(!self.ordering.disk.regions.is_owned(cluster) && self.refcount(cluster)? == 0)
     }
 

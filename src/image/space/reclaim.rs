@@ -127,7 +127,7 @@ impl Meta {
     }
 
     /// The cluster after the last that has a refcount or holds metadata.
-    fn used_end(&mut self) -> Result<HostCluster> {
+    pub(in crate::image) fn used_end(&mut self) -> Result<HostCluster> {
         let owned = self.ordering.disk.regions.end();
         let order = self.geometry.refcount_order();
         let blocks = self.ordering.root(Side::Refcounts).entries().len() as u64;

@@ -223,7 +223,7 @@ impl Meta {
     }
 
     /// Makes sure that every cluster of `run`, itself not yet counted, has a refcount block.
-    fn ensure_blocks(&mut self, run: ClusterRun) -> Result<()> {
+    pub(in crate::image) fn ensure_blocks(&mut self, run: ClusterRun) -> Result<()> {
         for chunk in self.chunks(run) {
             if self.refblock(chunk.index)?.is_none() {
                 if chunk.index.get() >= self.ordering.root(Side::Refcounts).entries().len() as u64 {

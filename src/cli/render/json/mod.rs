@@ -3,6 +3,7 @@
 
 mod absent;
 pub mod checked;
+pub mod compacted;
 pub mod described;
 pub mod document;
 pub mod extents;

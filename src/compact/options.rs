@@ -1,0 +1,40 @@
+//! How to compact.
+
+use crate::setters::setters;
+
+/// How to compact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CompactOptions {
+    /// Guest clusters that hold only zeroes are freed too, of the disk and of all snapshots; in an
+    /// external data file they become holes. All guest data are read for that.
+    pub zeroes: bool,
+    /// Nothing moves: free clusters become holes, and the file ends after the last one in use.
+    pub punch_only: bool,
+    /// Nothing moves that is before this offset of the file, in bytes: the file needs to get no
+    /// shorter.
+    pub until: Option<u64>,
+    /// All that is in use has to end at or before this offset, in bytes; where that is not possible
+    /// nothing is written.
+    pub target: Option<u64>,
+    /// Most bytes that move.
+    pub max_moves: Option<u64>,
+    /// Most bytes a second that move; `None`: no limit.
+    pub rate: Option<u64>,
+}
+
+setters!(CompactOptions {
+    zeroes: bool,
+    punch_only: bool,
+    until: Option<u64>,
+    target: Option<u64>,
+    max_moves: Option<u64>,
+    rate: Option<u64>,
+});
+
+impl CompactOptions {
+    /// Nothing moves that is before this offset.
+    pub(super) fn floor(&self) -> u64 {
+        self.until.max(self.target).unwrap_or(0)
+    }
+}

@@ -1,0 +1,299 @@
+//! Clusters from the end of the file into free ones before them.
+//!
+//! A round begins with the structures of neighbouring clusters, which need neighbouring free ones,
+//! and goes on with single clusters, the last ones first, as far as there is free space before
+//! them. What one round frees is used by the next. The last round moves nothing.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::packer::Packer;
+use super::pairs::pairs;
+use super::run::Job;
+use crate::error::Result;
+use crate::format::{ClusterCount, HostCluster};
+use crate::image::{Holder, Packed, PackedStep, References, Step, Window};
+
+/// Most bytes that are copied before the space that they came from is given back. Two batches are
+/// the most that a file takes beside what it took before.
+const BATCH_BYTES: u64 = 24 << 20;
+
+/// Most steps of a batch: of small clusters there are many in few bytes.
+const BATCH_STEPS: usize = 1 << 14;
+
+/// References that are held in memory: all tables are read once for so many.
+const WINDOW_REFERENCES: u64 = 1 << 20;
+
+/// Most rounds: what then still could move is little.
+const MAX_ROUNDS: usize = 32;
+
+/// Clusters before this one are never free.
+const FIRST: HostCluster = HostCluster::new(1);
+
+/// The rounds of one image.
+pub(super) struct Rounds<'a, 'b> {
+    job: &'a mut Job<'b>,
+    /// Nothing before this cluster moves.
+    floor: HostCluster,
+    /// Before this cluster nothing is free, or what is free was passed over.
+    free_from: HostCluster,
+}
+
+impl<'a, 'b> Rounds<'a, 'b> {
+    pub(super) fn new(job: &'a mut Job<'b>) -> Result<Self> {
+        let floor = job.floor();
+        // Were everything in use together, it would end here.
+        let dense = HostCluster::new(job.image.used_from(HostCluster::new(0))?.get());
+        let after = job.image.used_from(dense.max(floor))?;
+        let bytes = job.image.geometry().bytes_of(after).min(job.left());
+        job.control.progress.stage("moving clusters", bytes);
+        Ok(Self { job, floor, free_from: FIRST })
+    }
+
+    /// Runs rounds until nothing can move.
+    pub(super) fn run(mut self) -> Result<()> {
+        for _ in 0..MAX_ROUNDS {
+            let moved = self.round()?;
+            self.job.image.drop_empty_blocks()?;
+            self.job.image.shorten_reftable()?;
+            self.job.image.cut_end()?;
+            if !moved || self.job.left() == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<bool> {
+        self.free_from = FIRST;
+        let mut moved = self.move_roots()?;
+        moved |= self.move_windows()?;
+        moved |= self.move_blocks()?;
+        Ok(moved)
+    }
+
+    /// Where the file could end at best, if that is not before the floor.
+    fn goal(&self) -> Result<HostCluster> {
+        let used = self.job.image.used_from(HostCluster::new(0))?;
+        Ok(HostCluster::new(used.get()).max(self.floor))
+    }
+
+    fn move_roots(&mut self) -> Result<bool> {
+        let goal = self.goal()?;
+        let mut roots = self.job.image.roots()?;
+        roots.retain(|&(_, first, count)| first + count > goal);
+        roots.sort_unstable_by_key(|&(_, first, _)| std::cmp::Reverse(first));
+        let mut moved = false;
+        for (root, first, count) in roots {
+            let bytes = self.job.image.geometry().bytes_of(count);
+            if bytes > self.job.left() {
+                continue;
+            }
+            let Some(to) = self.job.image.free_run(count, first)? else { continue };
+            self.job.begin(bytes)?;
+            self.job.image.move_root(root, to)?;
+            self.job.moved(bytes);
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Moves refcount blocks, those that are left once the empty ones are gone.
+    fn move_blocks(&mut self) -> Result<bool> {
+        self.job.image.drop_empty_blocks()?;
+        let blocks = self.job.image.refblocks_from(self.goal()?)?;
+        let from: Vec<_> = blocks.iter().map(|&(_, cluster)| cluster).collect();
+        let Some(&last) = from.first() else { return Ok(false) };
+        let free = self.job.image.free_clusters(FIRST, last, self.fitting(from.len()))?;
+        let moves = pairs(&from, &free).into_iter().filter_map(|(from, to)| {
+            let &(index, _) = blocks.iter().find(|&&(_, cluster)| cluster == from)?;
+            Some((index, from, to))
+        });
+        let moves: Vec<_> = moves.collect();
+        for moves in moves.rchunks(BATCH_STEPS.min(self.per_batch())) {
+            let bytes = self.bytes_of(moves.len());
+            self.job.begin(bytes)?;
+            self.job.image.move_refblocks(moves)?;
+            self.job.moved(bytes);
+        }
+        Ok(!moves.is_empty())
+    }
+
+    /// Moves single clusters and compressed data, from the end of the file on.
+    fn move_windows(&mut self) -> Result<bool> {
+        let mut end = self.job.image.used_end()?;
+        let mut moved = false;
+        while end > self.floor && self.job.left() > 0 {
+            self.job.begin(0)?;
+            if self.next_free(end, 1)?.is_empty() {
+                break;
+            }
+            let window = self.job.image.window(self.floor, end, WINDOW_REFERENCES)?;
+            let range = window.first..end;
+            if !window.clusters.is_empty() {
+                let mut found = self.job.image.references(|cluster| range.contains(&cluster))?;
+                moved |= self.move_packed(&mut found, &range)?;
+                moved |= self.move_plain(&mut found, &window)?;
+            }
+            end = window.first;
+        }
+        Ok(moved)
+    }
+
+    fn next_free(&self, end: HostCluster, most: usize) -> Result<Vec<HostCluster>> {
+        self.job.image.free_clusters(self.free_from, end, most)
+    }
+
+    fn bytes_of(&self, clusters: usize) -> u64 {
+        self.job.image.geometry().bytes_of(ClusterCount::new(clusters as u64))
+    }
+
+    /// As many clusters of `count` as may still move.
+    fn fitting(&self, count: usize) -> usize {
+        let left = self.job.left() / self.job.image.geometry().cluster_bytes();
+        count.min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// Clusters of a batch, at least one.
+    fn per_batch(&self) -> usize {
+        let size = self.job.image.geometry().cluster_bytes();
+        usize::try_from(self.batch_bytes() / size).unwrap_or(usize::MAX).clamp(1, BATCH_STEPS)
+    }
+
+    /// With a rate, what moves in a second or so.
+    fn batch_bytes(&self) -> u64 {
+        self.job.options.rate.map_or(BATCH_BYTES, |rate| rate.min(BATCH_BYTES))
+    }
+
+    fn move_plain(&mut self, found: &mut References, window: &Window) -> Result<bool> {
+        let steps = steps(found, window);
+        let mut from: Vec<_> = steps.iter().rev().map(|step| step.from).collect();
+        let Some(&last) = from.first() else { return Ok(false) };
+        from.truncate(self.fitting(from.len()));
+        let free = self.next_free(last, from.len())?;
+        let pairs = pairs(&from, &free);
+        let Some(&(_, highest)) = pairs.last() else { return Ok(false) };
+        let mut steps = steps.into_iter().peekable();
+        let mut moves = Vec::with_capacity(pairs.len());
+        for &(from, to) in &pairs {
+            while steps.peek().is_some_and(|step| step.from < from) {
+                steps.next();
+            }
+            moves.extend(steps.next().map(|step| Step { to: Some(to), ..step }));
+        }
+        for moves in moves.rchunks(self.per_batch()) {
+            let bytes = self.bytes_of(moves.len());
+            self.job.begin(bytes)?;
+            self.job.image.move_clusters(found, moves, self.job.copying)?;
+            self.job.moved(bytes);
+        }
+        self.free_from = highest.next();
+        Ok(true)
+    }
+
+    /// Moves compressed data that are in a range of clusters.
+    fn move_packed(&mut self, found: &mut References, range: &Range<HostCluster>) -> Result<bool> {
+        let groups = groups(&found.packed);
+        if groups.is_empty() {
+            return Ok(false);
+        }
+        let most: u64 = groups.iter().map(|group| found.packed[group.start].extent.bytes).sum();
+        let size = self.job.image.geometry().cluster_bytes();
+        let most = usize::try_from(most.div_ceil(size)).unwrap_or(usize::MAX);
+        let free = self.next_free(range.end, most.saturating_mul(2).saturating_add(16))?;
+        let mut packer = Packer::new(self.job.image.geometry(), free);
+        let mut taken = HashSet::new();
+        let mut moved = false;
+        let mut end = groups.len();
+        while end > 0 && self.job.left() > 0 {
+            let start = self.batch_start(found, &groups[..end]);
+            let steps = self.place(found, &groups[start..end], &mut packer);
+            end = start;
+            let bytes: u64 = steps.iter().map(|step| step.from.bytes).sum();
+            if steps.is_empty() || bytes > self.job.left() {
+                break;
+            }
+            self.job.begin(bytes)?;
+            self.job.image.move_packed(found, &steps, &mut taken, self.job.copying)?;
+            self.job.moved(bytes);
+            moved = true;
+        }
+        self.free_from = packer.end.map_or(self.free_from, |end| end.max(self.free_from));
+        Ok(moved)
+    }
+
+    /// Where the last batch of these groups begins.
+    fn batch_start(&self, found: &References, groups: &[Range<usize>]) -> usize {
+        let (mut bytes, mut start) = (0, groups.len());
+        let most = self.batch_bytes().min(self.job.left());
+        while start > 0 && groups.len() - start < BATCH_STEPS {
+            bytes += found.packed[groups[start - 1].start].extent.bytes;
+            if bytes > most && start < groups.len() {
+                break;
+            }
+            start -= 1;
+        }
+        start
+    }
+
+    /// The steps for groups of references to the same data each, as far as there is space.
+    fn place(
+        &self,
+        found: &References,
+        groups: &[Range<usize>],
+        packer: &mut Packer,
+    ) -> Vec<PackedStep> {
+        packer.begin();
+        let geometry = self.job.image.geometry();
+        let step = |group: &Range<usize>| {
+            let extent = found.packed[group.start].extent;
+            let weight: u64 = group.clone().map(|n| found.weight_of(found.packed[n].table)).sum();
+            let first = geometry.cluster_floor(extent.offset);
+            let to = packer.place(extent, weight, first)?;
+            Some(PackedStep { from: extent, to: Some(to), references: group.clone() })
+        };
+        groups.iter().filter_map(step).collect()
+    }
+}
+
+/// One step for each cluster of a window that something refers to, in order; where it goes is left
+/// open.
+fn steps(found: &References, window: &Window) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut start = 0;
+    for group in found.plain.chunk_by(|a, b| a.cluster == b.cluster) {
+        let references = start..start + group.len();
+        start = references.end;
+        let from = group[0].cluster;
+        let at = window.clusters.binary_search_by(|(cluster, _)| from.cmp(cluster));
+        // Tables and data do not share clusters, nor do compressed data and others.
+        let is_alike = group.iter().all(|r| kind(r.holder) == kind(group[0].holder));
+        if let (Ok(at), true) = (at, is_alike) {
+            let count = window.clusters[at].1;
+            let sum: u64 = group.iter().map(|r| found.weight(r.holder)).sum();
+            if sum == count {
+                steps.push(Step { from, to: None, count, references });
+            }
+        }
+    }
+    steps
+}
+
+const fn kind(holder: Holder) -> u8 {
+    match holder {
+        Holder::Table(_) => 0,
+        Holder::Active | Holder::Snapshot(_) => 1,
+        Holder::Bitmap(_) => 2,
+    }
+}
+
+/// The references to the same data each, in the order of the file.
+fn groups(packed: &[Packed]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let groups = packed.chunk_by(|a, b| a.extent == b.extent).map(|group| {
+        let range = start..start + group.len();
+        start = range.end;
+        range
+    });
+    groups.collect()
+}

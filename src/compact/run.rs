@@ -1,0 +1,185 @@
+//! One image compacted, or a plan made.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::rounds::Rounds;
+use super::{CompactOptions, Outcome, punch, zeroes};
+use crate::check::{CheckOptions, check};
+use crate::convert::Control;
+use crate::convert::flow::Rate;
+use crate::error::{Error, Result};
+use crate::format::HostCluster;
+use crate::format::crypto::CryptMethod;
+use crate::image::{Copying, Image};
+use crate::storage::Capacity;
+
+/// Most bytes of changed metadata that a plan keeps in memory.
+const PLAN_BYTES: usize = 1 << 30;
+
+/// The work on one image.
+pub(super) struct Job<'a> {
+    pub(super) image: &'a Image,
+    pub(super) options: &'a CompactOptions,
+    pub(super) control: Control<'a>,
+    pub(super) copying: Copying,
+    pub(super) rate: Option<Rate>,
+    pub(super) outcome: Outcome,
+}
+
+/// Makes the file of an image shorter. The image is open for writing; its backing file need not be
+/// open. What the guest reads stays as it is, of the disk and of every snapshot, and so do bitmaps.
+///
+/// Every crash leaves an image that is clean or has leaks, with the same content. When
+/// `control.cancel` is set, the work ends after the move under way, with [`Error::Cancelled`]: the
+/// image is clean, and the file as short as the moves so far allow.
+///
+/// Fails with [`Error::Refused`] if a check finds anything wrong with the image, or if it cannot
+/// end at [`CompactOptions::target`]; with [`Error::NoKey`] if data would have to be encrypted
+/// again; and with the error of a read, write or flush.
+pub fn compact(image: Image, options: &CompactOptions, control: Control<'_>) -> Result<Outcome> {
+    let capacity = image.capacity();
+    refuse(&image, options, control)?;
+    if let Some(target) = options.target {
+        let planned = work(&image.in_memory(capacity, PLAN_BYTES)?, options, control, true)?;
+        require_target(target, &planned)?;
+    }
+    let outcome = work(&image, options, control, false)?;
+    image.close()?;
+    Ok(outcome)
+}
+
+/// What [`compact`] would do; nothing is written. The image is open, also for reading only, and
+/// `capacity` is that of its file. Fails as [`compact`] does.
+pub fn plan(
+    image: &Image,
+    capacity: Capacity,
+    options: &CompactOptions,
+    control: Control<'_>,
+) -> Result<Outcome> {
+    refuse(image, options, control)?;
+    let outcome = work(&image.in_memory(capacity, PLAN_BYTES)?, options, control, true)?;
+    if let Some(target) = options.target {
+        require_target(target, &outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// An error where the image cannot be compacted.
+fn refuse(image: &Image, options: &CompactOptions, control: Control<'_>) -> Result<()> {
+    let report = check(image.storage(), &CheckOptions::default(), control.progress)?;
+    control.advance(0)?;
+    if !report.tally.is_clean() {
+        let tally = report.tally;
+        let why = format!(
+            "a check finds {} errors and {} leaked clusters: repair the image first",
+            tally.corruptions.saturating_add(tally.check_errors),
+            tally.leaks
+        );
+        return Err(Error::Refused(why));
+    }
+    let method = image.header()?.crypt_method;
+    let reads = options.zeroes && method != CryptMethod::None;
+    if reads && method != CryptMethod::Luks {
+        let why = "zeroes are not looked for in images with the encryption before LUKS";
+        return Err(Error::Unsupported(why.into()));
+    }
+    if reads || method == CryptMethod::Luks && !options.punch_only {
+        // LUKS encrypts by the offset in the file.
+        image.require_key()?;
+    }
+    Ok(())
+}
+
+fn require_target(target: u64, planned: &Outcome) -> Result<()> {
+    if planned.end_after <= target {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "the image needs {} bytes, and cannot end at {target}",
+        planned.end_after
+    )))
+}
+
+/// Compacts an image that a check found clean.
+fn work(
+    image: &Image,
+    options: &CompactOptions,
+    control: Control<'_>,
+    is_plan: bool,
+) -> Result<Outcome> {
+    image.begin_moves()?;
+    let copying = if is_plan { Copying::Nothing } else { Copying::Data };
+    let rate = options.rate.filter(|_| !is_plan).map(Rate::new);
+    let mut job = Job { image, options, control, copying, rate, outcome: Outcome::default() };
+    job.outcome.file_before = job.file_bytes()?;
+    job.outcome.end_before = job.end()?;
+    let before = image.metadata_written()?;
+    let done = job.run();
+    // What was moved so far has made the file shorter, also where the work was interrupted.
+    match done {
+        Ok(()) | Err(Error::Cancelled) => job.end_file()?,
+        Err(_) => {}
+    }
+    done?;
+    job.outcome.written = image.metadata_written()? - before;
+    job.outcome.file_after = job.file_bytes()?;
+    job.outcome.end_after = job.end()?;
+    Ok(job.outcome)
+}
+
+impl Job<'_> {
+    fn run(&mut self) -> Result<()> {
+        if self.options.zeroes {
+            zeroes::free(self)?;
+        }
+        if self.options.punch_only { punch::free_space(self) } else { Rounds::new(self)?.run() }
+    }
+
+    fn end_file(&self) -> Result<()> {
+        if !self.options.punch_only {
+            self.image.drop_empty_blocks()?;
+        }
+        self.image.cut_end()
+    }
+
+    fn file_bytes(&self) -> Result<u64> {
+        self.image.storage().len().map_err(|e| Error::file("get the length", e))
+    }
+
+    /// Where the last cluster in use ends.
+    fn end(&self) -> Result<u64> {
+        Ok(self.image.geometry().offset_of(self.image.used_end()?).get())
+    }
+
+    /// [`Error::Cancelled`] where the work is to end; waits where `bytes` are over the rate.
+    pub(super) fn begin(&self, bytes: u64) -> Result<()> {
+        if let Some(rate) = &self.rate {
+            rate.take(bytes, self.control.cancel);
+        }
+        match self.control.cancel.load(Relaxed) || self.control.progress.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether nothing outside of memory is to change.
+    pub(super) fn is_plan(&self) -> bool {
+        self.copying == Copying::Nothing
+    }
+
+    /// Bytes that may still move.
+    pub(super) fn left(&self) -> u64 {
+        self.options.max_moves.map_or(u64::MAX, |most| most.saturating_sub(self.outcome.moved))
+    }
+
+    /// Notes bytes that have moved.
+    pub(super) fn moved(&mut self, bytes: u64) {
+        self.outcome.moved += bytes;
+        self.control.progress.advance(bytes);
+    }
+
+    /// The first cluster that may move.
+    pub(super) fn floor(&self) -> HostCluster {
+        HostCluster::new(self.image.geometry().clusters_for(self.options.floor()).get())
+    }
+}

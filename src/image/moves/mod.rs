@@ -1,0 +1,38 @@
+//! Clusters that go to other places of the file, or are no longer needed: what makes an image file
+//! shorter. What the guest reads, of the disk and of every snapshot, stays as it is.
+//!
+//! * `survey`: which clusters are in use and which are free
+//! * `references`: what refers to clusters, all of it
+//! * `plain`: clusters of data, L2 tables and bitmap data, with all references to each
+//! * `packed`: compressed data, likewise
+//! * `blocks`: refcount blocks; `roots`: structures that have one pointer
+//! * `zeroes`: what reads as zeroes and has clusters
+//! * `ends`: the beginning and the end of the work
+//!
+//! A step copies to free clusters, raises their refcounts, flushes, changes the pointers, flushes,
+//! and then lowers the refcounts of what it replaced. So every crash leaves leaks at worst, whatever
+//! was written of a step (I1 and I2 of `docs/design.md`): while references to a shared cluster are
+//! split between its two places, both have the full refcount, and no COPIED flag.
+
+mod blocks;
+mod ends;
+mod packed;
+mod plain;
+mod references;
+mod roots;
+mod survey;
+mod zeroes;
+
+pub(crate) use packed::PackedStep;
+pub(crate) use plain::Step;
+pub(crate) use references::{Holder, Packed, Reference, References};
+pub(crate) use survey::Window;
+
+/// Whether the data of clusters is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copying {
+    /// It is.
+    Data,
+    /// It is not: the image is a plan in memory, and only its metadata counts.
+    Nothing,
+}

@@ -1,0 +1,318 @@
+//! Whole clusters moved or freed, with all references to each: guest data, L2 tables, bitmap data.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::format::bitmap::BitmapTableEntry;
+use crate::format::l1::L1Entry;
+use crate::format::l2::{L2Entry, ZERO};
+use crate::format::{ClusterCount, HostCluster, HostOffset};
+
+use super::Copying;
+use super::references::{Holder, Reference, References};
+use crate::image::Image;
+use crate::image::damage::damaged;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::order::regions::Owner;
+use crate::image::run::ClusterRun;
+
+/// What happens to one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// The cluster.
+    pub(crate) from: HostCluster,
+    /// Where it goes, a free cluster; `None`: nothing refers to it afterwards. Guest data then
+    /// reads as zeroes, an L2 table as not allocated.
+    pub(crate) to: Option<HostCluster>,
+    /// Its refcount.
+    pub(crate) count: u64,
+    /// The references to it: all of them, in [`References::plain`].
+    pub(crate) references: Range<usize>,
+}
+
+/// A pointer that is written by itself.
+struct Pointer {
+    owner: Owner,
+    at: HostOffset,
+    value: u64,
+}
+
+impl Image {
+    /// Does the steps: either all is done or, after an error, clusters are leaked at worst.
+    pub(crate) fn move_clusters(
+        &self,
+        found: &mut References,
+        steps: &[Step],
+        copying: Copying,
+    ) -> Result<()> {
+        self.meta()?.require_complete(found, steps)?;
+        let targets: Vec<_> =
+            steps.iter().filter_map(|step| Some((step.to?, step.count))).collect();
+        self.meta()?.reserve(&targets)?;
+        if let Err(error) = self.copy_steps(found, steps, copying) {
+            let meta = &mut *self.meta()?;
+            // Failing to give back leaks, at worst; the first error is the one to report.
+            runs(&targets).into_iter().for_each(|(r, n)| drop(meta.lower_unreferenced(r, n)));
+            return Err(error);
+        }
+        self.meta()?.redirect(found, steps, self.backing.is_some())
+    }
+
+    /// Copies the clusters, but not L2 tables: those go through their cache.
+    fn copy_steps(&self, found: &References, steps: &[Step], copying: Copying) -> Result<()> {
+        if copying == Copying::Nothing {
+            return Ok(());
+        }
+        let mut run: Option<(HostCluster, HostCluster, u64, bool)> = None;
+        for step in steps {
+            let Some(to) = step.to else { continue };
+            let first = &found.plain[step.references.start];
+            let guest = match first.holder {
+                Holder::Active | Holder::Snapshot(_) => continue,
+                Holder::Table(_) => true,
+                Holder::Bitmap(_) => false,
+            };
+            run = match run {
+                Some((from, target, n, kind))
+                    if kind == guest
+                        && from + ClusterCount::new(n) == step.from
+                        && target + ClusterCount::new(n) == to =>
+                {
+                    Some((from, target, n + 1, kind))
+                }
+                done => {
+                    self.copy_run(done)?;
+                    Some((step.from, to, 1, guest))
+                }
+            };
+        }
+        self.copy_run(run)
+    }
+
+    fn copy_run(&self, run: Option<(HostCluster, HostCluster, u64, bool)>) -> Result<()> {
+        let Some((from, to, count, guest)) = run else { return Ok(()) };
+        let geometry = self.geometry;
+        let bytes = geometry.bytes_of(ClusterCount::new(count));
+        let (from, to) = (geometry.offset_of(from), geometry.offset_of(to));
+        self.meta()?.ordering.disk.check_data(to, bytes)?;
+        let cipher = if guest { self.encryption.as_ref() } else { None };
+        self.copy_bytes(from, to, bytes, |buf| {
+            if let Some(encryption) = cipher.filter(|e| e.depends_on_host()) {
+                let guest = crate::format::GuestOffset::new(0);
+                encryption.decrypt(guest, from, buf);
+                encryption.encrypt(guest, to, buf);
+            }
+        })
+    }
+
+    /// Copies bytes of the file; those that are to be changed on the way in pieces of clusters.
+    pub(super) fn copy_bytes(
+        &self,
+        from: HostOffset,
+        to: HostOffset,
+        bytes: u64,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
+        let failed = |e| Error::io("copy clusters", from.get(), e);
+        let is_plain = self.encryption.is_none();
+        let copied = is_plain
+            && self.file.copy_from(to.get(), &self.file, from.get(), bytes).map_err(failed)?;
+        if !copied {
+            let mut buf = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+            self.file.read_padded_at(from.get(), &mut buf).map_err(failed)?;
+            change(&mut buf);
+            let failed = |e| Error::io("write clusters", to.get(), e);
+            self.file.write_at(to.get(), &buf).map_err(failed)?;
+        }
+        self.meta()?.ordering.disk.note_data();
+        Ok(())
+    }
+}
+
+impl Meta {
+    /// An error unless the references of each step are as many as its refcount says: one that is
+    /// not known would be left pointing to a free cluster.
+    fn require_complete(&self, found: &References, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            let references = &found.plain[step.references.clone()];
+            let alike = references.iter().all(|r| r.cluster == step.from);
+            let sum: u64 = references.iter().map(|r| found.weight(r.holder)).sum();
+            if !alike || sum != step.count || references.is_empty() {
+                let at = self.geometry.offset_of(step.from);
+                let why = format!("{sum} references are found, and the refcount is {}", step.count);
+                return Err(damaged(at, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the refcounts of clusters, all of which are free.
+    pub(super) fn reserve(&mut self, targets: &[(HostCluster, u64)]) -> Result<()> {
+        for &(cluster, _) in targets {
+            if !self.is_free(cluster)? {
+                let at = self.geometry.offset_of(cluster);
+                return Err(damaged(at, "a cluster that was free is in use"));
+            }
+            let at = self.geometry.offset_of(cluster);
+            // What was a table before it was freed may still be in memory.
+            self.ordering.forget(Side::Mappings, at);
+            self.ordering.forget(Side::Refcounts, at);
+        }
+        let runs = runs(targets);
+        self.all_or_none(
+            &runs,
+            |meta, &(run, count)| meta.raise(run, count),
+            |meta, &(run, count)| meta.lower_unreferenced(run, count),
+        )
+    }
+
+    /// Lowers refcounts, once no pointer to these references is on disk.
+    pub(super) fn drop_references(&mut self, clusters: &[(HostCluster, u64)]) -> Result<()> {
+        for (run, count) in runs(clusters) {
+            self.lower(run, count)?;
+        }
+        self.flush(true)
+    }
+
+    /// Changes the pointers, and then lowers the refcounts of what they pointed to.
+    fn redirect(&mut self, found: &mut References, steps: &[Step], hides: bool) -> Result<()> {
+        for step in steps {
+            for reference in &found.plain[step.references.clone()] {
+                if let Holder::Table(id) = reference.holder {
+                    self.change_entry(
+                        found.tables[id as usize].at,
+                        reference.index,
+                        |geometry, old| match step.to {
+                            Some(to) => old.moved(geometry, geometry.offset_of(to)),
+                            None => zeroed(old, geometry.extended_l2(), hides),
+                        },
+                    )?;
+                }
+            }
+        }
+        let mut pointers = Vec::new();
+        for step in steps {
+            let references = &found.plain[step.references.clone()];
+            if matches!(references[0].holder, Holder::Active | Holder::Snapshot(_)) {
+                self.move_table(step.from, step.to)?;
+                let to = step.to.map(|to| self.geometry.offset_of(to));
+                found.relocate(self.geometry.offset_of(step.from), to);
+            }
+            for &reference in &found.plain[step.references.clone()] {
+                pointers.extend(self.pointer(reference, step.to)?);
+            }
+        }
+        // Data and refcounts, then L2 tables, then the active L1 table.
+        self.ordering.flush(true)?;
+        for pointer in pointers {
+            let bytes = pointer.value.to_be_bytes();
+            self.ordering.disk.write(pointer.owner, pointer.at, &bytes, "a pointer")?;
+        }
+        self.ordering.disk.sync()?;
+        let freed: Vec<_> = steps.iter().map(|step| (step.from, step.count)).collect();
+        self.drop_references(&freed)
+    }
+
+    /// Changes an entry of any L2 table, also of one that only snapshots have.
+    pub(super) fn change_entry(
+        &mut self,
+        table: HostOffset,
+        index: u32,
+        change: impl FnOnce(&crate::format::Geometry, L2Entry) -> L2Entry,
+    ) -> Result<()> {
+        let (geometry, width) = (self.geometry, self.geometry.l2_entry_bytes());
+        let range = index as usize * width..(index as usize + 1) * width;
+        let bytes = self.ordering.change(Side::Mappings, table, range.clone())?;
+        let new = change(&geometry, L2Entry::decode(&bytes[range.clone()]));
+        bytes[range].copy_from_slice(&new.encode(&geometry));
+        Ok(())
+    }
+
+    /// Gives an L2 table its new place in memory, or forgets it.
+    fn move_table(&mut self, from: HostCluster, to: Option<HostCluster>) -> Result<()> {
+        let at = self.geometry.offset_of(from);
+        let regions = &mut self.ordering.disk.regions;
+        if regions.is_owned(from) {
+            regions.remove(ClusterRun::one(from), Owner::L2);
+            if let Some(to) = to {
+                regions.add(ClusterRun::one(to), Owner::L2);
+            }
+        }
+        match to {
+            Some(to) => {
+                let to = self.geometry.offset_of(to);
+                self.ordering.relocate(Side::Mappings, at, to)
+            }
+            None => {
+                self.ordering.forget(Side::Mappings, at);
+                Ok(())
+            }
+        }
+    }
+
+    /// The pointer that a reference becomes, where it is written by itself. One of the active L1
+    /// table is changed in memory.
+    fn pointer(
+        &mut self,
+        reference: Reference,
+        to: Option<HostCluster>,
+    ) -> Result<Option<Pointer>> {
+        let index = reference.index as usize;
+        let to = to.map_or(0, |to| self.geometry.offset_of(to).get());
+        let place = |table: HostOffset| table.saturating_add(u64::from(reference.index) * 8);
+        let moved = |bits: u64| match to {
+            0 => 0,
+            to => L1Entry::new(HostOffset::new(to), L1Entry(bits).copied()).0,
+        };
+        match reference.holder {
+            Holder::Table(_) => Ok(None),
+            Holder::Active => {
+                let value = moved(self.ordering.root(Side::Mappings).get(index));
+                self.ordering.set_root_entry(Side::Mappings, index, value);
+                Ok(None)
+            }
+            Holder::Snapshot(n) => {
+                let at = place(self.snapshots[n as usize].header.l1_table);
+                let mut old = [0; 8];
+                self.ordering.disk.read(at, &mut old, "a snapshot's L1 table")?;
+                let value = moved(u64::from_be_bytes(old));
+                Ok(Some(Pointer { owner: Owner::SnapshotL1, at, value }))
+            }
+            Holder::Bitmap(n) => {
+                let bitmaps = self.bitmaps.as_ref();
+                let table = bitmaps.map(|bitmaps| bitmaps.entries[n as usize].table);
+                let at = place(table.unwrap_or_default());
+                debug_assert!(BitmapTableEntry(to).data().is_some(), "bitmap data only moves");
+                Ok(Some(Pointer { owner: Owner::BitmapDirectory, at, value: to }))
+            }
+        }
+    }
+}
+
+/// The entry of a cluster whose data are zeroes, without the cluster. With `hides` there is a
+/// backing file, which must not be read in its place.
+pub(super) const fn zeroed(old: L2Entry, extended: bool, hides: bool) -> L2Entry {
+    match (hides, extended) {
+        (false, _) => L2Entry { bits: 0, bitmap: 0 },
+        (true, false) => L2Entry { bits: ZERO, bitmap: 0 },
+        (true, true) if old.is_compressed() => L2Entry { bits: 0, bitmap: !0 << 32 },
+        (true, true) => L2Entry { bits: 0, bitmap: (old.zero() | old.allocated()) << 32 },
+    }
+}
+
+/// Neighbours with the same number, together.
+pub(super) fn runs(clusters: &[(HostCluster, u64)]) -> Vec<(ClusterRun, u64)> {
+    let mut sorted = clusters.to_vec();
+    sorted.sort_unstable_by_key(|&(cluster, _)| cluster);
+    let mut runs: Vec<(ClusterRun, u64)> = Vec::new();
+    for (cluster, count) in sorted {
+        match runs.last_mut() {
+            Some((run, n)) if *n == count && run.end() == cluster => {
+                run.count += ClusterCount::new(1);
+            }
+            _ => runs.push((ClusterRun::one(cluster), count)),
+        }
+    }
+    runs
+}

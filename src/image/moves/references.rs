@@ -1,0 +1,237 @@
+//! All references to some clusters, found by reading every table once.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::format::bitmap::BitmapTableEntry;
+use crate::format::l1::L1Entry;
+use crate::format::l2::{CompressedExtent, L2Entry, Meaning};
+use crate::format::{Geometry, HostCluster, HostOffset};
+use crate::tables::load_entries;
+
+use crate::image::Image;
+use crate::image::meta::Meta;
+use crate::image::order::ordering::Side;
+use crate::image::run::ClusterRun;
+
+/// What a pointer is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// An L2 table, by its position in [`References::tables`].
+    Table(u32),
+    /// The active L1 table.
+    Active,
+    /// The L1 table of the snapshot at this position.
+    Snapshot(u32),
+    /// The table of the bitmap at this position.
+    Bitmap(u32),
+}
+
+/// A pointer to a whole cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reference {
+    /// The cluster.
+    pub(crate) cluster: HostCluster,
+    /// What the pointer is in.
+    pub(crate) holder: Holder,
+    /// Which entry of it.
+    pub(crate) index: u32,
+}
+
+/// A pointer to compressed data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// The data.
+    pub(crate) extent: CompressedExtent,
+    /// The L2 table, by its position in [`References::tables`].
+    pub(crate) table: u32,
+    /// Which entry of it.
+    pub(crate) index: u32,
+}
+
+/// An L2 table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    /// Where it is.
+    pub(crate) at: HostOffset,
+    /// How many L1 entries refer to it: each of its entries counts so often.
+    pub(crate) weight: u64,
+}
+
+/// All references to some clusters.
+#[derive(Debug, Default)]
+pub(crate) struct References {
+    /// All L2 tables of the image, each once.
+    pub(crate) tables: Vec<Table>,
+    /// Their positions, by where they are.
+    ids: HashMap<HostOffset, u32>,
+    /// Pointers to whole clusters, by cluster.
+    pub(crate) plain: Vec<Reference>,
+    /// Pointers to compressed data, by its offset.
+    pub(crate) packed: Vec<Packed>,
+}
+
+impl References {
+    /// How many references an entry of an L2 table is.
+    pub(crate) fn weight_of(&self, table: u32) -> u64 {
+        self.tables[table as usize].weight
+    }
+
+    /// How many references a pointer is.
+    pub(crate) fn weight(&self, holder: Holder) -> u64 {
+        match holder {
+            Holder::Table(id) => self.weight_of(id),
+            Holder::Active | Holder::Snapshot(_) | Holder::Bitmap(_) => 1,
+        }
+    }
+
+    /// Notes that an L2 table is elsewhere, or nowhere.
+    pub(super) fn relocate(&mut self, from: HostOffset, to: Option<HostOffset>) {
+        if let Some(id) = self.ids.remove(&from) {
+            self.tables[id as usize].at = to.unwrap_or_default();
+            if let Some(to) = to {
+                self.ids.insert(to, id);
+            }
+        }
+    }
+}
+
+impl Image {
+    /// All references to the clusters that are `wanted`. Everything must be on disk.
+    pub(crate) fn references(
+        &self,
+        wanted: impl Fn(HostCluster) -> bool + Copy,
+    ) -> Result<References> {
+        let meta = self.meta()?;
+        let mut found = References::default();
+        meta.collect_l1(&mut found, wanted)?;
+        meta.collect_bitmaps(&mut found, wanted)?;
+        let mut bytes = vec![0; meta.geometry.cluster_len()];
+        for id in 0..found.tables.len() {
+            meta.ordering.disk.read(found.tables[id].at, &mut bytes, "an L2 table")?;
+            collect_l2(&mut found, id, &bytes, &meta, wanted);
+        }
+        found.plain.sort_unstable_by_key(|r| (r.cluster, r.holder, r.index));
+        found.packed.sort_unstable_by_key(|p| (p.extent.offset, p.extent.bytes, p.table, p.index));
+        Ok(found)
+    }
+
+    /// All L2 tables of the image, and nothing that refers to clusters.
+    pub(crate) fn l2_tables(&self) -> Result<References> {
+        let meta = self.meta()?;
+        let mut found = References::default();
+        meta.collect_l1(&mut found, |_| false)?;
+        Ok(found)
+    }
+}
+
+impl Meta {
+    /// The L2 tables of the disk and of all snapshots, and pointers to those that are wanted.
+    fn collect_l1(
+        &self,
+        found: &mut References,
+        wanted: impl Fn(HostCluster) -> bool,
+    ) -> Result<()> {
+        let mut add = |holder, entries: &[u64]| {
+            for (index, &bits) in (0u32..).zip(entries) {
+                let at = L1Entry(bits).offset();
+                if at.get() == 0 {
+                    continue;
+                }
+                let id = *found.ids.entry(at).or_insert_with(|| {
+                    found.tables.push(Table { at, weight: 0 });
+                    u32::try_from(found.tables.len() - 1).unwrap_or(u32::MAX)
+                });
+                found.tables[id as usize].weight += 1;
+                let cluster = self.geometry.cluster_floor(at);
+                if wanted(cluster) {
+                    found.plain.push(Reference { cluster, holder, index });
+                }
+            }
+        };
+        add(Holder::Active, self.l1_entries());
+        for (n, snapshot) in (0u32..).zip(&self.snapshots) {
+            let (at, entries) = (snapshot.header.l1_table, snapshot.header.l1_entries);
+            let l1 = load_entries(self.ordering.disk.file.as_ref(), at, u64::from(entries))
+                .map_err(|source| Error::io("read a snapshot's L1 table", at.get(), source))?;
+            add(Holder::Snapshot(n), &l1);
+        }
+        Ok(())
+    }
+
+    fn collect_bitmaps(
+        &self,
+        found: &mut References,
+        wanted: impl Fn(HostCluster) -> bool,
+    ) -> Result<()> {
+        let Some(bitmaps) = &self.bitmaps else { return Ok(()) };
+        for (n, bitmap) in (0u32..).zip(&bitmaps.entries) {
+            let (at, entries) = (bitmap.table, u64::from(bitmap.table_entries));
+            let table = load_entries(self.ordering.disk.file.as_ref(), at, entries)
+                .map_err(|source| Error::io("read a bitmap table", at.get(), source))?;
+            for (index, &bits) in (0u32..).zip(&table) {
+                let Some(data) = BitmapTableEntry(bits).data() else { continue };
+                let cluster = self.geometry.cluster_floor(data);
+                if wanted(cluster) {
+                    found.plain.push(Reference { cluster, holder: Holder::Bitmap(n), index });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of an L2 table as the file has them.
+    pub(super) fn table_bytes(&self, at: HostOffset) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.geometry.cluster_len()];
+        self.ordering.disk.read(at, &mut bytes, "an L2 table")?;
+        Ok(bytes)
+    }
+
+    /// The active L1 table's position in the file.
+    pub(super) fn active_l1(&self) -> ClusterRun {
+        let root = self.ordering.root(Side::Mappings);
+        ClusterRun::of(&self.geometry, root.offset(), root.entries().len() as u64 * 8)
+    }
+}
+
+/// The wanted references in one L2 table.
+fn collect_l2(
+    found: &mut References,
+    id: usize,
+    bytes: &[u8],
+    meta: &Meta,
+    wanted: impl Fn(HostCluster) -> bool,
+) {
+    if meta.has_data_file() {
+        // Its entries point into that file.
+        return;
+    }
+    let geometry = &meta.geometry;
+    let table = u32::try_from(id).unwrap_or(u32::MAX);
+    for (index, entry) in (0u32..).zip(entries_of(bytes, geometry)) {
+        match entry.meaning(geometry, false) {
+            Meaning::Data(host) | Meaning::ZeroAllocated(host) => {
+                let cluster = geometry.cluster_floor(host);
+                if wanted(cluster) {
+                    let holder = Holder::Table(table);
+                    found.plain.push(Reference { cluster, holder, index });
+                }
+            }
+            Meaning::Compressed(extent) => {
+                let run = ClusterRun::of(geometry, extent.offset, extent.bytes);
+                if run.clusters().any(&wanted) {
+                    found.packed.push(Packed { extent, table, index });
+                }
+            }
+            Meaning::Unallocated | Meaning::Zero => {}
+        }
+    }
+}
+
+/// The entries of an L2 table.
+pub(super) fn entries_of<'a>(
+    bytes: &'a [u8],
+    geometry: &Geometry,
+) -> impl Iterator<Item = L2Entry> + 'a {
+    bytes.chunks_exact(geometry.l2_entry_bytes()).map(L2Entry::decode)
+}
