@@ -32,6 +32,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('bitmap', 'bitmap', [CompletionResultType]::ParameterValue, 'Change a persistent bitmap of an image; all actions are done in their order, as one change')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
+            [CompletionResult]::new('compact', 'compact', [CompletionResultType]::ParameterValue, 'Make the file of an image shorter, in place, and keep all that it holds')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Create a new image: qcow2, raw or LUKS')
@@ -155,6 +156,31 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long a server has for an answer')
             [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Do not empty the image')
             [CompletionResult]::new('--drop', '--drop', [CompletionResultType]::ParameterName, 'Do not empty the image')
+            [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print nothing but errors')
+            [CompletionResult]::new('--allow-remote-names', '--allow-remote-names', [CompletionResultType]::ParameterName, 'Open remote files too where an image names them as its backing file or data file')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'qcheck;compact' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, which must be qcow2; detected from its first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, which must be qcow2; detected from its first bytes if not given')
+            [CompletionResult]::new('--until', '--until', [CompletionResultType]::ParameterName, 'Stop where the file is no longer than SIZE')
+            [CompletionResult]::new('--target-size', '--target-size', [CompletionResultType]::ParameterName, 'Move everything below SIZE, so that a volume can be cut to that size; where that is not possible, change nothing')
+            [CompletionResult]::new('--max-moves', '--max-moves', [CompletionResultType]::ParameterName, 'Move at most so many bytes')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Move at most so many bytes a second')
+            [CompletionResult]::new('--rate', '--rate', [CompletionResultType]::ParameterName, 'Move at most so many bytes a second')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to print the result')
+            [CompletionResult]::new('--object', '--object', [CompletionResultType]::ParameterName, 'Define a secret: secret,id=NAME,file=FILE; options of images name it')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long a server has for an answer')
+            [CompletionResult]::new('--zeroes', '--zeroes', [CompletionResultType]::ParameterName, 'Free guest clusters that hold only zeroes too, of the disk and of all snapshots')
+            [CompletionResult]::new('--punch-only', '--punch-only', [CompletionResultType]::ParameterName, 'Move nothing: make holes of free clusters, and cut off the free end of the file')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Report what would be done, exactly, and change nothing')
             [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show the progress')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Show the progress')
@@ -451,6 +477,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('bitmap', 'bitmap', [CompletionResultType]::ParameterValue, 'Change a persistent bitmap of an image; all actions are done in their order, as one change')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check qcow2 images, and repair one with -r')
             [CompletionResult]::new('commit', 'commit', [CompletionResultType]::ParameterValue, 'Bring the data of an image into its backing file, and empty the image')
+            [CompletionResult]::new('compact', 'compact', [CompletionResultType]::ParameterValue, 'Make the file of an image shorter, in place, and keep all that it holds')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read')
             [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Copy one or several disks into one image, qcow2 or raw')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Create a new image: qcow2, raw or LUKS')
@@ -476,6 +503,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;commit' {
+            break
+        }
+        'qcheck;help;compact' {
             break
         }
         'qcheck;help;compare' {

@@ -37,6 +37,9 @@ _qcheck() {
             qcheck,commit)
                 cmd="qcheck__subcmd__commit"
                 ;;
+            qcheck,compact)
+                cmd="qcheck__subcmd__compact"
+                ;;
             qcheck,compare)
                 cmd="qcheck__subcmd__compare"
                 ;;
@@ -88,6 +91,9 @@ _qcheck() {
             qcheck__subcmd__help,commit)
                 cmd="qcheck__subcmd__help__subcmd__commit"
                 ;;
+            qcheck__subcmd__help,compact)
+                cmd="qcheck__subcmd__help__subcmd__compact"
+                ;;
             qcheck__subcmd__help,compare)
                 cmd="qcheck__subcmd__help__subcmd__compare"
                 ;;
@@ -134,7 +140,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --color --timeout --allow-remote-names --help --version amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="-h -V --color --timeout --allow-remote-names --help --version amend bitmap check commit compact compare convert create dd dump info map measure rebase resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -445,6 +451,64 @@ _qcheck() {
                     ;;
             esac
             COMPREPLY=()
+            return 0
+            ;;
+        qcheck__subcmd__compact)
+            opts="-f -r -p -q -h --format --zeroes --punch-only --until --target-size --max-moves --rate --dry-run --output --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --target-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-moves)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "human json" -- "${cur}"))
+                    return 0
+                    ;;
+                --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
         qcheck__subcmd__compare)
@@ -763,7 +827,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="amend bitmap check commit compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="amend bitmap check commit compact compare convert create dd dump info map measure rebase resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -819,6 +883,20 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help__subcmd__commit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__compact)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -29,6 +29,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand bitmap 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
             cand check 'Check qcow2 images, and repair one with -r'
             cand commit 'Bring the data of an image into its backing file, and empty the image'
+            cand compact 'Make the file of an image shorter, in place, and keep all that it holds'
             cand compare 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Create a new image: qcow2, raw or LUKS'
@@ -148,6 +149,30 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --timeout 'How long a server has for an answer'
             cand -d 'Do not empty the image'
             cand --drop 'Do not empty the image'
+            cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
+            cand -p 'Show the progress'
+            cand --progress 'Show the progress'
+            cand -q 'Print nothing but errors'
+            cand --quiet 'Print nothing but errors'
+            cand --allow-remote-names 'Open remote files too where an image names them as its backing file or data file'
+            cand -h 'Print help'
+            cand --help 'Print help'
+        }
+        &'qcheck;compact'= {
+            cand -f 'The image''s format, which must be qcow2; detected from its first bytes if not given'
+            cand --format 'The image''s format, which must be qcow2; detected from its first bytes if not given'
+            cand --until 'Stop where the file is no longer than SIZE'
+            cand --target-size 'Move everything below SIZE, so that a volume can be cut to that size; where that is not possible, change nothing'
+            cand --max-moves 'Move at most so many bytes'
+            cand -r 'Move at most so many bytes a second'
+            cand --rate 'Move at most so many bytes a second'
+            cand --output 'How to print the result'
+            cand --object 'Define a secret: secret,id=NAME,file=FILE; options of images name it'
+            cand --color 'When output has colours'
+            cand --timeout 'How long a server has for an answer'
+            cand --zeroes 'Free guest clusters that hold only zeroes too, of the disk and of all snapshots'
+            cand --punch-only 'Move nothing: make holes of free clusters, and cut off the free end of the file'
+            cand --dry-run 'Report what would be done, exactly, and change nothing'
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'
             cand -p 'Show the progress'
             cand --progress 'Show the progress'
@@ -431,6 +456,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand bitmap 'Change a persistent bitmap of an image; all actions are done in their order, as one change'
             cand check 'Check qcow2 images, and repair one with -r'
             cand commit 'Bring the data of an image into its backing file, and empty the image'
+            cand compact 'Make the file of an image shorter, in place, and keep all that it holds'
             cand compare 'Compare what a guest reads from two images. Exit codes: 0 equal, 1 different or wrong arguments, 2 an image cannot be opened, 3 its map cannot be read, 4 its data cannot be read'
             cand convert 'Copy one or several disks into one image, qcow2 or raw'
             cand create 'Create a new image: qcow2, raw or LUKS'
@@ -452,6 +478,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;check'= {
         }
         &'qcheck;help;commit'= {
+        }
+        &'qcheck;help;compact'= {
         }
         &'qcheck;help;compare'= {
         }

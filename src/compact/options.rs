@@ -3,7 +3,7 @@
 use crate::setters::setters;
 
 /// How to compact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactOptions {
     /// Guest clusters that hold only zeroes are freed too, of the disk and of all snapshots; in an
@@ -21,6 +21,9 @@ pub struct CompactOptions {
     pub max_moves: Option<u64>,
     /// Most bytes a second that move; `None`: no limit.
     pub rate: Option<u64>,
+    /// Most bytes that are copied before the space that they came from is given back, 24 MiB by
+    /// default. Twice as much is the most that a file takes beside what it took before.
+    pub batch: u64,
 }
 
 setters!(CompactOptions {
@@ -30,7 +33,22 @@ setters!(CompactOptions {
     target: Option<u64>,
     max_moves: Option<u64>,
     rate: Option<u64>,
+    batch: u64,
 });
+
+impl Default for CompactOptions {
+    fn default() -> Self {
+        Self {
+            zeroes: false,
+            punch_only: false,
+            until: None,
+            target: None,
+            max_moves: None,
+            rate: None,
+            batch: 24 << 20,
+        }
+    }
+}
 
 impl CompactOptions {
     /// Nothing moves that is before this offset.

@@ -14,15 +14,12 @@ use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
 use crate::image::{Holder, Packed, PackedStep, References, Step, Window};
 
-/// Most bytes that are copied before the space that they came from is given back. Two batches are
-/// the most that a file takes beside what it took before.
-const BATCH_BYTES: u64 = 24 << 20;
-
 /// Most steps of a batch: of small clusters there are many in few bytes.
 const BATCH_STEPS: usize = 1 << 14;
 
-/// References that are held in memory: all tables are read once for so many.
-const WINDOW_REFERENCES: u64 = 1 << 20;
+/// Memory for a reference. There are as many in memory as take the bytes of a batch; all tables are
+/// read once for so many.
+const REFERENCE_BYTES: u64 = 24;
 
 /// Most rounds: what then still could move is little.
 const MAX_ROUNDS: usize = 32;
@@ -123,12 +120,13 @@ impl<'a, 'b> Rounds<'a, 'b> {
     fn move_windows(&mut self) -> Result<bool> {
         let mut end = self.job.image.used_end()?;
         let mut moved = false;
+        let references = self.job.options.batch / REFERENCE_BYTES;
         while end > self.floor && self.job.left() > 0 {
             self.job.begin(0)?;
             if self.next_free(end, 1)?.is_empty() {
                 break;
             }
-            let window = self.job.image.window(self.floor, end, WINDOW_REFERENCES)?;
+            let window = self.job.image.window(self.floor, end, references)?;
             let range = window.first..end;
             if !window.clusters.is_empty() {
                 let mut found = self.job.image.references(|cluster| range.contains(&cluster))?;
@@ -162,7 +160,8 @@ impl<'a, 'b> Rounds<'a, 'b> {
 
     /// With a rate, what moves in a second or so.
     fn batch_bytes(&self) -> u64 {
-        self.job.options.rate.map_or(BATCH_BYTES, |rate| rate.min(BATCH_BYTES))
+        let batch = self.job.options.batch;
+        self.job.options.rate.map_or(batch, |rate| rate.min(batch))
     }
 
     fn move_plain(&mut self, found: &mut References, window: &Window) -> Result<bool> {

@@ -3,6 +3,7 @@
 mod builder;
 mod check;
 mod cli;
+mod compact;
 mod convert;
 mod docs;
 mod dump;

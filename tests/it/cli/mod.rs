@@ -4,7 +4,7 @@ mod all_or_nothing;
 mod check;
 mod commands;
 mod described;
-mod encryption;
+pub mod encryption;
 mod logging;
 mod process;
 mod qemu;
