@@ -181,10 +181,15 @@ impl<'a, 'b> Rounds<'a, 'b> {
             moves.extend(steps.next().map(|step| Step { to: Some(to), ..step }));
         }
         for moves in moves.rchunks(self.per_batch()) {
-            let bytes = self.bytes_of(moves.len());
-            self.job.begin(bytes)?;
-            self.job.image.move_clusters(found, moves, self.job.copying)?;
-            self.job.moved(bytes);
+            self.job.begin(self.bytes_of(moves.len()))?;
+            // Together with data that it refers to, the copy of an L2 table would look after a
+            // crash as if no pointer to it was left.
+            let is_table = |step: &Step| kind(found.plain[step.references.start].holder) == 1;
+            let (tables, data): (Vec<_>, Vec<_>) = moves.iter().cloned().partition(is_table);
+            for steps in [data, tables].into_iter().filter(|steps| !steps.is_empty()) {
+                self.job.image.move_clusters(found, &steps, self.job.copying)?;
+                self.job.moved(self.bytes_of(steps.len()));
+            }
         }
         self.free_from = highest.next();
         Ok(true)

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::format::header::HeaderField;
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};
 
+use super::marks::Changes;
 use crate::image::Image;
 use crate::image::meta::Meta;
 use crate::image::order::ordering::Side;
@@ -37,8 +38,13 @@ impl Image {
         moves: &[(ReftableIndex, HostCluster, HostCluster)],
     ) -> Result<()> {
         let meta = &mut *self.meta()?;
-        let targets: Vec<_> = moves.iter().map(|&(_, _, to)| (to, 1)).collect();
-        meta.reserve(&targets)?;
+        let mut changes = Changes::default();
+        for &(_, from, to) in moves {
+            meta.require_free(to)?;
+            changes.add(meta, to, 0, 1);
+            changes.take(meta, from, 1, 1);
+        }
+        meta.raise_for(&changes)?;
         meta.flush(true)?;
         for &(index, from, to) in moves {
             let (at, new) = (meta.geometry.offset_of(from), meta.geometry.offset_of(to));
@@ -50,8 +56,7 @@ impl Image {
             regions.add(ClusterRun::one(to), Owner::Refblock);
         }
         meta.ordering.flush(true)?;
-        let freed: Vec<_> = moves.iter().map(|&(_, from, _)| (from, 1)).collect();
-        meta.drop_references(&freed)
+        meta.lower_for(&changes)
     }
 
     /// Makes the refcount table as short as its entries allow; whether it got shorter.

@@ -11,12 +11,12 @@ use crate::format::l2::{CompressedExtent, L2Entry, SECTOR_BYTES};
 use crate::format::{HostCluster, HostOffset};
 
 use super::Copying;
-use super::plain::{runs, zeroed};
+use super::marks::Changes;
+use super::plain::zeroed;
 use super::references::{Holder, References};
 use crate::image::Image;
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
-use crate::image::order::ordering::Side;
 use crate::image::run::ClusterRun;
 
 /// What happens to the compressed data of one extent.
@@ -57,19 +57,20 @@ impl Image {
                 add(&mut new, to);
             }
         }
-        self.meta()?.reserve_packed(&new, taken)?;
+        let changes = self.meta()?.packed_changes(&old, &new, taken)?;
+        self.meta()?.raise_for(&changes)?;
         taken.extend(new.keys());
-        if copying == Copying::Data {
-            if let Err(error) = self.copy_packed(steps) {
-                let meta = &mut *self.meta()?;
-                let new: Vec<_> = new.into_iter().collect();
-                // Failing to give back leaks, at worst; the first error is the one to report.
-                runs(&new).into_iter().for_each(|(r, n)| drop(meta.lower_unreferenced(r, n)));
-                return Err(error);
+        let copied = match copying {
+            Copying::Data => self.copy_packed(steps),
+            Copying::Nothing => Ok(()),
+        };
+        match copied {
+            Ok(()) => self.meta()?.redirect_packed(found, steps, &changes, self.backing.is_some()),
+            Err(error) => {
+                self.meta()?.undo_raise(&changes);
+                Err(error)
             }
         }
-        let old: Vec<_> = old.into_iter().collect();
-        self.meta()?.redirect_packed(found, steps, &old, self.backing.is_some())
     }
 
     /// Copies whole sectors; those that follow each other in both places together.
@@ -111,35 +112,39 @@ impl Image {
 }
 
 impl Meta {
-    fn reserve_packed(&mut self, new: &Counts, taken: &HashSet<HostCluster>) -> Result<()> {
+    /// How refcounts change; an error where a cluster is used by others, or has no space for the
+    /// references.
+    fn packed_changes(
+        &mut self,
+        old: &Counts,
+        new: &Counts,
+        taken: &HashSet<HostCluster>,
+    ) -> Result<Changes> {
         let most = self.geometry.refcount_max();
+        let mut changes = Changes::default();
         for (&cluster, &count) in new {
-            let at = self.geometry.offset_of(cluster);
             if !taken.contains(&cluster) {
-                if !self.is_free(cluster)? {
-                    return Err(damaged(at, "a cluster that was free is in use"));
-                }
-                self.ordering.forget(Side::Mappings, at);
-                self.ordering.forget(Side::Refcounts, at);
+                self.require_free(cluster)?;
             }
-            if self.refcount(cluster)?.checked_add(count).is_none_or(|sum| sum > most) {
+            let had = self.refcount(cluster)?;
+            if had.checked_add(count).is_none_or(|sum| sum > most) {
+                let at = self.geometry.offset_of(cluster);
                 return Err(damaged(at, "more compressed data than its refcount can count"));
             }
+            changes.add(self, cluster, had, count);
         }
-        let new: Vec<_> = new.iter().map(|(&cluster, &count)| (cluster, count)).collect();
-        let runs = runs(&new);
-        self.all_or_none(
-            &runs,
-            |meta, &(run, count)| meta.raise(run, count),
-            |meta, &(run, count)| meta.lower_unreferenced(run, count),
-        )
+        for (&cluster, &count) in old {
+            let had = self.refcount(cluster)?;
+            changes.take(self, cluster, had, count);
+        }
+        Ok(changes)
     }
 
     fn redirect_packed(
         &mut self,
         found: &References,
         steps: &[PackedStep],
-        old: &[(HostCluster, u64)],
+        changes: &Changes,
         hides: bool,
     ) -> Result<()> {
         for step in steps {
@@ -154,6 +159,6 @@ impl Meta {
             }
         }
         self.ordering.flush(true)?;
-        self.drop_references(old)
+        self.lower_for(changes)
     }
 }

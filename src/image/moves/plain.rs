@@ -9,6 +9,7 @@ use crate::format::l2::{L2Entry, ZERO};
 use crate::format::{ClusterCount, HostCluster, HostOffset};
 
 use super::Copying;
+use super::marks::Changes;
 use super::references::{Holder, Reference, References};
 use crate::image::Image;
 use crate::image::damage::damaged;
@@ -47,16 +48,25 @@ impl Image {
         copying: Copying,
     ) -> Result<()> {
         self.meta()?.require_complete(found, steps)?;
-        let targets: Vec<_> =
-            steps.iter().filter_map(|step| Some((step.to?, step.count))).collect();
-        self.meta()?.reserve(&targets)?;
-        if let Err(error) = self.copy_steps(found, steps, copying) {
+        let mut changes = Changes::default();
+        {
             let meta = &mut *self.meta()?;
-            // Failing to give back leaks, at worst; the first error is the one to report.
-            runs(&targets).into_iter().for_each(|(r, n)| drop(meta.lower_unreferenced(r, n)));
-            return Err(error);
+            for step in steps {
+                changes.take(meta, step.from, step.count, step.count);
+                if let Some(to) = step.to {
+                    meta.require_free(to)?;
+                    changes.add(meta, to, 0, step.count);
+                }
+            }
+            meta.raise_for(&changes)?;
         }
-        self.meta()?.redirect(found, steps, self.backing.is_some())
+        match self.copy_steps(found, steps, copying) {
+            Ok(()) => self.meta()?.redirect(found, steps, &changes, self.backing.is_some()),
+            Err(error) => {
+                self.meta()?.undo_raise(&changes);
+                Err(error)
+            }
+        }
     }
 
     /// Copies the clusters, but not L2 tables: those go through their cache.
@@ -147,36 +157,25 @@ impl Meta {
         Ok(())
     }
 
-    /// Raises the refcounts of clusters, all of which are free.
-    pub(super) fn reserve(&mut self, targets: &[(HostCluster, u64)]) -> Result<()> {
-        for &(cluster, _) in targets {
-            if !self.is_free(cluster)? {
-                let at = self.geometry.offset_of(cluster);
-                return Err(damaged(at, "a cluster that was free is in use"));
-            }
-            let at = self.geometry.offset_of(cluster);
-            // What was a table before it was freed may still be in memory.
-            self.ordering.forget(Side::Mappings, at);
-            self.ordering.forget(Side::Refcounts, at);
+    /// An error unless a cluster is free. What was a table there may still be in memory.
+    pub(super) fn require_free(&mut self, cluster: HostCluster) -> Result<()> {
+        let at = self.geometry.offset_of(cluster);
+        if !self.is_free(cluster)? {
+            return Err(damaged(at, "a cluster that was free is in use"));
         }
-        let runs = runs(targets);
-        self.all_or_none(
-            &runs,
-            |meta, &(run, count)| meta.raise(run, count),
-            |meta, &(run, count)| meta.lower_unreferenced(run, count),
-        )
-    }
-
-    /// Lowers refcounts, once no pointer to these references is on disk.
-    pub(super) fn drop_references(&mut self, clusters: &[(HostCluster, u64)]) -> Result<()> {
-        for (run, count) in runs(clusters) {
-            self.lower(run, count)?;
-        }
-        self.flush(true)
+        self.ordering.forget(Side::Mappings, at);
+        self.ordering.forget(Side::Refcounts, at);
+        Ok(())
     }
 
     /// Changes the pointers, and then lowers the refcounts of what they pointed to.
-    fn redirect(&mut self, found: &mut References, steps: &[Step], hides: bool) -> Result<()> {
+    fn redirect(
+        &mut self,
+        found: &mut References,
+        steps: &[Step],
+        changes: &Changes,
+        hides: bool,
+    ) -> Result<()> {
         for step in steps {
             for reference in &found.plain[step.references.clone()] {
                 if let Holder::Table(id) = reference.holder {
@@ -210,8 +209,7 @@ impl Meta {
             self.ordering.disk.write(pointer.owner, pointer.at, &bytes, "a pointer")?;
         }
         self.ordering.disk.sync()?;
-        let freed: Vec<_> = steps.iter().map(|step| (step.from, step.count)).collect();
-        self.drop_references(&freed)
+        self.lower_for(changes)
     }
 
     /// Changes an entry of any L2 table, also of one that only snapshots have.
@@ -301,9 +299,9 @@ pub(super) const fn zeroed(old: L2Entry, extended: bool, hides: bool) -> L2Entry
     }
 }
 
-/// Neighbours with the same number, together.
+/// Neighbours with the same number, together; those with 0 are left out.
 pub(super) fn runs(clusters: &[(HostCluster, u64)]) -> Vec<(ClusterRun, u64)> {
-    let mut sorted = clusters.to_vec();
+    let mut sorted: Vec<_> = clusters.iter().copied().filter(|&(_, count)| count > 0).collect();
     sorted.sort_unstable_by_key(|&(cluster, _)| cluster);
     let mut runs: Vec<(ClusterRun, u64)> = Vec::new();
     for (cluster, count) in sorted {

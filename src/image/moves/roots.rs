@@ -111,8 +111,10 @@ impl Meta {
         let listed = self.list_roots().into_iter().find(|(other, _)| *other == root);
         let Some((_, from)) = listed else { return Ok(()) };
         let target = ClusterRun::new(to, from.count);
-        let counted: Vec<_> = target.clusters().map(|cluster| (cluster, 1)).collect();
-        self.reserve(&counted)?;
+        for cluster in target.clusters() {
+            self.require_free(cluster)?;
+        }
+        self.raise(target, 1)?;
         self.flush(true)?;
         // The refcounts of the copy are on disk, so that a copy of the refcount table is complete.
         if let Err(error) = self.copy_root(root, from, to) {

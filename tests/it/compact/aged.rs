@@ -50,6 +50,7 @@ fn read_by_qemu(path: &Path) -> Vec<Vec<u8>> {
 
 /// Compacts a case; the image stays in its file. Returns its length before and after.
 fn compacted(case: &Case, options: &CompactOptions, what: &str) -> (u64, u64) {
+    assert_clean(&case.path);
     let before = read_by_qemu(&case.path);
     let memory = Arc::new(MemoryStorage::new(case.bytes()));
     let outcome = run(case, memory.clone(), options).unwrap();

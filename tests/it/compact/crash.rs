@@ -71,7 +71,7 @@ fn survives(case: &Case, log: Arc<WriteLog>, how: &CompactOptions, what: &str) {
             states.push((image.bytes.clone(), image.story.clone()));
         }
     });
-    assert!(count > 100, "{what}: only {count} crash images");
+    assert!(count > 20, "{what}: only {count} crash images");
     let cluster = outcome.end_before - outcome.end_after;
     let step = states.len().div_ceil(8);
     for (bytes, story) in states.into_iter().step_by(step) {
