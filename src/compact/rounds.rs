@@ -130,6 +130,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
             let range = window.first..end;
             if !window.clusters.is_empty() {
                 let mut found = self.job.image.references(|cluster| range.contains(&cluster))?;
+                found.leave(&self.job.mixed, &self.job.image.geometry());
                 moved |= self.move_packed(&mut found, &range)?;
                 moved |= self.move_plain(&mut found, &window)?;
             }

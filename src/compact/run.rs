@@ -1,5 +1,6 @@
 //! One image compacted, or a plan made.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::rounds::Rounds;
@@ -23,6 +24,8 @@ pub(super) struct Job<'a> {
     pub(super) control: Control<'a>,
     pub(super) copying: Copying,
     pub(super) rate: Option<Rate>,
+    /// Clusters that stay where they are.
+    pub(super) mixed: HashSet<HostCluster>,
     pub(super) outcome: Outcome,
 }
 
@@ -110,7 +113,15 @@ fn work(
     image.begin_moves()?;
     let copying = if is_plan { Copying::Nothing } else { Copying::Data };
     let rate = options.rate.filter(|_| !is_plan).map(Rate::new);
-    let mut job = Job { image, options, control, copying, rate, outcome: Outcome::default() };
+    let mut job = Job {
+        image,
+        options,
+        control,
+        copying,
+        rate,
+        mixed: image.mixed_clusters()?,
+        outcome: Outcome::default(),
+    };
     job.outcome.file_before = job.file_bytes()?;
     job.outcome.end_before = job.end()?;
     let before = image.metadata_written()?;

@@ -47,6 +47,7 @@ pub(super) fn free(job: &mut Job<'_>) -> Result<()> {
 
 /// Takes away references to clusters that have no others, and to compressed data.
 fn take_away(job: &mut Job<'_>, found: &mut References) -> Result<()> {
+    found.leave(&job.mixed, &job.image.geometry());
     let size = job.image.geometry().cluster_bytes();
     let step = |(n, reference): (usize, &Reference)| Step {
         from: reference.cluster,
@@ -84,6 +85,9 @@ fn free_all(job: &mut Job<'_>, mut clusters: Vec<HostCluster>) -> Result<()> {
         for group in found.plain.chunk_by(|a, b| a.cluster == b.cluster) {
             let references = start..start + group.len();
             start = references.end;
+            if job.mixed.contains(&group[0].cluster) {
+                continue;
+            }
             let count = group.iter().map(|r| found.weight(r.holder)).sum();
             steps.push(Step { from: group[0].cluster, to: None, count, references });
         }

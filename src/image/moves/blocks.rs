@@ -38,12 +38,24 @@ impl Image {
         moves: &[(ReftableIndex, HostCluster, HostCluster)],
     ) -> Result<()> {
         let meta = &mut *self.meta()?;
+        meta.prepare_write()?;
+        meta.flush(true)?;
         let mut changes = Changes::default();
         for &(_, from, to) in moves {
             meta.require_free(to)?;
             changes.add(meta, to, 0, 1);
             changes.take(meta, from, 1, 1);
+            let (at, new) = (meta.geometry.offset_of(from), meta.geometry.offset_of(to));
+            let bytes = meta.ordering.table(Side::Refcounts, at)?.to_vec();
+            meta.ordering.disk.write_unreferenced(
+                Owner::Refblock,
+                new,
+                &bytes,
+                "a refcount block",
+            )?;
         }
+        // What was in a free cluster before is gone when its refcount gets higher.
+        meta.ordering.disk.sync()?;
         meta.raise_for(&changes)?;
         meta.flush(true)?;
         for &(index, from, to) in moves {

@@ -51,13 +51,6 @@ impl Meta {
         )
     }
 
-    /// Goes back, where no pointer has changed. What cannot be undone leaks, at worst.
-    pub(super) fn undo_raise(&mut self, changes: &Changes) {
-        for (run, count) in runs(&changes.raised) {
-            let _ = self.lower_unreferenced(run, count);
-        }
-    }
-
     /// Lowers refcounts, once no pointer to these references is on disk.
     pub(super) fn lower_for(&mut self, changes: &Changes) -> Result<()> {
         for (run, count) in runs(&changes.lowered) {

@@ -58,19 +58,15 @@ impl Image {
             }
         }
         let changes = self.meta()?.packed_changes(&old, &new, taken)?;
-        self.meta()?.raise_for(&changes)?;
-        taken.extend(new.keys());
-        let copied = match copying {
-            Copying::Data => self.copy_packed(steps),
-            Copying::Nothing => Ok(()),
-        };
-        match copied {
-            Ok(()) => self.meta()?.redirect_packed(found, steps, &changes, self.backing.is_some()),
-            Err(error) => {
-                self.meta()?.undo_raise(&changes);
-                Err(error)
-            }
+        if copying == Copying::Data {
+            self.copy_packed(steps)?;
         }
+        let meta = &mut *self.meta()?;
+        // What was in a free cluster before is gone when its refcount gets higher.
+        meta.ordering.disk.sync()?;
+        meta.raise_for(&changes)?;
+        taken.extend(new.keys());
+        meta.redirect_packed(found, steps, &changes, self.backing.is_some())
     }
 
     /// Copies whole sectors; those that follow each other in both places together.

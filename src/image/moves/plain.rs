@@ -48,28 +48,25 @@ impl Image {
         copying: Copying,
     ) -> Result<()> {
         self.meta()?.require_complete(found, steps)?;
+        for to in steps.iter().filter_map(|step| step.to) {
+            self.meta()?.require_free(to)?;
+        }
+        self.copy_steps(found, steps, copying)?;
+        let meta = &mut *self.meta()?;
         let mut changes = Changes::default();
-        {
-            let meta = &mut *self.meta()?;
-            for step in steps {
-                changes.take(meta, step.from, step.count, step.count);
-                if let Some(to) = step.to {
-                    meta.require_free(to)?;
-                    changes.add(meta, to, 0, step.count);
-                }
-            }
-            meta.raise_for(&changes)?;
-        }
-        match self.copy_steps(found, steps, copying) {
-            Ok(()) => self.meta()?.redirect(found, steps, &changes, self.backing.is_some()),
-            Err(error) => {
-                self.meta()?.undo_raise(&changes);
-                Err(error)
+        for step in steps {
+            changes.take(meta, step.from, step.count, step.count);
+            if let Some(to) = step.to {
+                changes.add(meta, to, 0, step.count);
             }
         }
+        // What was in a free cluster before is gone when its refcount gets higher.
+        meta.ordering.disk.sync()?;
+        meta.raise_for(&changes)?;
+        meta.redirect(found, steps, &changes, self.backing.is_some())
     }
 
-    /// Copies the clusters, but not L2 tables: those go through their cache.
+    /// Copies the clusters. L2 tables are written again from their cache, alike.
     fn copy_steps(&self, found: &References, steps: &[Step], copying: Copying) -> Result<()> {
         if copying == Copying::Nothing {
             return Ok(());
@@ -78,11 +75,7 @@ impl Image {
         for step in steps {
             let Some(to) = step.to else { continue };
             let first = &found.plain[step.references.start];
-            let guest = match first.holder {
-                Holder::Active | Holder::Snapshot(_) => continue,
-                Holder::Table(_) => true,
-                Holder::Bitmap(_) => false,
-            };
+            let guest = matches!(first.holder, Holder::Table(_));
             run = match run {
                 Some((from, target, n, kind))
                     if kind == guest

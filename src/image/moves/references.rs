@@ -1,6 +1,6 @@
 //! All references to some clusters, found by reading every table once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapTableEntry;
@@ -72,6 +72,17 @@ pub(crate) struct References {
 }
 
 impl References {
+    /// Leaves out compressed data in these clusters.
+    pub(crate) fn leave(&mut self, clusters: &HashSet<HostCluster>, geometry: &Geometry) {
+        if !clusters.is_empty() {
+            self.packed.retain(|packed| {
+                let extent = packed.extent;
+                let run = ClusterRun::of(geometry, extent.offset, extent.bytes);
+                !run.clusters().any(|cluster| clusters.contains(&cluster))
+            });
+        }
+    }
+
     /// How many references an entry of an L2 table is.
     pub(crate) fn weight_of(&self, table: u32) -> u64 {
         self.tables[table as usize].weight
@@ -114,6 +125,34 @@ impl Image {
         found.plain.sort_unstable_by_key(|r| (r.cluster, r.holder, r.index));
         found.packed.sort_unstable_by_key(|p| (p.extent.offset, p.extent.bytes, p.table, p.index));
         Ok(found)
+    }
+
+    /// The clusters that both compressed data and other references are in, as a write of compressed
+    /// data that fails in QEMU can leave them. They stay where they are, since a refcount that falls
+    /// to 1 would ask for a COPIED flag.
+    pub(crate) fn mixed_clusters(&self) -> Result<HashSet<HostCluster>> {
+        let found = self.l2_tables()?;
+        let meta = self.meta()?;
+        if meta.has_data_file() {
+            return Ok(HashSet::new());
+        }
+        let geometry = meta.geometry;
+        let (mut plain, mut packed) = (Clusters::default(), Clusters::default());
+        for table in &found.tables {
+            for entry in entries_of(&meta.table_bytes(table.at)?, &geometry) {
+                match entry.meaning(&geometry, false) {
+                    Meaning::Data(host) | Meaning::ZeroAllocated(host) => {
+                        plain.insert(geometry.cluster_floor(host));
+                    }
+                    Meaning::Compressed(extent) => {
+                        let run = ClusterRun::of(&geometry, extent.offset, extent.bytes);
+                        run.clusters().for_each(|cluster| packed.insert(cluster));
+                    }
+                    Meaning::Unallocated | Meaning::Zero => {}
+                }
+            }
+        }
+        Ok(plain.and(&packed))
     }
 
     /// All L2 tables of the image, and nothing that refers to clusters.
@@ -191,6 +230,28 @@ impl Meta {
     pub(super) fn active_l1(&self) -> ClusterRun {
         let root = self.ordering.root(Side::Mappings);
         ClusterRun::of(&self.geometry, root.offset(), root.entries().len() as u64 * 8)
+    }
+}
+
+/// A set of clusters, a bit each.
+#[derive(Default)]
+struct Clusters(Vec<u64>);
+
+impl Clusters {
+    fn insert(&mut self, cluster: HostCluster) {
+        let word = usize::try_from(cluster.get() / 64).unwrap_or(usize::MAX);
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (cluster.get() % 64);
+    }
+
+    fn and(&self, other: &Self) -> HashSet<HostCluster> {
+        let words = (0u64..).zip(self.0.iter().zip(&other.0)).filter(|(_, (a, b))| *a & *b != 0);
+        let bits = words.flat_map(|(n, (a, b))| {
+            (0..64).filter(move |bit| (a & b) >> bit & 1 != 0).map(move |bit| n * 64 + bit)
+        });
+        bits.map(HostCluster::new).collect()
     }
 }
 

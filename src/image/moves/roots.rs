@@ -7,7 +7,7 @@ use crate::format::{ClusterCount, HostCluster, HostOffset, encode_entries};
 
 use crate::image::Image;
 use crate::image::meta::Meta;
-use crate::image::order::ordering::Side;
+use crate::image::order::ordering::{Direction, Side};
 use crate::image::order::regions::Owner;
 use crate::image::order::root::RootTable;
 use crate::image::run::ClusterRun;
@@ -114,15 +114,13 @@ impl Meta {
         for cluster in target.clusters() {
             self.require_free(cluster)?;
         }
+        // What was in a free cluster before is gone when its refcount gets higher. No block is
+        // added for that, so that the copy of a refcount table stays complete.
+        self.ensure_described(target)?;
+        self.copy_root(root, from, to)?;
+        self.ordering.disk.sync()?;
         self.raise(target, 1)?;
         self.flush(true)?;
-        // The refcounts of the copy are on disk, so that a copy of the refcount table is complete.
-        if let Err(error) = self.copy_root(root, from, to) {
-            // Failing to give back leaks, at worst; the first error is the one to report.
-            let _ = self.lower_unreferenced(target, 1);
-            return Err(error);
-        }
-        self.ordering.disk.sync()?;
         let at = self.geometry.offset_of(to);
         self.point_to_root(root, at)?;
         self.ordering.disk.sync()?;
@@ -132,6 +130,14 @@ impl Meta {
             self.ordering.disk.regions.add(target, owner);
         }
         self.lower(from, 1)?;
+        self.flush(true)
+    }
+
+    /// Adds the refcount blocks that a run needs.
+    fn ensure_described(&mut self, run: ClusterRun) -> Result<()> {
+        self.prepare_refcounts()?;
+        self.ordering.begin(Direction::RefcountsFirst)?;
+        self.ensure_blocks(run)?;
         self.flush(true)
     }
 

@@ -28,7 +28,13 @@ const KINDS: [&str; 6] = [
 
 fn small(create: &'static str) -> Case {
     let kilobytes = if create.contains("16k") { 512 } else { 256 };
-    Recipe { create, kilobytes, snapshots: 2, seed: seed() + 3, commands: 16 }.case()
+    let recipe = |seed| Recipe { create, kilobytes, snapshots: 2, seed, commands: 16 };
+    let mut cases = (0..20).map(|n| recipe(seed() + 3 + 1000 * n).case());
+    let moves = |case: &Case| {
+        let memory = Arc::new(MemoryStorage::new(case.bytes()));
+        run(case, memory, &CompactOptions::default()).unwrap().moved > 0
+    };
+    cases.find(moves).expect("a case in which something moves")
 }
 
 fn options() -> CheckOptions {
