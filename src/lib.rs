@@ -19,9 +19,9 @@
 //! programs.
 //!
 //! Further operations are modules: [`create`], [`edit`], [`convert`], [`commit`], [`compact`],
-//! [`compare`], [`measure`], [`rebase`], [`undo`], [`info`], [`dump`], [`verify`], [`policy`]. Each works on any
-//! [`storage::Storage`], so that images need not be files: [`check::check`] and [`repair::repair`]
-//! are [`Checker`] and [`Repair`] without a name.
+//! [`compare`], [`measure`], [`rebase`], [`undo`], [`info`], [`dump`], [`verify`], [`policy`]. Each
+//! works on any [`storage::Storage`], so that images need not be files: [`check::check`] and
+//! [`repair::repair`] are [`Checker`] and [`Repair`] without a name.
 //!
 //! A problem *in* an image is a [`check::Finding`]; a problem doing the work is an [`Error`]. The
 //! library never prints, never exits and never reads the environment. `docs/design.md` describes

@@ -2,14 +2,15 @@
 //! back to the file system.
 //!
 //! * `options`: what is requested; `outcome`: what became of it
-//! * [`compact`], [`plan`]: the work, and what it would do
+//! * [`compact`], [`plan`]: the work, and what it would do; `job`: what its parts share
 //! * `rounds`: clusters from the end of the file into free ones, until none can move
 //! * `pairs`, `packer`: which cluster goes where
 //! * `zeroes`: guest data that reads as zeroes, given up; `punch`: free space made holes
 //!
-//! The engine moves (`image/moves`); here is decided what moves where. A plan is the work itself on
-//! a copy of the metadata in memory, so that its numbers are those of the work.
+//! The engine moves (`image/change/moves`); here is decided what moves where. A plan is the work
+//! itself on a copy of the metadata in memory, so that its numbers are those of the work.
 
+mod job;
 mod options;
 mod outcome;
 mod packer;

@@ -1,6 +1,6 @@
 //! Free clusters given back to the file system as holes.
 
-use super::run::Job;
+use super::job::Job;
 use crate::error::{Error, Result};
 
 /// Free space between two looks at whether the work is to end, in bytes.

@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::job::Job;
 use super::packer::Packer;
 use super::pairs::pairs;
-use super::run::Job;
 use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
 use crate::image::{Holder, Packed, PackedStep, References, Step, Window};

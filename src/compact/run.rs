@@ -1,33 +1,18 @@
 //! One image compacted, or a plan made.
 
-use std::collections::HashSet;
-use std::sync::atomic::Ordering::Relaxed;
-
+use super::job::Job;
 use super::rounds::Rounds;
 use super::{CompactOptions, Outcome, punch, zeroes};
 use crate::check::{CheckOptions, check};
 use crate::convert::Control;
 use crate::convert::flow::Rate;
 use crate::error::{Error, Result};
-use crate::format::HostCluster;
 use crate::format::crypto::CryptMethod;
 use crate::image::{Copying, Image};
 use crate::storage::Capacity;
 
 /// Most bytes of changed metadata that a plan keeps in memory.
 const PLAN_BYTES: usize = 1 << 30;
-
-/// The work on one image.
-pub(super) struct Job<'a> {
-    pub(super) image: &'a Image,
-    pub(super) options: &'a CompactOptions,
-    pub(super) control: Control<'a>,
-    pub(super) copying: Copying,
-    pub(super) rate: Option<Rate>,
-    /// Clusters that stay where they are.
-    pub(super) mixed: HashSet<HostCluster>,
-    pub(super) outcome: Outcome,
-}
 
 /// Makes the file of an image shorter. The image is open for writing; its backing file need not be
 /// open. What the guest reads stays as it is, of the disk and of every snapshot, and so do bitmaps.
@@ -160,37 +145,5 @@ impl Job<'_> {
     /// Where the last cluster in use ends.
     fn end(&self) -> Result<u64> {
         Ok(self.image.geometry().offset_of(self.image.used_end()?).get())
-    }
-
-    /// [`Error::Cancelled`] where the work is to end; waits where `bytes` are over the rate.
-    pub(super) fn begin(&self, bytes: u64) -> Result<()> {
-        if let Some(rate) = &self.rate {
-            rate.take(bytes, self.control.cancel);
-        }
-        match self.control.cancel.load(Relaxed) || self.control.progress.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether nothing outside of memory is to change.
-    pub(super) fn is_plan(&self) -> bool {
-        self.copying == Copying::Nothing
-    }
-
-    /// Bytes that may still move.
-    pub(super) fn left(&self) -> u64 {
-        self.options.max_moves.map_or(u64::MAX, |most| most.saturating_sub(self.outcome.moved))
-    }
-
-    /// Notes bytes that have moved.
-    pub(super) fn moved(&mut self, bytes: u64) {
-        self.outcome.moved += bytes;
-        self.control.progress.advance(bytes);
-    }
-
-    /// The first cluster that may move.
-    pub(super) fn floor(&self) -> HostCluster {
-        HostCluster::new(self.image.geometry().clusters_for(self.options.floor()).get())
     }
 }

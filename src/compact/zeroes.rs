@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::run::Job;
+use super::job::Job;
 use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
 use crate::image::{PackedStep, Reference, References, Step};

@@ -4,8 +4,8 @@
 //! The modules, each using only those listed after it:
 //!
 //! * `open`: what may be opened, and what is loaded
-//! * `moves`: clusters that go to other places of the file, or are no longer needed
-//! * `change`: snapshots and another size, switched to at once
+//! * `change`: snapshots and another size, switched to at once; `moves`: clusters that go to other
+//!   places of the file
 //! * `guest`: guest bytes, from several threads at once ([`Image::read`], [`Image::write`],
 //!   [`Image::write_zeroes`], [`Image::discard`], [`Image::write_compressed`])
 //! * `bitmaps`: persistent bitmaps kept up to date, added, changed and read
@@ -38,7 +38,6 @@ mod change;
 mod damage;
 mod guest;
 mod meta;
-mod moves;
 mod open;
 mod options;
 mod order;
@@ -54,11 +53,12 @@ pub use crate::format::l2::CompressedExtent;
 pub use crate::format::snapshot::{SnapshotEntry, SnapshotHeader};
 pub use bitmaps::BitmapBits;
 pub(crate) use bitmaps::{BitmapEdit, BitmapResult, BitmapStart};
-pub(crate) use change::write_zero_buffers;
 pub use change::{BackingLabel, Preallocation};
+pub(crate) use change::{
+    Copying, Holder, Packed, PackedStep, Reference, References, Step, Window, write_zero_buffers,
+};
 pub use damage::Damage;
 pub use guest::{Run, RunKind, Stored};
-pub(crate) use moves::{Copying, Holder, Packed, PackedStep, Reference, References, Step, Window};
 pub use open::Opened;
 pub use options::{BackingPolicy, OpenOptions};
 pub use raw::RawImage;

@@ -51,7 +51,7 @@ pub(in crate::image) struct Meta {
     /// While a change of the whole image is made in place: the dirty bit is set before its first
     /// step.
     pub(in crate::image) in_place: bool,
-    /// Refcounts are not deferred, whatever the image says of lazy refcounts.
+    /// Refcounts are not deferred, also where the image has lazy refcounts.
     pub(in crate::image) is_eager: bool,
     /// Once this is set, a change that is built aside is given up.
     pub(in crate::image) cancel: Option<Arc<AtomicBool>>,

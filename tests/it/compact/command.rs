@@ -19,7 +19,7 @@ fn grown(folder: &Path) {
     qemu_io(folder, "i", "write -q -P 0 30M 2M");
     qemu_ok(folder, "qemu-img", &["snapshot", "-d", "s", "i"]);
     qemu_io(folder, "i", "discard -q 12M 4M");
-    // What is free is no hole any more.
+    // Free clusters are not holes any more.
     let bytes = fs::read(folder.join("i")).unwrap();
     fs::write(folder.join("i"), bytes).unwrap();
 }

@@ -82,7 +82,7 @@ impl Recipe {
             let args = ["snapshot", "-d", "s0", name];
             std::process::Command::new("qemu-img").args(args).output().unwrap();
         }
-        // What qemu-img refused, and compressed writes that failed, can leave errors behind.
+        // What qemu-img refused, and compressed writes that failed, can leave errors.
         let args = ["check", "-q", "-f", "qcow2", "-r", "all", name];
         std::process::Command::new("qemu-img").args(args).output().unwrap();
     }

@@ -50,9 +50,9 @@ const ROOMS: [(&str, &[&str]); 28] = [
 ];
 
 /// The submodules of a module: folders, and files beside them (`mod` is the module's own). Each uses only those before it.
-const IMAGE: [&str; 13] = [
+const IMAGE: [&str; 12] = [
     "run", "damage", "raw", "options", "order", "meta", "space", "mod", "bitmaps", "guest",
-    "moves", "change", "open",
+    "change", "open",
 ];
 const CONVERT: [&str; 8] =
     ["source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];

@@ -169,6 +169,8 @@ fn the_output_of_the_other_commands_is_valid_by_their_schemas() {
         valid(&scratch, "measure.json", &measure);
         valid(&scratch, "snapshot.json", &["snapshot", "-l", "--output", "json", image]);
     }
+    let compact = ["compact", "--dry-run", "--output", "json", "base.qcow2"];
+    valid(&scratch, "compact.json", &compact);
     let convert = "convert --salvage --output json -O raw damaged.qcow2 saved";
     let convert: Vec<&str> = convert.split(' ').collect();
     valid(&scratch, "convert.json", &convert);

@@ -134,8 +134,8 @@ impl Image {
 }
 
 impl Meta {
-    /// An error unless the references of each step are as many as its refcount says: one that is
-    /// not known would be left pointing to a free cluster.
+    /// An error unless the references of each step are as many as its refcount: one that is not
+    /// known would be left pointing to a free cluster.
     fn require_complete(&self, found: &References, steps: &[Step]) -> Result<()> {
         for step in steps {
             let references = &found.plain[step.references.clone()];
@@ -290,20 +290,4 @@ pub(super) const fn zeroed(old: L2Entry, extended: bool, hides: bool) -> L2Entry
         (true, true) if old.is_compressed() => L2Entry { bits: 0, bitmap: !0 << 32 },
         (true, true) => L2Entry { bits: 0, bitmap: (old.zero() | old.allocated()) << 32 },
     }
-}
-
-/// Neighbours with the same number, together; those with 0 are left out.
-pub(super) fn runs(clusters: &[(HostCluster, u64)]) -> Vec<(ClusterRun, u64)> {
-    let mut sorted: Vec<_> = clusters.iter().copied().filter(|&(_, count)| count > 0).collect();
-    sorted.sort_unstable_by_key(|&(cluster, _)| cluster);
-    let mut runs: Vec<(ClusterRun, u64)> = Vec::new();
-    for (cluster, count) in sorted {
-        match runs.last_mut() {
-            Some((run, n)) if *n == count && run.end() == cluster => {
-                run.count += ClusterCount::new(1);
-            }
-            _ => runs.push((ClusterRun::one(cluster), count)),
-        }
-    }
-    runs
 }

@@ -1,14 +1,14 @@
 //! Refcounts while clusters are on the move.
 //!
-//! A crash may leave such a cluster without any reference, and a cluster with a refcount of 2 or
-//! more that nothing refers to is what a check takes for lost data: no other program leaves that
-//! behind. So its refcount is marked meanwhile: higher than references to it could be.
+//! A crash may leave such a cluster without any reference, and a check reads a cluster with a
+//! refcount of 2 or more that nothing refers to as lost data: no other program leaves it so. So its
+//! refcount is marked meanwhile: higher than references to it could be.
 
 use crate::error::Result;
-use crate::format::HostCluster;
+use crate::format::{ClusterCount, HostCluster};
 
-use super::plain::runs;
 use crate::image::meta::Meta;
+use crate::image::run::ClusterRun;
 
 /// How refcounts change with a step: raised before any pointer changes, lowered after all have.
 #[derive(Debug, Default)]
@@ -58,4 +58,20 @@ impl Meta {
         }
         self.flush(true)
     }
+}
+
+/// Neighbours with the same number, together; those with 0 are left out.
+fn runs(clusters: &[(HostCluster, u64)]) -> Vec<(ClusterRun, u64)> {
+    let mut sorted: Vec<_> = clusters.iter().copied().filter(|&(_, count)| count > 0).collect();
+    sorted.sort_unstable_by_key(|&(cluster, _)| cluster);
+    let mut runs: Vec<(ClusterRun, u64)> = Vec::new();
+    for (cluster, count) in sorted {
+        match runs.last_mut() {
+            Some((run, n)) if *n == count && run.end() == cluster => {
+                run.count += ClusterCount::new(1);
+            }
+            _ => runs.push((ClusterRun::one(cluster), count)),
+        }
+    }
+    runs
 }

@@ -108,7 +108,7 @@ impl References {
 }
 
 impl Image {
-    /// All references to the clusters that are `wanted`. Everything must be on disk.
+    /// All references to the clusters that `wanted` accepts. Everything must be on disk.
     pub(crate) fn references(
         &self,
         wanted: impl Fn(HostCluster) -> bool + Copy,
@@ -127,9 +127,9 @@ impl Image {
         Ok(found)
     }
 
-    /// The clusters that both compressed data and other references are in, as a write of compressed
-    /// data that fails in QEMU can leave them. They stay where they are, since a refcount that falls
-    /// to 1 would ask for a COPIED flag.
+    /// The clusters that both compressed data and other references are in, as a write of
+    /// compressed data that fails in QEMU can leave them. They stay where they are, since a
+    /// refcount that falls to 1 would ask for a COPIED flag.
     pub(crate) fn mixed_clusters(&self) -> Result<HashSet<HostCluster>> {
         let found = self.l2_tables()?;
         let meta = self.meta()?;
@@ -165,7 +165,7 @@ impl Image {
 }
 
 impl Meta {
-    /// The L2 tables of the disk and of all snapshots, and pointers to those that are wanted.
+    /// The L2 tables of the disk and of all snapshots, and pointers to those of interest.
     fn collect_l1(
         &self,
         found: &mut References,
@@ -255,7 +255,7 @@ impl Clusters {
     }
 }
 
-/// The wanted references in one L2 table.
+/// The references of interest in one L2 table.
 fn collect_l2(
     found: &mut References,
     id: usize,

@@ -9,12 +9,13 @@
 //! * `zeroes`: what reads as zeroes and has clusters
 //! * `ends`: the beginning and the end of the work
 //!
-//! A step copies to free clusters, raises their refcounts, flushes, changes the pointers, flushes,
-//! and then lowers the refcounts of what it replaced. So every crash leaves leaks at worst, whatever
-//! was written of a step (I1 and I2 of `docs/design.md`): while references to a shared cluster are
-//! split between its two places, both have the full refcount, and no COPIED flag. A cluster with
-//! several references has more than the disk and all snapshots can have meanwhile (`marks`): were
-//! it left with its own refcount, it would look as if it was lost (`check/lost/doubt`).
+//! A step copies to free clusters, flushes, raises their refcounts, flushes, changes the pointers,
+//! flushes, and then lowers the refcounts of what it replaced. So every crash leaves leaks at
+//! worst, whatever was written of a step (I1 and I2 of `docs/design.md`): while references to a
+//! shared cluster are split between its two places, both have the full refcount, and no COPIED
+//! flag. A cluster with several references has more than the disk and all snapshots can have
+//! meanwhile (`marks`): were it left with its own refcount, it would look as if it was lost
+//! (`check/lost/doubt`).
 
 mod blocks;
 mod ends;
