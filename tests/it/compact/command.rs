@@ -144,6 +144,23 @@ fn a_volume_can_be_cut_to_the_target() {
 }
 
 #[test]
+fn clusters_that_are_holes_take_no_space_after_they_have_moved() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    qemu_create(folder, &["-f", "qcow2", "-o", "preallocation=metadata", "i", "64M"]);
+    qemu_io(folder, "i", "discard -q 0 16M");
+    qemu_io(folder, "i", "write -q -P 1 60M 1M");
+    let used = || fs::metadata(folder.join("i")).unwrap().blocks() * 512;
+    let (before, guest) = (used(), raw(folder, "i"));
+    let done = qcheck(folder, &["compact", "--output", "json", "i"]).success().json().unwrap();
+    assert!(number(&done, "moved") >= 15 << 20, "{done}");
+    assert!(used() <= before + (512 << 10), "{before} to {}", used());
+    assert!(raw(folder, "i") == guest, "other contents");
+    assert_clean(folder, "i");
+}
+
+#[test]
 fn zeroes_of_an_external_data_file_become_holes() {
     use std::os::unix::fs::MetadataExt;
     for raw_file in ["off", "on"] {

@@ -1,5 +1,6 @@
 //! Whole clusters moved or freed, with all references to each: guest data, L2 tables, bitmap data.
 
+use std::io;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
@@ -109,8 +110,9 @@ impl Image {
         })
     }
 
-    /// Copies bytes of the file; those that are to be changed on the way in pieces of clusters.
-    pub(super) fn copy_bytes(
+    /// Copies bytes of the file. Holes stay holes, except where data are changed on the way: were
+    /// they copied, they would take space.
+    fn copy_bytes(
         &self,
         from: HostOffset,
         to: HostOffset,
@@ -118,18 +120,36 @@ impl Image {
         change: impl FnOnce(&mut [u8]),
     ) -> Result<()> {
         let failed = |e| Error::io("copy clusters", from.get(), e);
-        let is_plain = self.encryption.is_none();
-        let copied = is_plain
-            && self.file.copy_from(to.get(), &self.file, from.get(), bytes).map_err(failed)?;
-        if !copied {
+        self.meta()?.ordering.disk.note_data();
+        if self.encryption.is_some() {
             let mut buf = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
             self.file.read_padded_at(from.get(), &mut buf).map_err(failed)?;
             change(&mut buf);
-            let failed = |e| Error::io("write clusters", to.get(), e);
-            self.file.write_at(to.get(), &buf).map_err(failed)?;
+            return self.file.write_at(to.get(), &buf).map_err(failed);
         }
-        self.meta()?.ordering.disk.note_data();
+        let (mut at, end) = (from.get(), from.get() + bytes);
+        while at < end {
+            let data = self.file.next_data(at).map_err(failed)?.unwrap_or(end..end);
+            let (start, stop) = (data.start.clamp(at, end), data.end.min(end));
+            let target = to.get() + (at - from.get());
+            if at < start {
+                self.file.write_zeroes(target, start - at).map_err(failed)?;
+            }
+            if start < stop {
+                self.copy_data(start, target + (start - at), stop - start).map_err(failed)?;
+            }
+            at = stop.max(start);
+        }
         Ok(())
+    }
+
+    fn copy_data(&self, from: u64, to: u64, bytes: u64) -> io::Result<()> {
+        if self.file.copy_from(to, &self.file, from, bytes)? {
+            return Ok(());
+        }
+        let mut buf = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        self.file.read_padded_at(from, &mut buf)?;
+        self.file.write_at(to, &buf)
     }
 }
 
