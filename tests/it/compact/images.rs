@@ -100,6 +100,31 @@ impl Recipe {
     }
 }
 
+/// An image of which all that is in use is at the end: a snapshot with tables and data of its own, with others that the disk
+/// shares, and newer ones of the disk.
+pub fn layered(create: &str, kilobytes: u64) -> Case {
+    Case::new(|path| {
+        let name = path.to_str().unwrap();
+        let size = kilobytes << 10;
+        let io = |commands: &[String]| {
+            let mut args = vec!["-f", "qcow2"];
+            commands.iter().for_each(|command| args.extend(["-c", command]));
+            qemu("qemu-io", &[&args[..], &[name]].concat());
+        };
+        let text = size.to_string();
+        qemu("qemu-img", &["create", "-q", "-f", "qcow2", "-o", create, name, &text]);
+        if !create.contains("0.10") {
+            qemu("qemu-img", &["bitmap", "--add", "-g", "512", name, "map"]);
+        }
+        io(&[format!("write -q -P 1 0 {size}")]);
+        qemu("qemu-img", &["snapshot", "-c", "gone", name]);
+        io(&[format!("write -q -P 2 0 {size}")]);
+        qemu("qemu-img", &["snapshot", "-c", "kept", name]);
+        qemu("qemu-img", &["snapshot", "-d", "gone", name]);
+        io(&["write -q -P 3 4k 4k".into(), format!("write -q -P 4 {} 8k", size / 2)]);
+    })
+}
+
 /// Compacts the image of a case on a storage.
 pub fn run(case: &Case, storage: Arc<dyn Storage>, options: &CompactOptions) -> Result<Outcome> {
     let never = AtomicBool::new(false);
