@@ -31,7 +31,8 @@ pub fn plan(
     });
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
-    let writable = pointers::is_undisputed_l1(survey) && !leads_nowhere(survey);
+    // Without a flag nobody writes in place: one that is missing does no harm.
+    let writable = pointers::is_undisputed_l1(survey) && !(set && leads_nowhere(survey));
     for (index, bits) in survey.wrong_l1_flags().filter(|_| writable) {
         let entry = L1Entry(bits);
         let geometry = &survey.area.geometry;
