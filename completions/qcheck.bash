@@ -455,7 +455,7 @@ _qcheck() {
             ;;
         qcheck__subcmd__compact)
             opts="-f -r -p -q -h --format --zeroes --punch-only --until --target-size --max-moves --rate --dry-run --output --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -508,7 +508,7 @@ _qcheck() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            COMPREPLY=()
             return 0
             ;;
         qcheck__subcmd__compare)
