@@ -12,7 +12,7 @@ use super::packer::Packer;
 use super::pairs::pairs;
 use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
-use crate::image::{Holder, Packed, PackedStep, References, Step, Window};
+use crate::image::{Content, PackedStep, References, Step, Window};
 
 /// Most steps of a batch: of small clusters there are many in few bytes.
 const BATCH_STEPS: usize = 1 << 14;
@@ -102,11 +102,10 @@ impl<'a, 'b> Rounds<'a, 'b> {
         let from: Vec<_> = blocks.iter().map(|&(_, cluster)| cluster).collect();
         let Some(&last) = from.first() else { return Ok(false) };
         let free = self.job.image.free_clusters(FIRST, last, self.fitting(from.len()))?;
-        let moves = pairs(&from, &free).into_iter().filter_map(|(from, to)| {
-            let &(index, _) = blocks.iter().find(|&&(_, cluster)| cluster == from)?;
-            Some((index, from, to))
-        });
-        let moves: Vec<_> = moves.collect();
+        let pairs = pairs(&from, &free);
+        // The last blocks, which come first, have pairs.
+        let moving = blocks[..pairs.len()].iter().rev().zip(pairs);
+        let moves: Vec<_> = moving.map(|(&(index, _), (from, to))| (index, from, to)).collect();
         for moves in moves.rchunks(BATCH_STEPS.min(self.per_batch())) {
             let bytes = self.bytes_of(moves.len());
             self.job.begin(bytes)?;
@@ -166,26 +165,22 @@ impl<'a, 'b> Rounds<'a, 'b> {
     }
 
     fn move_plain(&mut self, found: &mut References, window: &Window) -> Result<bool> {
-        let steps = steps(found, window);
+        let mut steps = steps(found, window);
         let mut from: Vec<_> = steps.iter().rev().map(|step| step.from).collect();
         let Some(&last) = from.first() else { return Ok(false) };
         from.truncate(self.fitting(from.len()));
         let free = self.next_free(last, from.len())?;
         let pairs = pairs(&from, &free);
         let Some(&(_, highest)) = pairs.last() else { return Ok(false) };
-        let mut steps = steps.into_iter().peekable();
-        let mut moves = Vec::with_capacity(pairs.len());
-        for &(from, to) in &pairs {
-            while steps.peek().is_some_and(|step| step.from < from) {
-                steps.next();
-            }
-            moves.extend(steps.next().map(|step| Step { to: Some(to), ..step }));
-        }
+        // The last steps have pairs.
+        let moving = steps.split_off(steps.len() - pairs.len()).into_iter().zip(pairs);
+        let moves: Vec<_> = moving.map(|(step, (_, to))| Step { to: Some(to), ..step }).collect();
         for moves in moves.rchunks(self.per_batch()) {
             self.job.begin(self.bytes_of(moves.len()))?;
             // Together with data that it refers to, the copy of an L2 table would look after a
             // crash as if no pointer to it was left.
-            let is_table = |step: &Step| kind(found.plain[step.references.start].holder) == 1;
+            let is_table =
+                |step: &Step| found.plain[step.references.start].holder.content() == Content::Table;
             let (tables, data): (Vec<_>, Vec<_>) = moves.iter().cloned().partition(is_table);
             for steps in [data, tables].into_iter().filter(|steps| !steps.is_empty()) {
                 self.job.image.move_clusters(found, &steps, self.job.copying)?;
@@ -198,7 +193,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
 
     /// Moves compressed data that are in a range of clusters.
     fn move_packed(&mut self, found: &mut References, range: &Range<HostCluster>) -> Result<bool> {
-        let groups = groups(&found.packed);
+        let groups = found.extents();
         if groups.is_empty() {
             return Ok(false);
         }
@@ -252,9 +247,8 @@ impl<'a, 'b> Rounds<'a, 'b> {
         let geometry = self.job.image.geometry();
         let step = |group: &Range<usize>| {
             let extent = found.packed[group.start].extent;
-            let weight: u64 = group.clone().map(|n| found.weight_of(found.packed[n].table)).sum();
             let first = geometry.cluster_floor(extent.offset);
-            let to = packer.place(extent, weight, first)?;
+            let to = packer.place(extent, found.count_packed(group), first)?;
             Some(PackedStep { from: extent, to: Some(to), references: group.clone() })
         };
         groups.iter().filter_map(step).collect()
@@ -265,40 +259,18 @@ impl<'a, 'b> Rounds<'a, 'b> {
 /// open.
 fn steps(found: &References, window: &Window) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut start = 0;
-    for group in found.plain.chunk_by(|a, b| a.cluster == b.cluster) {
-        let references = start..start + group.len();
-        start = references.end;
+    for references in found.clusters() {
+        let group = &found.plain[references.clone()];
         let from = group[0].cluster;
         let at = window.clusters.binary_search_by(|(cluster, _)| from.cmp(cluster));
         // Tables and data do not share clusters, nor do compressed data and others.
-        let is_alike = group.iter().all(|r| kind(r.holder) == kind(group[0].holder));
+        let is_alike = group.iter().all(|r| r.holder.content() == group[0].holder.content());
         if let (Ok(at), true) = (at, is_alike) {
             let count = window.clusters[at].1;
-            let sum: u64 = group.iter().map(|r| found.weight(r.holder)).sum();
-            if sum == count {
+            if found.count(&references) == count {
                 steps.push(Step { from, to: None, count, references });
             }
         }
     }
     steps
-}
-
-const fn kind(holder: Holder) -> u8 {
-    match holder {
-        Holder::Table(_) => 0,
-        Holder::Active | Holder::Snapshot(_) => 1,
-        Holder::Bitmap(_) => 2,
-    }
-}
-
-/// The references to the same data each, in the order of the file.
-fn groups(packed: &[Packed]) -> Vec<Range<usize>> {
-    let mut start = 0;
-    let groups = packed.chunk_by(|a, b| a.extent == b.extent).map(|group| {
-        let range = start..start + group.len();
-        start = range.end;
-        range
-    });
-    groups.collect()
 }

@@ -81,15 +81,13 @@ fn free_all(job: &mut Job<'_>, mut clusters: Vec<HostCluster>) -> Result<()> {
     for wanted in clusters.chunks(SHARED) {
         let set: HashSet<HostCluster> = wanted.iter().copied().collect();
         let mut found = job.image.references(|cluster| set.contains(&cluster))?;
-        let (mut steps, mut start) = (Vec::new(), 0);
-        for group in found.plain.chunk_by(|a, b| a.cluster == b.cluster) {
-            let references = start..start + group.len();
-            start = references.end;
-            if job.mixed.contains(&group[0].cluster) {
-                continue;
+        let mut steps = Vec::new();
+        for references in found.clusters() {
+            let from = found.plain[references.start].cluster;
+            if !job.mixed.contains(&from) {
+                let count = found.count(&references);
+                steps.push(Step { from, to: None, count, references });
             }
-            let count = group.iter().map(|r| found.weight(r.holder)).sum();
-            steps.push(Step { from: group[0].cluster, to: None, count, references });
         }
         for steps in steps.chunks(BATCH) {
             job.begin(0)?;

@@ -55,7 +55,7 @@ pub use bitmaps::BitmapBits;
 pub(crate) use bitmaps::{BitmapEdit, BitmapResult, BitmapStart};
 pub use change::{BackingLabel, Preallocation};
 pub(crate) use change::{
-    Copying, Holder, Packed, PackedStep, Reference, References, Step, Window, write_zero_buffers,
+    Content, Copying, Packed, PackedStep, Reference, References, Step, Window, write_zero_buffers,
 };
 pub use damage::Damage;
 pub use guest::{Run, RunKind, Stored};

@@ -16,4 +16,4 @@ mod width;
 pub use grow::Preallocation;
 pub(crate) use grow::write_zero_buffers;
 pub use labels::BackingLabel;
-pub(crate) use moves::{Copying, Holder, Packed, PackedStep, Reference, References, Step, Window};
+pub(crate) use moves::{Content, Copying, Packed, PackedStep, Reference, References, Step, Window};

@@ -24,8 +24,8 @@ impl Opener for Same<'_> {
         Ok(Arc::new(self.data_file()?))
     }
 
-    fn open_write(&self, _path: &Path) -> Result<Arc<dyn Storage>> {
-        Ok(Arc::new(ReadOnly(self.open_read(_path)?)))
+    fn open_write(&self, path: &Path) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::new(ReadOnly(self.open_read(path)?)))
     }
 }
 

@@ -71,14 +71,14 @@ impl Image {
         meta.lower_for(&changes)
     }
 
-    /// Makes the refcount table as short as its entries allow; whether it got shorter.
-    pub(crate) fn shorten_reftable(&self) -> Result<bool> {
+    /// Makes the refcount table as short as its entries allow.
+    pub(crate) fn shorten_reftable(&self) -> Result<()> {
         self.meta()?.shorten_reftable()
     }
 }
 
 impl Meta {
-    fn shorten_reftable(&mut self) -> Result<bool> {
+    fn shorten_reftable(&mut self) -> Result<()> {
         self.prepare_write()?;
         self.flush(true)?;
         let root = self.ordering.root(Side::Refcounts);
@@ -87,13 +87,13 @@ impl Meta {
         let clusters = self.geometry.clusters_for(used.max(1) as u64 * 8);
         let before = self.geometry.clusters_for(old * 8);
         if clusters >= before {
-            return Ok(false);
+            return Ok(());
         }
         let first = self.geometry.cluster_floor(at);
         let rest =
             ClusterRun::new(first + clusters, ClusterCount::new(before.get() - clusters.get()));
         if self.refcounts(rest)?.iter().any(|&count| count != 1) {
-            return Ok(false);
+            return Ok(());
         }
         let kept = usize::try_from(self.geometry.bytes_of(clusters) / 8).unwrap_or(usize::MAX);
         let entries = self.ordering.root(Side::Refcounts).entries()[..kept].to_vec();
@@ -102,7 +102,6 @@ impl Meta {
         self.ordering.replace_root(Side::Refcounts, RootTable::new(at, entries));
         self.ordering.disk.regions.remove(rest, Owner::Reftable);
         self.lower(rest, 1)?;
-        self.flush(true)?;
-        Ok(true)
+        self.flush(true)
     }
 }

@@ -15,7 +15,7 @@ impl Image {
         meta.flush(true)
     }
 
-    /// Gives up refcount blocks that count nothing; whether there were any.
+    /// Gives up refcount blocks that count nothing.
     pub(crate) fn drop_empty_blocks(&self) -> Result<()> {
         let meta = &mut *self.meta()?;
         meta.prepare_write()?;

@@ -29,7 +29,7 @@ mod zeroes;
 
 pub(crate) use packed::PackedStep;
 pub(crate) use plain::Step;
-pub(crate) use references::{Holder, Packed, Reference, References};
+pub(crate) use references::{Content, Packed, Reference, References};
 pub(crate) use survey::Window;
 
 /// Whether the data of clusters is copied.

@@ -13,7 +13,7 @@ use crate::format::{HostCluster, HostOffset};
 use super::Copying;
 use super::marks::Changes;
 use super::plain::zeroed;
-use super::references::{Holder, References};
+use super::references::References;
 use crate::image::Image;
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
@@ -46,8 +46,7 @@ impl Image {
     ) -> Result<()> {
         let (mut new, mut old) = (Counts::new(), Counts::new());
         for step in steps {
-            let weight = |at: usize| found.weight(Holder::Table(found.packed[at].table));
-            let weight: u64 = step.references.clone().map(weight).sum();
+            let weight = found.count_packed(&step.references);
             let add = |counts: &mut Counts, at| {
                 let run = ClusterRun::of(&self.geometry, at, step.from.bytes);
                 run.clusters().for_each(|cluster| *counts.entry(cluster).or_default() += weight);

@@ -11,7 +11,7 @@ use crate::format::{ClusterCount, HostCluster, HostOffset};
 
 use super::Copying;
 use super::marks::Changes;
-use super::references::{Holder, Reference, References};
+use super::references::{Content, Holder, Reference, References};
 use crate::image::Image;
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
@@ -76,7 +76,7 @@ impl Image {
         for step in steps {
             let Some(to) = step.to else { continue };
             let first = &found.plain[step.references.start];
-            let guest = matches!(first.holder, Holder::Table(_));
+            let guest = first.holder.content() == Content::Data;
             run = match run {
                 Some((from, target, n, kind))
                     if kind == guest
@@ -160,7 +160,7 @@ impl Meta {
         for step in steps {
             let references = &found.plain[step.references.clone()];
             let alike = references.iter().all(|r| r.cluster == step.from);
-            let sum: u64 = references.iter().map(|r| found.weight(r.holder)).sum();
+            let sum = found.count(&step.references);
             if !alike || sum != step.count || references.is_empty() {
                 let at = self.geometry.offset_of(step.from);
                 let why = format!("{sum} references are found, and the refcount is {}", step.count);
@@ -206,7 +206,7 @@ impl Meta {
         let mut pointers = Vec::new();
         for step in steps {
             let references = &found.plain[step.references.clone()];
-            if matches!(references[0].holder, Holder::Active | Holder::Snapshot(_)) {
+            if references[0].holder.content() == Content::Table {
                 self.move_table(step.from, step.to)?;
                 let to = step.to.map(|to| self.geometry.offset_of(to));
                 found.relocate(self.geometry.offset_of(step.from), to);

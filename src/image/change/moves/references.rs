@@ -1,6 +1,7 @@
 //! All references to some clusters, found by reading every table once.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::format::bitmap::BitmapTableEntry;
@@ -25,6 +26,28 @@ pub(crate) enum Holder {
     Snapshot(u32),
     /// The table of the bitmap at this position.
     Bitmap(u32),
+}
+
+/// What a pointer refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Guest data.
+    Data,
+    /// An L2 table.
+    Table,
+    /// Data of a bitmap.
+    Bitmap,
+}
+
+impl Holder {
+    /// What its pointers refer to.
+    pub(crate) const fn content(self) -> Content {
+        match self {
+            Self::Table(_) => Content::Data,
+            Self::Active | Self::Snapshot(_) => Content::Table,
+            Self::Bitmap(_) => Content::Bitmap,
+        }
+    }
 }
 
 /// A pointer to a whole cluster.
@@ -84,16 +107,36 @@ impl References {
     }
 
     /// How many references an entry of an L2 table is.
-    pub(crate) fn weight_of(&self, table: u32) -> u64 {
+    fn weight_of(&self, table: u32) -> u64 {
         self.tables[table as usize].weight
     }
 
     /// How many references a pointer is.
-    pub(crate) fn weight(&self, holder: Holder) -> u64 {
+    fn weight(&self, holder: Holder) -> u64 {
         match holder {
             Holder::Table(id) => self.weight_of(id),
             Holder::Active | Holder::Snapshot(_) | Holder::Bitmap(_) => 1,
         }
+    }
+
+    /// The references to each cluster, by their positions in [`Self::plain`].
+    pub(crate) fn clusters(&self) -> Vec<Range<usize>> {
+        groups(&self.plain, |a, b| a.cluster == b.cluster)
+    }
+
+    /// The references to the same compressed data, by their positions in [`Self::packed`].
+    pub(crate) fn extents(&self) -> Vec<Range<usize>> {
+        groups(&self.packed, |a, b| a.extent == b.extent)
+    }
+
+    /// How many references some pointers to whole clusters are.
+    pub(crate) fn count(&self, references: &Range<usize>) -> u64 {
+        self.plain[references.clone()].iter().map(|r| self.weight(r.holder)).sum()
+    }
+
+    /// How many references some pointers to compressed data are.
+    pub(crate) fn count_packed(&self, references: &Range<usize>) -> u64 {
+        self.packed[references.clone()].iter().map(|p| self.weight_of(p.table)).sum()
     }
 
     /// Notes that an L2 table is elsewhere, or nowhere.
@@ -231,6 +274,17 @@ impl Meta {
         let root = self.ordering.root(Side::Mappings);
         ClusterRun::of(&self.geometry, root.offset(), root.entries().len() as u64 * 8)
     }
+}
+
+/// Neighbours that are alike, by their positions.
+fn groups<T>(items: &[T], alike: impl FnMut(&T, &T) -> bool) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let groups = items.chunk_by(alike).map(|group| {
+        let range = start..start + group.len();
+        start = range.end;
+        range
+    });
+    groups.collect()
 }
 
 /// A set of clusters, a bit each.
