@@ -62,8 +62,8 @@ impl Medium {
         }
     }
 
-    /// Opens an image for reading and writing, and makes an empty file where there is none; what is
-    /// remote has to exist. Fails as [`FileStorage::open_or_create`] and [`remote::open`].
+    /// Opens an image for reading and writing, and makes an empty file if it does not exist; what
+    /// is remote has to exist. Fails as [`FileStorage::open_or_create`] and [`remote::open`].
     pub fn open_or_create(name: &Path, settings: Settings) -> io::Result<Self> {
         match is_remote(name) {
             true => Self::open_remote(name, true, settings),

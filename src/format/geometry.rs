@@ -206,6 +206,16 @@ impl Geometry {
     pub const fn first_cluster_of_block(&self, index: ReftableIndex) -> HostCluster {
         HostCluster::new(index.get().saturating_mul(self.refblock_entries()))
     }
+    /// How many entries of a refcount block are for clusters that begin before an offset.
+    pub fn refblock_entries_before(&self, index: ReftableIndex, end: u64) -> usize {
+        let first = self.first_cluster_of_block(index);
+        let before = self.clusters_for(end).get().saturating_sub(first.get());
+        usize::try_from(before.min(self.refblock_entries())).unwrap_or(usize::MAX)
+    }
+    /// How many refcount blocks describe the clusters of a file of so many bytes.
+    pub const fn refblocks_for(&self, bytes: u64) -> u64 {
+        self.clusters_for(bytes).get().div_ceil(self.refblock_entries())
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub struct Uri<'a> {
     pub authority: &'a str,
     /// The user and perhaps the password before the host.
     pub user: Option<&'a str>,
-    /// From the slash after the authority; empty where there is none.
+    /// From the slash after the authority; empty if the name ends with it.
     pub path: &'a str,
     /// What is after the question mark.
     pub query: Option<&'a str>,

@@ -77,8 +77,7 @@ impl Reftable {
 
     /// The clusters with its blocks for the file.
     pub fn blocks(&self, source: &dyn ReadAt) -> io::Result<Vec<HostCluster>> {
-        let clusters = self.geometry.clusters_for(source.len()?);
-        let blocks = clusters.get().div_ceil(self.geometry.refblock_entries());
+        let blocks = self.geometry.refblocks_for(source.len()?);
         let entries = load_entries(source, self.offset, blocks)?;
         let offsets = entries.into_iter().map(|entry| ReftableEntry(entry).offset());
         Ok(offsets.filter_map(|at| self.geometry.cluster_exact(at)).collect())
@@ -88,7 +87,7 @@ impl Reftable {
     fn measured(mut self, source: &dyn ReadAt, file_bytes: u64) -> io::Result<Option<Self>> {
         let geometry = self.geometry;
         let clusters = geometry.clusters_for(file_bytes);
-        let blocks = clusters.get().div_ceil(geometry.refblock_entries());
+        let blocks = geometry.refblocks_for(file_bytes);
         let bytes = (blocks * TABLE_ENTRY_BYTES).next_multiple_of(geometry.cluster_bytes());
         if bytes > MAX_REFTABLE_BYTES.max(geometry.cluster_bytes()) {
             return Ok(None);

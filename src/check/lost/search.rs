@@ -153,8 +153,7 @@ fn suspects_of(
     ctx.source.read_padded_at(block.offset.get(), bytes)?;
     ctx.map.encode_block(block.index, geometry, &mut expected);
     let (order, start) = (geometry.refcount_order(), geometry.first_cluster_of_block(block.index));
-    let end = usize::try_from(ctx.file_clusters().get().saturating_sub(start.get()));
-    let entries = 0..geometry.refblock_len().min(end.unwrap_or(usize::MAX));
+    let entries = 0..geometry.refblock_entries_before(block.index, ctx.file_bytes);
     let mut found: Vec<Suspects> = Vec::new();
     for (entry, is, should) in refcount::differing((bytes, &expected), order, entries) {
         let first = start + ClusterCount::new(entry as u64);

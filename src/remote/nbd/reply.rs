@@ -68,7 +68,7 @@ impl Reply {
         self.is_done
     }
 
-    /// The data, or why there is none.
+    /// The data, or why the server sent no data.
     pub fn into_data(self) -> io::Result<Vec<u8>> {
         match self.error {
             Some(error) => Err(error),

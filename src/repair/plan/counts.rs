@@ -113,8 +113,7 @@ pub fn changed(
     plan.target.encode_block(index, geometry, &mut target);
     let first = geometry.first_cluster_of_block(index);
     let order = geometry.refcount_order();
-    let in_file = geometry.clusters_for(plan.file_bytes).get().saturating_sub(first.get());
-    let in_file = usize::try_from(in_file).unwrap_or(usize::MAX);
+    let in_file = geometry.refblock_entries_before(index, plan.file_bytes);
     let mut new = target.clone();
     let entries = 0..geometry.refblock_len();
     for (entry, is, should) in differing((old, &target), order, entries) {

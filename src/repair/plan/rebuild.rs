@@ -58,8 +58,7 @@ fn keep_what_is_not_ours(
     let geometry = survey.area.geometry;
     let mut doubtful = quarantine.mistaken_blocks(survey);
     doubtful.extend(quarantine.strays());
-    let blocks =
-        geometry.clusters_for(survey.file_bytes).get().div_ceil(geometry.refblock_entries());
+    let blocks = geometry.refblocks_for(survey.file_bytes);
     let needed = geometry.clusters_for(blocks * TABLE_ENTRY_BYTES).get();
     for region in old {
         let clusters = (0..region.count.get()).map(|n| (n, region.first + ClusterCount::new(n)));

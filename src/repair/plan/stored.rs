@@ -36,7 +36,7 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// A valid block's content; `None` where there is none.
+/// A valid block's content; `None` where the refcount table has no such block.
 pub fn block(
     source: &dyn ReadAt,
     survey: &Survey,

@@ -117,14 +117,15 @@ fn hold(
     let (index, first) = geometry.refcount_place(range.start);
     let first_of_block = geometry.first_cluster_of_block(index);
     let length = usize::try_from((range.end - range.start).get()).unwrap_or(usize::MAX);
-    let entries = first.get() as usize..first.get() as usize + length;
-    let is_noise = is_noise(survey, index, stored);
+    let mut entries = first.get() as usize..first.get() as usize + length;
+    let in_file = geometry.refblock_entries_before(index, survey.file_bytes);
+    // Most of the block may be no refcounts, and those past the end of the file prove nothing then.
+    if entries.end > in_file && is_noise(survey, index, stored) {
+        entries.end = in_file.max(entries.start);
+    }
     for (entry, count) in refcount::counted(stored, geometry.refcount_order(), entries) {
         let at = first_of_block + ClusterCount::new(entry as u64);
         let referenced = target.get(at);
-        if is_noise && !survey.has(at) {
-            continue;
-        }
         // A value that cannot be a refcount, among others that are, does not show that the cluster
         // is free.
         let count = match survey.plausible.excludes(count, referenced) && !all {
@@ -145,8 +146,7 @@ fn hold(
 fn is_noise(survey: &Survey, index: ReftableIndex, stored: &[u8]) -> bool {
     let geometry = &survey.area.geometry;
     let first = geometry.first_cluster_of_block(index);
-    let clusters = geometry.clusters_for(survey.file_bytes).get().saturating_sub(first.get());
-    let in_file = usize::try_from(clusters.min(geometry.refblock_entries())).unwrap_or(0);
+    let in_file = geometry.refblock_entries_before(index, survey.file_bytes);
     let (mut all, mut impossible) = (0u64, 0u64);
     for (entry, count) in refcount::counted(stored, geometry.refcount_order(), 0..in_file) {
         let referenced = survey.map.get(first + ClusterCount::new(entry as u64));
