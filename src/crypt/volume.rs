@@ -71,6 +71,10 @@ impl<S: ReadAt> ReadAt for Volume<S> {
         self.inner.failure()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.len()?.saturating_sub(offset);
         let wanted = buf.len().min(length(left));

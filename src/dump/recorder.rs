@@ -47,6 +47,10 @@ impl ReadAt for Recorder<'_> {
         self.source.failure()
     }
 
+    fn is_remote(&self) -> bool {
+        self.source.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.source.will_need(range);
     }

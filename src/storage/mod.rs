@@ -79,6 +79,11 @@ pub trait ReadAt: Send + Sync {
         None
     }
 
+    /// Whether what is read comes from a server: then it is worth a hint before.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// A hint that this range will be read soon.
     fn will_need(&self, _range: Range<u64>) {}
 

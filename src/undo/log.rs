@@ -226,6 +226,10 @@ impl<S: Storage, F: Storage> ReadAt for UndoLog<S, F> {
         self.image.next_data(offset)
     }
 
+    fn is_remote(&self) -> bool {
+        self.image.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.image.will_need(range);
     }

@@ -48,10 +48,9 @@ pub fn run(ctx: &mut Context) -> Refcounts {
     refcounts
 }
 
-/// Has the blocks requested before they are compared, where they are not read from a file: a server
-/// may be far away.
+/// Has the blocks requested before they are compared, where they come from a server.
 fn request_blocks(ctx: &Context, entries: &[u64]) {
-    if ctx.source.file().is_some() {
+    if !ctx.source.is_remote() {
         return;
     }
     let offsets = entries.iter().map(|&bits| ReftableEntry(bits).offset().get());

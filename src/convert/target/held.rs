@@ -61,6 +61,10 @@ impl ReadAt for HeldHeader {
         if offset < held { Ok(Some(offset..held)) } else { self.inner.next_data(offset) }
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.inner.will_need(range);
     }

@@ -201,6 +201,10 @@ impl ReadAt for Object {
         Ok(inside)
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn failure(&self) -> Option<io::Error> {
         let state = self.shared.state();
         state.failed.as_ref().map(|(kind, why)| io::Error::new(*kind, why.clone()))

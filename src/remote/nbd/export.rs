@@ -239,6 +239,10 @@ impl ReadAt for Export {
         Ok(usize::try_from(inside).unwrap_or(buf.len()))
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn failure(&self) -> Option<io::Error> {
         self.channel.failure()
     }

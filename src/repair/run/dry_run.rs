@@ -191,6 +191,10 @@ impl ReadAt for Logged<'_> {
         self.overlay.next_data(offset)
     }
 
+    fn is_remote(&self) -> bool {
+        self.overlay.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.overlay.will_need(range);
     }

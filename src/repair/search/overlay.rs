@@ -42,11 +42,12 @@ impl ReadAt for Overlay<'_> {
         if offset < head { Ok(Some(offset..head)) } else { self.source.next_data(offset) }
     }
 
+    fn is_remote(&self) -> bool {
+        self.source.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
-        // A file was read by the check before, but for its holes.
-        if self.source.file().is_none() {
-            self.source.will_need(range);
-        }
+        self.source.will_need(range);
     }
 }
 

@@ -46,6 +46,10 @@ impl<S: ReadAt> ReadAt for Cancelable<S> {
         self.inner.failure()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner.file()
     }

@@ -30,6 +30,9 @@ macro_rules! forward {
             fn file(&$this) -> Option<BorrowedFd<'_>> {
                 $reads.file()
             }
+            fn is_remote(&$this) -> bool {
+                $reads.is_remote()
+            }
             fn peek_at(&$this, offset: u64, buf: &mut [u8]) -> io::Result<()> {
                 $reads.peek_at(offset, buf)
             }

@@ -95,6 +95,10 @@ impl<S: Storage> ReadAt for Latch<S> {
         self.inner.failure()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.inner.file()
     }

@@ -143,6 +143,10 @@ impl<R: ReadAt> ReadAt for Overlay<R> {
         })
     }
 
+    fn is_remote(&self) -> bool {
+        self.base.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.base.will_need(range);
     }

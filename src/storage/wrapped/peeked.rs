@@ -24,6 +24,10 @@ impl ReadAt for Peeked<'_> {
         self.0.failure()
     }
 
+    fn is_remote(&self) -> bool {
+        self.0.is_remote()
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.0.next_data(offset)
     }

@@ -30,6 +30,9 @@ impl ReadAt for ReadOnly<Arc<dyn ReadAt>> {
     fn failure(&self) -> Option<io::Error> {
         self.0.failure()
     }
+    fn is_remote(&self) -> bool {
+        self.0.is_remote()
+    }
     fn file(&self) -> Option<BorrowedFd<'_>> {
         self.0.file()
     }

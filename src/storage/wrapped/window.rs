@@ -46,6 +46,10 @@ impl<R: ReadAt> ReadAt for Window<R> {
         self.inner.failure()
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.inner.will_need(self.place(range.start)..self.place(range.end));
     }

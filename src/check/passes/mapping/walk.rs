@@ -68,8 +68,8 @@ pub fn run(ctx: &mut Context, mapping: &mut Mapping, pending: &mut Pending) {
     ctx.progress.stage("L2 tables", table_bytes);
     let reads = reads(&mapping.tables, cluster_bytes);
     let skip_holes = table_bytes > MANY_BYTES;
-    // What is not a file may be far away, and has no holes that would be skipped.
-    let hints = !skip_holes || ctx.source.file().is_none();
+    // A file reads ahead into the holes that are skipped.
+    let hints = !skip_holes || ctx.source.is_remote();
     for read in reads.iter().filter(|_| hints) {
         let first = mapping.tables[read.start as usize].offset.get();
         let bytes = u64::from(read.end - read.start) * cluster_bytes;
