@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::remote::is_remote;
 
 /// Drivers that are the bytes of a file or device.
-const FILE_DRIVERS: [&str; 2] = ["file", "host_device"];
+const FILE_DRIVERS: [&str; 2] = ["file", DEVICE];
+/// The one for devices alone.
+const DEVICE: &str = "host_device";
 /// The driver that is the bytes of an export of a server.
 const NBD: &str = "nbd";
 
@@ -29,6 +31,14 @@ pub(super) fn path(driver: Option<&str>, options: &mut Options, prefix: &str) ->
     let path = path.filter(|path| !path.is_empty() && !path.contains('\0'));
     let missing = || Error::Refused(format!("the option '{prefix}filename' has to name a file"));
     let path = PathBuf::from(path.ok_or_else(missing)?);
+    if driver == Some(DEVICE) && path.is_file() {
+        // qemu-img's words.
+        let why = "to be either a character or block device";
+        return Err(Error::Refused(format!(
+            "'{DEVICE}' driver requires '{}' {why}",
+            path.display()
+        )));
+    }
     // The option names a file, whatever is in it.
     Ok(if is_remote(&path) { PathBuf::from(".").join(path) } else { path })
 }

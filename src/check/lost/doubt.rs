@@ -6,8 +6,8 @@ use crate::check::survey::context::{Context, MAX_LOOKED_AT};
 use crate::format::{ClusterCount, HostCluster};
 
 /// Places that show it, where leaked clusters hold data: clusters that several L1 tables referred
-/// to, which no program releases in one step, and damaged pointers to refcount structures beside a
-/// refcount that is not lost.
+/// to, which no program releases in one step, and beside a refcount that is not lost damaged
+/// pointers to refcount structures, and blocks that were overwritten.
 pub fn doubtful(ctx: &Context, compared: &Compared, findings: &[Finding]) -> Vec<Place> {
     let all = || ctx.found.findings().iter().chain(findings);
     let leaks: Vec<Leak> = all().filter_map(|finding| leak(finding, compared)).collect();
@@ -15,8 +15,9 @@ pub fn doubtful(ctx: &Context, compared: &Compared, findings: &[Finding]) -> Vec
     let shared = leaks.iter().filter(|leak| (2..=disks).contains(&leak.stored));
     let mut places: Vec<Place> =
         shared.filter(|leak| leak.has_data(ctx)).map(Leak::place).collect();
-    let structures: Vec<Place> =
+    let mut structures: Vec<Place> =
         all().filter(|f| f.kind.is_reftable_entry()).map(|f| f.place).collect();
+    structures.extend(compared.lost_blocks.iter().map(|&index| Place::Refblock(index)));
     if !structures.is_empty() && leaks.iter().any(|leak| leak.has_data(ctx)) {
         places.extend(structures);
     }

@@ -51,6 +51,7 @@ pub fn run(
     let explained = (certain || orphans.iter().any(|(_, candidates)| candidates.proven))
         && explains_all_leaks(ctx, counts, (refcounts, compared), &found.claims);
     let room = ctx.found.room();
+    let lost_bitmaps = ctx.found.findings().iter().any(|finding| finding.kind.is_of_bitmap());
     for (lost, candidates) in orphans {
         let rivals = candidates.named.iter().map(|slot| claimed[slot] - 1).max().unwrap_or(0);
         let cluster = ctx.geometry.cluster_floor(lost.table);
@@ -61,7 +62,9 @@ pub fn run(
             alone: counts.stored(cluster) == Some(1),
             // A table with damaged entries would show wrong data where nothing could be read.
             proven: (explained && (candidates.proven || certain) || candidates.names_cluster)
-                && lost.shape.damaged == 0,
+                && lost.shape.damaged == 0
+                // The table of a bitmap looks like this.
+                && (lost.shape.copied || !lost_bitmaps),
             slots: candidates.named,
             more_slots: candidates.more,
             rivals,

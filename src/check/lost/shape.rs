@@ -6,6 +6,7 @@ use crate::check::survey::context::Context;
 use crate::check::survey::extent::Extent;
 use crate::check::survey::refcount_map::RefcountMap;
 use crate::check::survey::stored::StoredCounts;
+use crate::format::feature::incompatible;
 use crate::format::l2::{L2Entry, Meaning};
 use crate::format::{ClusterCount, HostCluster, HostOffset, L1Index, L2Index};
 use crate::sector::SECTOR_LEN;
@@ -28,6 +29,10 @@ pub struct Shape {
     lost_sector: bool,
     /// The clusters that they point to.
     pub clusters: Vec<(HostCluster, ClusterCount)>,
+    /// Those that hold data that is not compressed, each time one is pointed to.
+    plain: Vec<HostCluster>,
+    /// How many of these have more than one entry here though no refcount allows for it.
+    pub shared: u64,
     /// Whether an entry has COPIED, as offsets in a refcount table have not.
     pub copied: bool,
     /// The L1 index that offsets in an external data file give: each is the guest's own.
@@ -66,15 +71,28 @@ impl Shape {
         let header = &ctx.area.header;
         let points =
             !shape.clusters.is_empty() || header.has_data_file() || ctx.area.backing_name.is_some();
+        // Refcounts that are known, and not from the same table, deny such entries by themselves.
+        if evidence != Evidence::Unreferenced {
+            shape.shared = shape.count_shared(counts);
+        }
         let (denied, free) = shape.leave_out_denied(ctx, counts, evidence);
         let missing: u64 = shape.missing.iter().map(|(_, count)| count.get()).sum();
         let free = free + missing;
         shape.damaged += denied;
         let valid = shape.entries.saturating_sub(denied + free);
         let is_table = valid > 0 && shape.damaged <= (valid / 2).max(1);
-        shape.damaged += free + u64::from(shape.lost_sector);
+        shape.damaged += free + u64::from(shape.lost_sector) + shape.shared;
         shape.is_hollow = valid == 0 && shape.damaged == missing && missing > 0;
         (points && is_table || shape.is_hollow).then_some(shape)
+    }
+
+    /// How many clusters of data that is not compressed have more than one entry here, beside those
+    /// that the refcounts allow for.
+    fn count_shared(&self, counts: &StoredCounts) -> u64 {
+        let own = RefcountMap::default();
+        self.clusters.iter().for_each(|&(first, count)| own.add(first, count, 1));
+        let allowed = |cluster| counts.evident(cluster).unwrap_or(0).max(1);
+        self.plain.iter().filter(|&&cluster| own.get(cluster) > allowed(cluster)).count() as u64
     }
 
     /// Leaves out clusters for which the refcounts do not allow, and returns how many these are:
@@ -88,12 +106,17 @@ impl Shape {
     ) -> (u64, u64) {
         let (own, mut denied, mut free) = (RefcountMap::default(), 0, 0);
         let one = ClusterCount::new(1);
+        // Refcounts that a program keeps for later are 0 in the file.
+        let is_dirty = ctx.area.header.has_incompatible(incompatible::DIRTY);
+        let late = |cluster| is_dirty && ctx.map.get(cluster) + own.get(cluster) == 0;
         // Of entries that point to one cluster, as many are right as its refcount allows for.
         let allowed = |cluster: HostCluster| {
             let stored = counts.evident(cluster);
             let explained = ctx.map.get(cluster) + own.get(cluster) + 1;
             match evidence {
-                Evidence::Unreferenced => stored.unwrap_or(0) >= explained,
+                Evidence::Unreferenced => {
+                    stored.unwrap_or(0) >= explained || stored == Some(0) && late(cluster)
+                }
                 Evidence::Counted => stored.unwrap_or(0) > 0,
                 Evidence::Uncounted => {
                     stored.map_or(ctx.map.get(cluster) == 0, |stored| stored >= explained)
@@ -162,6 +185,7 @@ impl Shape {
         self.copied |= part.copied;
         self.index = part.index;
         part.clusters.into_iter().for_each(|(first, count)| self.point(first, count));
+        self.plain.extend(part.plain);
         part.missing.into_iter().for_each(|(first, count)| join(&mut self.missing, first, count));
     }
 
@@ -190,6 +214,7 @@ impl Shape {
                     join(&mut self.missing, cluster, ClusterCount::new(1));
                 } else {
                     self.point(cluster, ClusterCount::new(1));
+                    self.plain.push(cluster);
                     self.copied |= entry.copied();
                 }
             }

@@ -25,7 +25,7 @@ pub struct Lost {
     /// Why it is regarded as a table.
     pub evidence: Evidence,
     /// Whether it and others refer to a cluster more often than its refcount allows, so that one of
-    /// them is not a table.
+    /// them is not a table; or whether it does so alone.
     pub contradicted: bool,
 }
 
@@ -84,10 +84,12 @@ pub fn sift(ctx: &Context, counts: &StoredCounts, lost: &mut Vec<Lost>) {
     let tables: BTreeMap<HostCluster, u64> = lost.iter().map(damaged).collect();
     let mut data = BTreeSet::new();
     for one in lost.iter() {
-        if one.clusters().any(|to| tables.contains_key(&to)) && points_to_data(ctx, one, &tables) {
+        // An entry that points to its own table is damaged.
+        let others = || one.clusters().filter(|&to| to != cluster(one));
+        if others().any(|to| tables.contains_key(&to)) && points_to_data(ctx, one, &tables) {
             // A weaker candidate proves nothing about a better one.
             let less = |to: &HostCluster| tables.get(to).is_some_and(|&n| n >= one.shape.damaged);
-            data.extend(one.clusters().filter(less));
+            data.extend(others().filter(less));
         }
     }
     lost.retain(|one| {
@@ -117,6 +119,6 @@ fn contradictions(ctx: &Context, counts: &StoredCounts, lost: &mut [Lost]) {
     };
     for one in lost {
         let own = ctx.geometry.cluster_floor(one.table);
-        one.contradicted = too_often(own) || one.clusters().any(too_often);
+        one.contradicted = one.shape.shared > 0 || too_often(own) || one.clusters().any(too_often);
     }
 }

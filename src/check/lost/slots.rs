@@ -186,7 +186,9 @@ impl<'a> Slots<'a> {
         let fits = |(source, slot): Slot| {
             let by_index = index.or(shape.index).is_none_or(|index| index == slot);
             let free = taken.get(&(source, slot)).is_none_or(|&owner| owner == table);
-            by_index && free && in_disk(ctx, source, slot, shape.mapped.1)
+            // An entry past the end of the disk may be what is damaged.
+            let last = if shape.damaged > 0 { shape.mapped.0 } else { shape.mapped.1 };
+            by_index && free && in_disk(ctx, source, slot, last)
         };
         let damaged = || self.damaged.iter().filter(|damaged| fits(damaged.slot));
         let is_one_bit_off = |entry: L1Entry| {

@@ -31,13 +31,14 @@ pub fn plan(
     });
     let mut steps = Vec::new();
     let l1_table = survey.area.header.l1_table;
+    let unconfirmed = unconfirmed(survey);
     // Without a flag nobody writes in place: one that is missing does no harm.
     let writable = pointers::is_undisputed_l1(survey) && !(set && leads_nowhere(survey));
     for (index, bits) in survey.wrong_l1_flags().filter(|_| writable) {
         let entry = L1Entry(bits);
         let geometry = &survey.area.geometry;
         let to_table = !entry.is_unaligned(geometry) && entry.offset().get() < survey.file_bytes;
-        if entry.copied() != set && to_table {
+        if entry.copied() != set && to_table && !unconfirmed.contains(&entry.offset()) {
             let offset = l1_table.saturating_add(u64::from(index.get()) * TABLE_ENTRY_BYTES);
             let bytes = entry.with_copied(set).0.to_be_bytes().to_vec();
             steps.push(Step::bytes(offset, bytes, "an L1 entry", l1_fixes.clone()));
@@ -45,7 +46,8 @@ pub fn plan(
     }
     let misplaced = misplaced(storage, survey)?;
     for &table in &survey.wrong_l2_flags {
-        if pointers::is_l2_table(survey, table) && !misplaced.contains(&table) {
+        let is_other = misplaced.contains(&table) || unconfirmed.contains(&table);
+        if pointers::is_l2_table(survey, table) && !is_other {
             steps.push(Step::new(Write::Copied { table, set }, l2_fixes.clone()));
         }
     }
@@ -66,6 +68,16 @@ fn leads_nowhere(survey: &Survey) -> bool {
     let mut active = active.filter(in_file);
     findings.iter().any(|finding| matches!(finding.kind, Kind::OrphanTable(_)))
         && active.all(|visit| blank.contains(&visit.index))
+}
+
+/// Tables whose only L1 entry lacks COPIED, while what bitmaps had is unknown: the entry may be
+/// wrong, and the table what a bitmap refers to. A missing flag does no harm.
+fn unconfirmed(survey: &Survey) -> HashSet<HostOffset> {
+    if !survey.report.findings.iter().any(|finding| finding.kind.is_of_bitmap()) {
+        return HashSet::new();
+    }
+    let entries = survey.wrong_l1_flags().map(|(_, bits)| L1Entry(bits));
+    entries.filter(|entry| !entry.copied()).map(L1Entry::offset).collect()
 }
 
 /// Tables in which every entry is for another guest offset, by its offset in the external data

@@ -37,14 +37,16 @@ pub enum Reattach {
 }
 
 /// The L1 entries that point to lost tables again. Refcounts are right: such a table and its
-/// clusters are counted once more than they are referenced.
-pub fn plan(survey: &Survey, reattach: &Reattach) -> Result<Vec<Step>> {
+/// clusters are counted once more than they are referenced. `proves`: whether they are as they were
+/// before the repair, and so evidence.
+pub fn plan(survey: &Survey, reattach: &Reattach, proves: bool) -> Result<Vec<Step>> {
     let orphans = survey.report.findings.iter().filter_map(orphan);
     let mut chosen: BTreeMap<Slot, &Orphan> = BTreeMap::new();
     let sole = |orphan: &Orphan| orphan.sole_slot().filter(|_| *reattach == Reattach::Sole);
     let mut disputed = BTreeSet::new();
     for orphan in orphans {
-        if let Some(slot) = orphan.proven_owner().or_else(|| sole(orphan)) {
+        let proven = orphan.proven_owner().filter(|_| proves);
+        if let Some(slot) = proven.or_else(|| sole(orphan)) {
             if chosen.insert(slot, orphan).is_some() {
                 disputed.insert(slot);
             }

@@ -3,13 +3,13 @@
 
 use std::cell::OnceCell;
 
-use crate::check::{RegionKind, Source, Survey, Visits};
+use crate::check::{Finding, Kind, RegionKind, Source, Survey, Visits};
 use crate::error::{Error, Result};
 use crate::format::geometry::TABLE_ENTRY_BYTES;
 use crate::format::l1::L1Entry;
 use crate::format::l2::L2Entry;
 use crate::format::{HostCluster, HostOffset, L1Index, L2Index};
-use crate::storage::ReadAt;
+use crate::storage::{Capacity, ReadAt};
 
 /// Whether this is an L2 table and nothing else, so that it may be written. A pointer that is
 /// reported as wrong makes no claim; a table in which most entries are damaged is not one.
@@ -82,6 +82,28 @@ pub fn disputed_l1_entry(survey: &Survey, source: Source, index: L1Index) -> Opt
     let here =
         |kind| survey.regions.touching(cluster..cluster.next()).any(|region| region.kind == kind);
     (here(RegionKind::L1Table(source)) && !here(RegionKind::Header)).then_some(offset)
+}
+
+/// How far the file may grow: were it longer, what is missing past its end would read as zeroes,
+/// and nothing would show the loss.
+pub fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
+    let geometry = &survey.area.geometry;
+    let bytes = geometry.cluster_bytes();
+    let whole = survey.file_bytes / bytes * bytes;
+    let is_cut = |f: &Finding| matches!(f.kind, Kind::CutOff { .. });
+    // Of a snapshot table that cannot be read nothing but its beginning is known.
+    let unread = survey.snapshots.problem.is_some();
+    let snapshots = unread.then(|| geometry.cluster_floor(survey.area.header.snapshot_table));
+    match survey.beyond.first().into_iter().chain(snapshots).min() {
+        _ if capacity != Capacity::Growable => capacity,
+        _ if survey.report.findings.iter().any(is_cut) => Capacity::Fixed(whole),
+        Some(missing) => {
+            // With less than a cluster missing, no pointer is reported to point past the end.
+            let most = geometry.offset_of(missing).get().saturating_sub(bytes);
+            Capacity::Fixed(most.max(whole))
+        }
+        None => capacity,
+    }
 }
 
 /// The L2 tables by the L1 entries that point to them, and how many point to each.

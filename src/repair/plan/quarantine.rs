@@ -10,11 +10,12 @@ use std::ops::Range;
 use super::former::{Former, FormerStructures};
 use super::pointers;
 use super::purpose::Risk;
+use super::step::StageKind;
 use crate::check::lost::reftable::Reftable;
 use crate::check::report::Slot;
 use crate::check::survey::data;
 use crate::check::survey::refcount_map::RefcountMap;
-use crate::check::{Block, Finding, Hold, Kind, Place, RegionKind, Row, Survey};
+use crate::check::{Block, Hold, Kind, Place, RegionKind, Row, Survey};
 use crate::error::{Error, Result};
 use crate::format::feature::incompatible;
 use crate::format::{ClusterCount, HostCluster, HostOffset, ReftableIndex};
@@ -72,6 +73,8 @@ pub struct Quarantine {
     /// Clusters with more references than their refcounts: once raised, their refcounts prove
     /// nothing.
     too_low: RefcountMap,
+    /// Whether the repair wrote refcounts: they prove no lost table any more.
+    has_written_counts: bool,
     /// Clusters that the repair itself emptied: nothing is lost with them.
     vacated: RefcountMap,
     /// Clusters that several guest positions share by mistake.
@@ -87,7 +90,7 @@ impl Quarantine {
         let structures = FormerStructures::of(survey);
         let Uncounted { clusters: uncounted, former, tables } =
             uncounted(storage, survey, &structures)?;
-        let is_limited = growth(survey, storage.capacity()) != Capacity::Growable;
+        let is_limited = pointers::growth(survey, storage.capacity()) != Capacity::Growable;
         let left_behind =
             if is_limited { left_behind(storage, survey, &structures)? } else { HashSet::new() };
         let counted_elsewhere = counted_elsewhere(storage, survey, &tables)?;
@@ -114,17 +117,26 @@ impl Quarantine {
             foreign_table: survey.held && !survey.refcounts.blocks.iter().any(|block| block.sound),
             strays,
             too_low,
+            has_written_counts: false,
             vacated: RefcountMap::default(),
             crossed: HashSet::new(),
             condemned: Condemned::new(),
         })
     }
 
-    /// Adds the evidence of a later check: what is suspicious stays so.
-    pub fn note(&mut self, survey: &Survey) {
+    /// Adds what a round wrote, and the evidence of the check after it: what is suspicious stays so.
+    pub fn note(&mut self, survey: &Survey, written: &[StageKind]) {
+        self.has_written_counts |= written.iter().any(|kind| {
+            matches!(kind, StageKind::Counts | StageKind::Structures | StageKind::StructuresSwitch)
+        });
         self.holds |= holds(survey);
         self.trusted &= survey.uncounted.is_empty();
         note_too_low(&self.too_low, survey);
+    }
+
+    /// Whether refcounts can prove where a lost table belongs.
+    pub const fn proves_tables(&self) -> bool {
+        !self.has_written_counts
     }
 
     /// Gives up what may be lost: leaked clusters are waste from now on.
@@ -331,28 +343,6 @@ fn strays(source: &dyn ReadAt, survey: &Survey) -> Result<Vec<HostCluster>> {
         }
     }
     Ok(strays)
-}
-
-/// How far the file may grow: were it longer, what is missing past its end would read as zeroes,
-/// and nothing would show the loss.
-pub fn growth(survey: &Survey, capacity: Capacity) -> Capacity {
-    let geometry = &survey.area.geometry;
-    let bytes = geometry.cluster_bytes();
-    let whole = survey.file_bytes / bytes * bytes;
-    let is_cut = |f: &Finding| matches!(f.kind, Kind::CutOff { .. });
-    // Of a snapshot table that cannot be read nothing but its beginning is known.
-    let unread = survey.snapshots.problem.is_some();
-    let snapshots = unread.then(|| geometry.cluster_floor(survey.area.header.snapshot_table));
-    match survey.beyond.first().into_iter().chain(snapshots).min() {
-        _ if capacity != Capacity::Growable => capacity,
-        _ if survey.report.findings.iter().any(is_cut) => Capacity::Fixed(whole),
-        Some(missing) => {
-            // With less than a cluster missing, no pointer is reported to point past the end.
-            let most = geometry.offset_of(missing).get().saturating_sub(bytes);
-            Capacity::Fixed(most.max(whole))
-        }
-        None => capacity,
-    }
 }
 
 /// Whether a cluster reads as zeroes.

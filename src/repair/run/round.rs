@@ -11,7 +11,8 @@ use crate::repair::fix::{
     cross_links, entries, flags, header_fields, limits, loss, snapshot_table,
 };
 use crate::repair::mode::RepairMode;
-use crate::repair::plan::quarantine::{Quarantine, growth};
+use crate::repair::plan::pointers;
+use crate::repair::plan::quarantine::Quarantine;
 use crate::repair::plan::room::Space;
 use crate::repair::plan::step::{RepairPlan, StageKind, Step};
 use crate::repair::plan::target::target;
@@ -31,7 +32,7 @@ pub struct Aim<'a> {
 /// Plans one round. Writes nothing; reads beside what the check left only tables in which something
 /// is wrong.
 pub fn plan(storage: &dyn Storage, survey: &Survey, aim: &Aim) -> Result<RepairPlan> {
-    let capacity = growth(survey, storage.capacity());
+    let capacity = pointers::growth(survey, storage.capacity());
     let given_up = aim.quarantine.is_given_up();
     let begin = || -> Result<RepairPlan> {
         let target = target(storage, survey, aim.quarantine, aim.mode)?;
@@ -76,7 +77,8 @@ fn stages(plan: &mut RepairPlan, space: &Space, aim: &Aim) -> Result<()> {
         plan.stage(StageKind::Limits, limits::plan(survey));
     }
     if plan.stages.is_empty() {
-        plan.stage(StageKind::Reattached, reattach::plan(survey, aim.reattach)?);
+        let proves = aim.quarantine.proves_tables();
+        plan.stage(StageKind::Reattached, reattach::plan(survey, aim.reattach, proves)?);
         plan.stage(StageKind::Entries, entries::plan(storage, survey, aim.quarantine)?);
     }
     if plan.stages.is_empty() {

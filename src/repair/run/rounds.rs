@@ -83,7 +83,7 @@ pub fn repair_as_asked(
         drop(plan);
         let found = survey.into_report();
         survey = look(mode.assume(), quarantine.hold())?;
-        quarantine.note(&survey);
+        quarantine.note(&survey, &kinds);
         if mark::is_all_else_equal(&survey.report.findings, &found.findings) {
             idle.push(kinds);
         } else {

@@ -389,6 +389,14 @@ impl Kind {
         )
     }
 
+    /// Whether what a bitmap refers to is unknown, in whole or in part.
+    pub(crate) const fn is_of_bitmap(&self) -> bool {
+        matches!(
+            self,
+            Self::BitmapDirectory(_) | Self::BitmapEntry { .. } | Self::BitmapTable { .. }
+        )
+    }
+
     /// Whether [`Row::lesser`] applies.
     const fn is_lesser(&self) -> bool {
         matches!(

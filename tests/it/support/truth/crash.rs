@@ -62,7 +62,9 @@ impl Case<'_> {
             }
             _ => true,
         };
+        // Compressed data that is cut off within a sector or less shows in the data alone.
         let short = (is.len().div_ceil(cluster)..self.truth.roles.len())
+            .filter(|number| was.len() - number * cluster >= 512)
             .all(|number| !self.truth.roles[number].iter().any(is_needed));
         short
             && (0..was.len().min(is.len())).step_by(512).all(|sector| {
@@ -81,6 +83,10 @@ impl Case<'_> {
                         | Role::Data(..),
                     )
                     | None => true,
+                    // Nothing shows whether key material is right.
+                    Some(Role::CryptoHeader) => self.is_key_material(sector),
+                    // Nor what follows the entries of the snapshot table.
+                    Some(Role::SnapshotTable) => self.is_after_snapshots(sector),
                     Some(Role::L1(_)) => self.points_as_after_a_crash(sector..end),
                     // No table any more, and nothing points to it.
                     Some(&Role::L2(disk, index)) if lost(disk, index) => true,
@@ -106,6 +112,19 @@ impl Case<'_> {
                     _ => false,
                 }
             })
+    }
+
+    /// Whether an offset within the cluster of the snapshot table is after its entries.
+    fn is_after_snapshots(&self, at: usize) -> bool {
+        at as u64 >= self.truth.view.snapshot_table_end()
+    }
+
+    /// Whether an offset within the encryption header is after its fields.
+    fn is_key_material(&self, at: usize) -> bool {
+        const FIELDS: usize = 592;
+        let is_header = |roles: &Vec<Role>| roles.first() == Some(&Role::CryptoHeader);
+        let first = self.truth.roles.iter().position(is_header);
+        first.is_some_and(|first| at >= first * self.truth.head.cluster() as usize + FIELDS)
     }
 
     /// Whether an entry points to clusters that were leaked before the damage.
