@@ -124,7 +124,7 @@ impl Quarantine {
         })
     }
 
-    /// Adds what a round wrote, and the evidence of the check after it: what is suspicious stays so.
+    /// Adds what a round wrote and the evidence of the check after it: what is suspicious stays so.
     pub fn note(&mut self, survey: &Survey, written: &[StageKind]) {
         self.has_written_counts |= written.iter().any(|kind| {
             matches!(kind, StageKind::Counts | StageKind::Structures | StageKind::StructuresSwitch)
