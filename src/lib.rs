@@ -53,6 +53,7 @@ pub mod image;
 pub mod info;
 #[doc(hidden)]
 pub mod layout;
+pub mod live;
 pub mod measure;
 pub mod medium;
 pub mod policy;

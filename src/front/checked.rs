@@ -4,6 +4,7 @@ use super::class::Class;
 use crate::check::{Affected, CheckReport};
 use crate::error::Error;
 use crate::format::probe::ImageFormat;
+use crate::live::View;
 use crate::policy::Violation;
 use crate::verify::Digests;
 
@@ -17,6 +18,9 @@ pub struct Checked {
     pub violations: Vec<Violation>,
     /// Digests of its disks, where they were requested and could be made.
     pub digests: Digests,
+    /// How an image was seen that another program may be writing; only of a
+    /// [live](super::Checker::live) check with a report.
+    pub view: Option<View>,
 }
 
 /// How a check ended.
@@ -64,7 +68,7 @@ impl Unchecked {
 impl Checked {
     pub(super) const fn new(verdict: Verdict) -> Self {
         let digests = Digests { active: None, snapshots: Vec::new() };
-        Self { verdict, violations: Vec::new(), digests }
+        Self { verdict, violations: Vec::new(), digests, view: None }
     }
 
     pub(super) fn with(self, digests: Digests) -> Self {

@@ -11,6 +11,7 @@ use crate::crypt::Key;
 use crate::error::{Error, Result};
 use crate::file::{ImageFile, Intent};
 use crate::format::probe::ImageFormat;
+use crate::live::LiveOptions;
 use crate::policy::{Policy, Violation};
 use crate::progress::{Cancellation, Progress, Silent};
 use crate::remote::Settings;
@@ -41,6 +42,7 @@ pub struct Checker<'a> {
     data: bool,
     digest: Option<Algorithm>,
     key: Key,
+    live: Option<LiveOptions>,
     options: CheckOptions,
     progress: &'a dyn Progress,
 }
@@ -64,6 +66,7 @@ impl<'a> Checker<'a> {
             data: false,
             digest: None,
             key: Key::default(),
+            live: None,
             options: CheckOptions::default(),
             progress: &Silent,
         }
@@ -86,6 +89,15 @@ impl<'a> Checker<'a> {
     /// since such a name is of whoever made the image.
     pub const fn remote_names(mut self, settings: Option<Settings>) -> Self {
         self.remote = settings;
+        self
+    }
+
+    /// Checks an image that another program is writing, without locks: what is found is read again,
+    /// and what does not stay is no finding. Implies [`Self::share`]. Guest data that is read and
+    /// digests are not protected like that.
+    pub const fn live(mut self, options: LiveOptions) -> Self {
+        self.live = Some(options);
+        self.share = true;
         self
     }
 
@@ -208,6 +220,7 @@ impl<'a> Checker<'a> {
             digest: self.digest,
             key: &self.key,
             options: &self.options,
+            live: self.live,
             progress,
         }
     }

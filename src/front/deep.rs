@@ -11,6 +11,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::header::HeaderField;
 use crate::format::probe::ImageFormat;
+use crate::live::{self, LiveOptions};
 use crate::policy::{MAX_RATIO, Policy, Trait};
 use crate::progress::Progress;
 use crate::remote::Settings;
@@ -27,6 +28,7 @@ pub struct Deep<'a> {
     pub digest: Option<Algorithm>,
     pub key: &'a Key,
     pub options: &'a CheckOptions,
+    pub live: Option<LiveOptions>,
     pub progress: &'a dyn Progress,
 }
 
@@ -34,14 +36,21 @@ impl Deep<'_> {
     /// Checks a qcow2 image, and reads of it what was requested.
     pub fn check(&self, image: Arc<dyn ReadAt>) -> Result<Checked> {
         let source = image.as_ref();
-        let mut survey = survey(source, self.options, self.progress)?;
+        let (mut survey, view) = match self.live {
+            None => (survey(source, self.options, self.progress)?, None),
+            Some(live) => {
+                let (survey, view) = live::check(source, self.options, live, self.progress)?;
+                (survey, Some(view))
+            }
+        };
         let digests = match self.is_too_much(source, &mut survey)? {
             true => Digests::default(),
             false => self.read(&image, &mut survey),
         };
         let affected = Affected::find(source, &survey);
         let report = Box::new(survey.report);
-        Ok(Checked::new(Verdict::Checked { report, affected }).with(digests))
+        let checked = Checked::new(Verdict::Checked { report, affected }).with(digests);
+        Ok(Checked { view, ..checked })
     }
 
     /// Reads data and makes digests, where requested; what the policy denies is not opened.

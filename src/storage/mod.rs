@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 pub(crate) use file::disk_usage;
 pub use file::{FileStorage, is_null_device, sync_directory_of};
 pub use identity::FileId;
-pub use lock::{Access, Locking, lock};
+pub use lock::{Access, Locking, is_open_for_writing, lock};
 pub use memory::MemoryStorage;
 pub(crate) use ranges::RangeSet;
 pub(crate) use wrapped::{Cancelable, Peeked, ReadOnly, Window, forward};

@@ -179,7 +179,8 @@ fn wanted(findings: &[Finding]) -> HashMap<HostCluster, Vec<usize>> {
 
 /// Whether a finding is about clusters that somebody may use.
 fn is_suspicious(finding: &Finding) -> bool {
-    finding.severity() != Severity::Leak && !matches!(finding.kind, Kind::OrphanTable(_))
+    finding.severity() != Severity::Leak
+        && !matches!(finding.kind, Kind::OrphanTable(_) | Kind::InFlux(_))
 }
 
 /// Bytes that ranges cover together.

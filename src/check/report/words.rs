@@ -305,6 +305,9 @@ fn words_of_reading(kind: &Kind) -> String {
         Kind::Unreadable { what, offset, error } => {
             write!(text, "could not read the {what} at {}: {error}", at(offset))
         }
+        Kind::InFlux(code) => {
+            write!(text, "{code}: not decided, since the image is in use")
+        }
         Kind::CompressedData { offset, problem } => {
             write!(text, "compressed data at {} {problem}", at(offset))
         }

@@ -6,6 +6,7 @@ use qcheck::Class;
 use qcheck::ImageFormat;
 use qcheck::check::Tally;
 use qcheck::front::Unchecked;
+use qcheck::live::View;
 use qcheck::policy::Violation;
 use qcheck::verify::Digests;
 
@@ -36,6 +37,8 @@ pub struct Judged {
     pub digests: Digests,
     /// What it has that is denied.
     pub violations: Vec<Violation>,
+    /// How an image was seen that another program may be writing.
+    pub view: Option<View>,
     /// How long that took.
     pub took: Duration,
 }
@@ -49,6 +52,7 @@ impl Judged {
             is_below,
             digests: Digests::default(),
             violations: Vec::new(),
+            view: None,
             took: Duration::ZERO,
         }
     }

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 
 use bytes::{PERMISSIONS, UNSHARED_BASE, USED_BASE, query, release, set};
 
-use super::{FileId, FileStorage};
+use super::{FileId, FileStorage, ReadAt};
 use crate::error::{Error, LockConflict, Result};
 
 /// How often a lock is tried, and the pause in between.
@@ -116,6 +116,13 @@ pub fn lock(file: &FileStorage, access: Access) -> Result<Locking> {
         }
     }
     lock_at_once(file, access)
+}
+
+/// Whether another opening of this file uses the permission to write it; takes no lock. `None`
+/// where it has no locks: it is not a file, or on a file system without them.
+pub fn is_open_for_writing(source: &dyn ReadAt) -> Option<bool> {
+    let locked = query(source.file()?, used_byte(Write), 1).ok()?;
+    Some(locked.is_some())
 }
 
 fn lock_at_once(file: &FileStorage, access: Access) -> Result<Locking> {

@@ -294,6 +294,8 @@ pub enum Kind {
         /// Whether the image is damaged there.
         damage: bool,
     },
+    /// A finding of this kind that is not decided: the image changed while it was read.
+    InFlux(&'static str),
     /// The dirty bit: counts may be stale.
     Dirty,
     /// The corrupt bit: QEMU found damage while it was writing.
@@ -367,6 +369,7 @@ impl Kind {
             Self::BitmapData { .. } => &bitmaps::BITMAP_DATA,
             Self::NotOpened(_) => &data::NOT_OPENED,
             Self::NoDigest { .. } => &data::NO_DIGEST,
+            Self::InFlux(_) => &reading::IN_FLUX,
             Self::Dirty => &header::DIRTY,
             Self::MarkedCorrupt => &header::MARKED_CORRUPT,
         }

@@ -128,6 +128,7 @@ fn result(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Resul
     } else {
         let as_qemu_img = ui.name() == QEMU_IMG;
         text::check::summary(&mut ui.out, outcome.report(), as_qemu_img)?;
+        text::live::print(&mut ui.out, judged.view.as_ref())?;
         if args.explain {
             text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;
         }

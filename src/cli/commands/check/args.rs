@@ -7,7 +7,7 @@ use anyhow::Result;
 use qcheck::ImageFormat;
 use qcheck::format::header::MAX_BACKING_NAME_BYTES;
 
-use super::{data, list, policy, reattach};
+use super::{data, list, live, policy, reattach};
 use crate::cli::args::cache::{Cache, parse_cache};
 use crate::cli::args::format;
 use crate::cli::args::image_name::object::Objects;
@@ -119,6 +119,9 @@ pub struct Args {
     #[command(flatten)]
     pub data: data::Args,
 
+    #[command(flatten)]
+    pub live: live::Args,
+
     /// The image, or several
     #[arg(value_name = "IMAGE", required_unless_present = "files_from",
           value_parser = image_name::parser(), value_hint = clap::ValueHint::AnyPath)]
@@ -175,6 +178,11 @@ impl Args {
     pub fn most_lines(&self, to_terminal: bool) -> u64 {
         let most = if to_terminal { 1000 } else { 100_000 };
         self.max_findings.unwrap_or(most)
+    }
+
+    /// Whether others may write the image while it is read.
+    pub const fn shares(&self) -> bool {
+        self.force_share || self.live.is_live()
     }
 
     /// Whether the image may be written.

@@ -79,7 +79,7 @@ impl<'a> Judge<'a> {
             return self.settle(target, judged, checked);
         }
         let intent = if args.changes() { Intent::Change } else { checker.intent() };
-        let file = open::open(path, target.format, intent, args.force_share)?;
+        let file = open::open(path, target.format, intent, args.shares())?;
         if let (Some(mode), ImageFormat::Qcow2) = (args.repair, file.format) {
             let repair = Repair::new(path).threads(self.threads).keep(self.keep).progress(&meter);
             let outcome = repair::run(args, mode, repair, file);
@@ -99,8 +99,8 @@ impl<'a> Judge<'a> {
         if let Some(format) = target.format {
             checker = checker.format(format);
         }
-        let checker = checker.share(self.args.force_share).threads(self.threads).keep(self.keep);
-        self.args.data.apply(checker).progress(meter)
+        let checker = checker.share(self.args.shares()).threads(self.threads).keep(self.keep);
+        self.args.live.apply(self.args.data.apply(checker)).progress(meter)
     }
 
     /// Takes what the library returns for an image; violations are known even where there is no
@@ -108,6 +108,7 @@ impl<'a> Judge<'a> {
     fn settle(&self, target: &Target, judged: &mut Judged, checked: Checked) -> Result<()> {
         judged.violations = checked.violations;
         judged.digests = checked.digests;
+        judged.view = checked.view;
         judged.verdict = match checked.verdict {
             front::Verdict::Checked { report, affected } => {
                 Verdict::Checked(Outcome::Checked { report, affected })

@@ -5,6 +5,7 @@ mod args;
 mod data;
 mod judge;
 mod list;
+mod live;
 mod policy;
 mod reattach;
 mod repair;
@@ -32,7 +33,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.repair.is_some() && is_of_several {
         bail!("a repair takes one image, and --output human or json");
     }
-    let targets = args.list.targets(args.named()?, args.format, args.force_share, &policy)?;
+    let targets = args.list.targets(args.named()?, args.format, args.shares(), &policy)?;
     let jobs = args.list.jobs();
     let judge = Judge::new(args, policy, jobs.min(targets.len()), ui);
     let mut totals = Totals::default();

@@ -58,6 +58,9 @@ impl<'a> Several<'a> {
             }
             (Gathered::Nothing, _) => {
                 ui.out.styled(&[(PLAIN, &name), (style(judged.class()), &judged.text())])?;
+                if let Some(view) = &judged.view {
+                    ui.out.line(&format!("{name}{}", text::live::text(view)))?;
+                }
                 text::digests::print(&mut ui.out, &name, &judged.digests)?;
                 if let (Verdict::Checked(outcome), true) = (&judged.verdict, args.explain) {
                     text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;

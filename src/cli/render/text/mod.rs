@@ -7,6 +7,7 @@ pub mod header;
 pub mod info;
 pub mod layout;
 pub mod listing;
+pub mod live;
 pub mod metadata;
 pub mod plan;
 pub mod remarks;

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::digests::Digests;
 use super::header::RebuiltHeader;
+use super::live::Live;
 use super::plan::Plan;
 use super::result::{Check, CheckResult};
 use crate::cli::render::outcome::Outcome;
@@ -27,6 +28,9 @@ pub struct Limits {
 pub struct Alone<'a> {
     #[serde(flatten)]
     check: Check<'a>,
+    /// How the image was seen while another program may have been writing it; with `--live`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
     /// The header that the repair wrote before anything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     rebuilt_header: Option<RebuiltHeader>,
@@ -45,6 +49,7 @@ impl<'a> Alone<'a> {
     pub fn new(judged: &'a Judged, outcome: &'a Outcome, limits: Limits) -> Self {
         Self {
             check: Check::from(&result(judged, outcome, limits)),
+            live: judged.view.as_ref().map(Live::from),
             rebuilt_header: outcome.rebuilt_header().map(RebuiltHeader::from),
             violations: violations(judged),
             digests: Digests::from(&judged.digests),
@@ -94,6 +99,9 @@ pub enum OneOfMany<'a> {
 pub struct Judgement<'a, T> {
     #[serde(flatten)]
     image: T,
+    /// How the image was seen while another program may have been writing it; with `--live`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
     #[serde(flatten)]
     digests: Digests<'a>,
     /// What the policy denies.
@@ -157,6 +165,7 @@ impl<'a> OneOfMany<'a> {
 fn judgement<T>(judged: &Judged, image: T) -> Judgement<'_, T> {
     Judgement {
         image,
+        live: judged.view.as_ref().map(Live::from),
         digests: Digests::from(&judged.digests),
         violations: violations(judged),
         verdict: judged.word(),
