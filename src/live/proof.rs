@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::referrers::{Referrer, Referrers, fixed_references};
+use super::referrers::{Referrer, Referrers, Root, fixed_references};
 use super::stored;
 use crate::check::Survey;
 use crate::format::HostCluster;
@@ -21,8 +21,10 @@ pub struct Proof {
     pub exclusive: u64,
     /// Whether all references that the second check found are still there.
     pub is_complete: bool,
-    /// Its refcount; `None` where it has none, or where that changed.
-    pub refcount: Option<u64>,
+    /// Whether its refcount was lower than these references.
+    pub is_too_low: bool,
+    /// Whether its refcount was 0.
+    pub is_free: bool,
 }
 
 /// What was true of each suspected cluster.
@@ -61,28 +63,46 @@ impl<'a> Proofs<'a> {
             (was && self.is_there(referrer)).then_some(referrer)
         };
         let there: Vec<&Referrer> = found.iter().zip(&before).filter_map(stays).collect();
-        let has_same_roots =
-            stored::header(self.source).is_some_and(|now| self.has_same_roots(&now));
-        let fixed = fixed_references(self.survey, cluster);
-        let fixed = if has_same_roots { fixed } else { 0 };
-        let references: u64 = there.iter().map(|r| r.times).sum::<u64>() + fixed;
-        let exclusive = there.iter().filter(|r| r.is_exclusive).count() as u64;
-        let is_complete = references >= self.survey.map.get(cluster);
-        Proof { references, exclusive, is_complete, refcount }
+        // Tables that nothing points to any more keep their content for a while.
+        let Some(now) = stored::header(self.source) else { return Proof::default() };
+        let there = there.into_iter().filter(|referrer| self.is_reached(referrer.root, &now));
+        let there: Vec<&Referrer> = there.collect();
+        let has_all_roots = [Root::Active, Root::Snapshots, Root::Reftable]
+            .iter()
+            .all(|&r| self.is_reached(r, &now));
+        let fixed = if has_all_roots { fixed_references(self.survey, cluster) } else { 0 };
+        let references = there.len() as u64 + fixed;
+        Proof {
+            references,
+            exclusive: there.iter().filter(|r| r.is_exclusive).count() as u64,
+            is_complete: references >= self.survey.map.get(cluster),
+            is_too_low: refcount.is_some_and(|stored| stored < references),
+            is_free: refcount == Some(0),
+        }
     }
 
     fn is_there(&self, referrer: &Referrer) -> bool {
-        let mut bytes = [0; 8];
-        let read = self.source.read_padded_at(referrer.at, &mut bytes);
-        read.is_ok() && u64::from_be_bytes(bytes) == referrer.bits
+        referrer.path.iter().all(|&(at, bits)| {
+            let mut bytes = [0; 8];
+            let read = self.source.read_padded_at(at, &mut bytes);
+            read.is_ok() && u64::from_be_bytes(bytes) == bits
+        })
     }
 
-    /// Whether the header points to the same tables as when the second check read it.
-    fn has_same_roots(&self, now: &Header) -> bool {
+    /// Whether the header points to the same table as when the second check read it.
+    fn is_reached(&self, root: Root, now: &Header) -> bool {
         let was = &self.survey.area.header;
-        (now.l1_table, now.l1_entries) == (was.l1_table, was.l1_entries)
-            && (now.reftable, now.reftable_clusters) == (was.reftable, was.reftable_clusters)
-            && (now.snapshot_table, now.snapshot_count) == (was.snapshot_table, was.snapshot_count)
+        match root {
+            Root::Active => (now.l1_table, now.l1_entries) == (was.l1_table, was.l1_entries),
+            Root::Snapshots => {
+                let (table, count) = (was.snapshot_table, was.snapshot_count);
+                (now.snapshot_table, now.snapshot_count) == (table, count)
+            }
+            Root::Reftable => {
+                let (table, clusters) = (was.reftable, was.reftable_clusters);
+                (now.reftable, now.reftable_clusters) == (table, clusters)
+            }
+        }
     }
 }
 
@@ -92,6 +112,7 @@ fn weakest(one: Proof, other: Proof) -> Proof {
         references: one.references.min(other.references),
         exclusive: one.exclusive.min(other.exclusive),
         is_complete: one.is_complete && other.is_complete,
-        refcount: one.refcount.filter(|_| one.refcount == other.refcount),
+        is_too_low: one.is_too_low && other.is_too_low,
+        is_free: one.is_free && other.is_free,
     }
 }

@@ -42,15 +42,27 @@ struct Note {
     is_standard: bool,
 }
 
-/// An entry that refers to a cluster.
+/// A word of the file: its offset, and its bits as the check read them.
+pub type Word = (u64, u64);
+
+/// Where the path to an entry begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// The active L1 table.
+    Active,
+    /// The snapshot table.
+    Snapshots,
+    /// The refcount table.
+    Reftable,
+}
+
+/// A reference to a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Referrer {
-    /// Its offset in the file.
-    pub at: u64,
-    /// Its bits, as the check read them.
-    pub bits: u64,
-    /// How many references it stands for: as many as L1 entries point to its table.
-    pub times: u64,
+    /// Where it begins.
+    pub root: Root,
+    /// The entries of the tables on the way, the last of which refers to the cluster.
+    pub path: Vec<Word>,
     /// Whether it is an entry for data of the active disk, not compressed: no two of these refer to
     /// the same cluster.
     pub is_exclusive: bool,
@@ -136,28 +148,34 @@ impl<'a> Noted<'a> {
         let geometry = &survey.area.geometry;
         let table_of = |at: u64| geometry.offset_of(geometry.cluster_floor(HostOffset::new(at)));
         let tables: HashSet<HostOffset> = words.keys().map(|&at| table_of(at)).collect();
-        let mut visits: HashMap<HostOffset, (u64, bool)> = HashMap::new();
+        let mut visits: HashMap<HostOffset, Vec<(Root, Word)>> = HashMap::new();
         for visit in survey.visits.iter() {
             let table = visit.entry.offset();
-            if tables.contains(&table) {
-                let (times, is_active) = visits.entry(table).or_default();
-                *times += 1;
-                *is_active |= visit.source == Source::Active;
-            }
             let cluster = geometry.cluster_floor(table);
-            if let (true, Some(at)) = (self.wanted.contains(&cluster), l1_entry(survey, &visit)) {
-                let bits = visit.entry.0;
-                referrers.add(cluster, Referrer { at, bits, times: 1, is_exclusive: false });
+            if !tables.contains(&table) && !self.wanted.contains(&cluster) {
+                continue;
+            }
+            let Some(at) = l1_entry(survey, &visit) else { continue };
+            let root = if visit.source == Source::Active { Root::Active } else { Root::Snapshots };
+            let word = (at, visit.entry.0);
+            if self.wanted.contains(&cluster) {
+                let path = vec![word];
+                referrers.add(cluster, Referrer { root, path, is_exclusive: false });
+            }
+            let known = visits.entry(table).or_default();
+            if known.len() < MAX_REFERRERS {
+                known.push((root, word));
             }
         }
         for (at, note) in words {
-            let Some(&(times, is_active)) = visits.get(&table_of(at)) else { continue };
-            let is_exclusive = note.is_standard && is_active;
-            let referrer = Referrer { at, bits: note.bits, times, is_exclusive };
-            for n in 0..note.count.get() {
-                let cluster = note.first + ClusterCount::new(n);
-                if self.wanted.contains(&cluster) {
-                    referrers.add(cluster, referrer);
+            for &(root, l1) in visits.get(&table_of(at)).into_iter().flatten() {
+                let is_exclusive = note.is_standard && root == Root::Active;
+                let referrer = Referrer { root, path: vec![l1, (at, note.bits)], is_exclusive };
+                for n in 0..note.count.get() {
+                    let cluster = note.first + ClusterCount::new(n);
+                    if self.wanted.contains(&cluster) {
+                        referrers.add(cluster, referrer.clone());
+                    }
                 }
             }
         }
@@ -176,14 +194,14 @@ fn refblocks(survey: &Survey, wanted: &HashSet<HostCluster>, referrers: &mut Ref
         let entry = index.and_then(|index| survey.refcounts.entries.get(index));
         if let (true, Some(&bits)) = (wanted.contains(&cluster), entry) {
             let at = table.saturating_add(block.index.get().saturating_mul(TABLE_ENTRY_BYTES));
-            let referrer = Referrer { at: at.get(), bits, times: 1, is_exclusive: false };
-            referrers.add(cluster, referrer);
+            let path = vec![(at.get(), bits)];
+            referrers.add(cluster, Referrer { root: Root::Reftable, path, is_exclusive: false });
         }
     }
 }
 
-/// How many references of other metadata there are to a cluster: of what header and snapshot table
-/// point to, and of bitmaps.
+/// How many references of other metadata there are to a cluster: what header and snapshot table
+/// point to, and bitmaps.
 pub fn fixed_references(survey: &Survey, cluster: HostCluster) -> u64 {
     let regions = survey.regions.touching(cluster..cluster.next());
     let others = regions.filter(|r| !matches!(r.kind, RegionKind::L2Table | RegionKind::Refblock));

@@ -132,12 +132,9 @@ impl Rules<'_> {
     }
 
     /// Whether a refcount was lower than the references at one moment. With lazy refcounts it may
-    /// be, unless two entries refer to the cluster that cannot.
+    /// be, unless two entries refer to the cluster that cannot both.
     fn is_too_low(&self, proof: &Proof) -> bool {
-        match self.is_dirty() {
-            true => proof.exclusive > 1,
-            false => proof.refcount.is_some_and(|stored| proof.references > stored),
-        }
+        proof.exclusive > 1 || !self.is_dirty() && proof.is_too_low
     }
 
     /// Whether a finding about an entry or a structure was true at one moment.
@@ -174,8 +171,7 @@ impl Rules<'_> {
             return false;
         }
         if entry & COPIED != 0 {
-            return proof.references > 1
-                || !self.is_dirty() && proof.refcount.is_some_and(|stored| stored < 1);
+            return proof.references > 1 || !self.is_dirty() && proof.is_free;
         }
         let is_moving = self.evidence.has_changed(&FLAGS) || self.has_new_flags();
         !self.is_dirty() && !is_moving
