@@ -8,5 +8,6 @@ mod digest;
 mod golden;
 mod hostile;
 mod limits;
+mod live;
 mod oracle;
 mod shared;

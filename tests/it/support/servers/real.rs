@@ -1,6 +1,7 @@
 //! Real servers, each on a socket in a folder of its own; they end with the value.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,44 @@ impl Server {
             .map(PathBuf::from)
             .to_vec()
         })
+    }
+
+    /// The disk in a qcow2 image, as a machine has it: under the name `disk`, writable, with
+    /// further options of the format and of the file. Snapshots are made with [`Self::monitor`].
+    pub fn machine(image: &Path, format: &str, file: &str) -> Self {
+        Self::start("qemu-storage-daemon", |socket| {
+            let monitor = socket.with_file_name("m");
+            let (image, socket) = (image.display(), socket.display());
+            [
+                "--blockdev".into(),
+                format!("driver=file,node-name=file,filename={image},discard=unmap{file}"),
+                "--blockdev".into(),
+                format!("driver=qcow2,node-name=disk,file=file,discard=unmap{format}"),
+                "--chardev".into(),
+                format!("socket,id=monitor,path={},server=on,wait=off", monitor.display()),
+                "--monitor".into(),
+                "chardev=monitor".into(),
+                "--nbd-server".into(),
+                format!("addr.type=unix,addr.path={socket},max-connections=0"),
+                "--export".into(),
+                "type=nbd,id=export,node-name=disk,name=disk,writable=on".into(),
+            ]
+            .map(PathBuf::from)
+            .to_vec()
+        })
+    }
+
+    /// Gives a machine's monitor commands, one after the other; each must be done.
+    pub fn monitor(&self, commands: &[&str]) {
+        let stream = UnixStream::connect(self.folder.path().join("m")).expect("a monitor");
+        let mut answers = BufReader::new(&stream).lines();
+        for command in ["{\"execute\": \"qmp_capabilities\"}"].iter().chain(commands) {
+            writeln!(&stream, "{command}").expect("a command is sent");
+            let is_answer =
+                |line: &String| line.contains("\"return\"") || line.contains("\"error\"");
+            let answer = answers.by_ref().map(|line| line.expect("an answer")).find(is_answer);
+            assert!(answer.is_some_and(|line| !line.contains("\"error\"")), "{command}");
+        }
     }
 
     /// A plugin of nbdkit with filters, as its arguments.
