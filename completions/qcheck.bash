@@ -274,7 +274,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --timeout --allow-remote-names --help"
+            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --live --live-rounds --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -378,6 +378,10 @@ _qcheck() {
                     ;;
                 --digest)
                     COMPREPLY=($(compgen -W "sha256 blake3" -- "${cur}"))
+                    return 0
+                    ;;
+                --live-rounds)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)

@@ -135,6 +135,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-virtual-size
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-ratio -d 'Deny images that hold more than N bytes of guest data for each byte of their file' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l digest -d 'Print a digest of the disk as a guest sees it, and of each snapshot\'s: the same for each format' -r -f -a "sha256\t'What sha256sum prints of the raw disk'
 blake3\t'What b3sum prints of the raw disk, made by several threads'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l live-rounds -d 'Read what is suspected so often before it counts, with pauses of 5 ms and then twice as long each [default: 8, which takes 1.3 s]' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l color -d 'When output has colours' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set; also elsewhere if CLICOLOR_FORCE is'
 always\t'Wherever it goes'
 never\t'Nowhere'"
@@ -148,6 +149,7 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s p -l progress -d
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s U -l force-share -d 'Read the image even if another program has it open for writing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l backing-chain -d 'Check the backing files of the images too, each once'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l data -d 'Read and decompress all guest data, of snapshots too, and the data of bitmaps, and look whether the external data file and all backing files are there'
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l live -d 'Check an image that a running machine is writing: what is found is read again, what vanishes is not reported, and what cannot be decided is a notice. Implies -U'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l allow-remote-names -d 'Open remote files too where an image names them as its backing file or data file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s f -l format -d 'The image\'s format, qcow2 or raw; probed from its first bytes if not given' -r -f -a "raw\t''

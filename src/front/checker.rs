@@ -93,7 +93,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks an image that another program is writing, without locks: what is found is read again,
-    /// and what does not stay is no finding. Implies [`Self::share`]. Guest data that is read and
+    /// and what does not stay is not reported. Implies [`Self::share`]. Guest data that is read and
     /// digests are not protected like that.
     pub const fn live(mut self, options: LiveOptions) -> Self {
         self.live = Some(options);

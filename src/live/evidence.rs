@@ -112,11 +112,6 @@ impl<'a> Evidence<'a> {
     pub fn is_unchanged(&self, key: &Key) -> bool {
         !self.changed.contains(key)
     }
-
-    /// Whether a finding of one of these kinds has changed.
-    pub fn has_changed(&self, codes: &[&str]) -> bool {
-        self.changed.iter().any(|key| codes.contains(&key.code()))
-    }
 }
 
 impl Word {

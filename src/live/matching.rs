@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::check::{CheckReport, Finding, Kind, Place, Source, Survey};
 use crate::format::{ClusterCount, HostCluster};
 
-/// Whether a finding can come from reading while the image changes. What the header says of itself
+/// Whether a finding can come from reading while the image changes. What the header records of itself
 /// cannot.
 pub fn is_suspect(finding: &Finding) -> bool {
     !matches!(
@@ -42,11 +42,6 @@ impl Key {
         let name = |index: u32| report.snapshots.get(usize::try_from(index).ok()?);
         let snapshot = index.map(|index| name(index).map(|s| s.id.clone()).unwrap_or_default());
         Self { code: finding.code(), place, snapshot }
-    }
-
-    /// The kind's name.
-    pub const fn code(&self) -> &'static str {
-        self.code
     }
 }
 
@@ -133,7 +128,7 @@ impl Suspects {
     }
 }
 
-/// Whether a finding says that refcounts are too high and nothing else: whoever refers to such a
+/// Whether a finding means that refcounts are too high and nothing else: whoever refers to such a
 /// cluster is not to be found.
 pub const fn is_only_counted(kind: &Kind) -> bool {
     match kind {

@@ -25,7 +25,7 @@ const SIEVE_BITS: u32 = 16;
 pub struct Noted<'a> {
     source: &'a dyn ReadAt,
     wanted: &'a HashSet<HostCluster>,
-    /// Whether a wanted cluster has a number that ends so.
+    /// Whether the number of a suspected cluster ends so.
     sieve: Vec<bool>,
     geometry: Geometry,
     data_file: bool,

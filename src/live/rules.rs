@@ -10,9 +10,6 @@ use crate::check::{Finding, Kind, Place, Survey};
 use crate::format::l1::COPIED;
 use crate::format::{ClusterCount, Geometry, HostCluster};
 
-/// Kinds about COPIED flags, which a snapshot operation changes after the refcounts.
-const FLAGS: [&str; 2] = ["copied-l2-table", "copied-data"];
-
 /// What is kept of the first check.
 pub struct Seen {
     pub geometry: Geometry,
@@ -71,7 +68,7 @@ impl Rules<'_> {
         judged
     }
 
-    /// Judges a finding about clusters, one after the other where each can be another case.
+    /// Decides on a finding about clusters, one after the other where each can be another case.
     fn judge_run(&self, finding: &Finding, run: Range<HostCluster>, judged: &mut Vec<Finding>) {
         for (part, is_known) in self.suspects.split(finding.code(), run) {
             let whole = place(&part);
@@ -162,26 +159,14 @@ impl Rules<'_> {
 
     /// Whether a COPIED flag is wrong, and not only late. One that is set though there are several
     /// references is: they are made after the flag is cleared. One that is set beside a refcount
-    /// that is too high can be of a snapshot that is being made, one that is clear of a snapshot
-    /// that is being deleted, and then others change meanwhile.
+    /// that is too high can be of a snapshot that is being made, and one that is clear of a
+    /// snapshot that is being deleted; both do no harm.
     fn is_wrong_flag(&self, finding: &Finding, entry: u64) -> bool {
         let Some(cluster) = self.cluster(finding) else { return false };
         let proof = self.proofs.of(cluster);
-        if !proof.is_complete {
-            return false;
-        }
-        if entry & COPIED != 0 {
-            return proof.references > 1 || !self.is_dirty() && proof.is_free;
-        }
-        let is_moving = self.evidence.has_changed(&FLAGS) || self.has_new_flags();
-        !self.is_dirty() && !is_moving
-    }
-
-    /// Whether the second check found wrong COPIED flags that the first did not.
-    fn has_new_flags(&self) -> bool {
-        let report = &self.survey.report;
-        let mut flags = report.findings.iter().filter(|f| FLAGS.contains(&f.code()));
-        flags.any(|finding| !self.suspects.has(&Key::of(report, finding)))
+        let is_harmful = entry & COPIED != 0 && proof.references > 1;
+        let is_unused = proof.is_free && !self.is_dirty();
+        proof.is_complete && (is_harmful || is_unused || self.has_decided_counts())
     }
 
     /// The first cluster that a finding is about.

@@ -26,6 +26,7 @@ Examples:
   qcheck check --data --digest sha256 disk.qcow2
   qcheck check -j 8 --output junit a.qcow2 b.qcow2
   qcheck check --files-from list --output ndjson
+  qcheck check --live disk.qcow2
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2
   qcheck check --timeout 10 https://images.example/disk.qcow2";
 

@@ -106,7 +106,7 @@ fn codes(checked: &Checked) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_cluster_that_is_freed_between_its_table_and_its_refcount_is_no_finding() {
+fn a_cluster_that_is_freed_between_its_table_and_its_refcount_is_not_reported() {
     let image = Image::new();
     let entry = image.entry(5);
     // The writer's order: the reference first, then the refcount.
@@ -128,7 +128,7 @@ fn a_cluster_that_is_freed_between_its_table_and_its_refcount_is_no_finding() {
 }
 
 #[test]
-fn what_changes_in_the_same_way_in_both_checks_is_no_error() {
+fn what_changes_in_the_same_way_in_both_checks_is_not_an_error() {
     let image = Image::new();
     let entry = image.entry(5);
     let there_and_back = at_stages(|what, _| match what {
@@ -231,7 +231,7 @@ fn lazy_refcounts_show_nothing_but_two_entries_for_one_cluster_do() {
 }
 
 #[test]
-fn the_result_says_how_the_image_was_seen() {
+fn the_result_describes_how_the_image_was_seen() {
     let image = Image::new();
     let folder = image.folder.path();
     let ran = qcheck(folder, &["check", "--live", "disk"]);

@@ -104,6 +104,7 @@ fn the_output_of_check_is_valid_by_its_schemas() {
     let scratch = images();
     for image in qcow2() {
         valid(&scratch, "check.json", &["check", "--output", "json", "--explain", image]);
+        valid(&scratch, "check.json", &["check", "--output", "json", "--live", image]);
     }
     let limited = ["check", "--output", "json", "--max-findings", "1", "damaged.qcow2"];
     assert!(valid(&scratch, "check.json", &limited)["findings-omitted"].is_u64());
