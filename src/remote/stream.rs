@@ -103,6 +103,18 @@ impl Stream {
         };
     }
 
+    /// The time for an answer.
+    #[cfg(feature = "nbd")]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The error of an answer that has not come in this time.
+    #[cfg(feature = "nbd")]
+    pub fn late(&self) -> io::Error {
+        late(self.timeout)
+    }
+
     fn time_left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(late(self.patience)) } else { Ok(left) }

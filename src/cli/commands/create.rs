@@ -12,6 +12,7 @@ use qcheck::error::Error;
 use qcheck::format::luks::LUKS_BYTES;
 use qcheck::info::LuksHeader;
 use qcheck::medium::Medium;
+use qcheck::remote::without_secrets;
 use qcheck::storage::{Access, ReadAt, Storage, is_null_device};
 use qcheck::tables::HeaderArea;
 
@@ -269,7 +270,10 @@ fn tell(
     } else {
         format!("raw{}", given.describe(&["size", "preallocation", "nocow", "extent_size_hint"]))
     };
-    ui.out.line(&format!("Formatting '{}', fmt={text}", Path::new(name).display()))?;
+    ui.out.line(&format!(
+        "Formatting '{}', fmt={text}",
+        without_secrets(Path::new(name)).display()
+    ))?;
     std::io::Write::flush(&mut ui.out)?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::args::image_name::{ImageName, Named};
 use crate::cli::files::remote;
 use crate::cli::terminal::fault;
+use crate::cli::terminal::redacted::redacted;
 
 /// Bytes of a list of images, which no list of names reaches, and of a name (Linux: PATH_MAX).
 const MOST_LIST_BYTES: u64 = 256 << 20;
@@ -76,7 +77,9 @@ impl Target {
         match named {
             Ok(Named { path, format, key, .. }) => Self { key, ..Self::listed(path, format) },
             Err(error) => {
-                let (path, problem) = (name.text().to_owned(), Some(fault::line(&error)));
+                let text = name.text().to_str();
+                let path = text.map_or_else(|| name.text().into(), |t| redacted(t).as_ref().into());
+                let problem = Some(fault::line(&error));
                 Self { problem, ..Self::listed(path, None) }
             }
         }
@@ -148,7 +151,8 @@ fn below(
     let target = |path, format| Target { is_below: true, ..Target::listed(path, format) };
     let refused = |error| {
         let of = quoted(&image.path);
-        let why = fault::line(&error) + &fault::record_hint(&error);
+        let hints = fault::record_hint(&error) + &fault::remote_hint(&error);
+        let why = fault::line(&error) + &hints;
         let problem = Some(format!("backing file of {of}: {why}"));
         let path = name.as_deref().unwrap_or("?");
         Target { problem, ..target(path.into(), None) }

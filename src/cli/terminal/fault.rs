@@ -4,7 +4,9 @@ use std::io;
 
 use qcheck::error::{Error, cause};
 
-/// The error's text, from what was being done down to the cause.
+use super::redacted::redacted;
+
+/// The error's text, from what was being done down to the cause, without credentials.
 pub fn line(error: &anyhow::Error) -> String {
     let mut parts = Vec::new();
     for part in error.chain() {
@@ -14,7 +16,7 @@ pub fn line(error: &anyhow::Error) -> String {
             break;
         }
     }
-    parts.join(": ")
+    redacted(&parts.join(": ")).into_owned()
 }
 
 fn text(part: &(dyn std::error::Error + 'static)) -> String {
@@ -23,7 +25,8 @@ fn text(part: &(dyn std::error::Error + 'static)) -> String {
 
 /// [`line`], and what helps a command that reads.
 pub fn failure(error: &anyhow::Error) -> String {
-    format!("{}{}{}", line(error), lock_hint(error), record_hint(error))
+    let hints = [lock_hint(error), record_hint(error), remote_hint(error)];
+    format!("{}{}", line(error), hints.concat())
 }
 
 /// The cause alone.

@@ -4,5 +4,6 @@ pub mod color;
 pub mod count;
 pub mod fault;
 pub mod progress;
+pub mod redacted;
 pub mod signals;
 pub mod ui;

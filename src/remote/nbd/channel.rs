@@ -196,7 +196,8 @@ impl Receiver {
     }
 
     /// Reads a simple reply or one chunk of a structured one. The server has the whole time for
-    /// each, and longer where it may have much to write first.
+    /// each, and longer where it may have much to write first; for all chunks of a reply it has the
+    /// whole time once.
     fn next_part(&mut self) -> io::Result<()> {
         let is_slow = self.shared.state().replies.values().any(Reply::is_slow);
         self.source.get_mut().restart_clock_times(if is_slow { SLOW } else { 1 });
@@ -226,6 +227,9 @@ impl Receiver {
                 let chunk = Chunk { flags: high, kind: low, bytes: u32::from_be_bytes(length) };
                 self.read_chunk(&mut reply, chunk)?;
             }
+        }
+        if reply.is_late(self.source.get_ref().timeout()) {
+            return Err(self.source.get_ref().late());
         }
         let mut state = self.shared.state();
         if reply.is_done() {

@@ -1,6 +1,7 @@
 //! What answers one request, from the chunks that the server sends.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use super::wire::{
     CHUNK_DATA, CHUNK_DONE, CHUNK_ERROR, CHUNK_HOLE, CHUNK_NONE, CHUNK_STATUS, Command, Fields,
@@ -23,6 +24,8 @@ pub struct Reply {
     empty_chunks: usize,
     error: Option<io::Error>,
     is_done: bool,
+    /// When the first chunk of it came.
+    begun: Option<Instant>,
 }
 
 /// Where the payload of a chunk goes.
@@ -60,7 +63,14 @@ impl Reply {
             empty_chunks: 0,
             error: None,
             is_done: false,
+            begun: None,
         }
+    }
+
+    /// Whether its chunks have been coming for longer than this, without an end.
+    pub fn is_late(&mut self, timeout: Duration) -> bool {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        !self.is_done && begun.elapsed() > timeout
     }
 
     /// Whether all of it is there.

@@ -80,6 +80,7 @@ fn what_is_not_an_answer_is_one_error() {
         (Fault::Error(5), "Input/output error"),
         (Fault::Error(12345), "Invalid argument"),
         (Fault::Hang, "did not answer within 1 s"),
+        (Fault::Drip, "did not answer within 1 s"),
     ] {
         for structured in [true, false] {
             let simple = [Fault::Cookie, Fault::Magic, Fault::Cut, Fault::Close, Fault::Hang];

@@ -39,6 +39,8 @@ pub enum Fault {
     Outside,
     /// A chunk is announced that is larger than memory.
     Huge,
+    /// The data comes in chunks of a sector, each after a pause.
+    Drip,
     /// Chunks come that carry nothing, without an end.
     Endless,
     /// The server reports this error.
@@ -288,6 +290,13 @@ impl Shared {
             Fault::Endless => loop {
                 client.write_all(&chunk(0, 0, &[]))?;
             },
+            Fault::Drip => {
+                for at in (0..all).step_by(512) {
+                    std::thread::sleep(std::time::Duration::from_millis(200));
+                    client.write_all(&chunk(0, 1, &part(at, (at + 512).min(all))))?;
+                }
+                client.write_all(&chunk(1, 0, &[]))?;
+            }
             _ => {
                 if half > 0 {
                     client.write_all(&chunk(0, 1, &part(half, all)))?;
