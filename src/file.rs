@@ -78,9 +78,22 @@ impl ImageFile {
         intent: Intent,
         share: bool,
     ) -> Result<Self> {
+        Self::open_with(path, format, intent, share, Settings::default())
+    }
+
+    /// [`Self::open`] with other settings for a remote image.
+    ///
+    /// Errors as for that.
+    pub fn open_with(
+        path: &Path,
+        format: Option<ImageFormat>,
+        intent: Intent,
+        share: bool,
+        settings: Settings,
+    ) -> Result<Self> {
         let opened = match intent.writes() {
-            true => Medium::open_write(path, Settings::default()),
-            false => Medium::open_read(path, Settings::default()),
+            true => Medium::open_write(path, settings),
+            false => Medium::open_read(path, settings),
         };
         let storage =
             opened.map_err(|source| Error::Open { path: without_secrets(path), source })?;

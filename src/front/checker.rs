@@ -37,6 +37,7 @@ pub struct Checker<'a> {
     path: PathBuf,
     format: Option<ImageFormat>,
     share: bool,
+    server: Settings,
     remote: Option<Settings>,
     policy: Policy,
     data: bool,
@@ -61,6 +62,7 @@ impl<'a> Checker<'a> {
             path: path.into(),
             format: None,
             share: false,
+            server: Settings::default(),
             remote: None,
             policy: Policy::default(),
             data: false,
@@ -82,6 +84,12 @@ impl<'a> Checker<'a> {
     /// be a state that it never had.
     pub const fn share(mut self, share: bool) -> Self {
         self.share = share;
+        self
+    }
+
+    /// How the server of a remote image is used; not of those that the image names.
+    pub const fn server(mut self, settings: Settings) -> Self {
+        self.server = settings;
         self
     }
 
@@ -160,11 +168,12 @@ impl<'a> Checker<'a> {
     pub fn check(&self) -> Result<Checked> {
         match self.without_opening() {
             Some(checked) => Ok(checked),
-            None => self.check_file(ImageFile::open(
+            None => self.check_file(ImageFile::open_with(
                 &self.path,
                 self.format,
                 self.intent(),
                 self.share,
+                self.server,
             )?),
         }
     }

@@ -9,6 +9,7 @@ use crate::file::{ImageFile, Intent};
 use crate::format::probe::ImageFormat;
 use crate::medium::Medium;
 use crate::progress::{Cancellation, Progress, Silent};
+use crate::remote::Settings;
 use crate::repair::{
     DryRun, Hints, Reattach, RepairMode, RepairOutcome, Request, dry_run, repair_as_asked,
 };
@@ -38,6 +39,7 @@ pub struct Repair<'a> {
     path: PathBuf,
     format: Option<ImageFormat>,
     share: bool,
+    server: Settings,
     undo: Option<PathBuf>,
     request: Request,
     options: CheckOptions,
@@ -59,6 +61,7 @@ impl<'a> Repair<'a> {
             path: path.into(),
             format: None,
             share: false,
+            server: Settings::default(),
             undo: None,
             request: Request::new(RepairMode::All),
             options: CheckOptions::default(),
@@ -105,6 +108,12 @@ impl<'a> Repair<'a> {
         self
     }
 
+    /// How the server of a remote image is used; not of those that the image names.
+    pub const fn server(mut self, settings: Settings) -> Self {
+        self.server = settings;
+        self
+    }
+
     /// How many threads read; 0, the default, chooses by the machine.
     pub const fn threads(mut self, threads: usize) -> Self {
         self.options.threads = threads;
@@ -132,7 +141,7 @@ impl<'a> Repair<'a> {
     /// what must be written has no free space ([`Error::NoRoom`]), the undo file fails
     /// ([`Error::Create`], [`Error::UndoFile`]), or [`Error::Cancelled`].
     pub fn run(&self) -> Result<RepairOutcome> {
-        let file = ImageFile::open(&self.path, self.format, Intent::Change, false)?;
+        let file = self.open(Intent::Change, false)?;
         self.run_file(file)
     }
 
@@ -152,7 +161,7 @@ impl<'a> Repair<'a> {
     /// What [`Self::run`] would write; nothing is written. The changes are kept in memory, and a
     /// repair that changes more than fits there is an error.
     pub fn plan(&self) -> Result<DryRun> {
-        let file = ImageFile::open(&self.path, self.format, Intent::ReadMetadata, self.share)?;
+        let file = self.open(Intent::ReadMetadata, self.share)?;
         self.plan_file(file)
     }
 
@@ -161,6 +170,10 @@ impl<'a> Repair<'a> {
         self.with(file, |image, progress| {
             dry_run(&image, image.capacity(), &self.request, &self.options, progress)
         })
+    }
+
+    fn open(&self, intent: Intent, share: bool) -> Result<ImageFile> {
+        ImageFile::open_with(&self.path, self.format, intent, share, self.server)
     }
 
     /// Works on a qcow2 image until the work ends or is cancelled.

@@ -31,6 +31,13 @@ pub struct Version {
     modified: Option<String>,
 }
 
+impl Version {
+    /// Whether the server names it, so that every answer shows whether it is still this one.
+    pub const fn has_name(&self) -> bool {
+        self.tag.is_some() || self.modified.is_some()
+    }
+}
+
 /// Why a request has no answer.
 enum Failure {
     /// It may be answered when it is made again, after this time.
@@ -202,8 +209,8 @@ impl Client {
         let mut version = lock(&self.version);
         match version.as_ref() {
             None => {
-                if seen.tag.is_none() && seen.modified.is_none() {
-                    log::warn!("{at}: no version: that the file is changed would not be seen");
+                if !seen.has_name() {
+                    log::warn!("{at}: no version: a change of the same length may not be seen");
                 }
                 *version = Some(seen);
             }
@@ -216,7 +223,7 @@ impl Client {
 }
 
 /// The error of an object that is not the one that was opened.
-const CHANGED: &str = "the file was changed on the server while it was read";
+pub const CHANGED: &str = "the file was changed on the server while it was read";
 
 /// What an error of a connection means.
 fn classed(error: io::Error) -> Failure {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::ahead::Ahead;
-use super::client::Client;
+use super::client::{CHANGED, Client};
 use super::location::Location;
 use super::pages::{PAGE, Pages, pages_of};
 use crate::remote::settings::Settings;
@@ -154,6 +154,21 @@ impl Shared {
         state
     }
 
+    /// Of an object whose version has no name: reads its length and its first page again, since a
+    /// new version shows there at least.
+    fn look_again(&self) -> io::Result<()> {
+        if self.client.version().is_none_or(|version| version.has_name()) {
+            return Ok(());
+        }
+        let first = 0..PAGE.min(self.bytes);
+        let mut known = vec![0; usize::try_from(first.end).unwrap_or(0)];
+        let is_known = self.state().pages.copy(0, &mut known);
+        match self.client.get(&first)? == known || !is_known {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, CHANGED)),
+        }
+    }
+
     // No panic leaves the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -206,8 +221,11 @@ impl ReadAt for Object {
     }
 
     fn failure(&self) -> Option<io::Error> {
-        let state = self.shared.state();
-        state.failed.as_ref().map(|(kind, why)| io::Error::new(*kind, why.clone()))
+        let failed = self.shared.state().failed.clone();
+        match failed {
+            Some((kind, why)) => Some(io::Error::new(kind, why)),
+            None => self.shared.look_again().err(),
+        }
     }
 
     fn will_need(&self, range: Range<u64>) {

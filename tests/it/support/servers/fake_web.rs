@@ -34,6 +34,8 @@ pub enum Fault {
     OtherLength,
     /// This status, with this field.
     Status(u16, String),
+    /// The object has other content of the same length.
+    OtherContent,
 }
 
 /// How the server is.
@@ -226,6 +228,9 @@ impl Shared {
         }
         let mut content = vec![0; (range.end - range.start) as usize];
         (self.content)(range.start, &mut content);
+        if fault == Fault::OtherContent {
+            content.iter_mut().for_each(|byte| *byte ^= 1);
+        }
         let length = match fault {
             Fault::Shorter => content.len() / 2,
             Fault::Longer => content.len() + 7,
