@@ -7,5 +7,6 @@ pub mod open;
 pub mod remote;
 pub mod spool;
 pub mod targets;
+pub mod whole;
 pub mod workers;
 pub mod writable;

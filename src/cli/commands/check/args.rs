@@ -89,6 +89,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Form::Human, value_name = "FORM")]
     pub output: Form,
 
+    /// Write the result to this file instead, whole or not at all
+    #[arg(long, value_name = "FILE", conflicts_with = "quiet")]
+    pub output_file: Option<PathBuf>,
+
     /// Print no result; findings still go to standard error
     #[arg(short, long)]
     pub quiet: bool,
@@ -195,7 +199,8 @@ impl Args {
         let list = &self.list;
         let tells_of_one = matches!(self.output, Form::Human | Form::Json);
         let is_list = list.jobs.is_some() && self.repair.is_none();
-        let leads_to_others = list.files_from.is_some() || list.backing_chain;
+        let leads_to_others =
+            list.files_from.is_some() || list.backing_chain || list.shard.is_some();
         self.images.len() != 1 || is_list || leads_to_others || !tells_of_one
     }
 }

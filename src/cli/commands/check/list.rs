@@ -7,6 +7,7 @@ use qcheck::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::threads;
 
+use crate::cli::args::shard::Shard;
 use crate::cli::args::size::parse_number;
 use crate::cli::files::targets::{self, Target};
 
@@ -28,6 +29,11 @@ pub struct Args {
     /// form of the output is that of several images
     #[arg(short, long, value_name = "N", value_parser = parse_number::<usize>)]
     pub jobs: Option<usize>,
+
+    /// Check only part I of N of the images: the name alone, as given, decides to which part an
+    /// image belongs. A part without images is a success
+    #[arg(long, value_name = "I/N", value_parser = Shard::parse, conflicts_with = "repair")]
+    pub shard: Option<Shard>,
 }
 
 impl Args {
@@ -36,17 +42,28 @@ impl Args {
         threads::or_cores(self.jobs.unwrap_or(1))
     }
 
-    /// The images that arguments name, those that a list names, and those below them.
-    pub fn targets(
+    /// The images that arguments name, and those that a list names.
+    pub fn named(
         &self,
         mut images: Vec<Target>,
         format: Option<ImageFormat>,
-        force_share: bool,
-        policy: &Policy,
     ) -> Result<Vec<Target>> {
         if let Some(list) = &self.files_from {
             let listed = targets::listed(list)?;
             images.extend(listed.into_iter().map(|path| Target::listed(path, format)));
+        }
+        Ok(images)
+    }
+
+    /// Those of the part that was requested, and those below them.
+    pub fn targets(
+        &self,
+        mut images: Vec<Target>,
+        force_share: bool,
+        policy: &Policy,
+    ) -> Result<Vec<Target>> {
+        if let Some(shard) = self.shard {
+            images.retain(|image| shard.has(&image.path));
         }
         if !self.backing_chain {
             return Ok(images);

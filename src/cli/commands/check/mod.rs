@@ -11,12 +11,17 @@ mod reattach;
 mod repair;
 mod several;
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
+use crate::cli::args::file_name::quoted;
+use crate::cli::files::targets::Target;
+use crate::cli::files::whole::WholeFile;
 use crate::cli::files::workers::in_order;
 use crate::cli::render::exit::ExitCode;
 use crate::cli::render::verdict::Totals;
-use crate::cli::terminal::ui::Ui;
+use crate::cli::terminal::ui::{Output, Ui};
 
 pub use args::{Args, expand_repair};
 
@@ -33,14 +38,33 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if args.repair.is_some() && is_of_several {
         bail!("a repair takes one image, and --output human or json");
     }
-    let targets = args.list.targets(args.named()?, args.format, args.shares(), &policy)?;
-    let jobs = args.list.jobs();
-    let judge = Judge::new(args, policy, jobs.min(targets.len()), ui);
+    let named = args.list.named(args.named()?, args.format)?;
+    let is_empty = named.is_empty();
+    let targets = args.list.targets(named, args.shares(), &policy)?;
+    let file = match &args.output_file {
+        Some(file) => Some(output_file(file, &targets, ui)?),
+        None => None,
+    };
+    let judge = Judge::new(args, policy, args.list.jobs().min(targets.len()), ui);
+    let totals = check(args, &judge, &targets, ui)?;
+    if let Some(file) = file {
+        file.finish()?;
+    }
+    if is_empty {
+        // A search that found nothing must not look like images that are clean.
+        ui.error("the list names no image, so nothing was checked")?;
+        return Ok(ExitCode::Failure);
+    }
+    Ok(totals.class().into())
+}
+
+/// Checks the images and prints what comes out, in their order.
+fn check(args: &Args, judge: &Judge<'_>, targets: &[Target], ui: &mut Ui) -> Result<Totals> {
     let mut totals = Totals::default();
-    let mut several = is_of_several.then(|| Several::new(args));
+    let mut several = args.is_of_several().then(|| Several::new(args));
     in_order(
-        &targets,
-        jobs,
+        targets,
+        args.list.jobs(),
         |target| judge.judge(target),
         |judged| {
             totals.add(&judged);
@@ -53,10 +77,15 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     if let Some(several) = several {
         several.end(&totals, ui)?;
     }
-    if targets.is_empty() {
-        // A search that found nothing must not look like images that are clean.
-        ui.error("the list names no image, so nothing was checked")?;
-        return Ok(ExitCode::Failure);
+    Ok(totals)
+}
+
+/// Has the result written to a file, which none of the images may be.
+fn output_file(file: &Path, targets: &[Target], ui: &mut Ui) -> Result<WholeFile> {
+    let whole = WholeFile::begin(file)?;
+    if targets.iter().any(|target| whole.replaces(&target.path)) {
+        bail!("{}: the file is one of the images", quoted(file));
     }
-    Ok(totals.class().into())
+    ui.out = Output::new(whole.writer()?, false);
+    Ok(whole)
 }
