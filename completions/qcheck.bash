@@ -274,7 +274,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --policy --deny --allow --max-virtual-size --max-ratio --data --digest --live --live-rounds --color --timeout --allow-remote-names --help"
+            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --output-file --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --shard --since --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -329,7 +329,11 @@ _qcheck() {
                     return 0
                     ;;
                 --output)
-                    COMPREPLY=($(compgen -W "human json ndjson junit sarif" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "human json ndjson junit sarif prometheus" -- "${cur}"))
+                    return 0
+                    ;;
+                --output-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --cache)
@@ -353,6 +357,14 @@ _qcheck() {
                     return 0
                     ;;
                 -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shard)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

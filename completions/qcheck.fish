@@ -103,11 +103,15 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output -d 'How t
 json\t'For programs; an array where there can be several images'
 ndjson\t'An object a line for each image, as soon as it is checked'
 junit\t'JUnit XML: a test case for each image'
-sarif\t'SARIF: a result for each finding'"
+sarif\t'SARIF: a result for each finding'
+prometheus\t'Metrics in Prometheus\'s text format, for node_exporter\'s textfile collector'"
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l output-file -d 'Write the result to this file instead, whole or not at all' -r -F
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s T -l cache -d 'Accepted as by qemu-img: none, writeback, writethrough, directsync or unsafe' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l max-findings -d 'Print at most this many findings and sum up the rest by kind; 0 prints all [default: 1000; 100000 lines into a file or pipe]' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l files-from -d 'Check also the images that this file names, one a line or with a zero byte after each; - is standard input' -r -F
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -s j -l jobs -d 'Check this many images at a time, 1 if not given; 0: one for each processor. The form of the output is that of several images' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l shard -d 'Check only part I of N of the images: the name alone, as given, decides to which part an image belongs. A part without images is a success' -r
+complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l since -d 'Do not check images again that were clean when an earlier run recorded them in this file, and whose length, time and header are the same; they count as clean. The file is replaced at the end; at first it need not exist' -r -F
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l policy -d 'Deny what an image from an untrusted source should not have: every word of --deny but \'compressed\'' -r -f -a "untrusted\t'For images from an untrusted source'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand check" -l deny -d 'Deny these features; exit code 4 for an image that has one' -r -f -a "backing\t''
 data-file\t''

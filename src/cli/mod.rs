@@ -52,7 +52,7 @@ enum Command {
     #[command(after_help = examples::BITMAP)]
     Bitmap(bitmap::Args),
     #[command(after_help = examples::CHECK)]
-    Check(check::Args),
+    Check(Box<check::Args>),
     #[command(after_help = examples::COMMIT)]
     Commit(commit::Args),
     #[command(after_help = examples::COMPACT)]

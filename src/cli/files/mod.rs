@@ -1,6 +1,7 @@
 //! The files of a command: which they are, how they are opened, and what it may do to them.
 
 pub mod disks;
+pub mod fingerprint;
 pub mod guard;
 pub mod new_file;
 pub mod open;

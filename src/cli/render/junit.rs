@@ -35,6 +35,9 @@ impl Suite {
         if let Some(digests) = digests::lines(&judged.digests) {
             case.set_system_out(digests);
         }
+        if let Verdict::Unchanged(_) = &judged.verdict {
+            case.set_system_out(judged.text());
+        }
         self.0.add_test_case(case);
     }
 
@@ -74,7 +77,7 @@ fn description(judged: &Judged, max_findings: u64) -> String {
     let mut lines: Vec<String> = judged.violations.iter().map(ToString::to_string).collect();
     match &judged.verdict {
         Verdict::Failed(error) => lines.push(error.clone()),
-        Verdict::NoChecker(_) => {}
+        Verdict::NoChecker(_) | Verdict::Unchanged(_) => {}
         Verdict::Checked(outcome) => lines.extend(findings(outcome.report(), max_findings)),
     }
     lines.join("\n")

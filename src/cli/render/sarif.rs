@@ -44,7 +44,9 @@ impl Gathered {
             Verdict::Checked(outcome) => {
                 self.add_findings(outcome.report(), outcome.affected(), &artifact, max_findings);
             }
-            Verdict::NoChecker(_) => self.notify(Level::Note, judged.text(), &artifact),
+            Verdict::NoChecker(_) | Verdict::Unchanged(_) => {
+                self.notify(Level::Note, judged.text(), &artifact)
+            }
             Verdict::Failed(error) => self.notify(Level::Error, error.clone(), &artifact),
         }
         if let Some(digests) = digests::lines(&judged.digests) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use qcheck::Class;
 use qcheck::ImageFormat;
 use qcheck::check::Tally;
@@ -11,6 +12,8 @@ use qcheck::policy::Violation;
 use qcheck::verify::Digests;
 
 use super::outcome::Outcome;
+use super::record::Record;
+use crate::cli::files::fingerprint::Fingerprint;
 use crate::cli::terminal::count::counted;
 
 /// How a check ended.
@@ -22,6 +25,8 @@ pub enum Verdict {
     NoChecker(Unchecked),
     /// Without a verdict, for this reason.
     Failed(String),
+    /// It was clean and has not changed since; it was not checked.
+    Unchanged(Box<Record>),
 }
 
 /// An image with its verdict.
@@ -39,8 +44,12 @@ pub struct Judged {
     pub violations: Vec<Violation>,
     /// How an image was seen that another program may be writing.
     pub view: Option<View>,
+    /// When the check began.
+    pub begun: Timestamp,
     /// How long that took.
     pub took: Duration,
+    /// What shows later whether the image has changed, where that is recorded.
+    pub file: Option<Fingerprint>,
 }
 
 impl Judged {
@@ -53,7 +62,9 @@ impl Judged {
             digests: Digests::default(),
             violations: Vec::new(),
             view: None,
+            begun: Timestamp::now(),
             took: Duration::ZERO,
+            file: None,
         }
     }
 
@@ -67,6 +78,7 @@ impl Judged {
             Verdict::NoChecker(_) if self.is_digest() || self.is_raw_below() => Class::Clean,
             Verdict::NoChecker(_) => Class::NoChecker,
             Verdict::Failed(_) => Class::NoVerdict,
+            Verdict::Unchanged(_) => Class::Clean,
         }
     }
 
@@ -108,6 +120,9 @@ impl Judged {
                 parts.push(format!("no checker for {}", image.format.name()));
             }
             Verdict::Checked(outcome) => parts.extend(tally_text(outcome.report().tally)),
+            Verdict::Unchanged(record) => {
+                parts.push(format!("no errors, unchanged since {}", record.checked_at));
+            }
         }
         parts.join(", ")
     }

@@ -59,7 +59,7 @@ const CONVERT: [&str; 8] =
     ["source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];
 
 const CLI: [&str; 6] = ["terminal", "args", "files", "render", "commands", "mod"];
-const RENDER: [&str; 13] = [
+const RENDER: [&str; 16] = [
     "mod",
     "exit",
     "findings",
@@ -67,11 +67,14 @@ const RENDER: [&str; 13] = [
     "inspected",
     "outcome",
     "plan",
+    "record",
     "verdict",
+    "summary",
     "json",
     "extents",
     "text",
     "junit",
+    "prometheus",
     "sarif",
 ];
 
@@ -151,7 +154,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("zstd", &["codec/"]),
     ("quick_junit", &["cli/"]),
     ("byteorder", &["format/"]),
-    ("sha2", &["crypt/", "undo/", "verify/"]),
+    ("sha2", &["cli/files/", "crypt/", "undo/", "verify/"]),
     ("blake3", &["verify/"]),
     ("aes", &["crypt/"]),
     ("cbc", &["crypt/"]),

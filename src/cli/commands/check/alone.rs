@@ -32,6 +32,8 @@ pub fn tell(args: &Args, judged: &Judged, ui: &mut Ui) -> Result<()> {
             no_checker(args, judged, image, ui)?;
         }
         Verdict::NoChecker(image) => digest(args, judged, image, ui)?,
+        // Recorded are results for several images.
+        Verdict::Unchanged(_) => ui.out.line(&judged.text())?,
         Verdict::Checked(outcome) => {
             findings(args, judged, outcome, ui)?;
             result(args, judged, outcome, ui)?;

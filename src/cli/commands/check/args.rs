@@ -169,6 +169,8 @@ pub enum Form {
     Junit,
     /// SARIF: a result for each finding
     Sarif,
+    /// Metrics in Prometheus's text format, for node_exporter's textfile collector
+    Prometheus,
 }
 
 impl Args {
@@ -199,9 +201,9 @@ impl Args {
         let list = &self.list;
         let tells_of_one = matches!(self.output, Form::Human | Form::Json);
         let is_list = list.jobs.is_some() && self.repair.is_none();
-        let leads_to_others =
-            list.files_from.is_some() || list.backing_chain || list.shard.is_some();
-        self.images.len() != 1 || is_list || leads_to_others || !tells_of_one
+        let leads_to_others = list.files_from.is_some() || list.backing_chain;
+        let is_part = list.shard.is_some() || list.since.is_some();
+        self.images.len() != 1 || is_list || leads_to_others || is_part || !tells_of_one
     }
 }
 

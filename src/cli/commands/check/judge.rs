@@ -7,16 +7,19 @@ use qcheck::ImageFormat;
 use qcheck::check::CheckOptions;
 use qcheck::file::Intent;
 use qcheck::policy::Policy;
-use qcheck::remote::without_secrets;
+use qcheck::remote::{is_remote, without_secrets};
 use qcheck::threads;
 use qcheck::{Checked, Checker, Error, Repair, front};
 
 use super::args::Args;
 use super::repair::{self, with_advice};
+use super::since::Since;
 use crate::cli::args::file_name::quoted;
+use crate::cli::files::fingerprint::Fingerprint;
 use crate::cli::files::targets::Target;
 use crate::cli::files::{open, remote};
 use crate::cli::render::outcome::Outcome;
+use crate::cli::render::record::Record;
 use crate::cli::render::verdict::{Judged, Verdict};
 use crate::cli::terminal::fault;
 use crate::cli::terminal::progress::Meter;
@@ -28,6 +31,7 @@ pub struct Judge<'a> {
     policy: Policy,
     threads: usize,
     keep: usize,
+    since: Option<&'a Since>,
     program: String,
     is_of_several: bool,
     is_terminal: bool,
@@ -35,7 +39,13 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// For this many images at a time.
-    pub fn new(args: &'a Args, policy: Policy, jobs: usize, ui: &Ui) -> Self {
+    pub fn new(
+        args: &'a Args,
+        policy: Policy,
+        since: Option<&'a Since>,
+        jobs: usize,
+        ui: &Ui,
+    ) -> Self {
         // One at a time has as many threads as the library chooses.
         let threads = if jobs > 1 { (threads::cores() / jobs).max(1) } else { 0 };
         let keep = match args.most_findings() {
@@ -48,6 +58,7 @@ impl<'a> Judge<'a> {
             policy,
             threads,
             keep,
+            since,
             program: ui.name().to_owned(),
             is_of_several: args.is_of_several(),
             is_terminal: ui.err.is_terminal(),
@@ -61,11 +72,27 @@ impl<'a> Judge<'a> {
         let mut judged = Judged::new(name, target.is_below);
         if let Some(problem) = &target.problem {
             judged.verdict = Verdict::Failed(problem.clone());
+        } else if let Some(record) = self.unchanged(target, &mut judged) {
+            judged.verdict = Verdict::Unchanged(Box::new(record));
         } else if let Err(error) = self.look(target, &mut judged) {
             judged.verdict = Verdict::Failed(fault::failure(&error));
         }
         judged.took = begun.elapsed();
         judged
+    }
+
+    /// What is recorded of an image that has not changed. Taken before the check, what shows that
+    /// never belongs to a later content.
+    fn unchanged(&self, target: &Target, judged: &mut Judged) -> Option<Record> {
+        let since = self.since?;
+        if is_remote(&target.path) {
+            return None;
+        }
+        // Why a file cannot be read is reported by its check.
+        let now = Fingerprint::of(&target.path).ok()??;
+        let record = since.unchanged(target, &now).cloned();
+        judged.file = Some(now);
+        record
     }
 
     fn look(&self, target: &Target, judged: &mut Judged) -> Result<()> {

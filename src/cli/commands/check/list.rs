@@ -34,6 +34,12 @@ pub struct Args {
     /// image belongs. A part without images is a success
     #[arg(long, value_name = "I/N", value_parser = Shard::parse, conflicts_with = "repair")]
     pub shard: Option<Shard>,
+
+    /// Do not check images again that were clean when an earlier run recorded them in this file,
+    /// and whose length, time and header are the same; they count as clean. The file is replaced at
+    /// the end; at first it need not exist
+    #[arg(long, value_name = "STATE", conflicts_with_all = ["repair", "data", "digest"])]
+    pub since: Option<PathBuf>,
 }
 
 impl Args {

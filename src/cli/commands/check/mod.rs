@@ -10,6 +10,7 @@ mod policy;
 mod reattach;
 mod repair;
 mod several;
+mod since;
 
 use std::path::Path;
 
@@ -20,13 +21,14 @@ use crate::cli::files::targets::Target;
 use crate::cli::files::whole::WholeFile;
 use crate::cli::files::workers::in_order;
 use crate::cli::render::exit::ExitCode;
-use crate::cli::render::verdict::Totals;
+use crate::cli::render::verdict::{Judged, Totals};
 use crate::cli::terminal::ui::{Output, Ui};
 
 pub use args::{Args, expand_repair};
 
 use judge::Judge;
 use several::Several;
+use since::Since;
 
 /// Runs the command. One image is a list of one, and printed in its own form.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
@@ -45,10 +47,19 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         Some(file) => Some(output_file(file, &targets, ui)?),
         None => None,
     };
-    let judge = Judge::new(args, policy, args.list.jobs().min(targets.len()), ui);
-    let totals = check(args, &judge, &targets, ui)?;
+    let since = args.list.since.as_deref().map(|path| Since::load(path, args, &policy));
+    let since = since.transpose()?;
+    let jobs = args.list.jobs().min(targets.len());
+    let judge = Judge::new(args, policy, since.as_ref(), jobs, ui);
+    let mut records = Vec::new();
+    let totals = check(args, &judge, &targets, ui, |judged| {
+        records.extend(since.as_ref().map(|since| since.record(judged)));
+    })?;
     if let Some(file) = file {
         file.finish()?;
+    }
+    if let Some(since) = since {
+        since.finish(records, &targets)?;
     }
     if is_empty {
         // A search that found nothing must not look like images that are clean.
@@ -59,7 +70,13 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
 }
 
 /// Checks the images and prints what comes out, in their order.
-fn check(args: &Args, judge: &Judge<'_>, targets: &[Target], ui: &mut Ui) -> Result<Totals> {
+fn check(
+    args: &Args,
+    judge: &Judge<'_>,
+    targets: &[Target],
+    ui: &mut Ui,
+    mut record: impl FnMut(&Judged),
+) -> Result<Totals> {
     let mut totals = Totals::default();
     let mut several = args.is_of_several().then(|| Several::new(args));
     in_order(
@@ -68,6 +85,7 @@ fn check(args: &Args, judge: &Judge<'_>, targets: &[Target], ui: &mut Ui) -> Res
         |target| judge.judge(target),
         |judged| {
             totals.add(&judged);
+            record(&judged);
             match &mut several {
                 Some(several) => several.tell(&judged, ui),
                 None => alone::tell(args, &judged, ui),

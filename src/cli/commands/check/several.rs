@@ -11,7 +11,7 @@ use crate::cli::render::exit::style;
 use crate::cli::render::json::checked::verdict::{Limits, OneOfMany};
 use crate::cli::render::text::listing::Budget;
 use crate::cli::render::verdict::{Judged, Totals, Verdict};
-use crate::cli::render::{json, junit, sarif, text};
+use crate::cli::render::{json, junit, prometheus, sarif, text};
 use crate::cli::terminal::color::PLAIN;
 use crate::cli::terminal::ui::{Ui, escape};
 
@@ -23,6 +23,7 @@ enum Gathered {
     Json(Vec<Value>),
     Junit(junit::Suite),
     Sarif(sarif::Gathered),
+    Prometheus(prometheus::Metrics),
 }
 
 /// The images so far.
@@ -38,6 +39,7 @@ impl<'a> Several<'a> {
             Form::Human | Form::Ndjson => Gathered::Nothing,
             Form::Json => Gathered::Json(Vec::new()),
             Form::Junit => Gathered::Junit(junit::Suite::default()),
+            Form::Prometheus => Gathered::Prometheus(prometheus::Metrics::default()),
             Form::Sarif => Gathered::Sarif(sarif::Gathered::default()),
         };
         Self { args, gathered }
@@ -71,6 +73,7 @@ impl<'a> Several<'a> {
             }
             (Gathered::Junit(suite), _) => suite.add(judged, most),
             (Gathered::Sarif(log), _) => log.add(judged, most),
+            (Gathered::Prometheus(metrics), _) => metrics.add(judged),
         }
         // Whoever waits for the lines has them as soon as they are known.
         ui.out.flush().context("could not write the result")
@@ -93,7 +96,7 @@ impl<'a> Several<'a> {
                 }
                 text::remarks::print(ui, &judged.name, report, most)?;
             }
-            Verdict::NoChecker(_) => {}
+            Verdict::NoChecker(_) | Verdict::Unchanged(_) => {}
         }
         Ok(ui.err.flush()?)
     }
@@ -110,6 +113,7 @@ impl<'a> Several<'a> {
                     json::document::write(&mut ui.out, &values)?;
                 }
                 Gathered::Junit(suite) => suite.write(&mut ui.out)?,
+                Gathered::Prometheus(metrics) => metrics.write(&mut ui.out)?,
                 Gathered::Sarif(log) => json::document::write(&mut ui.out, &log.into_log())?,
             }
         }

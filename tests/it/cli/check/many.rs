@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::programs::run::{Ran, qcheck, qemu_create, qemu_ok};
 
 /// A clean image, a leaky one, a corrupt one, a raw one, one that is not an image.
-fn mixed() -> tempfile::TempDir {
+pub fn mixed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for name in ["clean", "leaky", "corrupt"] {
         qemu_create(dir.path(), &["-f", "qcow2", name, "10M"]);

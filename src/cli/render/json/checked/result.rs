@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::render::findings;
 use crate::cli::render::json::absent::is_zero;
+use crate::cli::render::record::Record;
 
 /// A check's result.
 pub struct CheckResult<'a> {
@@ -218,6 +219,30 @@ impl<'a> From<&CheckResult<'a>> for Check<'a> {
             findings_omitted: (report.findings.len() - listed.len()) as u64 + report.unlisted,
             findings: listed,
             guest_bytes_at_risk: explain.then_some(affected.bytes_at_risk),
+        }
+    }
+}
+
+impl<'a> From<&'a Record> for Check<'a> {
+    /// Of a clean image that has not changed since.
+    fn from(record: &'a Record) -> Self {
+        let numbers = record.summary.clone().unwrap_or_default();
+        Self {
+            image_end_offset: numbers.image_end_offset,
+            compressed_clusters: numbers.compressed_clusters,
+            total_clusters: numbers.total_clusters,
+            corruptions: 0,
+            corruptions_fixed: 0,
+            check_errors: 0,
+            leaks: 0,
+            leaks_fixed: 0,
+            allocated_clusters: numbers.allocated_clusters,
+            filename: &record.filename,
+            format: "qcow2",
+            fragmented_clusters: numbers.fragmented_clusters,
+            findings: Vec::new(),
+            findings_omitted: 0,
+            guest_bytes_at_risk: None,
         }
     }
 }

@@ -8,6 +8,8 @@ use super::live::Live;
 use super::plan::Plan;
 use super::result::{Check, CheckResult};
 use crate::cli::render::outcome::Outcome;
+use crate::cli::render::record::Summary;
+use crate::cli::render::summary::summary;
 use crate::cli::render::verdict::{self, Judged};
 
 /// How much of a verdict is listed.
@@ -111,6 +113,31 @@ pub struct Judgement<'a, T> {
     verdict: &'static str,
     /// The exit code that a check of this image alone would end with.
     exit_code: u8,
+    /// The image was not checked: it was clean at this time, and has not changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unchanged_since: Option<&'a str>,
+    #[serde(flatten)]
+    sizes: Option<Sizes>,
+}
+
+/// Sizes of an image with a report.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+struct Sizes {
+    /// Bytes of a cluster.
+    cluster_size: u64,
+    /// Bytes of the virtual disk.
+    virtual_size: u64,
+    /// Snapshots in the image.
+    snapshot_count: u64,
+}
+
+impl From<Summary> for Sizes {
+    fn from(summary: Summary) -> Self {
+        let Summary { cluster_size, virtual_size, snapshot_count, .. } = summary;
+        Self { cluster_size, virtual_size, snapshot_count }
+    }
 }
 
 /// An image without a checker.
@@ -158,6 +185,11 @@ impl<'a> OneOfMany<'a> {
             verdict::Verdict::Failed(error) => {
                 Self::Failed(judgement(judged, Failed { filename, error }))
             }
+            verdict::Verdict::Unchanged(record) => {
+                let since = Some(record.checked_at.as_str());
+                let check = judgement(judged, Check::from(&**record));
+                Self::Checked(Judgement { unchanged_since: since, ..check })
+            }
         }
     }
 }
@@ -170,6 +202,8 @@ fn judgement<T>(judged: &Judged, image: T) -> Judgement<'_, T> {
         violations: violations(judged),
         verdict: judged.word(),
         exit_code: judged.class().exit_code(),
+        unchanged_since: None,
+        sizes: summary(judged).map(Sizes::from),
     }
 }
 
