@@ -38,6 +38,7 @@ pub mod codec;
 pub mod commit;
 pub mod compact;
 pub mod compare;
+pub mod contents;
 pub mod convert;
 pub mod create;
 pub mod crypt;

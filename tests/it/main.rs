@@ -4,6 +4,7 @@ mod builder;
 mod check;
 mod cli;
 mod compact;
+mod contents;
 mod convert;
 mod docs;
 mod dump;

@@ -10,6 +10,5 @@ pub mod new_image;
 pub mod options;
 pub mod output;
 pub mod qemu;
-pub mod shard;
 pub mod size;
 pub mod snapshot;

@@ -1,5 +1,6 @@
 //! The files of a command: which they are, how they are opened, and what it may do to them.
 
+pub mod contents;
 pub mod disks;
 pub mod fingerprint;
 pub mod guard;

@@ -44,7 +44,7 @@ impl WholeFile {
         let (file, temporary) = without_name(&full).with_context(context)?;
         if let Some(found) = &former {
             file.set_permissions(found.permissions()).with_context(context)?;
-            // Only root can give a file away; whoever cannot is its owner or has replaced it.
+            // Only root can give a file to another user.
             let _ = fchown(&file, Some(found.uid()), Some(found.gid()));
         }
         Ok(Self { file, path: full, former, temporary })

@@ -1,6 +1,9 @@
 //! What a finding means and what to do about it, in plain text.
 
-use qcheck::check::{CheckReport, Row, Source};
+use std::ops::Range;
+
+use qcheck::check::{CheckReport, GuestRange, Row, Source};
+use qcheck::contents::{Contents, Part};
 
 /// What a kind of finding means, and its remedy, both in sentences without marks of Markdown.
 pub fn meaning(row: &Row) -> (String, String) {
@@ -12,6 +15,50 @@ pub fn snapshot(report: &CheckReport, source: Source) -> Option<String> {
     let Source::Snapshot(index) = source else { return None };
     let name = usize::try_from(index).ok().and_then(|index| report.snapshots.get(index));
     Some(name.map_or_else(|| index.to_string(), |name| name.id.clone()))
+}
+
+/// Guest ranges of a report, with what is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranges<'a> {
+    /// The report.
+    pub report: &'a CheckReport,
+    contents: Option<&'a Contents>,
+}
+
+impl<'a> Ranges<'a> {
+    /// Of a report, and of what the active disk contains where that is known.
+    pub const fn new(report: &'a CheckReport, contents: Option<&'a Contents>) -> Self {
+        Self { report, contents }
+    }
+
+    /// The parts that a range of the active disk touches. What a snapshot contains is not looked
+    /// up: its partitions may be others.
+    pub fn parts(&self, range: &GuestRange) -> Vec<&'a Part> {
+        let bytes = bytes(range);
+        let known = self.contents.filter(|_| range.source == Source::Active);
+        known.map_or_else(Vec::new, |contents| contents.at(&bytes).collect())
+    }
+
+    /// A range in words: its offsets, its snapshot, what is there.
+    pub fn text(&self, range: &GuestRange) -> String {
+        let bytes = bytes(range);
+        let (start, last) = (bytes.start, bytes.end.saturating_sub(1));
+        let mut text = format!("{start:#x} to {last:#x}");
+        if let Some(id) = snapshot(self.report, range.source) {
+            text.push_str(&format!(" of snapshot {id}"));
+        }
+        let known = self.contents.filter(|_| range.source == Source::Active);
+        let words = known.map(|contents| contents.words(&bytes)).unwrap_or_default();
+        if !words.is_empty() {
+            text.push_str(&format!(" ({})", words.join("; ")));
+        }
+        text
+    }
+}
+
+fn bytes(range: &GuestRange) -> Range<u64> {
+    let start = range.offset.get();
+    start..start.saturating_add(range.bytes)
 }
 
 #[cfg(test)]

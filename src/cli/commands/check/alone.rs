@@ -11,6 +11,7 @@ use qcheck::repair::{Fixed, RepairOutcome};
 
 use super::args::{Args, Form};
 use crate::cli::files::open;
+use crate::cli::render::findings::Ranges;
 use crate::cli::render::json::checked::verdict::{Alone, Digested, Limits};
 use crate::cli::render::outcome::Outcome;
 use crate::cli::render::text::listing::Budget;
@@ -132,7 +133,8 @@ fn result(args: &Args, judged: &Judged, outcome: &Outcome, ui: &mut Ui) -> Resul
         text::check::summary(&mut ui.out, outcome.report(), as_qemu_img)?;
         text::live::print(&mut ui.out, judged.view.as_ref())?;
         if args.explain {
-            text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;
+            let ranges = Ranges::new(outcome.report(), judged.contents.as_ref());
+            text::explain::print(&mut ui.out, &ranges, outcome.affected())?;
         }
         text::digests::print(&mut ui.out, "", &judged.digests)?;
         if let Outcome::Planned(run) = outcome {

@@ -81,7 +81,8 @@ pub struct Args {
     #[command(flatten)]
     pub objects: Objects,
 
-    /// Explain each kind of finding: what it means, what to do, and which guest data it affects
+    /// Explain each kind of finding: what it means, what to do, and which guest data it affects, by
+    /// partition and file system, for which the backing files are read too
     #[arg(long)]
     pub explain: bool,
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use qcheck::ImageFormat;
 use qcheck::check::CheckOptions;
+use qcheck::contents::Contents;
 use qcheck::file::Intent;
 use qcheck::policy::Policy;
 use qcheck::remote::{is_remote, without_secrets};
@@ -17,9 +18,9 @@ use super::since::Since;
 use crate::cli::args::file_name::quoted;
 use crate::cli::files::fingerprint::Fingerprint;
 use crate::cli::files::targets::Target;
-use crate::cli::files::{open, remote};
+use crate::cli::files::{contents, open, remote};
 use crate::cli::render::outcome::Outcome;
-use crate::cli::render::record::Record;
+use crate::cli::render::verdict::record::Record;
 use crate::cli::render::verdict::{Judged, Verdict};
 use crate::cli::terminal::fault;
 use crate::cli::terminal::progress::Meter;
@@ -114,9 +115,22 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         match checker.check_file(file) {
-            Ok(checked) => self.settle(target, judged, checked),
+            Ok(checked) => {
+                judged.contents = self.contents(target, &checked);
+                self.settle(target, judged, checked)
+            }
             Err(error) => Err(self.failure(target, error)),
         }
+    }
+
+    /// What the disk contains, where an explanation names it. A policy may deny the files that
+    /// would be read for it.
+    fn contents(&self, target: &Target, checked: &Checked) -> Option<Contents> {
+        let has_errors = checked.report().is_some_and(|report| report.tally.corruptions > 0);
+        if !self.args.explain || !has_errors || self.policy.is_active() {
+            return None;
+        }
+        contents::of(&target.path, target.format, self.args.force_share, &target.key)
     }
 
     fn checker<'b>(&self, target: &Target, meter: &'b Meter) -> Checker<'b> {

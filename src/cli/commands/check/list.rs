@@ -7,7 +7,7 @@ use qcheck::ImageFormat;
 use qcheck::policy::Policy;
 use qcheck::threads;
 
-use crate::cli::args::shard::Shard;
+use super::shard::Shard;
 use crate::cli::args::size::parse_number;
 use crate::cli::files::targets::{self, Target};
 

@@ -10,6 +10,7 @@ mod policy;
 mod reattach;
 mod repair;
 mod several;
+mod shard;
 mod since;
 
 use std::path::Path;

@@ -8,10 +8,12 @@ use serde_json::Value;
 
 use super::args::{Args, Form};
 use crate::cli::render::exit::style;
+use crate::cli::render::findings::Ranges;
+use crate::cli::render::forms::{junit, prometheus, sarif};
 use crate::cli::render::json::checked::verdict::{Limits, OneOfMany};
 use crate::cli::render::text::listing::Budget;
 use crate::cli::render::verdict::{Judged, Totals, Verdict};
-use crate::cli::render::{json, junit, prometheus, sarif, text};
+use crate::cli::render::{json, text};
 use crate::cli::terminal::color::PLAIN;
 use crate::cli::terminal::ui::{Ui, escape};
 
@@ -65,7 +67,8 @@ impl<'a> Several<'a> {
                 }
                 text::digests::print(&mut ui.out, &name, &judged.digests)?;
                 if let (Verdict::Checked(outcome), true) = (&judged.verdict, args.explain) {
-                    text::explain::print(&mut ui.out, outcome.report(), outcome.affected())?;
+                    let ranges = Ranges::new(outcome.report(), judged.contents.as_ref());
+                    text::explain::print(&mut ui.out, &ranges, outcome.affected())?;
                 }
             }
             (Gathered::Json(values), _) => {

@@ -13,9 +13,9 @@ use crate::cli::args::file_name::{could_not_open, quoted};
 use crate::cli::files::fingerprint::Fingerprint;
 use crate::cli::files::targets::Target;
 use crate::cli::files::whole::WholeFile;
-use crate::cli::render::record::Record;
-use crate::cli::render::summary;
 use crate::cli::render::verdict::Judged;
+use crate::cli::render::verdict::record::Record;
+use crate::cli::render::verdict::summary;
 
 /// What earlier runs recorded.
 pub struct Since {

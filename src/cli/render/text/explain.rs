@@ -2,11 +2,9 @@
 
 use std::io::{self, Write};
 
-use qcheck::check::{
-    Affected, CheckReport, Finding, GuestRange, Kind, Severity, place_text, region_text,
-};
+use qcheck::check::{Affected, Finding, Kind, Severity, place_text, region_text};
 
-use crate::cli::render::findings::{meaning, snapshot};
+use crate::cli::render::findings::{Ranges, meaning};
 use crate::cli::terminal::color::{BAD, PLAIN, STRONG, WARNING};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::Output;
@@ -15,14 +13,15 @@ use crate::cli::terminal::ui::Output;
 const NAMED: usize = 8;
 
 /// Explains every kind of finding: what it means, what to do, and which guest data it affects.
-pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io::Result<()> {
+pub fn print(out: &mut Output, ranges: &Ranges<'_>, affected: &Affected) -> io::Result<()> {
+    let report = ranges.report;
     let mut codes: Vec<&str> = report.findings.iter().map(Finding::code).collect();
     codes.dedup();
     let mut told = Vec::new();
     for code in codes {
         if !told.contains(&code) {
             told.push(code);
-            kind(out, report, affected, code)?;
+            kind(out, ranges, affected, code)?;
         }
     }
     if report.findings.iter().any(|f| f.severity() == Severity::Corruption) {
@@ -35,7 +34,8 @@ pub fn print(out: &mut Output, report: &CheckReport, affected: &Affected) -> io:
     Ok(())
 }
 
-fn kind(out: &mut Output, report: &CheckReport, affected: &Affected, code: &str) -> io::Result<()> {
+fn kind(out: &mut Output, ranges: &Ranges<'_>, affected: &Affected, code: &str) -> io::Result<()> {
+    let report = ranges.report;
     let all = report.findings.iter().enumerate().filter(|(_, f)| f.code() == code);
     let all: Vec<(usize, &Finding)> = all.collect();
     let Some((_, first)) = all.first() else { return Ok(()) };
@@ -51,30 +51,21 @@ fn kind(out: &mut Output, report: &CheckReport, affected: &Affected, code: &str)
     for &(number, finding) in all.iter().take(NAMED) {
         writeln!(out, "  {}", place_text(finding.place))?;
         if let Some(range) = report.guest_range(finding) {
-            writeln!(out, "    guest data {}", range_text(report, &range))?;
+            writeln!(out, "    guest data {}", ranges.text(&range))?;
         }
         if let Kind::OrphanTable(orphan) = &finding.kind {
             for range in report.orphan_ranges(orphan) {
-                writeln!(out, "    possible data {}", range_text(report, &range))?;
+                writeln!(out, "    possible data {}", ranges.text(&range))?;
             }
         }
         for owner in affected.owners(number).iter().take(NAMED) {
             let what = owner.metadata.map_or("guest data", region_text);
-            let range = owner.guest.map(|range| range_text(report, &range)).unwrap_or_default();
+            let range = owner.guest.map(|range| ranges.text(&range)).unwrap_or_default();
             writeln!(out, "    used by {what} {range}")?;
         }
     }
     match all.len().saturating_sub(NAMED) {
         0 => Ok(()),
         more => writeln!(out, "  and at {}", counted(more as u64, "more place", "more places")),
-    }
-}
-
-fn range_text(report: &CheckReport, range: &GuestRange) -> String {
-    let start = range.offset.get();
-    let end = start.saturating_add(range.bytes.saturating_sub(1));
-    match snapshot(report, range.source) {
-        Some(id) => format!("{start:#x} to {end:#x} of snapshot {id}"),
-        None => format!("{start:#x} to {end:#x}"),
     }
 }

@@ -1,5 +1,6 @@
 //! What `check` prints.
 
+mod contents;
 pub mod digests;
 pub mod header;
 pub mod live;

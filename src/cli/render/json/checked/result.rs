@@ -4,12 +4,14 @@ use qcheck::check::affected;
 use qcheck::check::{
     Affected, CheckReport, GuestRange, Kind, Remedy, Verb, place_text, region_text,
 };
+use qcheck::contents::Contents;
 use qcheck::repair::Fixed;
 use serde::Serialize;
 
-use crate::cli::render::findings;
+use super::contents::Part;
+use crate::cli::render::findings::{self, Ranges};
 use crate::cli::render::json::absent::is_zero;
-use crate::cli::render::record::Record;
+use crate::cli::render::verdict::record::Record;
 
 /// A check's result.
 pub struct CheckResult<'a> {
@@ -19,6 +21,8 @@ pub struct CheckResult<'a> {
     pub report: &'a CheckReport,
     /// What the findings mean for guests.
     pub affected: &'a Affected,
+    /// What the disk contains, where that is known.
+    pub contents: Option<&'a Contents>,
     /// Whether to sum up the guest data at risk.
     pub explain: bool,
     /// What was repaired before.
@@ -179,6 +183,9 @@ struct Guest {
     /// The ID of the snapshot whose disk it is; none for the active one.
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
+    /// With `--explain`: the partitions and file systems of the active disk that it touches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    contents: Vec<Part>,
 }
 
 /// What refers to a cluster.
@@ -194,7 +201,9 @@ struct Referrer {
 
 impl<'a> From<&CheckResult<'a>> for Check<'a> {
     fn from(result: &CheckResult<'a>) -> Self {
-        let CheckResult { filename, report, affected, explain, fixed, max_findings } = *result;
+        let CheckResult { filename, report, affected, contents, explain, fixed, max_findings } =
+            *result;
+        let ranges = Ranges::new(report, contents);
         let (tally, allocation) = (report.tally, report.allocation);
         let limit = match max_findings {
             0 => usize::MAX,
@@ -202,7 +211,7 @@ impl<'a> From<&CheckResult<'a>> for Check<'a> {
         };
         let listed = report.findings.iter().take(limit).enumerate();
         let listed: Vec<Finding> =
-            listed.map(|(number, f)| Finding::new(report, f, affected.owners(number))).collect();
+            listed.map(|(number, f)| Finding::new(&ranges, f, affected.owners(number))).collect();
         Self {
             image_end_offset: report.image_end.get(),
             compressed_clusters: allocation.compressed,
@@ -249,19 +258,20 @@ impl<'a> From<&'a Record> for Check<'a> {
 
 impl Finding {
     fn new(
-        report: &CheckReport,
+        ranges: &Ranges<'_>,
         finding: &qcheck::check::Finding,
         referrers: &[affected::Owner],
     ) -> Self {
+        let report = ranges.report;
         let (stored, referenced) = match finding.kind {
             Kind::Count { stored, referenced } => (Some(stored), Some(referenced)),
             _ => (None, None),
         };
         let (candidates, more_candidates) = match &finding.kind {
             Kind::OrphanTable(orphan) => {
-                let ranges = report.orphan_ranges(orphan);
-                let ranges = ranges.iter().map(|range| Guest::new(report, range)).collect();
-                (Some(ranges), orphan.more_slots)
+                let found = report.orphan_ranges(orphan);
+                let found = found.iter().map(|range| Guest::new(ranges, range)).collect();
+                (Some(found), orphan.more_slots)
             }
             _ => (None, 0),
         };
@@ -275,10 +285,10 @@ impl Finding {
             meaning,
             remedy,
             clusters: clusters.map(|(first, count)| Clusters { first, count: count.get() }),
-            guest: report.guest_range(finding).map(|range| Guest::new(report, &range)),
+            guest: report.guest_range(finding).map(|range| Guest::new(ranges, &range)),
             candidates,
             more_candidates,
-            referrers: referrers.iter().map(|owner| Referrer::new(report, owner)).collect(),
+            referrers: referrers.iter().map(|owner| Referrer::new(ranges, owner)).collect(),
             stored,
             referenced,
             repair: match finding.remedy() {
@@ -292,18 +302,19 @@ impl Finding {
 }
 
 impl Referrer {
-    fn new(report: &CheckReport, owner: &affected::Owner) -> Self {
-        let guest = owner.guest.map(|range| Guest::new(report, &range));
+    fn new(ranges: &Ranges<'_>, owner: &affected::Owner) -> Self {
+        let guest = owner.guest.map(|range| Guest::new(ranges, &range));
         Self { kind: owner.metadata.map_or("guest data", region_text), guest }
     }
 }
 
 impl Guest {
-    fn new(report: &CheckReport, range: &GuestRange) -> Self {
+    fn new(ranges: &Ranges<'_>, range: &GuestRange) -> Self {
         Self {
             offset: range.offset.get(),
             length: range.bytes,
-            snapshot: findings::snapshot(report, range.source),
+            snapshot: findings::snapshot(ranges.report, range.source),
+            contents: ranges.parts(range).into_iter().map(Part::from).collect(),
         }
     }
 }

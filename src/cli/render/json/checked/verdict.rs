@@ -8,8 +8,8 @@ use super::live::Live;
 use super::plan::Plan;
 use super::result::{Check, CheckResult};
 use crate::cli::render::outcome::Outcome;
-use crate::cli::render::record::Summary;
-use crate::cli::render::summary::summary;
+use crate::cli::render::verdict::record::Summary;
+use crate::cli::render::verdict::summary::summary;
 use crate::cli::render::verdict::{self, Judged};
 
 /// How much of a verdict is listed.
@@ -212,6 +212,7 @@ fn result<'a>(judged: &'a Judged, outcome: &'a Outcome, limits: Limits) -> Check
         filename: &judged.name,
         report: outcome.report(),
         affected: outcome.affected(),
+        contents: judged.contents.as_ref(),
         explain: limits.explain,
         fixed: outcome.fixed(),
         max_findings: limits.findings,

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use qcheck::check::{CheckReport, Verb};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::verdict::{Judged, Verdict};
 use crate::cli::render::text::digests;
+use crate::cli::render::verdict::{Judged, Verdict};
 use crate::cli::terminal::count::counted;
 use crate::cli::terminal::ui::escape;
 use qcheck::Class;

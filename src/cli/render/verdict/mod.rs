@@ -1,20 +1,24 @@
 //! What came out for an image: its line, its exit code.
 
+pub mod record;
+pub mod summary;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use qcheck::Class;
 use qcheck::ImageFormat;
 use qcheck::check::Tally;
+use qcheck::contents::Contents;
 use qcheck::front::Unchecked;
 use qcheck::live::View;
 use qcheck::policy::Violation;
 use qcheck::verify::Digests;
 
-use super::outcome::Outcome;
-use super::record::Record;
 use crate::cli::files::fingerprint::Fingerprint;
+use crate::cli::render::outcome::Outcome;
 use crate::cli::terminal::count::counted;
+use record::Record;
 
 /// How a check ended.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Judged {
     pub violations: Vec<Violation>,
     /// How an image was seen that another program may be writing.
     pub view: Option<View>,
+    /// What the disk contains, where that is to be explained and there are errors.
+    pub contents: Option<Contents>,
     /// When the check began.
     pub begun: Timestamp,
     /// How long that took.
@@ -62,6 +68,7 @@ impl Judged {
             digests: Digests::default(),
             violations: Vec::new(),
             view: None,
+            contents: None,
             begun: Timestamp::now(),
             took: Duration::ZERO,
             file: None,

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::size::parse_number;
+use crate::cli::args::size::parse_number;
 
 /// FNV-1a with 64 bits: offset basis and prime as its authors give them.
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;

@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use qcheck::check::{Affected, CheckReport, Severity, Verb, place_text};
 
-use super::json::sarif::{
+use crate::cli::render::json::sarif::{
     Artifact, Driver, Finding, Fingerprints, Invocation, Level, Location, Log, Logical,
     Notification, Region, Rule, Run, SCHEMA, Text, Tool,
 };
-use super::verdict::{Judged, Verdict};
 use crate::cli::render::text::digests;
+use crate::cli::render::verdict::{Judged, Verdict};
 
 /// Where a rule is explained.
 const FINDINGS: &str = "docs/findings.md";

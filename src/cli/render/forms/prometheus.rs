@@ -7,9 +7,9 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use qcheck::Class;
 
-use super::record::Summary;
-use super::summary::summary;
-use super::verdict::{Judged, Verdict};
+use crate::cli::render::verdict::record::Summary;
+use crate::cli::render::verdict::summary::summary;
+use crate::cli::render::verdict::{Judged, Verdict};
 
 /// What is shown of an image.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What is recorded of an image that was checked.
 
 use super::record::{Record, Summary, time_text};
-use super::verdict::{Judged, Verdict};
+use super::{Judged, Verdict};
 
 /// The record of an image that was checked with these options.
 pub fn record(judged: &Judged, options: &str) -> Record {
