@@ -42,6 +42,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
             [CompletionResult]::new('measure', 'measure', [CompletionResultType]::ParameterValue, 'Calculate the length of a new image''s file')
             [CompletionResult]::new('rebase', 'rebase', [CompletionResultType]::ParameterValue, 'Give an image another backing file, or none, and keep what a guest reads')
+            [CompletionResult]::new('report', 'report', [CompletionResultType]::ParameterValue, 'Check images and write one HTML page about them, or about results of other runs: verdicts, findings and what they mean, layout, contents, snapshots, backing chain')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Resize the disk of an image; --shrink allows a smaller one')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List, create, apply or delete the snapshots of an image')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
@@ -132,7 +133,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what a repair would write, and write nothing; the exit code is that of the check')
             [CompletionResult]::new('--allow-data-loss', '--allow-data-loss', [CompletionResultType]::ParameterName, 'With -r all: drop what cannot be repaired, that is mappings that point to nothing and snapshots and bitmaps that cannot be read, and release what may have belonged to them')
             [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the images as options, as in driver=qcow2,file.filename=NAME')
-            [CompletionResult]::new('--explain', '--explain', [CompletionResultType]::ParameterName, 'Explain each kind of finding: what it means, what to do, and which guest data it affects')
+            [CompletionResult]::new('--explain', '--explain', [CompletionResultType]::ParameterName, 'Explain each kind of finding: what it means, what to do, and which guest data it affects, by partition and file system, for which the backing files are read too')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print no result; findings still go to standard error')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print no result; findings still go to standard error')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Show progress even where standard error is not a terminal')
@@ -421,6 +422,24 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             break
         }
+        'qcheck;report' {
+            [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The images'' format, qcow2 or raw; detected from their first bytes if not given')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The images'' format, qcow2 or raw; detected from their first bytes if not given')
+            [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'Show the results in this file: what ''check --output json'' or ''ndjson'' printed, or what ''--since'' recorded. With HOST= before it they are of that host. Several results of an image of one host are its history. - is standard input')
+            [CompletionResult]::new('--files-from', '--files-from', [CompletionResultType]::ParameterName, 'Show also the images that this file names, one a line or with a zero byte after each; - is standard input')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Write the page to this file, whole or not at all, instead of standard output')
+            [CompletionResult]::new('--output-file', '--output-file', [CompletionResultType]::ParameterName, 'Write the page to this file, whole or not at all, instead of standard output')
+            [CompletionResult]::new('-j', '-j', [CompletionResultType]::ParameterName, 'Check this many images at a time, 1 if not given; 0: one for each processor')
+            [CompletionResult]::new('--jobs', '--jobs', [CompletionResultType]::ParameterName, 'Check this many images at a time, 1 if not given; 0: one for each processor')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long a server has for an answer')
+            [CompletionResult]::new('-U', '-U ', [CompletionResultType]::ParameterName, 'Read the images even if another program has them open for writing')
+            [CompletionResult]::new('--force-share', '--force-share', [CompletionResultType]::ParameterName, 'Read the images even if another program has them open for writing')
+            [CompletionResult]::new('--allow-remote-names', '--allow-remote-names', [CompletionResultType]::ParameterName, 'Open remote files too where an image names them as its backing file or data file')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'qcheck;resize' {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given')
@@ -492,6 +511,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('map', 'map', [CompletionResultType]::ParameterValue, 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are')
             [CompletionResult]::new('measure', 'measure', [CompletionResultType]::ParameterValue, 'Calculate the length of a new image''s file')
             [CompletionResult]::new('rebase', 'rebase', [CompletionResultType]::ParameterValue, 'Give an image another backing file, or none, and keep what a guest reads')
+            [CompletionResult]::new('report', 'report', [CompletionResultType]::ParameterValue, 'Check images and write one HTML page about them, or about results of other runs: verdicts, findings and what they mean, layout, contents, snapshots, backing chain')
             [CompletionResult]::new('resize', 'resize', [CompletionResultType]::ParameterValue, 'Resize the disk of an image; --shrink allows a smaller one')
             [CompletionResult]::new('snapshot', 'snapshot', [CompletionResultType]::ParameterValue, 'List, create, apply or delete the snapshots of an image')
             [CompletionResult]::new('undo', 'undo', [CompletionResultType]::ParameterValue, 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote')
@@ -538,6 +558,9 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             break
         }
         'qcheck;help;rebase' {
+            break
+        }
+        'qcheck;help;report' {
             break
         }
         'qcheck;help;resize' {

@@ -70,6 +70,9 @@ _qcheck() {
             qcheck,rebase)
                 cmd="qcheck__subcmd__rebase"
                 ;;
+            qcheck,report)
+                cmd="qcheck__subcmd__report"
+                ;;
             qcheck,resize)
                 cmd="qcheck__subcmd__resize"
                 ;;
@@ -124,6 +127,9 @@ _qcheck() {
             qcheck__subcmd__help,rebase)
                 cmd="qcheck__subcmd__help__subcmd__rebase"
                 ;;
+            qcheck__subcmd__help,report)
+                cmd="qcheck__subcmd__help__subcmd__report"
+                ;;
             qcheck__subcmd__help,resize)
                 cmd="qcheck__subcmd__help__subcmd__resize"
                 ;;
@@ -140,7 +146,7 @@ _qcheck() {
 
     case "${cmd}" in
         qcheck)
-            opts="-h -V --color --timeout --allow-remote-names --help --version amend bitmap check commit compact compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="-h -V --color --timeout --allow-remote-names --help --version amend bitmap check commit compact compare convert create dd dump info map measure rebase report resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -843,7 +849,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help)
-            opts="amend bitmap check commit compact compare convert create dd dump info map measure rebase resize snapshot undo help"
+            opts="amend bitmap check commit compact compare convert create dd dump info map measure rebase report resize snapshot undo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1053,6 +1059,20 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__help__subcmd__rebase)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        qcheck__subcmd__help__subcmd__report)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1324,6 +1344,71 @@ _qcheck() {
                     return 0
                     ;;
                 --object)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=()
+            return 0
+            ;;
+        qcheck__subcmd__report)
+            opts="-f -o -j -U -h --format --from --files-from --output-file --jobs --force-share --color --timeout --allow-remote-names --help"
+            if [[ ${cur} == -* ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --files-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -39,6 +39,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
             cand measure 'Calculate the length of a new image''s file'
             cand rebase 'Give an image another backing file, or none, and keep what a guest reads'
+            cand report 'Check images and write one HTML page about them, or about results of other runs: verdicts, findings and what they mean, layout, contents, snapshots, backing chain'
             cand resize 'Resize the disk of an image; --shrink allows a smaller one'
             cand snapshot 'List, create, apply or delete the snapshots of an image'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
@@ -126,7 +127,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --dry-run 'Print what a repair would write, and write nothing; the exit code is that of the check'
             cand --allow-data-loss 'With -r all: drop what cannot be repaired, that is mappings that point to nothing and snapshots and bitmaps that cannot be read, and release what may have belonged to them'
             cand --image-opts 'Take the images as options, as in driver=qcow2,file.filename=NAME'
-            cand --explain 'Explain each kind of finding: what it means, what to do, and which guest data it affects'
+            cand --explain 'Explain each kind of finding: what it means, what to do, and which guest data it affects, by partition and file system, for which the backing files are read too'
             cand -q 'Print no result; findings still go to standard error'
             cand --quiet 'Print no result; findings still go to standard error'
             cand -p 'Show progress even where standard error is not a terminal'
@@ -403,6 +404,23 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand -h 'Print help'
             cand --help 'Print help'
         }
+        &'qcheck;report'= {
+            cand -f 'The images'' format, qcow2 or raw; detected from their first bytes if not given'
+            cand --format 'The images'' format, qcow2 or raw; detected from their first bytes if not given'
+            cand --from 'Show the results in this file: what ''check --output json'' or ''ndjson'' printed, or what ''--since'' recorded. With HOST= before it they are of that host. Several results of an image of one host are its history. - is standard input'
+            cand --files-from 'Show also the images that this file names, one a line or with a zero byte after each; - is standard input'
+            cand -o 'Write the page to this file, whole or not at all, instead of standard output'
+            cand --output-file 'Write the page to this file, whole or not at all, instead of standard output'
+            cand -j 'Check this many images at a time, 1 if not given; 0: one for each processor'
+            cand --jobs 'Check this many images at a time, 1 if not given; 0: one for each processor'
+            cand --color 'When output has colours'
+            cand --timeout 'How long a server has for an answer'
+            cand -U 'Read the images even if another program has them open for writing'
+            cand --force-share 'Read the images even if another program has them open for writing'
+            cand --allow-remote-names 'Open remote files too where an image names them as its backing file or data file'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'qcheck;resize'= {
             cand -f 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given'
             cand --format 'The image''s format, qcow2, raw or luks; detected from its first bytes if not given'
@@ -471,6 +489,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand map 'Show which bytes of a disk are data or zeroes, and in which file of its backing chain they are'
             cand measure 'Calculate the length of a new image''s file'
             cand rebase 'Give an image another backing file, or none, and keep what a guest reads'
+            cand report 'Check images and write one HTML page about them, or about results of other runs: verdicts, findings and what they mean, layout, contents, snapshots, backing chain'
             cand resize 'Resize the disk of an image; --shrink allows a smaller one'
             cand snapshot 'List, create, apply or delete the snapshots of an image'
             cand undo 'Undo a repair: put back every byte that ''check -r .. --undo FILE'' recorded before it wrote'
@@ -503,6 +522,8 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;help;measure'= {
         }
         &'qcheck;help;rebase'= {
+        }
+        &'qcheck;help;report'= {
         }
         &'qcheck;help;resize'= {
         }

@@ -21,7 +21,7 @@ use log::LevelFilter;
 use args::{examples, nearest, qemu};
 use commands::{
     amend, bitmap, check, commit, compact, compare, convert, create, dd, dump, info, map, measure,
-    rebase, resize, snapshot, undo,
+    rebase, report, resize, snapshot, undo,
 };
 use files::remote::Remote;
 use render::exit::ExitCode;
@@ -75,6 +75,8 @@ enum Command {
     Measure(measure::Args),
     #[command(after_help = examples::REBASE)]
     Rebase(rebase::Args),
+    #[command(after_help = examples::REPORT)]
+    Report(report::Args),
     #[command(after_help = examples::RESIZE)]
     Resize(resize::Args),
     #[command(after_help = examples::SNAPSHOT)]
@@ -168,6 +170,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> ExitCode {
         Command::Map(args) => map::run(args, ui),
         Command::Measure(args) => measure::run(args, ui),
         Command::Rebase(args) => rebase::run(args, ui),
+        Command::Report(args) => report::run(args, ui),
         Command::Resize(args) => resize::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
         Command::Undo(args) => undo::run(args, ui),

@@ -27,6 +27,8 @@ Examples:
   qcheck check -j 8 --output junit a.qcow2 b.qcow2
   qcheck check --files-from list --output ndjson
   qcheck check --live disk.qcow2
+  qcheck check --files-from list --shard 3/8 --since state --output ndjson --output-file 3.ndjson
+  qcheck check --output prometheus --output-file qcheck.prom a.qcow2 b.qcow2
   qcheck check --policy untrusted --max-virtual-size 100G upload.qcow2
   qcheck check --timeout 10 https://images.example/disk.qcow2";
 
@@ -105,6 +107,14 @@ Examples:
   qcheck rebase -b new-base.qcow2 -F qcow2 overlay.qcow2
   qcheck rebase -p -b '' overlay.qcow2
   qcheck rebase -u -b /vm/moved.qcow2 -F qcow2 overlay.qcow2";
+
+/// For `report`.
+pub const REPORT: &str = "\
+Examples:
+  qcheck report -o report.html disk.qcow2
+  qcheck report -j 0 --files-from list -o report.html
+  qcheck report --from monday.ndjson --from tuesday.ndjson -o week.html
+  qcheck report --from a=a.ndjson --from b=b.ndjson -o hosts.html";
 
 /// For `resize`.
 pub const RESIZE: &str = "\

@@ -14,6 +14,7 @@ pub mod info;
 pub mod map;
 pub mod measure;
 pub mod rebase;
+pub mod report;
 pub mod resize;
 pub mod snapshot;
 pub mod undo;

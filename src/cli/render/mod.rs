@@ -4,6 +4,7 @@ pub mod exit;
 pub mod extents;
 pub mod findings;
 pub mod forms;
+pub mod html;
 pub mod image;
 pub mod inspected;
 pub mod json;

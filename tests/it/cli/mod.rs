@@ -8,3 +8,4 @@ pub mod encryption;
 mod logging;
 mod process;
 mod qemu;
+mod report;

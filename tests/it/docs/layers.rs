@@ -60,7 +60,7 @@ const CONVERT: [&str; 8] =
     ["source", "flow", "options", "bitmaps", "target", "verify", "run", "mod"];
 
 const CLI: [&str; 6] = ["terminal", "args", "files", "render", "commands", "mod"];
-const RENDER: [&str; 12] = [
+const RENDER: [&str; 13] = [
     "mod",
     "exit",
     "findings",
@@ -73,6 +73,7 @@ const RENDER: [&str; 12] = [
     "extents",
     "text",
     "forms",
+    "html",
 ];
 
 const CHECK: [&str; 8] =
