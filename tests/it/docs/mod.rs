@@ -3,6 +3,7 @@
 mod api;
 mod ci;
 mod completions;
+mod fleet;
 mod interface;
 mod layers;
 mod prose;
