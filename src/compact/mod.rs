@@ -4,12 +4,14 @@
 //! * `options`: what is requested; `outcome`: what became of it
 //! * [`compact`], [`plan`]: the work, and what it would do; `job`: what its parts share
 //! * `rounds`: clusters from the end of the file into free ones, until none can move
-//! * `pairs`, `packer`: which cluster goes where
+//! * `pairs`, `packer`: which cluster goes where; `steps`: which can
+//! * `compress`: guest data stored compressed
 //! * `zeroes`: guest data that reads as zeroes, given up; `punch`: free space made holes
 //!
 //! The engine moves (`image/change/moves`); here is decided what moves where. A plan is the work
 //! itself on a copy of the metadata in memory, so that its numbers are those of the work.
 
+mod compress;
 mod job;
 mod options;
 mod outcome;
@@ -18,6 +20,7 @@ mod pairs;
 mod punch;
 mod rounds;
 mod run;
+mod steps;
 mod zeroes;
 
 pub use options::CompactOptions;

@@ -1,5 +1,6 @@
 //! How to compact.
 
+use crate::codec::Method;
 use crate::setters::setters;
 
 /// How to compact.
@@ -9,6 +10,15 @@ pub struct CompactOptions {
     /// Guest clusters that hold only zeroes are freed too, of the disk and of all snapshots; in an
     /// external data file they become holes. All guest data are read for that.
     pub zeroes: bool,
+    /// Guest data are stored compressed, of the disk and of all snapshots, where that makes them
+    /// smaller; data that are compressed already stay as they are.
+    pub compress: bool,
+    /// How they are compressed; `None`: as the image records it. Another method is recorded where
+    /// nothing is compressed yet, and version 3 has more than one.
+    pub method: Option<Method>,
+    /// How hard it is tried to compress, one of [`Method::levels`], or the nearest; `None`: as
+    /// [`ConvertOptions::level`](crate::convert::ConvertOptions::level) has it.
+    pub level: Option<u8>,
     /// Nothing moves: free clusters become holes, and the file ends after the last one in use.
     pub punch_only: bool,
     /// Nothing moves that is before this offset of the file, in bytes: the file needs to get no
@@ -28,6 +38,9 @@ pub struct CompactOptions {
 
 setters!(CompactOptions {
     zeroes: bool,
+    compress: bool,
+    method: Option<Method>,
+    level: Option<u8>,
     punch_only: bool,
     until: Option<u64>,
     target: Option<u64>,
@@ -40,6 +53,9 @@ impl Default for CompactOptions {
     fn default() -> Self {
         Self {
             zeroes: false,
+            compress: false,
+            method: None,
+            level: None,
             punch_only: false,
             until: None,
             target: None,

@@ -16,8 +16,15 @@ pub struct Outcome {
     pub moved: u64,
     /// Metadata written, without what is part of [`Outcome::moved`].
     pub written: u64,
+    /// Clusters that an earlier run, which was broken off, has leaked: freed first.
+    pub recovered: u64,
     /// Clusters of zeroes that were freed.
     pub zeroes: u64,
+    /// Guest data that were stored compressed, as they were before, for
+    /// [`compress`](super::CompactOptions::compress).
+    pub compressed: u64,
+    /// What was written for them.
+    pub compressed_to: u64,
     /// Zeroes of an external data file that became holes.
     pub external: u64,
     /// Free clusters that became holes, for [`punch_only`](super::CompactOptions::punch_only).

@@ -31,6 +31,18 @@ impl Packer {
         Self { geometry, free: free.into(), bins, counts, last: None, end: None }
     }
 
+    /// From here on these clusters are the free ones, with what is left of those in use.
+    pub(super) fn refill(&mut self, free: Vec<HostCluster>) {
+        self.free = free.into();
+    }
+
+    /// Where bytes with so many references go, wherever in a sector; they take it in their order.
+    pub(super) fn place_bytes(&mut self, bytes: u64, references: u64) -> Option<HostOffset> {
+        self.begin();
+        let extent = CompressedExtent { offset: HostOffset::new(0), bytes };
+        self.place(extent, references, HostCluster::new(u64::MAX))
+    }
+
     /// The next extent does not follow the one placed last.
     pub(super) fn begin(&mut self) {
         self.last = None;

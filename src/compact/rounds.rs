@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::job::Job;
 use super::packer::Packer;
 use super::pairs::pairs;
+use super::steps::steps;
 use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
 use crate::image::{Content, PackedStep, References, Step, Window};
@@ -165,7 +166,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
     }
 
     fn move_plain(&mut self, found: &mut References, window: &Window) -> Result<bool> {
-        let mut steps = steps(found, window);
+        let mut steps = steps(found, &window.clusters);
         let mut from: Vec<_> = steps.iter().rev().map(|step| step.from).collect();
         let Some(&last) = from.first() else { return Ok(false) };
         from.truncate(self.fitting(from.len()));
@@ -253,24 +254,4 @@ impl<'a, 'b> Rounds<'a, 'b> {
         };
         groups.iter().filter_map(step).collect()
     }
-}
-
-/// One step for each cluster of a window that something refers to, in order; where it goes is left
-/// open.
-fn steps(found: &References, window: &Window) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for references in found.clusters() {
-        let group = &found.plain[references.clone()];
-        let from = group[0].cluster;
-        let at = window.clusters.binary_search_by(|(cluster, _)| from.cmp(cluster));
-        // Tables and data do not share clusters, nor do compressed data and others.
-        let is_alike = group.iter().all(|r| r.holder.content() == group[0].holder.content());
-        if let (Ok(at), true) = (at, is_alike) {
-            let count = window.clusters[at].1;
-            if found.count(&references) == count {
-                steps.push(Step { from, to: None, count, references });
-            }
-        }
-    }
-    steps
 }

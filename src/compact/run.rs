@@ -2,13 +2,15 @@
 
 use super::job::Job;
 use super::rounds::Rounds;
-use super::{CompactOptions, Outcome, punch, zeroes};
+use super::{CompactOptions, Outcome, compress, punch, zeroes};
 use crate::check::{CheckOptions, check};
 use crate::convert::Control;
 use crate::convert::flow::Rate;
 use crate::error::{Error, Result};
+use crate::format::ClusterCount;
 use crate::format::crypto::CryptMethod;
 use crate::image::{Copying, Image};
+use crate::repair::{RepairMode, repair};
 use crate::storage::Capacity;
 
 /// Most bytes of changed metadata that a plan keeps in memory.
@@ -19,21 +21,25 @@ const PLAN_BYTES: usize = 1 << 30;
 ///
 /// Every crash leaves an image that is clean or has leaks, with the same content. When
 /// `control.cancel` is set, the work ends after the move under way, with [`Error::Cancelled`]: the
-/// image is clean, and the file as short as the moves so far allow.
+/// image is clean, and the file as short as the moves so far allow. What an earlier run has leaked
+/// that was broken off is freed first.
 ///
 /// Fails with [`Error::Refused`] if a check finds anything wrong with the image, or if it cannot
 /// end at [`CompactOptions::target`]; with [`Error::NoKey`] if data would have to be encrypted
 /// again; and with the error of a read, write or flush.
 pub fn compact(image: Image, options: &CompactOptions, control: Control<'_>) -> Result<Outcome> {
     let capacity = image.capacity();
-    refuse(&image, options, control)?;
+    let leaks = refuse(&image, options, control)?;
     if let Some(target) = options.target {
-        let planned = work(&image.in_memory(capacity, PLAN_BYTES)?, options, control, true)?;
+        let copy = image.in_memory(capacity, PLAN_BYTES)?;
+        let planned =
+            free_leaks(&copy, leaks, control).and_then(|_| work(&copy, options, control, true))?;
         require_target(target, &planned)?;
     }
+    let recovered = free_leaks(&image, leaks, control)?;
     let outcome = work(&image, options, control, false)?;
     image.close()?;
-    Ok(outcome)
+    Ok(Outcome { recovered, ..outcome })
 }
 
 /// What [`compact`] would do; nothing is written. The image is open, also for reading only, and
@@ -44,26 +50,32 @@ pub fn plan(
     options: &CompactOptions,
     control: Control<'_>,
 ) -> Result<Outcome> {
-    refuse(image, options, control)?;
-    let outcome = work(&image.in_memory(capacity, PLAN_BYTES)?, options, control, true)?;
+    let leaks = refuse(image, options, control)?;
+    let copy = image.in_memory(capacity, PLAN_BYTES)?;
+    let recovered = free_leaks(&copy, leaks, control)?;
+    let outcome = Outcome { recovered, ..work(&copy, options, control, true)? };
     if let Some(target) = options.target {
         require_target(target, &outcome)?;
     }
     Ok(outcome)
 }
 
-/// An error where the image cannot be compacted.
-fn refuse(image: &Image, options: &CompactOptions, control: Control<'_>) -> Result<()> {
+/// An error where the image cannot be compacted. Returns how many clusters an earlier run has leaked
+/// that was broken off.
+fn refuse(image: &Image, options: &CompactOptions, control: Control<'_>) -> Result<u64> {
     let report = check(image.storage(), &CheckOptions::default(), control.progress)?;
     control.advance(0)?;
-    if !report.tally.is_clean() {
-        let tally = report.tally;
+    let tally = report.tally;
+    let errors = tally.corruptions.saturating_add(tally.check_errors);
+    if errors > 0 || tally.leaks > 0 && !image.has_unfinished_moves()? {
         let why = format!(
-            "a check finds {} errors and {} leaked clusters: repair the image first",
-            tally.corruptions.saturating_add(tally.check_errors),
+            "a check finds {errors} errors and {} leaked clusters: repair the image first",
             tally.leaks
         );
         return Err(Error::Refused(why));
+    }
+    if options.compress {
+        compress::refuse(image, options)?;
     }
     let method = image.header()?.crypt_method;
     let reads = options.zeroes && method != CryptMethod::None;
@@ -75,7 +87,26 @@ fn refuse(image: &Image, options: &CompactOptions, control: Control<'_>) -> Resu
         // LUKS encrypts by the offset in the file.
         image.require_key()?;
     }
-    Ok(())
+    Ok(tally.leaks)
+}
+
+/// Frees what an earlier run has leaked, as a repair of leaks does. Returns the bytes.
+fn free_leaks(image: &Image, leaks: u64, control: Control<'_>) -> Result<u64> {
+    if leaks == 0 {
+        return Ok(0);
+    }
+    let options = CheckOptions::default();
+    let done = repair(image.unordered(), RepairMode::Leaks, &options, control.progress)?;
+    let left = done.report().tally;
+    if !left.is_clean() {
+        let why = format!(
+            "{} clusters that an earlier run has leaked are in doubt: repair the image first",
+            left.leaks
+        );
+        return Err(Error::Refused(why));
+    }
+    image.forget_tables()?;
+    Ok(image.geometry().bytes_of(ClusterCount::new(leaks)))
 }
 
 fn require_target(target: u64, planned: &Outcome) -> Result<()> {
@@ -113,7 +144,10 @@ fn work(
     let done = job.run();
     // What was moved so far has made the file shorter, also where the work was interrupted.
     match done {
-        Ok(()) | Err(Error::Cancelled) => job.end_file()?,
+        Ok(()) | Err(Error::Cancelled) => {
+            job.end_file()?;
+            image.end_moves()?;
+        }
         Err(_) => {}
     }
     done?;
@@ -127,6 +161,9 @@ impl Job<'_> {
     fn run(&mut self) -> Result<()> {
         if self.options.zeroes {
             zeroes::free(self)?;
+        }
+        if self.options.compress {
+            compress::compress(self)?;
         }
         if self.options.punch_only { punch::free_space(self) } else { Rounds::new(self)?.run() }
     }

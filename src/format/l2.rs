@@ -85,6 +85,17 @@ impl L2Entry {
         }
     }
 
+    /// The entry of compressed data of this length at an offset of the file; `None` where the format
+    /// cannot have them so far into the file.
+    pub const fn compressed(geometry: &Geometry, at: HostOffset, bytes: u64) -> Option<Self> {
+        let x = 62 - (geometry.cluster_bits() - 8);
+        let additional = (at.get() % SECTOR_BYTES + bytes - 1) / SECTOR_BYTES;
+        if at.get() >> x != 0 {
+            return None;
+        }
+        Some(Self::standard(COMPRESSED | additional << x | at.get()))
+    }
+
     /// A standard entry.
     pub const fn standard(bits: u64) -> Self {
         Self { bits, bitmap: 0 }

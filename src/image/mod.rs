@@ -55,7 +55,8 @@ pub use bitmaps::BitmapBits;
 pub(crate) use bitmaps::{BitmapEdit, BitmapResult, BitmapStart};
 pub use change::{BackingLabel, Preallocation};
 pub(crate) use change::{
-    Content, Copying, Packed, PackedStep, Reference, References, Step, Window, write_zero_buffers,
+    CompressStep, Content, Copying, Packed, PackedStep, Reference, References, Step, Window,
+    write_zero_buffers,
 };
 pub use damage::Damage;
 pub use guest::{Run, RunKind, Stored};

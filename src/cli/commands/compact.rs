@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use qcheck::ImageFormat;
+use qcheck::codec::Method;
 use qcheck::compact::{CompactOptions, Outcome, compact, plan};
 use qcheck::convert::Control;
 use qcheck::file::Intent;
@@ -38,6 +39,12 @@ pub struct Args {
     /// Free guest clusters that hold only zeroes too, of the disk and of all snapshots
     #[arg(long)]
     zeroes: bool,
+
+    /// Store guest data compressed too, of the disk and of all snapshots, by the method that the
+    /// image records or by this one
+    #[arg(long, value_name = "zlib|zstd", num_args = 0..=1, require_equals = true,
+          conflicts_with = "punch_only", hide_possible_values = true)]
+    compress: Option<Option<Compression>>,
 
     /// Move nothing: make holes of free clusters, and cut off the free end of the file
     #[arg(long, conflicts_with_all = ["until", "target_size", "max_moves", "rate"])]
@@ -73,6 +80,22 @@ pub struct Args {
     changed: Changed,
 }
 
+/// How data are compressed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Compression {
+    Zlib,
+    Zstd,
+}
+
+impl From<Compression> for Method {
+    fn from(named: Compression) -> Self {
+        match named {
+            Compression::Zlib => Self::Zlib,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let named = args.changed.named(args.format)?;
@@ -99,6 +122,8 @@ impl Args {
     fn options(&self) -> CompactOptions {
         CompactOptions::default()
             .zeroes(self.zeroes)
+            .compress(self.compress.is_some())
+            .method(self.compress.flatten().map(Method::from))
             .punch_only(self.punch_only)
             .until(self.until)
             .target(self.target_size)
@@ -160,7 +185,15 @@ impl Args {
             verb("were", "would be"),
         ))?;
         let rest = [
+            (
+                outcome.recovered,
+                verb(
+                    "that an earlier run had leaked were freed",
+                    "that an earlier run had leaked would be freed",
+                ),
+            ),
             (outcome.zeroes, verb("of zeroes were freed", "of zeroes would be freed")),
+            (outcome.compressed, verb("were compressed", "would be compressed")),
             (
                 outcome.external,
                 verb(

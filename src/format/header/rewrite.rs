@@ -53,6 +53,20 @@ pub struct Rewrite {
     pub last: Option<Vec<u8>>,
 }
 
+impl Rewrite {
+    /// The first cluster in the end, which is `old` now.
+    pub fn result(&self, old: &[u8]) -> Vec<u8> {
+        let mut bytes = old.to_vec();
+        let first = [(0, &self.switch)];
+        let last = self.last.iter().map(|sector| (0, sector));
+        let parts = self.before.iter().map(|(at, part)| (*at, part)).chain(first);
+        for (at, part) in parts.chain(self.after.iter().map(|(at, part)| (*at, part))).chain(last) {
+            bytes[at..at + part.len()].copy_from_slice(part);
+        }
+        bytes
+    }
+}
+
 /// Plans the writes that make `old`, the first cluster, into one with `new`; `None` where the
 /// cluster has no space for both together. The names of features are left out where there is no
 /// space for them.

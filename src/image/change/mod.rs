@@ -16,4 +16,6 @@ mod width;
 pub use grow::Preallocation;
 pub(crate) use grow::write_zero_buffers;
 pub use labels::BackingLabel;
-pub(crate) use moves::{Content, Copying, Packed, PackedStep, Reference, References, Step, Window};
+pub(crate) use moves::{
+    CompressStep, Content, Copying, Packed, PackedStep, Reference, References, Step, Window,
+};

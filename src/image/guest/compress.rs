@@ -2,7 +2,7 @@
 
 use crate::codec::{Compressor, Method};
 use crate::error::{Error, Result};
-use crate::format::l2::{COMPRESSED, L2Entry, SECTOR_BYTES};
+use crate::format::l2::L2Entry;
 use crate::format::{GuestCluster, GuestOffset};
 
 use crate::image::Image;
@@ -81,13 +81,9 @@ impl Image {
         self.file
             .write_at(at.get(), packed)
             .map_err(|source| Error::io("write compressed data", at.get(), source))?;
-        let x = 62 - (self.geometry.cluster_bits() - 8);
-        if at.get() >> x != 0 {
-            let why = "compressed data cannot be this far into the file";
-            return Err(Error::Refused(why.into()));
-        }
-        let additional = (at.get() % SECTOR_BYTES + packed.len() as u64 - 1) / SECTOR_BYTES;
-        let entry = L2Entry::standard(COMPRESSED | additional << x | at.get());
+        let entry = L2Entry::compressed(&self.geometry, at, packed.len() as u64);
+        let too_far = || Error::Refused("compressed data cannot be this far into the file".into());
+        let entry = entry.ok_or_else(too_far)?;
         let mut meta = self.meta()?;
         meta.ordering.disk.note_data();
         meta.replace_entries(cluster, &[entry], false)

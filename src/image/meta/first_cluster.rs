@@ -23,6 +23,11 @@ impl Meta {
         self.prepare_write()?;
         self.flush(true)?;
         let rewrite = self.plan_first_cluster(area, extensions, backing_name, fields)?;
+        self.write_first_cluster(rewrite)
+    }
+
+    /// Does the writes of [`Meta::plan_first_cluster`].
+    pub(in crate::image) fn write_first_cluster(&mut self, rewrite: Rewrite) -> Result<()> {
         let first = [(0, rewrite.switch)];
         let last = rewrite.last.map(|sector| (0, sector));
         for (at, bytes) in rewrite.before.into_iter().chain(first).chain(rewrite.after).chain(last)

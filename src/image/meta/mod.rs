@@ -1,5 +1,6 @@
 //! The metadata of an open image, all of it under one lock.
 
+mod announce;
 pub(in crate::image) mod bitmaps;
 pub(super) mod encryption;
 pub(in crate::image) mod first_cluster;
@@ -53,6 +54,8 @@ pub(in crate::image) struct Meta {
     pub(in crate::image) in_place: bool,
     /// Refcounts are not deferred, also where the image has lazy refcounts.
     pub(in crate::image) is_eager: bool,
+    /// Whether the header says that clusters are on the move.
+    pub(in crate::image) is_announced: bool,
     /// Once this is set, a change that is built aside is given up.
     pub(in crate::image) cancel: Option<Arc<AtomicBool>>,
 }

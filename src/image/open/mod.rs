@@ -200,6 +200,7 @@ impl Loader {
             switch: None,
             in_place: false,
             is_eager: false,
+            is_announced: self.area.extension(extension::COMPACTING).is_some(),
             cancel: None,
         };
         Ok(Image {

@@ -99,6 +99,9 @@ impl Meta {
                 [(n, 1)] if is_own(n) => self.note_room(run),
                 _ => continue,
             }
+            if self.is_eager {
+                self.announce_moves()?;
+            }
             self.ordering.set_root_entry(Side::Refcounts, slot, 0);
             self.ordering.forget(Side::Refcounts, at);
             self.ordering.disk.regions.remove(run, Owner::Refblock);

@@ -22,8 +22,14 @@ pub struct Compacted {
     moved: u64,
     /// Metadata written.
     metadata_written: u64,
+    /// Clusters that an earlier run has leaked, which was broken off: freed.
+    leaks_freed: u64,
     /// Clusters of zeroes freed.
     zeroes_freed: u64,
+    /// Guest data that were stored compressed, as they were before.
+    compressed: u64,
+    /// What was written for them.
+    compressed_to: u64,
     /// Zeroes of an external data file made holes.
     data_file_punched: u64,
     /// Free space made holes.
@@ -41,7 +47,10 @@ impl Compacted {
             image_end_offset_after: outcome.end_after,
             moved: outcome.moved,
             metadata_written: outcome.written,
+            leaks_freed: outcome.recovered,
             zeroes_freed: outcome.zeroes,
+            compressed: outcome.compressed,
+            compressed_to: outcome.compressed_to,
             data_file_punched: outcome.external,
             punched: outcome.punched,
         }

@@ -38,6 +38,7 @@ impl Image {
         moves: &[(ReftableIndex, HostCluster, HostCluster)],
     ) -> Result<()> {
         let meta = &mut *self.meta()?;
+        meta.announce_moves()?;
         meta.prepare_write()?;
         meta.flush(true)?;
         let mut changes = Changes::default();
@@ -95,6 +96,7 @@ impl Meta {
         if self.refcounts(rest)?.iter().any(|&count| count != 1) {
             return Ok(());
         }
+        self.announce_moves()?;
         let kept = usize::try_from(self.geometry.bytes_of(clusters) / 8).unwrap_or(usize::MAX);
         let entries = self.ordering.root(Side::Refcounts).entries()[..kept].to_vec();
         self.ordering.disk.patch_header(&[(HeaderField::ReftableClusters, clusters.get())])?;

@@ -1,8 +1,12 @@
 //! How the work begins and ends.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use crate::image::Image;
+use crate::image::order::ordering::Side;
+use crate::image::order::root::RootTable;
+use crate::storage::Storage;
+use crate::tables::load_entries;
 
 impl Image {
     /// Before anything is moved: from here on refcounts are right on disk at every moment, also
@@ -13,6 +17,36 @@ impl Image {
         meta.is_eager = true;
         meta.give_back_room();
         meta.flush(true)
+    }
+
+    /// Whether an earlier work on the image was broken off.
+    pub(crate) fn has_unfinished_moves(&self) -> Result<bool> {
+        Ok(self.meta()?.is_announced)
+    }
+
+    /// Everything that was to move has, or is left for another time.
+    pub(crate) fn end_moves(&self) -> Result<()> {
+        self.meta()?.end_announcement()
+    }
+
+    /// The image file, to be changed without the engine; then [`Image::forget_tables`].
+    pub(crate) fn unordered(&self) -> &dyn Storage {
+        self.file.as_ref()
+    }
+
+    /// The tables are read from the file again: something else has changed them.
+    pub(crate) fn forget_tables(&self) -> Result<()> {
+        let meta = &mut *self.meta()?;
+        let read = |side| -> Result<RootTable> {
+            let root = meta.ordering.root(side);
+            let (at, count) = (root.offset(), root.entries().len() as u64);
+            let entries = load_entries(self.file.as_ref(), at, count);
+            let entries = entries.map_err(|e| Error::io("read a table", at.get(), e))?;
+            Ok(RootTable::new(at, entries))
+        };
+        let (l1, reftable) = (read(Side::Mappings)?, read(Side::Refcounts)?);
+        meta.ordering.reset(l1, reftable);
+        Ok(())
     }
 
     /// Gives up refcount blocks that count nothing.

@@ -4,7 +4,7 @@
 //! * `survey`: which clusters are in use and which are free
 //! * `references`: what refers to clusters, all of it
 //! * `plain`: clusters of data, L2 tables and bitmap data, with all references to each
-//! * `packed`: compressed data, likewise
+//! * `packed`: compressed data, likewise; `compressed`: data that become compressed
 //! * `blocks`: refcount blocks; `roots`: structures that have one pointer
 //! * `zeroes`: what reads as zeroes and has clusters
 //! * `ends`: the beginning and the end of the work
@@ -18,6 +18,7 @@
 //! (`check/lost/doubt`).
 
 mod blocks;
+mod compressed;
 mod ends;
 mod marks;
 mod packed;
@@ -27,6 +28,7 @@ mod roots;
 mod survey;
 mod zeroes;
 
+pub(crate) use compressed::CompressStep;
 pub(crate) use packed::PackedStep;
 pub(crate) use plain::Step;
 pub(crate) use references::{Content, Packed, Reference, References};

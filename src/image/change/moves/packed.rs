@@ -31,7 +31,7 @@ pub(crate) struct PackedStep {
 }
 
 /// Refcounts by cluster.
-type Counts = BTreeMap<HostCluster, u64>;
+pub(super) type Counts = BTreeMap<HostCluster, u64>;
 
 impl Image {
     /// Does the steps, in ascending order of where they go. What is moved goes to clusters that are
@@ -56,6 +56,7 @@ impl Image {
                 add(&mut new, to);
             }
         }
+        self.meta()?.announce_moves()?;
         let changes = self.meta()?.packed_changes(&old, &new, taken)?;
         if copying == Copying::Data {
             self.copy_packed(steps)?;
@@ -109,7 +110,7 @@ impl Image {
 impl Meta {
     /// How refcounts change; an error where a cluster is used by others, or has no space for the
     /// references.
-    fn packed_changes(
+    pub(super) fn packed_changes(
         &mut self,
         old: &Counts,
         new: &Counts,

@@ -49,6 +49,7 @@ impl Image {
         copying: Copying,
     ) -> Result<()> {
         self.meta()?.require_complete(found, steps)?;
+        self.meta()?.announce_moves()?;
         for to in steps.iter().filter_map(|step| step.to) {
             self.meta()?.require_free(to)?;
         }
@@ -156,7 +157,7 @@ impl Image {
 impl Meta {
     /// An error unless the references of each step are as many as its refcount: one that is not
     /// known would be left pointing to a free cluster.
-    fn require_complete(&self, found: &References, steps: &[Step]) -> Result<()> {
+    pub(super) fn require_complete(&self, found: &References, steps: &[Step]) -> Result<()> {
         for step in steps {
             let references = &found.plain[step.references.clone()];
             let alike = references.iter().all(|r| r.cluster == step.from);

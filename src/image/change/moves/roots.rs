@@ -108,6 +108,7 @@ impl Meta {
     fn move_root(&mut self, root: Root, to: HostCluster) -> Result<()> {
         self.prepare_write()?;
         self.flush(true)?;
+        self.announce_moves()?;
         let listed = self.list_roots().into_iter().find(|(other, _)| *other == root);
         let Some((_, from)) = listed else { return Ok(()) };
         let target = ClusterRun::new(to, from.count);
@@ -134,7 +135,7 @@ impl Meta {
     }
 
     /// Adds the refcount blocks that a run needs.
-    fn ensure_described(&mut self, run: ClusterRun) -> Result<()> {
+    pub(super) fn ensure_described(&mut self, run: ClusterRun) -> Result<()> {
         self.prepare_refcounts()?;
         self.ordering.begin(Direction::RefcountsFirst)?;
         self.ensure_blocks(run)?;

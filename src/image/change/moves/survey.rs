@@ -171,6 +171,7 @@ impl Meta {
         if length < 2 || index.get() >= self.ordering.root(Side::Refcounts).entries().len() as u64 {
             return Ok(false);
         }
+        self.announce_moves()?;
         self.prepare_refcounts()?;
         self.ordering.begin(Direction::RefcountsFirst)?;
         self.ensure_blocks(ClusterRun::one(first.next()))?;
