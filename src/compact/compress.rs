@@ -7,13 +7,14 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::panic::resume_unwind;
 
 use super::CompactOptions;
 use super::job::Job;
 use super::packer::Packer;
 use super::steps::steps;
 use crate::check::parallel;
-use crate::codec::Compressor;
+use crate::codec::{Compressor, Method};
 use crate::error::{Error, Result};
 use crate::format::crypto::CryptMethod;
 use crate::format::{ClusterCount, HostCluster};
@@ -26,8 +27,9 @@ const REFERENCE_BYTES: u64 = 24;
 /// Bytes that a thread reads and compresses at a time, more where a cluster is longer.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// A batch is as long as the free space, if that is at least this part of what it could be.
-const SMALL_BATCH: u64 = 8;
+/// Free space is used alone, if it is at least this part of what a batch needs; otherwise the file
+/// gets longer meanwhile.
+const SMALL_PART: u64 = 8;
 
 /// An error where the image cannot have compressed data, or not of this method.
 pub(super) fn refuse(image: &Image, options: &CompactOptions) -> Result<()> {
@@ -95,7 +97,7 @@ pub(super) fn compress(job: &mut Job<'_>) -> Result<()> {
             let first = found.plain[step.references.start];
             (first.holder, first.index)
         });
-        work.batches(&found, possible)?;
+        work.batches(&found, &possible)?;
     }
     Ok(())
 }
@@ -107,84 +109,120 @@ struct Work<'a, 'b> {
     taken: HashSet<HostCluster>,
 }
 
-/// A cluster that was compressed: where in the bytes of its piece.
-type Compressed = Vec<Option<Range<usize>>>;
+/// What became of a batch: the compressed data, and where in them each cluster is.
+struct Squeezed<'s> {
+    packed: Vec<u8>,
+    clusters: Vec<(&'s Step, Range<usize>)>,
+}
 
 impl Work<'_, '_> {
-    fn batches(&mut self, found: &References, steps: Vec<Step>) -> Result<()> {
-        let mut rest = &steps[..];
-        while !rest.is_empty() {
-            let most = self.make_space(rest.len() as u64)?;
-            let (batch, later) = rest.split_at(most.clamp(1, rest.len()));
-            let bytes = self.job.image.geometry().bytes_of(ClusterCount::new(batch.len() as u64));
-            self.job.begin(bytes)?;
-            self.batch(found, batch)?;
-            self.job.control.progress.advance(bytes);
-            rest = later;
+    /// While a batch is written and its pointers change, the next one is compressed.
+    fn batches(&mut self, found: &References, steps: &[Step]) -> Result<()> {
+        let size = self.job.image.geometry().cluster_bytes();
+        let rate = self.job.options.rate.unwrap_or(u64::MAX);
+        let most = (self.job.options.batch.min(rate) / size).max(1);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let image = self.job.image;
+        let (method, level) = (image.compression()?, self.job.options.level);
+        let squeeze = |steps| squeeze(image, steps, (method, level));
+        let mut ready = None;
+        let mut batches = steps.chunks(most).peekable();
+        while let Some(batch) = batches.next() {
+            self.job.begin(batch.len() as u64 * size)?;
+            let now = match ready.take() {
+                Some(ready) => ready,
+                None => squeeze(batch)?,
+            };
+            let next = batches.peek().copied();
+            let (done, squeezed) = std::thread::scope(|scope| {
+                let next = next.map(|steps| scope.spawn(move || squeeze(steps)));
+                let done = self.store(found, &now);
+                (done, next.map(|next| next.join().unwrap_or_else(|panic| resume_unwind(panic))))
+            });
+            done?;
+            ready = squeezed.transpose()?;
+            self.job.control.progress.advance(batch.len() as u64 * size);
         }
         Ok(())
     }
 
-    /// Finds free clusters, and returns how many can be compressed into them.
-    fn make_space(&mut self, left: u64) -> Result<usize> {
-        let size = self.job.image.geometry().cluster_bytes();
-        let rate = self.job.options.rate.unwrap_or(u64::MAX);
-        let most = (self.job.options.batch.min(rate) / size).clamp(1, left);
-        let count = usize::try_from(most).unwrap_or(usize::MAX);
-        let end = self.job.image.used_end()?;
-        let mut free = self.job.image.free_clusters(HostCluster::new(1), end, count)?;
-        if (free.len() as u64) < most.div_ceil(SMALL_BATCH) {
-            free.extend(self.job.image.clusters_at_end(most - free.len() as u64)?);
+    /// Stores the compressed data of a batch, in parts where there is little free space.
+    fn store(&mut self, found: &References, squeezed: &Squeezed<'_>) -> Result<()> {
+        let mut rest = &squeezed.clusters[..];
+        while !rest.is_empty() {
+            let bytes = rest[rest.len() - 1].1.end - rest[0].1.start;
+            self.make_space(bytes as u64)?;
+            let mut steps = Vec::with_capacity(rest.len());
+            for (step, bytes) in rest {
+                let to = self.packer.place_bytes(bytes.len() as u64, step.count);
+                let Some(to) = to else { break };
+                let (from, count, references) = (step.from, step.count, step.references.clone());
+                steps.push(CompressStep { from, count, references, to, bytes: bytes.clone() });
+            }
+            if steps.is_empty() {
+                // No space for the first one: it stays as it is.
+                rest = &rest[1..];
+                continue;
+            }
+            rest = &rest[steps.len()..];
+            let (image, copying) = (self.job.image, self.job.copying);
+            image.compress_clusters(found, &steps, &squeezed.packed, &mut self.taken, copying)?;
+            let before = ClusterCount::new(steps.len() as u64);
+            self.job.outcome.compressed += image.geometry().bytes_of(before);
+            self.job.outcome.compressed_to +=
+                steps.iter().map(|step| step.bytes.len() as u64).sum::<u64>();
         }
-        let found = free.len();
-        self.packer.refill(free);
-        Ok(found)
+        Ok(())
     }
 
-    fn batch(&mut self, found: &References, batch: &[Step]) -> Result<()> {
+    /// Finds free clusters for so many bytes, or for a part of them.
+    fn make_space(&mut self, bytes: u64) -> Result<()> {
         let image = self.job.image;
-        let (method, level) = (image.compression()?, self.job.options.level);
-        let length = image.geometry().cluster_len();
-        let pieces: Vec<&[Step]> = batch.chunks((PIECE_BYTES / length).max(1)).collect();
-        let tools = || (Compressor::with_level(method, level), Vec::new());
-        let done = parallel::map(cores(), pieces.len(), tools, |(compressor, buffer), number| {
-            compress_piece(image, pieces[number], compressor, buffer)
-        });
-        let (mut packed, mut compressed) = (Vec::new(), Vec::new());
-        for (piece, done) in pieces.iter().zip(done) {
-            let (bytes, places) = done?;
-            let start = packed.len();
-            packed.extend_from_slice(&bytes);
-            for (step, place) in piece.iter().zip(places) {
-                let place = place.map(|place| place.start + start..place.end + start);
-                compressed.extend(place.map(|place| (step, place)));
-            }
+        // One for what is left of each cluster, where few references fit into a refcount.
+        let needed = bytes / image.geometry().cluster_bytes() + 2;
+        let count = usize::try_from(needed).unwrap_or(usize::MAX);
+        let end = image.used_end()?;
+        let mut free = image.free_clusters(HostCluster::new(1), end, count)?;
+        if (free.len() as u64) < needed.div_ceil(SMALL_PART) {
+            free.extend(image.clusters_at_end(needed - free.len() as u64)?);
         }
-        let mut steps = Vec::with_capacity(compressed.len());
-        for (step, bytes) in compressed {
-            let to = self.packer.place_bytes(bytes.len() as u64, step.count);
-            let (from, count, references) = (step.from, step.count, step.references.clone());
-            steps.extend(to.map(|to| CompressStep { from, count, references, to, bytes }));
-        }
-        if steps.is_empty() {
-            return Ok(());
-        }
-        image.compress_clusters(found, &steps, &packed, &mut self.taken, self.job.copying)?;
-        let before = ClusterCount::new(steps.len() as u64);
-        self.job.outcome.compressed += image.geometry().bytes_of(before);
-        self.job.outcome.compressed_to +=
-            steps.iter().map(|step| step.bytes.len() as u64).sum::<u64>();
+        self.packer.refill(free);
         Ok(())
     }
 }
 
+/// Reads and compresses clusters with all threads.
+fn squeeze<'s>(
+    image: &Image,
+    steps: &'s [Step],
+    (method, level): (Method, Option<u8>),
+) -> Result<Squeezed<'s>> {
+    let length = image.geometry().cluster_len();
+    let pieces: Vec<&[Step]> = steps.chunks((PIECE_BYTES / length).max(1)).collect();
+    let tools = || (Compressor::with_level(method, level), Vec::new());
+    let done = parallel::map(cores(), pieces.len(), tools, |(compressor, buffer), number| {
+        squeeze_piece(image, pieces[number], compressor, buffer)
+    });
+    let mut squeezed = Squeezed { packed: Vec::new(), clusters: Vec::new() };
+    for (piece, done) in pieces.iter().zip(done) {
+        let (bytes, places) = done?;
+        let start = squeezed.packed.len();
+        squeezed.packed.extend_from_slice(&bytes);
+        for (step, place) in piece.iter().zip(places) {
+            let place = place.map(|place| place.start + start..place.end + start);
+            squeezed.clusters.extend(place.map(|place| (step, place)));
+        }
+    }
+    Ok(squeezed)
+}
+
 /// Reads clusters and compresses each; those that do not get smaller are left out.
-fn compress_piece(
+fn squeeze_piece(
     image: &Image,
     steps: &[Step],
     compressor: &mut Compressor,
     buffer: &mut Vec<u8>,
-) -> Result<(Vec<u8>, Compressed)> {
+) -> Result<(Vec<u8>, Vec<Option<Range<usize>>>)> {
     let length = image.geometry().cluster_len();
     buffer.resize(steps.len() * length, 0);
     let mut start = 0;

@@ -1,14 +1,19 @@
 //! What the parts of the work share.
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::ScopedJoinHandle;
 
 use super::{CompactOptions, Outcome};
 use crate::convert::Control;
 use crate::convert::flow::Rate;
 use crate::error::{Error, Result};
 use crate::format::HostCluster;
-use crate::image::{Copying, Image};
+use crate::image::{Copying, Image, References, Step};
+
+/// Groups of at least so many bytes are copied while the pointers of others change.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 /// The work on one image.
 pub(super) struct Job<'a> {
@@ -34,6 +39,41 @@ impl Job<'_> {
         }
     }
 
+    /// Moves groups of clusters, one after the other. While the pointers of one change, the next is
+    /// copied.
+    pub(super) fn move_groups(
+        &mut self,
+        found: &mut References,
+        groups: &[Vec<Step>],
+    ) -> Result<()> {
+        let (image, size) = (self.image, self.image.geometry().cluster_bytes());
+        let bytes_of = |steps: &[Step]| steps.len() as u64 * size;
+        let mut is_copied = false;
+        for (n, steps) in groups.iter().enumerate() {
+            self.begin(bytes_of(steps))?;
+            if !is_copied {
+                image.announce_moves()?;
+                image.copy_ahead(&image.plan_copies(found, steps, self.copying)?)?;
+            }
+            let is_large = |next: &&Vec<Step>| bytes_of(next) >= AHEAD_BYTES;
+            let next = groups.get(n + 1).filter(is_large).filter(|_| self.rate.is_none());
+            let runs = match next {
+                Some(next) => image.plan_copies(found, next, self.copying)?,
+                None => Vec::new(),
+            };
+            is_copied = next.is_some();
+            std::thread::scope(|scope| {
+                let copy = || image.copy_ahead(&runs).and_then(|()| image.sync_copies());
+                let copier = (!runs.is_empty()).then(|| scope.spawn(copy));
+                let done = image.point_to_copies(found, steps);
+                let copied = copier.map_or(Ok(()), |copier| join(copier));
+                done.and(copied)
+            })?;
+            self.moved(bytes_of(steps));
+        }
+        Ok(())
+    }
+
     /// Whether nothing outside of memory is to change.
     pub(super) fn is_plan(&self) -> bool {
         self.copying == Copying::Nothing
@@ -54,4 +94,8 @@ impl Job<'_> {
     pub(super) fn floor(&self) -> HostCluster {
         HostCluster::new(self.image.geometry().clusters_for(self.options.floor()).get())
     }
+}
+
+fn join(copier: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    copier.join().unwrap_or_else(|panic| resume_unwind(panic))
 }

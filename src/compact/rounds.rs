@@ -176,18 +176,16 @@ impl<'a, 'b> Rounds<'a, 'b> {
         // The last steps have pairs.
         let moving = steps.split_off(steps.len() - pairs.len()).into_iter().zip(pairs);
         let moves: Vec<_> = moving.map(|(step, (_, to))| Step { to: Some(to), ..step }).collect();
+        let mut groups = Vec::new();
         for moves in moves.rchunks(self.per_batch()) {
-            self.job.begin(self.bytes_of(moves.len()))?;
             // Together with data that it refers to, the copy of an L2 table would look after a
             // crash as if no pointer to it was left.
             let is_table =
                 |step: &Step| found.plain[step.references.start].holder.content() == Content::Table;
             let (tables, data): (Vec<_>, Vec<_>) = moves.iter().cloned().partition(is_table);
-            for steps in [data, tables].into_iter().filter(|steps| !steps.is_empty()) {
-                self.job.image.move_clusters(found, &steps, self.job.copying)?;
-                self.job.moved(self.bytes_of(steps.len()));
-            }
+            groups.extend([data, tables].into_iter().filter(|steps| !steps.is_empty()));
         }
+        self.job.move_groups(found, &groups)?;
         self.free_from = highest.next();
         Ok(true)
     }

@@ -24,6 +24,11 @@ impl Image {
         Ok(self.meta()?.is_announced)
     }
 
+    /// Clusters are about to move: from here on a crash leaves an image that says so.
+    pub(crate) fn announce_moves(&self) -> Result<()> {
+        self.meta()?.announce_moves()
+    }
+
     /// Everything that was to move has, or is left for another time.
     pub(crate) fn end_moves(&self) -> Result<()> {
         self.meta()?.end_announcement()

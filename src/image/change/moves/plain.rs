@@ -33,6 +33,15 @@ pub(crate) struct Step {
     pub(crate) references: Range<usize>,
 }
 
+/// Clusters that are copied together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CopyRun {
+    from: HostCluster,
+    to: HostCluster,
+    count: ClusterCount,
+    is_data: bool,
+}
+
 /// A pointer that is written by itself.
 struct Pointer {
     owner: Owner,
@@ -48,12 +57,77 @@ impl Image {
         steps: &[Step],
         copying: Copying,
     ) -> Result<()> {
-        self.meta()?.require_complete(found, steps)?;
         self.meta()?.announce_moves()?;
+        self.copy_ahead(&self.plan_copies(found, steps, copying)?)?;
+        self.point_to_copies(found, steps)
+    }
+
+    /// What is to be copied for the steps, in order; the steps can be done.
+    pub(crate) fn plan_copies(
+        &self,
+        found: &References,
+        steps: &[Step],
+        copying: Copying,
+    ) -> Result<Vec<CopyRun>> {
+        let meta = &mut *self.meta()?;
+        meta.require_complete(found, steps)?;
         for to in steps.iter().filter_map(|step| step.to) {
-            self.meta()?.require_free(to)?;
+            meta.require_free(to)?;
         }
-        self.copy_steps(found, steps, copying)?;
+        if copying == Copying::Nothing {
+            return Ok(Vec::new());
+        }
+        let mut runs: Vec<CopyRun> = Vec::new();
+        for step in steps {
+            let Some(to) = step.to else { continue };
+            let first = &found.plain[step.references.start];
+            let is_data = first.holder.content() == Content::Data;
+            match runs.last_mut() {
+                Some(run)
+                    if run.is_data == is_data
+                        && run.from + run.count == step.from
+                        && run.to + run.count == to =>
+                {
+                    run.count += ClusterCount::new(1);
+                }
+                _ => {
+                    let count = ClusterCount::new(1);
+                    runs.push(CopyRun { from: step.from, to, count, is_data });
+                }
+            }
+        }
+        for run in &runs {
+            let at = self.geometry.offset_of(run.to);
+            meta.ordering.disk.check_data(at, self.geometry.bytes_of(run.count))?;
+        }
+        Ok(runs)
+    }
+
+    /// Copies clusters to free ones, also while the pointers of others change. L2 tables are written
+    /// again from their cache, alike.
+    pub(crate) fn copy_ahead(&self, runs: &[CopyRun]) -> Result<()> {
+        for run in runs {
+            let bytes = self.geometry.bytes_of(run.count);
+            let (from, to) = (self.geometry.offset_of(run.from), self.geometry.offset_of(run.to));
+            let cipher = if run.is_data { self.encryption.as_ref() } else { None };
+            self.copy_bytes(from, to, bytes, |buf| {
+                if let Some(encryption) = cipher.filter(|e| e.depends_on_host()) {
+                    let guest = crate::format::GuestOffset::new(0);
+                    encryption.decrypt(guest, from, buf);
+                    encryption.encrypt(guest, to, buf);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Brings what was copied to stable storage.
+    pub(crate) fn sync_copies(&self) -> Result<()> {
+        self.file.sync().map_err(|e| Error::file("flush the image", e))
+    }
+
+    /// Does steps for which everything is copied.
+    pub(crate) fn point_to_copies(&self, found: &mut References, steps: &[Step]) -> Result<()> {
         let meta = &mut *self.meta()?;
         let mut changes = Changes::default();
         for step in steps {
@@ -63,52 +137,10 @@ impl Image {
             }
         }
         // What was in a free cluster before is gone when its refcount gets higher.
+        meta.ordering.disk.note_data();
         meta.ordering.disk.sync()?;
         meta.raise_for(&changes)?;
         meta.redirect(found, steps, &changes, self.backing.is_some())
-    }
-
-    /// Copies the clusters. L2 tables are written again from their cache, alike.
-    fn copy_steps(&self, found: &References, steps: &[Step], copying: Copying) -> Result<()> {
-        if copying == Copying::Nothing {
-            return Ok(());
-        }
-        let mut run: Option<(HostCluster, HostCluster, u64, bool)> = None;
-        for step in steps {
-            let Some(to) = step.to else { continue };
-            let first = &found.plain[step.references.start];
-            let guest = first.holder.content() == Content::Data;
-            run = match run {
-                Some((from, target, n, kind))
-                    if kind == guest
-                        && from + ClusterCount::new(n) == step.from
-                        && target + ClusterCount::new(n) == to =>
-                {
-                    Some((from, target, n + 1, kind))
-                }
-                done => {
-                    self.copy_run(done)?;
-                    Some((step.from, to, 1, guest))
-                }
-            };
-        }
-        self.copy_run(run)
-    }
-
-    fn copy_run(&self, run: Option<(HostCluster, HostCluster, u64, bool)>) -> Result<()> {
-        let Some((from, to, count, guest)) = run else { return Ok(()) };
-        let geometry = self.geometry;
-        let bytes = geometry.bytes_of(ClusterCount::new(count));
-        let (from, to) = (geometry.offset_of(from), geometry.offset_of(to));
-        self.meta()?.ordering.disk.check_data(to, bytes)?;
-        let cipher = if guest { self.encryption.as_ref() } else { None };
-        self.copy_bytes(from, to, bytes, |buf| {
-            if let Some(encryption) = cipher.filter(|e| e.depends_on_host()) {
-                let guest = crate::format::GuestOffset::new(0);
-                encryption.decrypt(guest, from, buf);
-                encryption.encrypt(guest, to, buf);
-            }
-        })
     }
 
     /// Copies bytes of the file. Holes stay holes, except where data are changed on the way: were
@@ -121,7 +153,6 @@ impl Image {
         change: impl FnOnce(&mut [u8]),
     ) -> Result<()> {
         let failed = |e| Error::io("copy clusters", from.get(), e);
-        self.meta()?.ordering.disk.note_data();
         if self.encryption.is_some() {
             let mut buf = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
             self.file.read_padded_at(from.get(), &mut buf).map_err(failed)?;
