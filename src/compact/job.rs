@@ -10,7 +10,10 @@ use crate::convert::Control;
 use crate::convert::flow::Rate;
 use crate::error::{Error, Result};
 use crate::format::HostCluster;
-use crate::image::{Copying, Image, References, Step};
+use crate::image::{Content, Copying, Image, References, Step};
+
+/// Most steps of a batch: of small clusters there are many in few bytes.
+pub(super) const BATCH_STEPS: usize = 1 << 14;
 
 /// Groups of at least so many bytes are copied while the pointers of others change.
 const AHEAD_BYTES: u64 = 4 << 20;
@@ -37,6 +40,31 @@ impl Job<'_> {
             true => Err(Error::Cancelled),
             false => Ok(()),
         }
+    }
+
+    /// Steps in batches, the last steps first. Together with data that it refers to, the copy of an
+    /// L2 table would look after a crash as if no pointer to it was left: it comes after them.
+    pub(super) fn groups(&self, found: &References, steps: &[Step]) -> Vec<Vec<Step>> {
+        let mut groups = Vec::new();
+        for steps in steps.rchunks(self.per_batch()) {
+            let is_table =
+                |step: &Step| found.plain[step.references.start].holder.content() == Content::Table;
+            let (tables, data): (Vec<_>, Vec<_>) = steps.iter().cloned().partition(is_table);
+            groups.extend([data, tables].into_iter().filter(|steps| !steps.is_empty()));
+        }
+        groups
+    }
+
+    /// Clusters of a batch, at least one.
+    pub(super) fn per_batch(&self) -> usize {
+        let size = self.image.geometry().cluster_bytes();
+        usize::try_from(self.batch_bytes() / size).unwrap_or(usize::MAX).clamp(1, BATCH_STEPS)
+    }
+
+    /// With a rate, what moves in a second or so.
+    pub(super) fn batch_bytes(&self) -> u64 {
+        let batch = self.options.batch;
+        self.options.rate.map_or(batch, |rate| rate.min(batch))
     }
 
     /// Moves groups of clusters, one after the other. While the pointers of one change, the next is

@@ -19,6 +19,9 @@ pub struct CompactOptions {
     /// How hard it is tried to compress, one of [`Method::levels`], or the nearest; `None`: as
     /// [`ConvertOptions::level`](crate::convert::ConvertOptions::level) has it.
     pub level: Option<u8>,
+    /// Data go into the order of the guest, and metadata together to the front. Compressed data stay
+    /// in their order.
+    pub defragment: bool,
     /// Nothing moves: free clusters become holes, and the file ends after the last one in use.
     pub punch_only: bool,
     /// Nothing moves that is before this offset of the file, in bytes: the file needs to get no
@@ -41,6 +44,7 @@ setters!(CompactOptions {
     compress: bool,
     method: Option<Method>,
     level: Option<u8>,
+    defragment: bool,
     punch_only: bool,
     until: Option<u64>,
     target: Option<u64>,
@@ -56,6 +60,7 @@ impl Default for CompactOptions {
             compress: false,
             method: None,
             level: None,
+            defragment: false,
             punch_only: false,
             until: None,
             target: None,

@@ -7,16 +7,13 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::job::Job;
+use super::job::{BATCH_STEPS, Job};
 use super::packer::Packer;
 use super::pairs::pairs;
 use super::steps::steps;
 use crate::error::Result;
 use crate::format::{ClusterCount, HostCluster};
-use crate::image::{Content, PackedStep, References, Step, Window};
-
-/// Most steps of a batch: of small clusters there are many in few bytes.
-const BATCH_STEPS: usize = 1 << 14;
+use crate::image::{PackedStep, References, Step, Window};
 
 /// Memory for a reference. There are as many in memory as take the bytes of a batch; all tables are
 /// read once for so many.
@@ -107,7 +104,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
         // The last blocks, which come first, have pairs.
         let moving = blocks[..pairs.len()].iter().rev().zip(pairs);
         let moves: Vec<_> = moving.map(|(&(index, _), (from, to))| (index, from, to)).collect();
-        for moves in moves.rchunks(BATCH_STEPS.min(self.per_batch())) {
+        for moves in moves.rchunks(BATCH_STEPS.min(self.job.per_batch())) {
             let bytes = self.bytes_of(moves.len());
             self.job.begin(bytes)?;
             self.job.image.move_refblocks(moves)?;
@@ -153,18 +150,6 @@ impl<'a, 'b> Rounds<'a, 'b> {
         count.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
-    /// Clusters of a batch, at least one.
-    fn per_batch(&self) -> usize {
-        let size = self.job.image.geometry().cluster_bytes();
-        usize::try_from(self.batch_bytes() / size).unwrap_or(usize::MAX).clamp(1, BATCH_STEPS)
-    }
-
-    /// With a rate, what moves in a second or so.
-    fn batch_bytes(&self) -> u64 {
-        let batch = self.job.options.batch;
-        self.job.options.rate.map_or(batch, |rate| rate.min(batch))
-    }
-
     fn move_plain(&mut self, found: &mut References, window: &Window) -> Result<bool> {
         let mut steps = steps(found, &window.clusters);
         let mut from: Vec<_> = steps.iter().rev().map(|step| step.from).collect();
@@ -176,15 +161,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
         // The last steps have pairs.
         let moving = steps.split_off(steps.len() - pairs.len()).into_iter().zip(pairs);
         let moves: Vec<_> = moving.map(|(step, (_, to))| Step { to: Some(to), ..step }).collect();
-        let mut groups = Vec::new();
-        for moves in moves.rchunks(self.per_batch()) {
-            // Together with data that it refers to, the copy of an L2 table would look after a
-            // crash as if no pointer to it was left.
-            let is_table =
-                |step: &Step| found.plain[step.references.start].holder.content() == Content::Table;
-            let (tables, data): (Vec<_>, Vec<_>) = moves.iter().cloned().partition(is_table);
-            groups.extend([data, tables].into_iter().filter(|steps| !steps.is_empty()));
-        }
+        let groups = self.job.groups(found, &moves);
         self.job.move_groups(found, &groups)?;
         self.free_from = highest.next();
         Ok(true)
@@ -224,7 +201,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
     /// Where the last batch of these groups begins.
     fn batch_start(&self, found: &References, groups: &[Range<usize>]) -> usize {
         let (mut bytes, mut start) = (0, groups.len());
-        let most = self.batch_bytes().min(self.job.left());
+        let most = self.job.batch_bytes().min(self.job.left());
         while start > 0 && groups.len() - start < BATCH_STEPS {
             bytes += found.packed[groups[start - 1].start].extent.bytes;
             if bytes > most && start < groups.len() {

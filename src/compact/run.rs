@@ -2,7 +2,7 @@
 
 use super::job::Job;
 use super::rounds::Rounds;
-use super::{CompactOptions, Outcome, compress, punch, zeroes};
+use super::{CompactOptions, Outcome, compress, defragment, punch, zeroes};
 use crate::check::{CheckOptions, check};
 use crate::convert::Control;
 use crate::convert::flow::Rate;
@@ -165,7 +165,15 @@ impl Job<'_> {
         if self.options.compress {
             compress::compress(self)?;
         }
-        if self.options.punch_only { punch::free_space(self) } else { Rounds::new(self)?.run() }
+        if self.options.punch_only {
+            return punch::free_space(self);
+        }
+        Rounds::new(self)?.run()?;
+        if self.options.defragment {
+            defragment::defragment(self)?;
+            Rounds::new(self)?.run()?;
+        }
+        Ok(())
     }
 
     fn end_file(&self) -> Result<()> {

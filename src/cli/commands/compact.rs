@@ -46,6 +46,10 @@ pub struct Args {
           conflicts_with = "punch_only", hide_possible_values = true)]
     compress: Option<Option<Compression>>,
 
+    /// Put data in the order of the guest too, and metadata together at the front
+    #[arg(long, conflicts_with_all = ["punch_only", "until"])]
+    defragment: bool,
+
     /// Move nothing: make holes of free clusters, and cut off the free end of the file
     #[arg(long, conflicts_with_all = ["until", "target_size", "max_moves", "rate"])]
     punch_only: bool,
@@ -124,6 +128,7 @@ impl Args {
             .zeroes(self.zeroes)
             .compress(self.compress.is_some())
             .method(self.compress.flatten().map(Method::from))
+            .defragment(self.defragment)
             .punch_only(self.punch_only)
             .until(self.until)
             .target(self.target_size)

@@ -43,6 +43,8 @@ pub(in crate::image) struct Meta {
     /// system at the next flush.
     pub(in crate::image) discarded: Vec<ClusterRun>,
     pub(in crate::image) gives_back: bool,
+    /// Free space before this cluster is used again soon: it stays with the image.
+    pub(in crate::image) kept_before: HostCluster,
     /// `None` without bitmaps, and where they are out of date.
     pub(in crate::image) bitmaps: Option<Bitmaps>,
     pub(in crate::image) snapshots: Vec<SnapshotEntry>,

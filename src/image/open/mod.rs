@@ -194,6 +194,7 @@ impl Loader {
             pending: Vec::new(),
             discarded: Vec::new(),
             gives_back: false,
+            kept_before: HEADER_CLUSTER,
             bitmaps: self.bitmaps()?,
             snapshots: snapshots.entries,
             prepared: false,

@@ -25,7 +25,7 @@ impl Meta {
 
     /// Remembers clusters that became free, if their space is to be given back.
     pub(in crate::image) fn note_room(&mut self, run: ClusterRun) {
-        if !self.gives_back {
+        if !self.gives_back || run.end() <= self.kept_before {
             return;
         }
         let is_room = self.discarded.len() < MAX_RUNS;

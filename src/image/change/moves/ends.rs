@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 
+use crate::format::HostCluster;
 use crate::image::Image;
 use crate::image::order::ordering::Side;
 use crate::image::order::root::RootTable;
@@ -27,6 +28,12 @@ impl Image {
     /// Clusters are about to move: from here on a crash leaves an image that says so.
     pub(crate) fn announce_moves(&self) -> Result<()> {
         self.meta()?.announce_moves()
+    }
+
+    /// From here on free space before this cluster stays with the image.
+    pub(crate) fn keep_room_before(&self, end: HostCluster) -> Result<()> {
+        self.meta()?.kept_before = end;
+        Ok(())
     }
 
     /// Everything that was to move has, or is left for another time.

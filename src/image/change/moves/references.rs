@@ -139,6 +139,11 @@ impl References {
         self.packed[references.clone()].iter().map(|p| self.weight_of(p.table)).sum()
     }
 
+    /// Notes that the cluster of some pointers is elsewhere.
+    pub(crate) fn note_move(&mut self, references: &Range<usize>, to: HostCluster) {
+        self.plain[references.clone()].iter_mut().for_each(|reference| reference.cluster = to);
+    }
+
     /// Notes that an L2 table is elsewhere, or nowhere.
     pub(super) fn relocate(&mut self, from: HostOffset, to: Option<HostOffset>) {
         if let Some(id) = self.ids.remove(&from) {

@@ -1,9 +1,13 @@
 //! Which clusters are in use and which are free, from the refcounts.
 
+use std::ops::Range;
+
 use crate::error::Result;
+use crate::format::l2::Meaning;
 use crate::format::refcount::counted;
 use crate::format::{ClusterCount, HostCluster, ReftableIndex};
 
+use super::references::{References, entries_of};
 use crate::image::Image;
 use crate::image::meta::Meta;
 use crate::image::order::ordering::{Direction, Side};
@@ -93,6 +97,40 @@ impl Image {
             at = next;
         }
         Ok(found)
+    }
+
+    /// The refcount of a cluster.
+    pub(crate) fn refcount_of(&self, cluster: HostCluster) -> Result<u64> {
+        self.meta()?.refcount(cluster)
+    }
+
+    /// Whether nothing is in a cluster.
+    pub(crate) fn is_free_cluster(&self, cluster: HostCluster) -> Result<bool> {
+        self.meta()?.is_free(cluster)
+    }
+
+    /// The clusters that some L2 tables refer to, in the order of the guest.
+    pub(crate) fn data_clusters(
+        &self,
+        found: &References,
+        tables: Range<usize>,
+    ) -> Result<Vec<HostCluster>> {
+        let meta = self.meta()?;
+        let mut clusters = Vec::new();
+        if meta.has_data_file() {
+            return Ok(clusters);
+        }
+        for table in &found.tables[tables] {
+            let bytes = meta.table_bytes(table.at)?;
+            for entry in entries_of(&bytes, &self.geometry) {
+                if let Meaning::Data(host) | Meaning::ZeroAllocated(host) =
+                    entry.meaning(&self.geometry, false)
+                {
+                    clusters.push(self.geometry.cluster_floor(host));
+                }
+            }
+        }
+        Ok(clusters)
     }
 
     /// Hands out all runs of free clusters before `end`, in order.
