@@ -4,6 +4,7 @@
 //! the folder that QCHECK_BENCH_DIR names, or in the system's folder for temporary files.
 
 mod chains;
+mod compact;
 mod convert;
 mod digest;
 #[expect(dead_code, reason = "the tests take more from it")]
@@ -170,6 +171,7 @@ fn main() {
     luks::rows(&wanted);
     remote::rows(&folder, &wanted);
     sizes::rows(&folder, &wanted);
+    compact::rows(&folder, &wanted);
     let images = Images { folder };
     println!(
         "{:<50} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10}",

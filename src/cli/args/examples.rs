@@ -43,6 +43,7 @@ pub const COMPACT: &str = "\
 Examples:
   qcheck compact --dry-run --zeroes disk.qcow2
   qcheck compact --zeroes -p disk.qcow2
+  qcheck compact --compress=zstd template.qcow2
   qcheck compact --target-size 20G /dev/vg/lv";
 
 /// For `compare`.

@@ -85,6 +85,26 @@ fn every_byte_stays_and_a_second_run_moves_nothing() {
     }
 }
 
+/// Data of the disk and of snapshots, compressed once for all, and put in order.
+#[test]
+fn every_byte_stays_where_data_are_compressed_or_put_in_order() {
+    let kinds = KINDS.iter().filter(|kind| !kind.ends_with("refcount_bits=1"));
+    for kind in sample(kinds.collect::<Vec<_>>(), 5) {
+        let case = recipe(kind, seed() * 100 + 50).case();
+        let options = CompactOptions::default().batch(64 << 10);
+        for options in [
+            options.compress(true),
+            options.defragment(true),
+            options.compress(true).zeroes(true).defragment(true),
+        ] {
+            let what = format!("{kind}: {options:?}");
+            let (before, after) = compacted(&case, &options, &what);
+            assert!(after <= before, "{what}: {before} to {after}");
+            fs::write(&case.path, case.bytes()).unwrap();
+        }
+    }
+}
+
 /// Of what is written to a compressed image a new one is larger, so there is none here.
 #[test]
 fn an_image_without_snapshots_gets_as_short_as_a_new_one() {

@@ -79,10 +79,16 @@ fn go_on(case: &Case, want: &Contents, bytes: Vec<u8>, how: &CompactOptions, wha
 /// The type of the header extension of an image whose clusters are on the move.
 const MARK: &[u8] = b"QCmp";
 
+/// In one of so many states there is a second run; in all of them with `QCHECK_CASES=all`.
+fn one_in() -> u64 {
+    let is_all = std::env::var("QCHECK_CASES").is_ok_and(|cases| cases == "all");
+    if is_all { 1 } else { 5 }
+}
+
 fn survives(case: &Case, log: Arc<WriteLog>, how: &CompactOptions, what: &str) {
     let want = all_of(case, &case.bytes());
     let outcome = run(case, log.clone(), how).unwrap();
-    assert!(outcome.moved > 0, "{what}: nothing moves");
+    assert!(outcome.moved + outcome.compressed > 0, "{what}: nothing moves");
     let (mut seen, mut marked, mut states) = (HashSet::new(), 0, Vec::new());
     let count = crash_images(&log, |image| {
         let story = format!("{what}: {}", image.story);
@@ -95,6 +101,9 @@ fn survives(case: &Case, log: Arc<WriteLog>, how: &CompactOptions, what: &str) {
         marked += usize::from(image.bytes[..512].windows(4).any(|word| word == MARK));
         if seen.len() % 512 == 1 && states.len() < 8 {
             states.push((image.bytes.clone(), story.clone()));
+        }
+        if (seen.len() as u64 + seed()) % one_in() != 0 {
+            return;
         }
         let length = go_on(case, &want, image.bytes.clone(), how, &format!("{story}, again"));
         // What snapshots and disk share is stored twice where a crash came between their pointers.
@@ -109,9 +118,15 @@ fn every_crash_leaves_the_same_content_and_leaks_at_worst() {
     let ways = [
         ("in one batch", CompactOptions::default()),
         ("zeroes too, in small batches", with_zeroes().batch(8192)),
+        ("compressed", CompactOptions::default().compress(true)),
+        ("compressed, in small batches", CompactOptions::default().compress(true).batch(8192)),
+        ("defragmented", CompactOptions::default().defragment(true).batch(16384)),
     ];
-    let cases: Vec<_> = KINDS.iter().flat_map(|kind| ways.map(|way| (kind, way))).collect();
-    for (kind, (way, how)) in sample(cases, 3) {
+    // Each kind with two ways, and one of the others.
+    let chosen = |n: usize| [ways[0], ways[1], ways[2 + n % 3]];
+    let cases: Vec<_> =
+        (0..).zip(KINDS).flat_map(|(n, kind)| chosen(n).map(|way| (kind, way))).collect();
+    for (kind, (way, how)) in sample(cases, 4) {
         let case = small(kind);
         let log = Arc::new(WriteLog::new(case.bytes()));
         survives(&case, log, &how, &format!("{kind}, {way}"));
@@ -123,7 +138,9 @@ fn every_crash_leaves_the_same_content_and_leaks_at_worst() {
 fn pointers_of_snapshots_and_bitmaps_change_before_refcounts_get_lower() {
     for kind in sample(KINDS, 2).into_iter().chain(["cluster_size=512"]) {
         let case = layered(kind, if kind.contains("16k") { 512 } else { 128 });
-        for how in [CompactOptions::default(), CompactOptions::default().batch(4096)] {
+        let small = CompactOptions::default().batch(4096);
+        for how in [CompactOptions::default(), small, small.compress(true), small.defragment(true)]
+        {
             let log = Arc::new(WriteLog::new(case.bytes()));
             survives(&case, log, &how, &format!("{kind}, {how:?}"));
         }

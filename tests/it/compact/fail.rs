@@ -20,13 +20,14 @@ fn small(create: &'static str) -> Case {
     Recipe { create, kilobytes: 256, snapshots: 2, seed: seed() + 3, commands: 16 }.case()
 }
 
-fn ways() -> [CompactOptions; 2] {
-    [with_zeroes().batch(8192), CompactOptions::default().punch_only(true)]
+fn ways() -> [CompactOptions; 3] {
+    let all = CompactOptions::default().compress(true).defragment(true).batch(8192);
+    [with_zeroes().batch(8192), CompactOptions::default().punch_only(true), all]
 }
 
 #[test]
 fn every_failure_is_an_error_and_leaves_the_same_content() {
-    let step = if is_full() { 1 } else { 5 };
+    let step = if is_full() { 2 } else { 7 };
     for (kind, how) in ["cluster_size=1k", "cluster_size=4k,compat=0.10"]
         .into_iter()
         .flat_map(|kind| ways().map(|how| (kind, how)))
