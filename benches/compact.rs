@@ -77,20 +77,20 @@ fn cold_read(image: &Path) -> f64 {
     fs::write("/proc/sys/vm/drop_caches", "3").expect("the page cache can be dropped");
     let name = image.to_str().expect("text");
     let start = Instant::now();
-    let reads = (0..SCATTERED * CLUSTER >> 20).map(|n| format!("read -q {n}M 1M"));
+    let reads = (0..(SCATTERED * CLUSTER) >> 20).map(|n| format!("read -q {n}M 1M"));
     let args: Vec<String> = reads.flat_map(|read| ["-c".into(), read]).collect();
     let done = Command::new("qemu-io").args(["-r", "-f", "qcow2"]).args(args).arg(name).status();
     assert!(done.is_ok_and(|status| status.success()), "the disk can be read");
     start.elapsed().as_secs_f64()
 }
 
-/// 1 GiB of files behind 1 GiB that is free.
+/// 1 GiB of files after 1 GiB that is free.
 fn freed(folder: &Path) -> PathBuf {
     let source = super::convert::files(folder);
     once(folder, "freed.qcow2", |path| {
         must("qemu-img", &["create", "-q", "-f", "qcow2", path, "2G"]);
         let source = source.to_str().expect("text");
-        let length = fs::metadata(source).expect("it is there").len().min(1 << 30) >> 20 << 20;
+        let length = fs::metadata(source).expect("it is there").len().min(1 << 30) & !0xfffff;
         let free = format!("write -q -P 7 0 {}", 1 << 30);
         let data = format!("write -q -s {source} {} {length}", 1 << 30);
         let discard = format!("discard -q 0 {}", 1 << 30);

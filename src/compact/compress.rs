@@ -1,9 +1,9 @@
 //! Guest data stored compressed, of the disk and of all snapshots.
 //!
-//! Batch by batch from the beginning of the file: all threads read and compress, then the batch goes
-//! to free clusters, the compressed data next to each other, and all references to a cluster change
-//! together. What a batch frees the next one uses. Where nothing is free to begin with, the first
-//! batch is behind everything; what moves clusters afterwards takes it to the front.
+//! Batch by batch from the beginning of the file: all threads read and compress, then the batch
+//! goes to free clusters, the compressed data next to each other, and all references to a cluster
+//! change together. What a batch frees the next one uses. Where nothing is free to begin with, the
+//! first batch is after everything; what moves clusters later takes it to the front.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -115,6 +115,9 @@ struct Squeezed<'s> {
     clusters: Vec<(&'s Step, Range<usize>)>,
 }
 
+/// A part of a batch: the compressed data, and where in them each cluster is that got smaller.
+type Piece = (Vec<u8>, Vec<Option<Range<usize>>>);
+
 impl Work<'_, '_> {
     /// While a batch is written and its pointers change, the next one is compressed.
     fn batches(&mut self, found: &References, steps: &[Step]) -> Result<()> {
@@ -222,7 +225,7 @@ fn squeeze_piece(
     steps: &[Step],
     compressor: &mut Compressor,
     buffer: &mut Vec<u8>,
-) -> Result<(Vec<u8>, Vec<Option<Range<usize>>>)> {
+) -> Result<Piece> {
     let length = image.geometry().cluster_len();
     buffer.resize(steps.len() * length, 0);
     let mut start = 0;

@@ -1,7 +1,7 @@
-//! Data in the order of the guest, behind metadata that is together at the front.
+//! Data in the order of the guest, after metadata that is together at the front.
 //!
 //! Places are filled one after the other from the beginning of the file: whatever is there goes to
-//! free clusters behind them, then what belongs there comes. What was moved leaves free clusters for
+//! free clusters after them, then what belongs there comes. What was moved leaves free clusters for
 //! what is in the way next, so that the file needs one batch of free space. Compressed data and
 //! other clusters that cannot move one by one stay where they are, and places go on after them.
 
@@ -241,7 +241,8 @@ impl Order<'_, '_> {
             free.extend(more.into_iter().filter(|&cluster| cluster >= from));
         }
         if free.len() < count {
-            let why = "there is not enough free space behind the image to move what is in the way";
+            let why =
+                "there is not enough free space in or after the image to move what is in the way";
             return Err(Error::Refused(why.into()));
         }
         free.truncate(count);

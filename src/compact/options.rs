@@ -19,8 +19,8 @@ pub struct CompactOptions {
     /// How hard it is tried to compress, one of [`Method::levels`], or the nearest; `None`: as
     /// [`ConvertOptions::level`](crate::convert::ConvertOptions::level) has it.
     pub level: Option<u8>,
-    /// Data go into the order of the guest, and metadata together to the front. Compressed data stay
-    /// in their order.
+    /// Data go into the order of the guest, and metadata together to the front. Compressed data
+    /// stay in their order.
     pub defragment: bool,
     /// Nothing moves: free clusters become holes, and the file ends after the last one in use.
     pub punch_only: bool,

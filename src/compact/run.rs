@@ -60,8 +60,8 @@ pub fn plan(
     Ok(outcome)
 }
 
-/// An error where the image cannot be compacted. Returns how many clusters an earlier run has leaked
-/// that was broken off.
+/// An error where the image cannot be compacted. Returns how many clusters an earlier run has
+/// leaked that was broken off.
 fn refuse(image: &Image, options: &CompactOptions, control: Control<'_>) -> Result<u64> {
     let report = check(image.storage(), &CheckOptions::default(), control.progress)?;
     control.advance(0)?;

@@ -85,8 +85,8 @@ impl L2Entry {
         }
     }
 
-    /// The entry of compressed data of this length at an offset of the file; `None` where the format
-    /// cannot have them so far into the file.
+    /// The entry of compressed data of this length at an offset of the file; `None` where the
+    /// format cannot have them so far into the file.
     pub const fn compressed(geometry: &Geometry, at: HostOffset, bytes: u64) -> Option<Self> {
         let x = 62 - (geometry.cluster_bits() - 8);
         let additional = (at.get() % SECTOR_BYTES + bytes - 1) / SECTOR_BYTES;

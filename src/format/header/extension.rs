@@ -16,8 +16,8 @@ pub const BITMAPS: u32 = 0x2385_2875;
 pub const CRYPTO: u32 = 0x0537_BE77;
 /// Name of the external data file.
 pub const DATA_FILE: u32 = 0x4441_5441;
-/// Clusters are on the move (`qcheck compact`): what is leaked was left by that. Of this program, and
-/// without data; QEMU ignores and keeps it, as it does with every type that it does not know.
+/// Clusters are on the move (`qcheck compact`): what is leaked was left by that. Of this program,
+/// and without data; QEMU ignores and keeps it, as it does with every type that it does not know.
 pub const COMPACTING: u32 = 0x5143_6D70;
 
 /// Whether this program supports extensions of this type.

@@ -1,23 +1,41 @@
-//! A header extension that says that clusters are on the move. What is leaked in an image that has it
-//! was left by a crash meanwhile, and the next run frees it and goes on.
+//! A header extension that records that clusters are on the move. What is leaked in an image that
+//! has it was left by a crash meanwhile, and the next run frees it and goes on.
 
 use crate::error::{Error, Result};
-use crate::format::HostOffset;
 use crate::format::extension::COMPACTING;
+use crate::format::{HostCluster, HostOffset};
 use crate::storage::MemoryStorage;
 use crate::tables::HeaderArea;
 
 use super::Meta;
 use super::first_cluster::extensions_of;
 
+/// What holds while clusters are on the move.
+pub(in crate::image) struct Moves {
+    /// Refcounts are not deferred, also where the image has lazy refcounts.
+    pub(in crate::image) is_eager: bool,
+    /// Whether the header records that clusters are on the move.
+    pub(in crate::image) is_announced: bool,
+    /// Free space before this cluster is used again soon: it stays with the image.
+    pub(in crate::image) kept_before: HostCluster,
+}
+
+impl Moves {
+    /// Nothing is on the move yet; an earlier work may have been broken off.
+    pub(in crate::image) fn of(area: &HeaderArea) -> Self {
+        let is_announced = area.extension(COMPACTING).is_some();
+        Self { is_eager: false, is_announced, kept_before: HostCluster::default() }
+    }
+}
+
 impl Meta {
     /// Before the first step that a crash could leave leaks of: adds the extension, on stable
     /// storage, where the first cluster has space for it beside all that it has.
     pub(in crate::image) fn announce_moves(&mut self) -> Result<()> {
-        if self.is_announced {
+        if self.moves.is_announced {
             return Ok(());
         }
-        self.is_announced = true;
+        self.moves.is_announced = true;
         self.prepare_write()?;
         self.flush(true)?;
         let area = HeaderArea::load(self.ordering.disk.file.as_ref())?;
@@ -43,7 +61,7 @@ impl Meta {
 
     /// Once nothing moves any more and everything is on stable storage: takes the extension away.
     pub(in crate::image) fn end_announcement(&mut self) -> Result<()> {
-        if !self.is_announced {
+        if !self.moves.is_announced {
             return Ok(());
         }
         self.flush(true)?;
@@ -54,7 +72,7 @@ impl Meta {
             let backing = area.backing_name.clone().unwrap_or_default();
             self.rewrite_first_cluster(&area, extensions, backing, <[u8]>::to_vec)?;
         }
-        self.is_announced = false;
+        self.moves.is_announced = false;
         Ok(())
     }
 }

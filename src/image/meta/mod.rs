@@ -1,6 +1,6 @@
 //! The metadata of an open image, all of it under one lock.
 
-mod announce;
+pub(in crate::image) mod announce;
 pub(in crate::image) mod bitmaps;
 pub(super) mod encryption;
 pub(in crate::image) mod first_cluster;
@@ -17,6 +17,7 @@ use crate::format::{Geometry, HostCluster, HostOffset};
 
 use crate::image::order::ordering::{Ordering, Side};
 use crate::image::run::ClusterRun;
+use announce::Moves;
 use bitmaps::Bitmaps;
 use switch::Switch;
 
@@ -43,8 +44,6 @@ pub(in crate::image) struct Meta {
     /// system at the next flush.
     pub(in crate::image) discarded: Vec<ClusterRun>,
     pub(in crate::image) gives_back: bool,
-    /// Free space before this cluster is used again soon: it stays with the image.
-    pub(in crate::image) kept_before: HostCluster,
     /// `None` without bitmaps, and where they are out of date.
     pub(in crate::image) bitmaps: Option<Bitmaps>,
     pub(in crate::image) snapshots: Vec<SnapshotEntry>,
@@ -54,10 +53,8 @@ pub(in crate::image) struct Meta {
     /// While a change of the whole image is made in place: the dirty bit is set before its first
     /// step.
     pub(in crate::image) in_place: bool,
-    /// Refcounts are not deferred, also where the image has lazy refcounts.
-    pub(in crate::image) is_eager: bool,
-    /// Whether the header says that clusters are on the move.
-    pub(in crate::image) is_announced: bool,
+    /// While clusters are on the move.
+    pub(in crate::image) moves: Moves,
     /// Once this is set, a change that is built aside is given up.
     pub(in crate::image) cancel: Option<Arc<AtomicBool>>,
 }
@@ -104,7 +101,8 @@ impl Meta {
         if self.switch.is_some() || self.header().version < 3 {
             return Ok(());
         }
-        let lazy = self.header().compatible & compatible::LAZY_REFCOUNTS != 0 && !self.is_eager;
+        let lazy =
+            self.header().compatible & compatible::LAZY_REFCOUNTS != 0 && !self.moves.is_eager;
         if lazy || self.in_place {
             self.set_dirty(true)?;
         }

@@ -23,6 +23,7 @@ use crate::format::{HostCluster, HostOffset};
 use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
+use super::meta::announce::Moves;
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
 use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;
@@ -194,14 +195,12 @@ impl Loader {
             pending: Vec::new(),
             discarded: Vec::new(),
             gives_back: false,
-            kept_before: HEADER_CLUSTER,
             bitmaps: self.bitmaps()?,
             snapshots: snapshots.entries,
             prepared: false,
             switch: None,
             in_place: false,
-            is_eager: false,
-            is_announced: self.area.extension(extension::COMPACTING).is_some(),
+            moves: Moves::of(&self.area),
             cancel: None,
         };
         Ok(Image {

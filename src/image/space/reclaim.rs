@@ -25,7 +25,7 @@ impl Meta {
 
     /// Remembers clusters that became free, if their space is to be given back.
     pub(in crate::image) fn note_room(&mut self, run: ClusterRun) {
-        if !self.gives_back || run.end() <= self.kept_before {
+        if !self.gives_back || run.end() <= self.moves.kept_before {
             return;
         }
         let is_room = self.discarded.len() < MAX_RUNS;
@@ -99,7 +99,7 @@ impl Meta {
                 [(n, 1)] if is_own(n) => self.note_room(run),
                 _ => continue,
             }
-            if self.is_eager {
+            if self.moves.is_eager {
                 self.announce_moves()?;
             }
             self.ordering.set_root_entry(Side::Refcounts, slot, 0);

@@ -46,7 +46,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ),
     ("edit", &["convert", "create", "disk", "image", "tables", "crypt", "format", "storage"]),
     ("commit", &["convert", "edit", "disk", "image", "chain", "remote", "tables", "storage"]),
-    ("compact", &["convert", "repair", "check", "image", "format", "storage"]),
+    ("compact", &["convert", "repair", "check", "image", "codec", "format", "storage"]),
     ("rebase", &["convert", "disk", "image", "codec", "format", "storage"]),
     ("info", &["image", "tables", "format", "storage"]),
 ];

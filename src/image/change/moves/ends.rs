@@ -15,24 +15,24 @@ impl Image {
     pub(crate) fn begin_moves(&self) -> Result<()> {
         let meta = &mut *self.meta()?;
         meta.require_writable()?;
-        meta.is_eager = true;
+        meta.moves.is_eager = true;
         meta.give_back_room();
         meta.flush(true)
     }
 
     /// Whether an earlier work on the image was broken off.
     pub(crate) fn has_unfinished_moves(&self) -> Result<bool> {
-        Ok(self.meta()?.is_announced)
+        Ok(self.meta()?.moves.is_announced)
     }
 
-    /// Clusters are about to move: from here on a crash leaves an image that says so.
+    /// Clusters are about to move: from here on a crash leaves an image that records it.
     pub(crate) fn announce_moves(&self) -> Result<()> {
         self.meta()?.announce_moves()
     }
 
     /// From here on free space before this cluster stays with the image.
     pub(crate) fn keep_room_before(&self, end: HostCluster) -> Result<()> {
-        self.meta()?.kept_before = end;
+        self.meta()?.moves.kept_before = end;
         Ok(())
     }
 

@@ -103,8 +103,8 @@ impl Image {
         Ok(runs)
     }
 
-    /// Copies clusters to free ones, also while the pointers of others change. L2 tables are written
-    /// again from their cache, alike.
+    /// Copies clusters to free ones, also while the pointers of others change. L2 tables are
+    /// written again from their cache, alike.
     pub(crate) fn copy_ahead(&self, runs: &[CopyRun]) -> Result<()> {
         for run in runs {
             let bytes = self.geometry.bytes_of(run.count);
