@@ -175,6 +175,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
         'qcheck;compact' {
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'The image''s format, which must be qcow2; detected from its first bytes if not given')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'The image''s format, which must be qcow2; detected from its first bytes if not given')
+            [CompletionResult]::new('--compress', '--compress', [CompletionResultType]::ParameterName, 'Store guest data compressed too, of the disk and of all snapshots, by the method that the image records or by this one')
             [CompletionResult]::new('--until', '--until', [CompletionResultType]::ParameterName, 'Stop where the file is no longer than SIZE')
             [CompletionResult]::new('--target-size', '--target-size', [CompletionResultType]::ParameterName, 'Move everything below SIZE, so that a volume can be cut to that size; where that is not possible, change nothing')
             [CompletionResult]::new('--max-moves', '--max-moves', [CompletionResultType]::ParameterName, 'Move at most so many bytes')
@@ -185,6 +186,7 @@ Register-ArgumentCompleter -Native -CommandName 'qcheck' -ScriptBlock {
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When output has colours')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long a server has for an answer')
             [CompletionResult]::new('--zeroes', '--zeroes', [CompletionResultType]::ParameterName, 'Free guest clusters that hold only zeroes too, of the disk and of all snapshots')
+            [CompletionResult]::new('--defragment', '--defragment', [CompletionResultType]::ParameterName, 'Put data in the order of the guest too, and metadata together at the front')
             [CompletionResult]::new('--punch-only', '--punch-only', [CompletionResultType]::ParameterName, 'Move nothing: make holes of free clusters, and cut off the free end of the file')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Report what would be done, exactly, and change nothing')
             [CompletionResult]::new('--image-opts', '--image-opts', [CompletionResultType]::ParameterName, 'Take the image as options, as in driver=qcow2,file.filename=NAME')

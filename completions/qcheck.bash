@@ -280,7 +280,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__check)
-            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --output-file --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --shard --since --policy --deny --allow --max-virtual-size --max-ratio --data --digest --color --timeout --allow-remote-names --help"
+            opts="-f -r -q -p -U -T -j -h --format --repair --dry-run --undo --allow-data-loss --reattach --hint-size --hint-cluster-size --hint-backing --hint-backing-format --hint-data-file --image-opts --object --explain --output --output-file --quiet --progress --force-share --cache --max-findings --files-from --backing-chain --jobs --shard --since --policy --deny --allow --max-virtual-size --max-ratio --data --digest --live --live-rounds --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -476,7 +476,7 @@ _qcheck() {
             return 0
             ;;
         qcheck__subcmd__compact)
-            opts="-f -r -p -q -h --format --zeroes --punch-only --until --target-size --max-moves --rate --dry-run --output --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
+            opts="-f -r -p -q -h --format --zeroes --compress --defragment --punch-only --until --target-size --max-moves --rate --dry-run --output --image-opts --object --progress --quiet --color --timeout --allow-remote-names --help"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -488,6 +488,10 @@ _qcheck() {
                     ;;
                 -f)
                     COMPREPLY=($(compgen -W "raw qcow2" -- "${cur}"))
+                    return 0
+                    ;;
+                --compress)
+                    COMPREPLY=($(compgen -W "zlib zstd" -- "${cur}"))
                     return 0
                     ;;
                 --until)

@@ -167,6 +167,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
         &'qcheck;compact'= {
             cand -f 'The image''s format, which must be qcow2; detected from its first bytes if not given'
             cand --format 'The image''s format, which must be qcow2; detected from its first bytes if not given'
+            cand --compress 'Store guest data compressed too, of the disk and of all snapshots, by the method that the image records or by this one'
             cand --until 'Stop where the file is no longer than SIZE'
             cand --target-size 'Move everything below SIZE, so that a volume can be cut to that size; where that is not possible, change nothing'
             cand --max-moves 'Move at most so many bytes'
@@ -177,6 +178,7 @@ set edit:completion:arg-completer[qcheck] = {|@words|
             cand --color 'When output has colours'
             cand --timeout 'How long a server has for an answer'
             cand --zeroes 'Free guest clusters that hold only zeroes too, of the disk and of all snapshots'
+            cand --defragment 'Put data in the order of the guest too, and metadata together at the front'
             cand --punch-only 'Move nothing: make holes of free clusters, and cut off the free end of the file'
             cand --dry-run 'Report what would be done, exactly, and change nothing'
             cand --image-opts 'Take the image as options, as in driver=qcow2,file.filename=NAME'

@@ -175,6 +175,8 @@ complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -l allow-remote-na
 complete -c qcheck -n "__fish_qcheck_using_subcommand commit" -s h -l help -d 'Print help'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -s f -l format -d 'The image\'s format, which must be qcow2; detected from its first bytes if not given' -r -f -a "raw\t''
 qcow2\t''"
+complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l compress -d 'Store guest data compressed too, of the disk and of all snapshots, by the method that the image records or by this one' -r -f -a "zlib\t''
+zstd\t''"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l until -d 'Stop where the file is no longer than SIZE' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l target-size -d 'Move everything below SIZE, so that a volume can be cut to that size; where that is not possible, change nothing' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l max-moves -d 'Move at most so many bytes' -r
@@ -187,6 +189,7 @@ always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l timeout -d 'How long a server has for an answer' -r
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l zeroes -d 'Free guest clusters that hold only zeroes too, of the disk and of all snapshots'
+complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l defragment -d 'Put data in the order of the guest too, and metadata together at the front'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l punch-only -d 'Move nothing: make holes of free clusters, and cut off the free end of the file'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l dry-run -d 'Report what would be done, exactly, and change nothing'
 complete -c qcheck -n "__fish_qcheck_using_subcommand compact" -l image-opts -d 'Take the image as options, as in driver=qcow2,file.filename=NAME'
