@@ -6,8 +6,8 @@ use std::ops::Range;
 use crate::check::{CheckReport, Finding, Kind, Place, Source, Survey};
 use crate::format::{ClusterCount, HostCluster};
 
-/// Whether a finding can come from reading while the image changes. What the header records of itself
-/// cannot.
+/// Whether a finding can come from reading while the image changes. What the header records of
+/// itself cannot.
 pub fn is_suspect(finding: &Finding) -> bool {
     !matches!(
         finding.kind,
