@@ -6,7 +6,7 @@ use crate::support::code::imports::{self, sources};
 const LEAVES: [&str; 5] = ["error", "progress", "sector", "setters", "threads"];
 
 /// What each module of the library may use besides the leaves.
-const ROOMS: [(&str, &[&str]); 29] = [
+const ROOMS: [(&str, &[&str]); 30] = [
     ("codec", &[]),
     ("format", &[]),
     ("storage", &[]),
