@@ -163,7 +163,11 @@ impl Order<'_, '_> {
         tracked: &mut Tracked,
         end: HostCluster,
     ) -> Result<usize> {
-        let most = self.per_batch();
+        let left = self.job.left() / self.job.image.geometry().cluster_bytes() / 2;
+        let most = self.per_batch().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if most == 0 {
+            return Ok(clusters.len());
+        }
         let (mut targets, mut done, mut place) = (Vec::new(), 0, self.place);
         while done < clusters.len() && targets.len() < most && place < end {
             if !known.movable.contains_key(&tracked.now[&clusters[done]]) {
@@ -222,6 +226,10 @@ impl Order<'_, '_> {
         inside.retain(|cluster| range.contains(cluster));
         inside.sort_unstable();
         for part in inside.chunks(self.per_batch()) {
+            let bytes = self.job.image.geometry().bytes_of(ClusterCount::new(part.len() as u64));
+            if bytes > self.job.left() {
+                break;
+            }
             let to = self.space(range.end, part.len())?;
             let pairs: Vec<_> = part.iter().copied().zip(to).collect();
             self.relocate(&mut known, &pairs, &mut Tracked::default())?;

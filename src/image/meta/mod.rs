@@ -1,9 +1,10 @@
 //! The metadata of an open image, all of it under one lock.
 
-pub(in crate::image) mod announce;
+mod announce;
 pub(in crate::image) mod bitmaps;
 pub(super) mod encryption;
 pub(in crate::image) mod first_cluster;
+pub(in crate::image) mod moves;
 pub(in crate::image) mod switch;
 
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use crate::format::{Geometry, HostCluster, HostOffset};
 
 use crate::image::order::ordering::{Ordering, Side};
 use crate::image::run::ClusterRun;
-use announce::Moves;
 use bitmaps::Bitmaps;
+use moves::Moves;
 use switch::Switch;
 
 /// How many runs of clusters wait to be freed before they are.

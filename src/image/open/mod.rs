@@ -23,8 +23,8 @@ use crate::format::{HostCluster, HostOffset};
 use crate::storage::{ReadAt, ReadOnly, Storage};
 use crate::tables::{BitmapDirectory, HeaderArea, SnapshotTable, load_entries};
 
-use super::meta::announce::Moves;
 use super::meta::bitmaps::{Bitmaps, POINTER_PLACE};
+use super::meta::moves::Moves;
 use super::{Image, Names, OpenOptions};
 use crate::image::damage::damaged;
 use crate::image::meta::Meta;
