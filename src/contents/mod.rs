@@ -1,8 +1,8 @@
 //! What a virtual disk contains: partitions and file systems, by their names, so that a range of
 //! bytes can be given in words that a person has for it.
 //!
-//! The tables are parsed here and not by a crate: those for GPT and MBR allocate and loop by
-//! numbers of the table, and nothing that an image contains may bound the work.
+//! The tables are parsed here and not by a crate: the work is bounded whatever numbers are in them,
+//! what is damaged is left out and the rest is read, and the library has no further dependency.
 
 mod bytes;
 mod names;

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,10 @@ use qcheck::ImageFormat;
 use qcheck::file::{ImageFile, Intent};
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use crate::cli::args::file_name::quoted;
+use crate::cli::args::file_name::{could_not_open, quoted};
+
+/// Bytes of an existing file in which a result has no zero byte.
+const TEXT_BYTES: u64 = 64 << 10;
 
 /// A file that has no name yet.
 pub struct WholeFile {
@@ -28,7 +31,7 @@ pub struct WholeFile {
 
 impl WholeFile {
     /// Begins a file for this name, in the folder where it is going to be. An existing file is
-    /// replaced at the end; what is not a regular file, or begins like an image, is an error.
+    /// replaced at the end; what is not a regular file with text, or begins like an image, is an error.
     pub fn begin(path: &Path) -> Result<Self> {
         let context = || format!("could not create {}", quoted(path));
         let former = match fs::metadata(path) {
@@ -106,6 +109,13 @@ impl Drop for WholeFile {
 fn refuse_image(path: &Path, found: &Metadata) -> Result<()> {
     if !found.is_file() {
         bail!("{}: only a regular file can be replaced as a whole", quoted(path));
+    }
+    let mut beginning = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(TEXT_BYTES).read_to_end(&mut beginning));
+    read.with_context(|| could_not_open(path))?;
+    if beginning.contains(&0) {
+        // A raw disk has no magic number, but it is not a text either.
+        bail!("{}: the file is not a text, as results are, and is not replaced", quoted(path));
     }
     let image = ImageFile::open(path, None, Intent::Describe, true)?;
     if image.format != ImageFormat::Raw {

@@ -50,9 +50,13 @@ pub fn look(target: &Target, share: bool) -> Entry {
         ..Line::default()
     });
     line.checked_at = time_text(judged.begun);
-    let about = inspected.map(|image| about(target, share, &image, &line, &judged));
     let mut entry = Entry::new(line, String::new(), String::new());
-    entry.about = about.unwrap_or_default();
+    if let Some(image) = inspected {
+        let findings = &entry.line.findings;
+        let marked: Vec<_> = findings.iter().flat_map(|finding| finding.ranges()).collect();
+        entry.maps = maps::maps(&image, &marked);
+        entry.about = about(target, share, &image, &judged);
+    }
     entry
 }
 
@@ -74,10 +78,9 @@ fn inspect(target: &Target, share: bool, judged: &mut Judged) -> Result<Option<I
     Ok(Some(Inspected { path, storage: file.storage, disk_bytes, survey }))
 }
 
-/// Maps, what is on the disk, snapshots, bitmaps, chain.
-fn about(target: &Target, share: bool, image: &Inspected, line: &Line, judged: &Judged) -> String {
-    let marked: Vec<_> = line.findings.iter().flat_map(|finding| finding.ranges()).collect();
-    let mut out = maps::maps(image, &marked);
+/// What is on the disk, snapshots, bitmaps, chain.
+fn about(target: &Target, share: bool, image: &Inspected, judged: &Judged) -> String {
+    let mut out = String::new();
     if let Some(found) = &judged.contents {
         out.push_str(&section::contents(found));
     }

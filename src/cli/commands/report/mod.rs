@@ -83,6 +83,7 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     in_order(&targets, jobs, look, |mut entry| {
         if targets.len() > html::FEW && !entry.line.has_details() {
             // It has a row and not a section.
+            entry.maps.clear();
             entry.about.clear();
         }
         entries.push(entry);

@@ -34,7 +34,9 @@ pub struct Entry {
     pub host: String,
     /// The file that the result is from; nothing for an image that was checked for the page.
     pub source: String,
-    /// Maps, tables and chain of an image that was checked for the page, as HTML.
+    /// Maps of an image that was checked for the page, as HTML.
+    pub maps: String,
+    /// Its tables and its chain.
     pub about: String,
     /// Earlier results, the latest first.
     pub earlier: Vec<Line>,
@@ -42,8 +44,9 @@ pub struct Entry {
 
 impl Entry {
     /// A result for the page, from a file.
-    pub const fn new(line: Line, host: String, source: String) -> Self {
-        Self { line, host, source, about: String::new(), earlier: Vec::new() }
+    pub fn new(line: Line, host: String, source: String) -> Self {
+        let none = String::new;
+        Self { line, host, source, maps: none(), about: none(), earlier: Vec::new() }
     }
 
     /// Where it is from, in one word.
@@ -139,6 +142,7 @@ impl Sections {
 
 fn section(entry: &Entry, number: usize) -> String {
     let mut out = section::head(&entry.line, &entry.host, &format!("image-{number}"));
+    out.push_str(&entry.maps);
     out.push_str(&section::findings(&entry.line));
     out.push_str(&entry.about);
     let all = std::iter::once(&entry.line).chain(&entry.earlier);
@@ -237,8 +241,8 @@ fn summary(entries: &[Entry]) -> String {
 
 /// How many images have each verdict, and what all of them take.
 fn totals(entries: &[Entry]) -> String {
-    if entries.len() == 1 {
-        return "One image.".into();
+    if let [Entry { line, .. }] = entries {
+        return format!("Checked {}", line.checked_at);
     }
     let mut words: BTreeMap<(std::cmp::Reverse<Class>, &str), u64> = BTreeMap::new();
     let (mut allocated, mut leaked) = (0_u64, 0_u64);

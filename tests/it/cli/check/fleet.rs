@@ -41,6 +41,8 @@ fn every_form_is_the_same_in_a_file_as_on_standard_output() {
 fn a_result_that_cannot_be_made_leaves_the_former_one() {
     let dir = mixed();
     fs::write(dir.path().join("result"), "former").unwrap();
+    // A raw disk, which is not one of the images.
+    fs::write(dir.path().join("disk"), [0; 4096]).unwrap();
     let before = names(dir.path());
     for args in [
         &["check", "--output-file", "result", "--files-from", "nowhere"][..],
@@ -48,14 +50,15 @@ fn a_result_that_cannot_be_made_leaves_the_former_one() {
         &["check", "--output-file", "clean", "leaky"],
         &["check", "--output-file", "raw", "clean", "./raw"],
         &["check", "--output-file", ".", "clean"],
+        &["check", "--output-file", "disk", "clean"],
     ] {
         let contents = |name: &str| fs::read(dir.path().join(name)).unwrap();
-        let images: Vec<Vec<u8>> = ["clean", "raw", "leaky"].map(contents).into();
+        let images: Vec<Vec<u8>> = ["clean", "raw", "leaky", "disk"].map(contents).into();
         let ran = qcheck(dir.path(), args);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}");
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
         assert_eq!(contents("result"), b"former", "{args:?}");
-        assert_eq!(images, ["clean", "raw", "leaky"].map(contents), "{args:?}");
+        assert_eq!(images, ["clean", "raw", "leaky", "disk"].map(contents), "{args:?}");
         assert_eq!(names(dir.path()), before, "{args:?}");
     }
 }
