@@ -31,7 +31,8 @@ pub struct WholeFile {
 
 impl WholeFile {
     /// Begins a file for this name, in the folder where it is going to be. An existing file is
-    /// replaced at the end; what is not a regular file with text, or begins like an image, is an error.
+    /// replaced at the end; what is not a regular file with text, or begins like an image, is an
+    /// error.
     pub fn begin(path: &Path) -> Result<Self> {
         let context = || format!("could not create {}", quoted(path));
         let former = match fs::metadata(path) {
