@@ -96,6 +96,7 @@ impl Server {
     /// Gives a machine's monitor commands, one after the other; each must be done.
     pub fn monitor(&self, commands: &[&str]) {
         let stream = UnixStream::connect(self.folder.path().join("m")).expect("a monitor");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time for answers");
         let mut answers = BufReader::new(&stream).lines();
         for command in ["{\"execute\": \"qmp_capabilities\"}"].iter().chain(commands) {
             writeln!(&stream, "{command}").expect("a command is sent");
