@@ -168,6 +168,9 @@ impl Order<'_, '_> {
         if most == 0 {
             return Ok(clusters.len());
         }
+        // Refcount blocks for what is in the way, before it is decided which places are free.
+        let end = end.min(self.place + ClusterCount::new(2 * most as u64 + 64));
+        self.job.image.clusters_at_end(3 * most as u64 + 64)?;
         let (mut targets, mut done, mut place) = (Vec::new(), 0, self.place);
         while done < clusters.len() && targets.len() < most && place < end {
             if !known.movable.contains_key(&tracked.now[&clusters[done]]) {
