@@ -154,6 +154,10 @@ fn work(
     job.outcome.written = image.metadata_written()? - before;
     job.outcome.file_after = job.file_bytes()?;
     job.outcome.end_after = job.end()?;
+    if is_plan && image.capacity() == Capacity::Growable {
+        // Data that would be at the end of the file are not copied there.
+        job.outcome.file_after = job.outcome.file_after.max(job.outcome.end_after);
+    }
     Ok(job.outcome)
 }
 
