@@ -166,7 +166,7 @@ fn several_results_of_an_image_are_its_history_and_the_worst_image_is_first() {
             .collect();
         assert_eq!(names, ["a", "b", "c"], "{order:?}");
         assert_eq!(page.matches("<h3>History</h3>").count(), 1);
-        assert!(page.contains("2 of 3 images") && page.contains("2 errors, 1 clean"), "{page}");
+        assert!(page.contains("2 of 3 images") && page.contains("errors: 2, clean: 1"), "{page}");
     }
     // What check --output json prints of one image, and arrays, are results too.
     qemu_create(dir.path(), &["-f", "qcow2", "image", "1M"]);

@@ -69,11 +69,10 @@ fn compacted(case: &Case, options: &CompactOptions, what: &str) -> (u64, u64) {
 
 #[test]
 fn every_byte_stays_and_a_second_run_moves_nothing() {
-    let cases: Vec<_> = KINDS.iter().flat_map(|kind| (0..4).map(move |n| (kind, n))).collect();
-    for (kind, n) in sample(cases, 4) {
-        let case = recipe(kind, seed() * 100 + n).case();
+    for kind in sample(KINDS, 2) {
+        let case = recipe(kind, seed() * 100).case();
         for (zeroes, batch) in [(false, 24 << 20), (true, 24 << 20), (true, 16 << 10)] {
-            let what = format!("{kind} {n}: zeroes: {zeroes}, batches of {batch}");
+            let what = format!("{kind}: zeroes: {zeroes}, batches of {batch}");
             let options = CompactOptions::default().zeroes(zeroes).batch(batch);
             let (before, after) = compacted(&case, &options, &what);
             assert!(after <= before, "{what}");

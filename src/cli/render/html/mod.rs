@@ -252,7 +252,7 @@ fn totals(entries: &[Entry]) -> String {
         leaked = leaked.saturating_add(line.leaked_bytes());
     }
     let words: Vec<String> =
-        words.iter().map(|((_, word), count)| format!("{count} {word}")).collect();
+        words.iter().map(|((_, word), count)| format!("{word}: {count}")).collect();
     let sizes = format!("{} allocated, {} leaked", human_size(allocated), human_size(leaked));
     format!("{}; {sizes}", words.join(", "))
 }
