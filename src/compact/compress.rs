@@ -187,7 +187,10 @@ impl Work<'_, '_> {
         let end = image.used_end()?;
         let mut free = image.free_clusters(HostCluster::new(1), end, count)?;
         if (free.len() as u64) < needed.div_ceil(SMALL_PART) {
-            free.extend(image.clusters_at_end(needed - free.len() as u64)?);
+            let more = image.clusters_at_end(needed - free.len() as u64)?;
+            // A refcount block that describes them may have taken one.
+            free = image.still_free(free)?;
+            free.extend(more);
         }
         self.packer.refill(free);
         Ok(())

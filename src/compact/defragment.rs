@@ -189,6 +189,14 @@ impl Order<'_, '_> {
         let places = moving.iter().map(|&(_, place)| place);
         let in_the_way: Vec<_> = places.filter(|at| known.movable.contains_key(at)).collect();
         let to = self.space(place, in_the_way.len())?;
+        let mut pairs = Vec::with_capacity(moving.len());
+        for (first, place) in moving {
+            // The others have become places of refcount blocks.
+            if self.is_usable(known, place)? {
+                pairs.push((first, place));
+            }
+        }
+        let moving = pairs;
         let pairs: Vec<_> = in_the_way.into_iter().zip(to).collect();
         self.relocate(known, &pairs, tracked)?;
         let pairs: Vec<_> =
@@ -249,6 +257,8 @@ impl Order<'_, '_> {
         if free.len() < count {
             let past = from.get().saturating_sub(end.get());
             let more = image.clusters_at_end(past + (count - free.len()) as u64)?;
+            // A refcount block that describes them may have taken one.
+            free = image.still_free(free)?;
             free.extend(more.into_iter().filter(|&cluster| cluster >= from));
         }
         if free.len() < count {

@@ -43,7 +43,7 @@ pub struct Args {
     /// Store guest data compressed too, of the disk and of all snapshots, by the method that the
     /// image records or by this one
     #[arg(long, value_name = "zlib|zstd", num_args = 0..=1, require_equals = true,
-          conflicts_with = "punch_only", hide_possible_values = true)]
+          conflicts_with_all = ["punch_only", "until", "max_moves"], hide_possible_values = true)]
     compress: Option<Option<Compression>>,
 
     /// Put data in the order of the guest too, and metadata together at the front

@@ -12,18 +12,24 @@ use sha2::{Digest, Sha256};
 /// Bytes at the beginning of a file that its digest covers: the header and its extensions.
 const HEADER_BYTES: u64 = 64 << 10;
 
-/// A file that was written less than this long ago may be written again with the same time; file
-/// systems count in steps of up to two seconds.
-const STEP: Duration = Duration::from_secs(3);
+/// A file that was written less than this long ago may be written again with the same time: the
+/// clock of files goes by the ticks of the kernel.
+const TICK: Duration = Duration::from_millis(50);
+/// The same where times have no fraction: such file systems count in steps of up to two seconds.
+const COARSE: Duration = Duration::from_secs(3);
 
-/// The length of a file, when it was last written, and a digest of its beginning.
+/// Which file it is, its length, when it last changed, and a digest of its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Fingerprint {
     /// Bytes of the file.
     length: u64,
-    /// Seconds since 1970 with nine digits after the point.
+    /// When it was last written: seconds since 1970 with nine digits after the point.
     modified: String,
+    /// When anything of it last changed, which no program can set.
+    changed: String,
+    /// The device and inode numbers: another file can have been given this name.
+    inode: (u64, u64),
     /// SHA-256 of the first 64 KiB.
     header_digest: String,
     /// Whether it was last written long enough before for its time to be proof.
@@ -41,12 +47,16 @@ impl Fingerprint {
         let mut beginning = Vec::new();
         file.take(HEADER_BYTES).read_to_end(&mut beginning)?;
         let age = SystemTime::now().duration_since(found.modified()?).unwrap_or_default();
+        let step = if found.mtime_nsec() == 0 { COARSE } else { TICK };
+        let time = |seconds: i64, nanoseconds: i64| format!("{seconds}.{nanoseconds:09}");
         let digest = Sha256::digest(&beginning);
         Ok(Some(Self {
             length: found.len(),
-            modified: format!("{}.{:09}", found.mtime(), found.mtime_nsec()),
+            modified: time(found.mtime(), found.mtime_nsec()),
+            changed: time(found.ctime(), found.ctime_nsec()),
+            inode: (found.dev(), found.ino()),
             header_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            is_settled: age > STEP,
+            is_settled: age > step,
         }))
     }
 

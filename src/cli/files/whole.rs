@@ -40,6 +40,9 @@ impl WholeFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(context),
         };
+        if former.is_none() && path.is_symlink() {
+            bail!("{}: the symbolic link refers to a file that does not exist", quoted(path));
+        }
         let mut full = path.to_owned();
         if let Some(found) = &former {
             full = fs::canonicalize(path).with_context(context)?;
@@ -60,6 +63,14 @@ impl WholeFile {
             fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (found.dev(), found.ino()))
         };
         self.former.as_ref().is_some_and(same)
+    }
+
+    /// An error where the file that it replaces is one that is read.
+    pub fn require_none_of<'a>(&self, read: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        if read.into_iter().any(|path| self.replaces(path)) {
+            bail!("{}: the file is read as well, and is not replaced", quoted(&self.path));
+        }
+        Ok(())
     }
 
     /// Where its content is written.

@@ -182,15 +182,43 @@ fn several_results_of_an_image_are_its_history_and_the_worst_image_is_first() {
 fn what_is_not_a_result_is_an_error_and_leaves_the_former_page() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("report.html"), "former").unwrap();
-    for (content, word) in
-        [("", "no results"), ("{}", "file name"), ("[1]", "result 1"), ("{", "result 1")]
-    {
+    for (content, word) in [
+        ("", "no results"),
+        ("{}", "file name"),
+        ("[1]", "result 1"),
+        ("{", "result 1"),
+        // What `info` prints.
+        (r#"{"filename":"a","format":"qcow2","virtual-size":1,"cluster-size":1}"#, "no verdict"),
+    ] {
         fs::write(dir.path().join("results"), content).unwrap();
         let ran = qcheck(dir.path(), &["report", "--from", "results", "-o", "report.html"]);
         assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{content}: {}", ran.err);
         assert!(ran.err.contains(word), "{content}: {}", ran.err);
         assert_eq!(fs::read_to_string(dir.path().join("report.html")).unwrap(), "former");
     }
+}
+
+#[test]
+fn what_a_policy_denied_is_not_clean() {
+    let dir = tempfile::tempdir().unwrap();
+    qemu_create(dir.path(), &["-f", "raw", "base", "1M"]);
+    qemu_create(dir.path(), &["-f", "qcow2", "-F", "raw", "-b", "base", "a", "1M"]);
+    let ran = qcheck(dir.path(), &["check", "--policy", "untrusted", "--output", "json", "a"]);
+    assert_eq!(ran.code, 4);
+    fs::write(dir.path().join("results"), ran.out).unwrap();
+    let page = qcheck(dir.path(), &["report", "--from", "results"]);
+    assert!(page.code == 0 && page.out.contains("<title>denied"), "{}", page.out);
+}
+
+#[test]
+fn a_size_that_no_disk_can_have_is_a_row_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    qemu_create(dir.path(), &["-f", "qcow2", "a", "1M"]);
+    qemu_create(dir.path(), &["-f", "qcow2", "b", "1M"]);
+    let file = fs::File::options().write(true).open(dir.path().join("a")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 8], 24).unwrap();
+    let page = qcheck(dir.path(), &["report", "a", "b"]);
+    assert!(page.code == 0 && page.out.contains("1 of 2 images"), "{}", page.err);
 }
 
 /// Results of a thousand images, of which a tenth has findings.

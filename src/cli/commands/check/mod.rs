@@ -13,7 +13,7 @@ mod several;
 mod shard;
 mod since;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -45,7 +45,10 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let is_empty = named.is_empty();
     let targets = args.list.targets(named, args.shares(), &policy)?;
     let file = match &args.output_file {
-        Some(file) => Some(output_file(file, &targets, ui)?),
+        Some(file) if args.list.since.as_ref() == Some(file) => {
+            bail!("{}: the file of --since cannot have the result too", quoted(file))
+        }
+        Some(file) => Some(output_file(file, args, &targets, ui)?),
         None => None,
     };
     let since = args.list.since.as_deref().map(|path| Since::load(path, args, &policy));
@@ -100,8 +103,10 @@ fn check(
 }
 
 /// Has the result written to a file, which none of the images may be.
-fn output_file(file: &Path, targets: &[Target], ui: &mut Ui) -> Result<WholeFile> {
+fn output_file(file: &Path, args: &Args, targets: &[Target], ui: &mut Ui) -> Result<WholeFile> {
     let whole = WholeFile::begin(file)?;
+    let read = [&args.list.files_from, &args.list.since];
+    whole.require_none_of(read.into_iter().flatten().map(PathBuf::as_path))?;
     if targets.iter().any(|target| whole.replaces(&target.path)) {
         bail!("{}: the file is one of the images", quoted(file));
     }

@@ -72,6 +72,8 @@ pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
         if let Some(target) = targets.iter().find(|target| file.replaces(&target.path)) {
             bail!("{}: the file is one of the images", quoted(&target.path));
         }
+        let read = args.from.iter().map(Source::path);
+        file.require_none_of(read.chain(args.files_from.as_deref()))?;
         ui.out = Output::new(file.writer()?, false);
     }
     let mut entries = Vec::new();

@@ -24,6 +24,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// The file; `-` is standard input.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// From `HOST=FILE` or `FILE`.
     pub fn parse(text: OsString) -> Self {
         let bytes = text.as_bytes();

@@ -131,7 +131,8 @@ impl Grid {
                 let kind = self.kind(&cells[at]);
                 let same = cells[at..].iter().take_while(|cell| self.kind(cell) == kind).count();
                 let first = (row * COLUMNS + at) as u64 * self.cell_bytes;
-                let last = first + same as u64 * self.cell_bytes - 1;
+                let length = (same as u64).saturating_mul(self.cell_bytes);
+                let last = first.saturating_add(length - 1);
                 let _ = write!(
                     out,
                     "<rect class=\"m{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"><title>\

@@ -12,6 +12,9 @@ use serde_json::Value;
 const CLASSES: [Class; 6] =
     [Class::Clean, Class::NoChecker, Class::Leaks, Class::Errors, Class::NoVerdict, Class::Denied];
 
+/// The word in place of a verdict where a digest alone was made.
+const DIGEST: &str = "digest";
+
 /// A result for one image. What a form of output does not have is empty.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -91,19 +94,23 @@ pub struct Part {
 impl Line {
     /// Reads a JSON object of a result.
     pub fn from_json(value: Value) -> Result<Self> {
+        let (is_checked, has_digest) =
+            ["check-errors", "digest"].map(|key| value.get(key).is_some()).into();
         let mut line: Self = serde_json::from_value(value).context("this is not a result")?;
         if line.filename.is_empty() {
             bail!("this is not a result of a check: it has no file name");
         }
         if line.verdict.is_empty() {
-            // qemu-img's object has none.
+            // qemu-img's object has none, and that of one image neither.
             line.verdict = match (line.check_errors, line.corruptions, line.leaks) {
-                (1.., ..) => Class::NoVerdict,
-                (_, 1.., _) => Class::Errors,
-                (_, _, 1..) => Class::Leaks,
-                _ => Class::Clean,
+                _ if !line.violations.is_empty() => Class::Denied.word(),
+                _ if !is_checked && has_digest => DIGEST,
+                _ if !is_checked => bail!("this is not a result of a check: it has no verdict"),
+                (1.., ..) => Class::NoVerdict.word(),
+                (_, 1.., _) => Class::Errors.word(),
+                (_, _, 1..) => Class::Leaks.word(),
+                _ => Class::Clean.word(),
             }
-            .word()
             .into();
         }
         if !line.unchanged_since.is_empty() {
@@ -115,7 +122,7 @@ impl Line {
     /// What it comes to. A digest is of an image in which nothing is wrong; a word that is not
     /// known may be of a later version, and is not passed off as clean.
     pub fn class(&self) -> Class {
-        if self.verdict == "digest" {
+        if self.verdict == DIGEST {
             return Class::Clean;
         }
         let known = CLASSES.into_iter().find(|class| class.word() == self.verdict);

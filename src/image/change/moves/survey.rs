@@ -109,6 +109,18 @@ impl Image {
         self.meta()?.is_free(cluster)
     }
 
+    /// Those of these clusters that no refcount block has taken meanwhile.
+    pub(crate) fn still_free(&self, clusters: Vec<HostCluster>) -> Result<Vec<HostCluster>> {
+        let mut meta = self.meta()?;
+        let mut free = Vec::with_capacity(clusters.len());
+        for cluster in clusters {
+            if meta.is_free(cluster)? {
+                free.push(cluster);
+            }
+        }
+        Ok(free)
+    }
+
     /// The clusters that some L2 tables refer to, in the order of the guest.
     pub(crate) fn data_clusters(
         &self,

@@ -149,7 +149,6 @@ fn a_change_shows_by_length_by_time_and_by_the_header() {
     let path = folder.join("a");
     let is_skipped = || since(folder, &["a"]).1[0].get("unchanged-since").is_some();
     qemu_create(folder, &["-f", "qcow2", "a", "10M"]);
-    assert!(!is_skipped() && !is_skipped(), "it was written too recently to be sure");
     let settle = || {
         age(&path, 1000);
         assert!(!is_skipped());
@@ -170,6 +169,42 @@ fn a_change_shows_by_length_by_time_and_by_the_header() {
     restore().unwrap();
     let (code, lines) = since(folder, &["a"]);
     assert!(code != 0 && lines[0].get("unchanged-since").is_none(), "another header: {lines:?}");
+
+    // The same name, length, time and header, and another content.
+    qemu_create(folder, &["-f", "qcow2", "a", "10M"]);
+    settle();
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x7f; 8], 0x30000).unwrap();
+    file.set_modified(time).unwrap();
+    let (code, lines) = since(folder, &["a"]);
+    assert!(code == 2 && lines[0].get("unchanged-since").is_none(), "another table: {lines:?}");
+}
+
+#[test]
+fn what_is_read_is_not_replaced_by_a_result() {
+    let dir = mixed();
+    let folder = dir.path();
+    fs::write(folder.join("list"), "clean\n").unwrap();
+    since(folder, &["clean"]);
+    std::os::unix::fs::symlink("nowhere", folder.join("dangling")).unwrap();
+    for args in [
+        &["check", "--files-from", "list", "--output-file", "list"][..],
+        &["check", "--since", "state", "--output-file", "state", "clean"],
+        &["check", "--since", "new", "--output-file", "new", "clean"],
+        &["report", "--files-from", "list", "-o", "list"],
+        &["report", "--from", "state", "-o", "state"],
+        &["check", "--output-file", "dangling", "clean"],
+    ] {
+        let before =
+            [fs::read(folder.join("list")).unwrap(), fs::read(folder.join("state")).unwrap()];
+        let ran = qcheck(folder, args);
+        assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{args:?}: {}", ran.err);
+        let after =
+            [fs::read(folder.join("list")).unwrap(), fs::read(folder.join("state")).unwrap()];
+        assert_eq!(before, after, "{args:?}");
+    }
+    assert!(!folder.join("new").exists() && !folder.join("nowhere").exists());
 }
 
 #[test]
