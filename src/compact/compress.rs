@@ -7,10 +7,9 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::panic::resume_unwind;
 
 use super::CompactOptions;
-use super::job::Job;
+use super::job::{Job, join};
 use super::packer::Packer;
 use super::steps::steps;
 use crate::check::parallel;
@@ -122,8 +121,7 @@ impl Work<'_, '_> {
     /// While a batch is written and its pointers change, the next one is compressed.
     fn batches(&mut self, found: &References, steps: &[Step]) -> Result<()> {
         let size = self.job.image.geometry().cluster_bytes();
-        let rate = self.job.options.rate.unwrap_or(u64::MAX);
-        let most = (self.job.options.batch.min(rate) / size).max(1);
+        let most = (self.job.batch_bytes() / size).max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let image = self.job.image;
         let (method, level) = (image.compression()?, self.job.options.level);
@@ -140,7 +138,7 @@ impl Work<'_, '_> {
             let (done, squeezed) = std::thread::scope(|scope| {
                 let next = next.map(|steps| scope.spawn(move || squeeze(steps)));
                 let done = self.store(found, &now);
-                (done, next.map(|next| next.join().unwrap_or_else(|panic| resume_unwind(panic))))
+                (done, next.map(join))
             });
             done?;
             ready = squeezed.transpose()?;

@@ -189,18 +189,17 @@ impl Order<'_, '_> {
         let places = moving.iter().map(|&(_, place)| place);
         let in_the_way: Vec<_> = places.filter(|at| known.movable.contains_key(at)).collect();
         let to = self.space(place, in_the_way.len())?;
-        let mut pairs = Vec::with_capacity(moving.len());
+        let mut coming = Vec::with_capacity(moving.len());
         for (first, place) in moving {
             // The others have become places of refcount blocks.
             if self.is_usable(known, place)? {
-                pairs.push((first, place));
+                coming.push((first, place));
             }
         }
-        let moving = pairs;
         let pairs: Vec<_> = in_the_way.into_iter().zip(to).collect();
         self.relocate(known, &pairs, tracked)?;
         let pairs: Vec<_> =
-            moving.into_iter().map(|(first, place)| (tracked.now[&first], place)).collect();
+            coming.into_iter().map(|(first, place)| (tracked.now[&first], place)).collect();
         self.relocate(known, &pairs, tracked)?;
         self.place = place;
         Ok(done)

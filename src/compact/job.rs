@@ -124,6 +124,7 @@ impl Job<'_> {
     }
 }
 
-fn join(copier: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
-    copier.join().unwrap_or_else(|panic| resume_unwind(panic))
+/// What a thread returns; a panic in it goes on here.
+pub(super) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -104,7 +104,7 @@ impl<'a, 'b> Rounds<'a, 'b> {
         // The last blocks, which come first, have pairs.
         let moving = blocks[..pairs.len()].iter().rev().zip(pairs);
         let moves: Vec<_> = moving.map(|(&(index, _), (from, to))| (index, from, to)).collect();
-        for moves in moves.rchunks(BATCH_STEPS.min(self.job.per_batch())) {
+        for moves in moves.rchunks(self.job.per_batch()) {
             let bytes = self.bytes_of(moves.len());
             self.job.begin(bytes)?;
             self.job.image.move_refblocks(moves)?;

@@ -13,6 +13,7 @@ use qcheck::ImageFormat;
 use qcheck::file::{ImageFile, Intent};
 use rustix::fs::{AtFlags, CWD, linkat};
 
+use super::targets::Target;
 use crate::cli::args::file_name::{could_not_open, quoted};
 
 /// Bytes of an existing file in which a result has no zero byte.
@@ -63,6 +64,14 @@ impl WholeFile {
             fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (found.dev(), found.ino()))
         };
         self.former.as_ref().is_some_and(same)
+    }
+
+    /// An error where the file that it replaces is one of these images; `name` is how it was given.
+    pub fn require_no_image(&self, name: &Path, images: &[Target]) -> Result<()> {
+        if images.iter().any(|image| self.replaces(&image.path)) {
+            bail!("{}: the file is one of the images", quoted(name));
+        }
+        Ok(())
     }
 
     /// An error where the file that it replaces is one that is read.

@@ -31,11 +31,16 @@ impl<'a> Ranges<'a> {
         Self { report, contents }
     }
 
-    /// The parts that a range of the active disk touches. What a snapshot contains is not looked
-    /// up: its partitions may be others.
+    /// What is known of the disk that a range is of. What a snapshot contains is not looked up: its
+    /// partitions may be others.
+    fn known(&self, range: &GuestRange) -> Option<&'a Contents> {
+        self.contents.filter(|_| range.source == Source::Active)
+    }
+
+    /// The parts that a range touches.
     pub fn parts(&self, range: &GuestRange) -> Vec<&'a Part> {
         let bytes = bytes(range);
-        let known = self.contents.filter(|_| range.source == Source::Active);
+        let known = self.known(range);
         known.map_or_else(Vec::new, |contents| contents.at(&bytes).collect())
     }
 
@@ -47,8 +52,7 @@ impl<'a> Ranges<'a> {
         if let Some(id) = snapshot(self.report, range.source) {
             text.push_str(&format!(" of snapshot {id}"));
         }
-        let known = self.contents.filter(|_| range.source == Source::Active);
-        let words = known.map(|contents| contents.words(&bytes)).unwrap_or_default();
+        let words = self.known(range).map(|contents| contents.words(&bytes)).unwrap_or_default();
         if !words.is_empty() {
             text.push_str(&format!(" ({})", words.join("; ")));
         }

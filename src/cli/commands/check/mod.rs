@@ -107,9 +107,7 @@ fn output_file(file: &Path, args: &Args, targets: &[Target], ui: &mut Ui) -> Res
     let whole = WholeFile::begin(file)?;
     let read = [&args.list.files_from, &args.list.since];
     whole.require_none_of(read.into_iter().flatten().map(PathBuf::as_path))?;
-    if targets.iter().any(|target| whole.replaces(&target.path)) {
-        bail!("{}: the file is one of the images", quoted(file));
-    }
+    whole.require_no_image(file, targets)?;
     ui.out = Output::new(whole.writer()?, false);
     Ok(whole)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use qcheck::policy::Policy;
 
 use super::args::Args;
@@ -66,9 +66,7 @@ impl Since {
     pub fn finish(mut self, new: Vec<Record>, targets: &[Target]) -> Result<()> {
         self.records.extend(new.into_iter().map(|record| (record.filename.clone(), record)));
         let file = WholeFile::begin(&self.path)?;
-        if targets.iter().any(|target| file.replaces(&target.path)) {
-            bail!("{}: the file is one of the images", quoted(&self.path));
-        }
+        file.require_no_image(&self.path, targets)?;
         let context = || format!("could not write {}", quoted(&self.path));
         let mut out = io::BufWriter::new(file.writer().with_context(context)?);
         for record in self.records.values() {

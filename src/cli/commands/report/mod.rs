@@ -5,12 +5,11 @@ mod results;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::builder::TypedValueParser;
 use qcheck::ImageFormat;
 use qcheck::threads;
 
-use crate::cli::args::file_name::quoted;
 use crate::cli::args::format;
 use crate::cli::args::image_name::{self, ImageName};
 use crate::cli::args::size::parse_number;
@@ -68,10 +67,8 @@ pub struct Args {
 pub fn run(args: &Args, ui: &mut Ui) -> Result<ExitCode> {
     let targets = targets(args)?;
     let file = args.output_file.as_deref().map(WholeFile::begin).transpose()?;
-    if let Some(file) = &file {
-        if let Some(target) = targets.iter().find(|target| file.replaces(&target.path)) {
-            bail!("{}: the file is one of the images", quoted(&target.path));
-        }
+    if let (Some(file), Some(name)) = (&file, &args.output_file) {
+        file.require_no_image(name, &targets)?;
         let read = args.from.iter().map(Source::path);
         file.require_none_of(read.chain(args.files_from.as_deref()))?;
         ui.out = Output::new(file.writer()?, false);

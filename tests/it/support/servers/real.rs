@@ -54,17 +54,15 @@ impl Server {
     /// An image as qemu-storage-daemon serves it, writable, under the name `disk`.
     pub fn storage_daemon(image: &Path) -> Self {
         Self::start("qemu-storage-daemon", |socket| {
-            let (image, socket) = (image.display(), socket.display());
+            let image = image.display();
             [
                 "--blockdev".into(),
                 format!("driver=file,node-name=disk,filename={image},discard=unmap"),
-                "--nbd-server".into(),
-                format!("addr.type=unix,addr.path={socket},max-connections=0"),
-                "--export".into(),
-                "type=nbd,id=export,node-name=disk,name=disk,writable=on".into(),
             ]
+            .into_iter()
+            .chain(nbd_export(socket))
             .map(PathBuf::from)
-            .to_vec()
+            .collect()
         })
     }
 
@@ -73,7 +71,7 @@ impl Server {
     pub fn machine(image: &Path, format: &str, file: &str) -> Self {
         Self::start("qemu-storage-daemon", |socket| {
             let monitor = socket.with_file_name("m");
-            let (image, socket) = (image.display(), socket.display());
+            let image = image.display();
             [
                 "--blockdev".into(),
                 format!("driver=file,node-name=file,filename={image},discard=unmap{file}"),
@@ -83,13 +81,11 @@ impl Server {
                 format!("socket,id=monitor,path={},server=on,wait=off", monitor.display()),
                 "--monitor".into(),
                 "chardev=monitor".into(),
-                "--nbd-server".into(),
-                format!("addr.type=unix,addr.path={socket},max-connections=0"),
-                "--export".into(),
-                "type=nbd,id=export,node-name=disk,name=disk,writable=on".into(),
             ]
+            .into_iter()
+            .chain(nbd_export(socket))
             .map(PathBuf::from)
-            .to_vec()
+            .collect()
         })
     }
 
@@ -173,4 +169,14 @@ pub fn free_port() -> u16 {
 pub fn has(program: &str) -> bool {
     let version = Command::new(program).arg("--version").stdout(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
+}
+
+/// The arguments with which qemu-storage-daemon exports the node `disk` at a socket.
+fn nbd_export(socket: &Path) -> [String; 4] {
+    [
+        "--nbd-server".into(),
+        format!("addr.type=unix,addr.path={},max-connections=0", socket.display()),
+        "--export".into(),
+        "type=nbd,id=export,node-name=disk,name=disk,writable=on".into(),
+    ]
 }
